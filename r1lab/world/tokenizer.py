@@ -1,0 +1,61 @@
+"""The tiny world's tokenizer: one token per word, number or sign.
+
+A language model reads token ids, not text. Real tokenizers learn their pieces from data (byte-pair
+encoding); the tiny world needs no more than a list, and a list can be read. Every number from 0 to
+99 is one token, so arithmetic is a table that a small network can learn, and one reasoning step is
+a handful of tokens.
+
+Three choices matter later:
+
+* ``<think>`` and the other tags are *ordinary* tokens. Were they special, ``decode(...,
+  skip_special_tokens=True)`` would remove them before a reward function ever saw them.
+* ``<|endoftext|>`` ends a document *and* pads a batch, as in many base models. Training code that
+  builds its mask with ``ids != pad`` then never trains the end of a response; r1lab builds masks
+  from lengths.
+* Decoding joins tokens with single spaces, so text and tokens correspond one to one.
+"""
+
+from __future__ import annotations
+
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+END = "<|endoftext|>"
+UNKNOWN = "<|unk|>"
+TAGS = ("<think>", "</think>", "<answer>", "</answer>")
+SIGNS = tuple(": . 。 , ? ( ) + - * / = → ≠".split())
+ENGLISH = tuple(
+    "user assistant make from using try wait no yes maybe ok hmm so let me see check again i guess "
+    "think the answer is it not right wrong sure perhaps but now next then can you find"
+    " please done".split()
+)
+CHINESE = tuple(
+    "用户 助手 用 得到 试 等等 不对 对了 也许 好 嗯 所以 让 我 看看 检查 再 来 猜 想 答案 是 不 "
+    "对 错 可能 但是 现在 下一个 然后 请 完成".split()
+)
+NUMBERS = tuple(str(n) for n in range(100))
+
+# A tag, a run of digits, a run of letters, or one other character.
+_PIECES = r"<\|?/?[a-z]+\|?>|[0-9]+|[^\W\d_]+|[^\s]"
+
+
+def vocabulary() -> list[str]:
+    """All tokens in the order of their ids. ``<|endoftext|>`` is 0."""
+    return [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """The tokenizer of the embedded base model, a plain Hugging Face fast tokenizer."""
+    vocab = {token: index for index, token in enumerate(vocabulary())}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
+    backend.add_special_tokens([AddedToken(END, special=True), AddedToken(UNKNOWN, special=True)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        eos_token=END,
+        pad_token=END,
+        unk_token=UNKNOWN,
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+        padding_side="left",
+    )
