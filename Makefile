@@ -1,0 +1,64 @@
+# r1lab: `make run` executes the lessons, `make test` checks everything, `make help` lists the rest.
+# Each target sets up .venv from pinned versions first, when it is not there or not up to date;
+# only that step needs the network.
+
+PYTHON  ?= python3
+PROFILE ?= cpu
+SEEDS   ?= 0 1 2
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.r1lab-installed
+
+# Nothing here asks a server anything once .venv is made.
+export HF_HUB_OFFLINE ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lab bench figures lint lock clean
+
+help: ## this list
+	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
+	@echo
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
+	  while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
+	@echo "  PROFILE=smoke        for make run: smoke, cpu (default), gpu, cluster"
+	@echo "  SEEDS='0 1 2'        for make figures"
+	@echo "  ARGS='--only 05'     more options for the r1lab command that a target runs"
+	@echo "  TORCH_INDEX=URL      where torch comes from (default: CPU builds where there is no GPU)"
+
+setup: $(STAMP) ## .venv with pinned versions, nothing more
+
+run: $(STAMP) ## execute the lessons on two CPU cores; report in runs/cpu/report/index.html
+	@$(BIN)/python -m r1lab run --profile $(PROFILE) $(ARGS)
+
+test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
+	@$(BIN)/python -m pytest $(ARGS)
+
+lab: $(STAMP) ## JupyterLab on the notebooks
+	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
+
+bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
+	@$(BIN)/python -m r1lab bench $(ARGS)
+
+figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/figures-cpu.json
+	@$(BIN)/python -m r1lab figures --seeds $(SEEDS) $(ARGS)
+
+lint: $(STAMP) ## ruff on code and notebooks
+	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
+
+lock: ## make constraints.txt again from pyproject.toml (needs uv)
+	uv pip compile --quiet --universal --python-version 3.10 --extra test --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
+
+clean: ## remove .venv and caches; runs/ and everything measured stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find r1lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): pyproject.toml constraints.txt scripts/setup_venv.sh
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/setup_venv.sh "$(VENV)" "$(STAMP)"

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Make or complete the virtual environment: setup_venv.sh VENV STAMP   (called by make)
+#
+# VENV/.incomplete is there from the first step to the last, so that an installation that was
+# interrupted is made anew by the next make (pip's cache keeps what was downloaded). STAMP holds a
+# hash of the pins and of this folder: when both are unchanged, nothing runs and no network is used.
+set -euo pipefail
+
+VENV=$1
+STAMP=$2
+PYTHON=${PYTHON:-python3}
+TORCH_INDEX=${TORCH_INDEX:-}
+CPU_INDEX=https://download.pytorch.org/whl/cpu
+
+say() { printf 'r1lab: %s\n' "$*"; }
+fail() { printf 'r1lab: error: %s\n' "$*" >&2; exit 1; }
+
+command -v "$PYTHON" >/dev/null 2>&1 ||
+  fail "'$PYTHON' was not found; install Python 3.10 or newer, or name one: make PYTHON=python3.12"
+"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
+  fail "$("$PYTHON" --version 2>&1) is too old; Python 3.10 or newer is needed: make PYTHON=python3.12"
+
+fingerprint() {
+  { cat pyproject.toml constraints.txt; pwd; } |
+    "$PYTHON" -c 'import hashlib, sys; print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())'
+}
+works() { "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }
+
+wanted=$(fingerprint)
+if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] && works; then
+  touch "$STAMP" # newer files, same content: a fresh checkout, for example
+  exit 0
+fi
+
+if [ -e "$VENV/.incomplete" ] || ! works; then
+  [ -e "$VENV" ] && say "$VENV is incomplete; making it anew"
+  say "making $VENV with $("$PYTHON" --version 2>&1)"
+  "$PYTHON" -m venv --clear "$VENV" ||
+    fail "could not make $VENV (on Debian and Ubuntu: apt install python3-venv)"
+fi
+rm -f "$STAMP"
+touch "$VENV/.incomplete"
+pip=("$VENV/bin/python" -m pip install --constraint constraints.txt)
+
+torch_pin=$(sed -n 's/^torch==//p' constraints.txt)
+have_torch=$("$VENV/bin/python" - <<'EOF'
+from importlib.metadata import PackageNotFoundError, version
+try:
+    print(version("torch").split("+")[0])
+except PackageNotFoundError:
+    print("none")
+EOF
+)
+if [ "$have_torch" != "$torch_pin" ]; then
+  index=()
+  if [ -n "$TORCH_INDEX" ]; then
+    index=(--extra-index-url "$TORCH_INDEX")
+  elif [ "$(uname -s)" = Linux ] && ! nvidia-smi >/dev/null 2>&1; then
+    # PyPI's Linux wheels carry CUDA (gigabytes); the CPU wheels live on PyTorch's own index.
+    if "$VENV/bin/python" - "$CPU_INDEX/torch/" 2>/dev/null <<'EOF'
+import sys, urllib.request
+urllib.request.urlopen(sys.argv[1], timeout=3).close()
+EOF
+    then
+      index=(--extra-index-url "$CPU_INDEX")
+    else
+      say "PyTorch's CPU index does not answer; taking torch from pip's configured sources"
+    fi
+  fi
+  say "installing torch $torch_pin"
+  # the empty-array form below is for the bash 3.2 of macOS
+  "${pip[@]}" --progress-bar off ${index[@]+"${index[@]}"} "torch==$torch_pin" ||
+    fail "torch $torch_pin could not be installed; check the network and run make again"
+fi
+
+say "installing the pinned packages (a few minutes the first time)"
+setuptools_pin=$(sed -n 's/^setuptools==//p' constraints.txt)
+{ "${pip[@]}" --quiet "setuptools==$setuptools_pin" &&
+  "${pip[@]}" --quiet --no-build-isolation --editable '.[test]'; } ||
+  fail "the packages could not be installed; check the network and run make again"
+
+rm -f "$VENV/.incomplete"
+printf '%s\n' "$wanted" >"$STAMP"
+say "$VENV is ready"
