@@ -1,0 +1,89 @@
+"""What a task is: problems with an answer that a rule can check.
+
+R1-Zero learns from nothing but the verdict of a rule (arXiv 2501.12948, section 2.2.2): the answer
+is right or it is not. So all that the training loop has to know of a task is
+
+- `problems`: draw questions, from a split that training may or may not see;
+- `judge`: is this answer right?  It is the accuracy reward, and all the supervision there is;
+- `vote`: which answers count as the same answer?  Majority voting (cons@k) needs that.
+
+A `Problem` is plain data that goes through JSON and back, because it travels as a column of a data
+set into reward functions (`r1lab.rewards`) and into the files that a run leaves behind.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+from r1lab.errors import R1LabError
+
+SPLITS = ("train", "held_out", "leaked")
+"""train: RL may ask these.  held_out: nobody has seen them; we report on these.
+leaked: held out from RL too, but some of them lie in the base model's corpus, on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One question, and what its judge needs.
+
+    task      the task's name in the registry, "countdown"
+    id        canonical: equal for two wordings of one problem, "countdown/6-7-10=23"
+    question  the words shown to the model; a template (`r1lab.templates`) goes around them
+    language  "en" or "zh"
+    split     one of SPLITS
+    data      whatever the judge needs, as JSON-able values: {"numbers": [7, 6, 10], "target": 23}
+    """
+
+    task: str
+    id: str
+    question: str
+    language: str
+    split: str
+    data: dict[str, Any] = field(hash=False)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Problem:
+        """The inverse of `to_json`.  Raises R1LabError for anything else."""
+        try:
+            fields = json.loads(text)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise R1LabError(f"this is not a problem in JSON: {error}") from None
+        return cls.from_dict(fields)
+
+    @classmethod
+    def from_dict(cls, fields: Any) -> Problem:
+        """A problem from its fields, as a dict.  Raises R1LabError if they are not these six."""
+        names = list(cls.__dataclass_fields__)
+        if not isinstance(fields, dict) or set(fields) != set(names):
+            raise R1LabError(f"a problem needs exactly the fields {', '.join(names)}")
+        if not isinstance(fields["data"], dict):
+            raise R1LabError("a problem's field data must be a dict")
+        for name in names[:-1]:
+            if not isinstance(fields[name], str):
+                raise R1LabError(f"a problem's field {name} must be a string")
+        return cls(**fields)
+
+
+class Task(Protocol):
+    """What the training loop and the evaluation ask of a task; any object with these will do."""
+
+    name: str
+
+    def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
+        """`n` problems of a split, the same ones for the same seed on any machine; none comes
+        twice before all have come once."""
+        ...
+
+    def judge(self, problem: Problem, answer: str) -> bool:
+        """Is the answer right?  Never raises, and takes less than 50 ms, on any text."""
+        ...
+
+    def vote(self, problem: Problem, answer: str) -> str | None:
+        """The canonical form of an answer, right or wrong, so that equal answers can be counted;
+        None for a text that is no answer at all.  Never raises, less than 50 ms."""
+        ...

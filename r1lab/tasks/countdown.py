@@ -1,0 +1,429 @@
+"""Countdown: reach a target from a few numbers with + - * /, each number used once.
+
+    make 23 from 7 6 10 .      ->      ( 10 + 7 ) + 6
+
+The task is hard to guess and easy to check, like the paper's mathematics problems (arXiv
+2501.12948, section 2.2.2), but small enough for a model of a million parameters: one search through
+the combinations finds the answer, and a model that searches longer is right more often.  As a test
+bed for R1-Zero it comes from TinyZero (github.com/Jiayi-Pan/TinyZero).
+
+**Problems** are drawn from left-to-right *chains*, ((a op b) op c), in which every result on the
+way is a whole number from 0 to 99: each problem can be solved, and each result is one token.
+
+**Splits** depend only on which numbers are given, not on their order or on the target: the SHA-256
+of the sorted numbers decides.  So two problems with the same numbers are always in the same split,
+and train and held-out are disjoint by construction.
+
+**The judge** reads the answer with its own tokenizer and parser and computes in exact fractions.  It
+never evaluates: what the model writes is data.  (Published Countdown rewards call `eval` behind a
+regular expression that lets `95**78**6` through, and hang on it.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from r1lab.errors import R1LabError
+from r1lab.tasks.base import SPLITS, Problem
+
+OPERATORS = "+-*/"
+SMALLEST, LARGEST = 1, 12  # the numbers given
+LIMIT = 99  # every result of a chain lies in 0..LIMIT
+MAX_ANSWER_CHARS = 1000  # a longer answer is wrong; a right one needs some 20 characters
+MAX_DIGITS = 9  # of one number in an answer
+
+
+# -- chains: the searches that a patient solver walks through ---------------------------------
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A left-to-right computation: `start`, then steps (operator, number, result).
+
+    With three numbers: r = a op1 b and s = r op2 c.
+    """
+
+    start: int
+    steps: tuple[tuple[str, int, int], ...]
+
+    @property
+    def value(self) -> int:
+        return self.steps[-1][2] if self.steps else self.start
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return (self.start, *(number for _, number, _ in self.steps))
+
+    @property
+    def a(self) -> int:
+        return self.start
+
+    @property
+    def op1(self) -> str:
+        return self.steps[0][0]
+
+    @property
+    def b(self) -> int:
+        return self.steps[0][1]
+
+    @property
+    def r(self) -> int:
+        return self.steps[0][2]
+
+    @property
+    def op2(self) -> str:
+        return self.steps[1][0]
+
+    @property
+    def c(self) -> int:
+        return self.steps[1][1]
+
+    @property
+    def s(self) -> int:
+        return self.steps[1][2]
+
+    def expression(self) -> str:
+        """The chain as an answer, tokens between spaces: "( 10 + 7 ) + 6"."""
+        text = str(self.start)
+        for i, (op, number, _) in enumerate(self.steps):
+            text = f"{text} {op} {number}" if i == 0 else f"( {text} ) {op} {number}"
+        return text
+
+
+def apply(left: int, op: str, right: int) -> int | None:
+    """left op right, or None where the result is not a whole number from 0 to LIMIT."""
+    if op == "+":
+        result = left + right
+    elif op == "-":
+        result = left - right
+    elif op == "*":
+        result = left * right
+    elif right == 0 or left % right:
+        return None
+    else:
+        result = left // right
+    return result if 0 <= result <= LIMIT else None
+
+
+def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]:
+    """All valid chains over two or more numbers >= 1, each once, in one fixed order.
+
+    Numbers sorted descending; pair by pair (the larger first, so that 7 + 10 does not come again
+    after 10 + 7), on the pair the operators in the order + - * /, then each number that is left,
+    with the operators in the same order.  With `target`, only the chains that reach it.
+    Putting the larger number first loses nothing: smaller - larger is negative, and
+    smaller / larger is no whole number.
+    """
+    ordered = sorted(numbers, reverse=True)
+    pairs = dict.fromkeys(itertools.combinations(ordered, 2))  # a dict keeps order, drops repeats
+    for a, b in pairs:
+        for chain in _extend(Chain(a, ()), b, _without(_without(ordered, a), b)):
+            if target is None or chain.value == target:
+                yield chain
+
+
+def _extend(chain: Chain, number: int, rest: list[int]) -> Iterator[Chain]:
+    """Every way to take `number` next and then all of `rest`."""
+    for op in OPERATORS:
+        result = apply(chain.value, op, number)
+        if result is None:
+            continue
+        longer = Chain(chain.start, (*chain.steps, (op, number, result)))
+        if not rest:
+            yield longer
+        for following in dict.fromkeys(rest):
+            yield from _extend(longer, following, _without(rest, following))
+
+
+def _without(numbers: list[int], one: int) -> list[int]:
+    rest = list(numbers)
+    rest.remove(one)
+    return rest
+
+
+@lru_cache(maxsize=None)
+def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
+    """The values of all chains over the sorted numbers, found without walking every chain."""
+    if len(numbers) == 1:
+        return frozenset(numbers)
+    results = {
+        apply(value, op, numbers[i])
+        for i in range(len(numbers))
+        for value in reachable(numbers[:i] + numbers[i + 1 :])
+        for op in OPERATORS
+    }
+    return frozenset(results - {None})
+
+
+# -- splits and problems ----------------------------------------------------------------------
+
+
+def split_of(numbers: Sequence[int]) -> str:
+    """The split that a set of given numbers belongs to, whatever their order and the target.
+
+    One part in ten is held out, one in ten leaked, the rest train.
+    """
+    name = "countdown/" + "-".join(map(str, sorted(numbers)))
+    tenth = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
+    return {0: "held_out", 1: "leaked"}.get(tenth, "train")
+
+
+@lru_cache(maxsize=None)
+def pool(split: str, size: int) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """All (sorted numbers, target) of a split, for problems of `size` numbers."""
+    multisets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
+    return tuple(
+        (numbers, target)
+        for numbers in multisets
+        if split_of(numbers) == split
+        for target in sorted(reachable(numbers))
+    )
+
+
+def _shuffled(items: Sequence, rng: random.Random) -> list:
+    """A seeded shuffle made of rng.random() alone, the one method of Python's generator whose
+    sequence is promised to stay the same in every version."""
+    keys = [rng.random() for _ in items]
+    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
+
+
+def question(numbers: Sequence[int], target: int, language: str, wording: str) -> str:
+    """The words of a problem: the tiny world's short form, or a sentence for real models."""
+    if wording == "plain":
+        listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
+        return (
+            f"Write an arithmetic expression that equals {target}, with each of the numbers "
+            f"{listed} exactly once, the operators + - * / and parentheses. "
+            "Answer with the expression alone."
+        )
+    given = " ".join(map(str, numbers))
+    return f"用 {given} 得到 {target} 。" if language == "zh" else f"make {target} from {given} ."
+
+
+@dataclass(frozen=True)
+class Countdown:
+    """The Countdown task (see `r1lab.tasks.base.Task`).
+
+    numbers    how many numbers are given, 3 or 4
+    languages  any of "en", "zh"; by default both, and English alone for wording="plain"
+    weights    how often each language comes; by default English twice as often as Chinese
+    wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)
+
+    Raises R1LabError for any other value.
+    """
+
+    numbers: int = 3
+    languages: tuple[str, ...] | None = None
+    weights: tuple[float, ...] | None = None
+    wording: str = "tiny"
+    name: str = "countdown"
+
+    def __post_init__(self) -> None:
+        if self.numbers not in (3, 4):
+            raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
+        if self.wording not in ("tiny", "plain"):
+            raise R1LabError(f"countdown: wording must be tiny or plain, not {self.wording!r}")
+        known = ("en",) if self.wording == "plain" else ("en", "zh")
+        languages = known if self.languages is None else tuple(self.languages)
+        if not languages or not set(languages) <= set(known):
+            raise R1LabError(
+                f"countdown: languages for wording={self.wording} must be out of "
+                f"{', '.join(known)}, not {self.languages!r}"
+            )
+        default = tuple(2.0 if language == "en" else 1.0 for language in languages)
+        weights = default if self.weights is None else tuple(self.weights)
+        if len(weights) != len(languages) or min(weights) < 0 or sum(weights) <= 0:
+            raise R1LabError("countdown: weights must be one number >= 0 for each language")
+        object.__setattr__(self, "languages", languages)
+        object.__setattr__(self, "weights", weights)
+
+    def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
+        """`n` problems of a split; the first m of them are the same for every n >= m.
+
+        Without replacement until the split is used up, then all over again in another order.
+        """
+        if split not in SPLITS:
+            raise R1LabError(f"unknown split {split!r}; take one of {', '.join(SPLITS)}")
+        rng = random.Random(f"countdown/{self.numbers}/{split}/{seed}")
+        drawn: list[Problem] = []
+        while len(drawn) < n:
+            for numbers, target in _shuffled(pool(split, self.numbers), rng)[: n - len(drawn)]:
+                drawn.append(self.problem(_shuffled(numbers, rng), target, self._language(rng)))
+        return drawn
+
+    def problem(self, numbers: Sequence[int], target: int, language: str = "en") -> Problem:
+        """The problem of reaching `target` from `numbers`, shown in this order."""
+        return Problem(
+            task=self.name,
+            id=f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}",
+            question=question(numbers, target, language, self.wording),
+            language=language,
+            split=split_of(numbers),
+            data={"numbers": list(numbers), "target": target},
+        )
+
+    def _language(self, rng: random.Random) -> str:
+        point = rng.random() * sum(self.weights)
+        for language, edge in zip(self.languages, itertools.accumulate(self.weights), strict=True):
+            if point < edge:
+                return language
+        return self.languages[-1]
+
+    def judge(self, problem: Problem, answer: str) -> bool:
+        """Does the answer use each number exactly once and equal the target?  Never raises."""
+        postfix = _read(problem, answer)
+        value = None if postfix is None else evaluate(postfix)
+        return value is not None and value == problem.data.get("target")
+
+    def vote(self, problem: Problem, answer: str) -> str | None:
+        """The answer's canonical form if it is a computable expression that uses each number
+        exactly once, whatever its value; else None.  Never raises."""
+        postfix = _read(problem, answer)
+        if postfix is None or evaluate(postfix) is None:
+            return None
+        return canonical(postfix)
+
+
+# -- reading an answer ------------------------------------------------------------------------
+
+
+def _read(problem: Problem, answer: str) -> list[int | str] | None:
+    """The answer in postfix order if it parses and uses each given number exactly once."""
+    given = problem.data.get("numbers")
+    if not isinstance(given, list) or not all(type(number) is int for number in given):
+        return None
+    postfix = to_postfix(answer)
+    if postfix is None:
+        return None
+    used = Counter(item for item in postfix if isinstance(item, int))
+    return postfix if used == Counter(given) else None
+
+
+def tokenize(text: str) -> list[int | str] | None:
+    """Numbers, operators and parentheses of an answer, or None if anything else is in it.
+
+    Only the ASCII digits count: str.isdigit() would let "٣" and "³" through.  No signs, no points,
+    no leading zeros; `**`, `//` and `0x10` fall apart into tokens that the parser refuses.
+    """
+    if not isinstance(text, str) or len(text) > MAX_ANSWER_CHARS:
+        return None
+    tokens: list[int | str] = []
+    i = 0
+    while i < len(text):
+        char = text[i]
+        if char in " \t\r\n":
+            i += 1
+        elif char in "+-*/()":
+            tokens.append(char)
+            i += 1
+        elif char in "0123456789":
+            end = i
+            while end < len(text) and text[end] in "0123456789":
+                end += 1
+            if end - i > MAX_DIGITS or (char == "0" and end - i > 1):
+                return None
+            tokens.append(int(text[i:end]))
+            i = end
+        else:
+            return None
+    return tokens
+
+
+def to_postfix(text: str) -> list[int | str] | None:
+    """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None.
+
+    Dijkstra's shunting yard: one pass and one stack of operators, no recursion, so that no nesting
+    is too deep for it.
+    """
+    precedence = {"+": 1, "-": 1, "*": 2, "/": 2}
+    postfix: list[int | str] = []
+    waiting: list[str] = []  # operators and "(" whose right-hand side is not complete yet
+    operand_next = True
+    for token in tokenize(text) or ():
+        starts_operand = isinstance(token, int) or token == "("
+        if starts_operand != operand_next:
+            return None
+        if isinstance(token, int):
+            postfix.append(token)
+            operand_next = False
+        elif token == "(":
+            waiting.append(token)
+        elif token == ")":
+            while waiting and waiting[-1] != "(":
+                postfix.append(waiting.pop())
+            if not waiting:
+                return None
+            waiting.pop()
+        else:
+            while waiting and precedence.get(waiting[-1], 0) >= precedence[token]:
+                postfix.append(waiting.pop())
+            waiting.append(token)
+            operand_next = True
+    if operand_next or "(" in waiting:
+        return None
+    return postfix + waiting[::-1]
+
+
+def evaluate(postfix: Sequence[int | str]) -> Fraction | None:
+    """The exact value of a postfix expression; None for a division by zero."""
+    stack: list[Fraction] = []
+    for item in postfix:
+        if isinstance(item, int):
+            stack.append(Fraction(item))
+            continue
+        right, left = stack.pop(), stack.pop()
+        if item == "/" and right == 0:
+            return None
+        if item == "+":
+            stack.append(left + right)
+        elif item == "-":
+            stack.append(left - right)
+        elif item == "*":
+            stack.append(left * right)
+        else:
+            stack.append(left / right)
+    return stack[0]
+
+
+def canonical(postfix: Sequence[int | str]) -> str:
+    """One text for all expressions that differ only by order and grouping within sums and products.
+
+    A sum is its sorted added terms, then its sorted subtracted ones; a product likewise with
+    divisors: `6 + ( 10 + 7 )`, `7 + 6 + 10` -> "(+6+7+10)"; `10 - 6 + 7`, `10 + 7 - 6` are one too.
+    """
+    stack: list[tuple[str, list[str], list[str]]] = []  # (kind, plus or times, minus or over)
+    for item in postfix:
+        if isinstance(item, int):
+            stack.append(("number", [str(item)], []))
+            continue
+        right, left = stack.pop(), stack.pop()
+        kind = "sum" if item in "+-" else "product"
+        up, down = _operands(left, kind)
+        other_up, other_down = _operands(right, kind)
+        if item in "-/":
+            other_up, other_down = other_down, other_up
+        stack.append((kind, up + other_up, down + other_down))
+    return _text(stack[0])
+
+
+def _operands(node: tuple[str, list[str], list[str]], kind: str) -> tuple[list[str], list[str]]:
+    """The node's own operands if it is of this kind, else the node as the single operand."""
+    return (node[1], node[2]) if node[0] == kind else ([_text(node)], [])
+
+
+def _text(node: tuple[str, list[str], list[str]]) -> str:
+    kind, up, down = node
+    if kind == "number":
+        return up[0]
+    signs = "+-" if kind == "sum" else "*/"
+    order = {"key": lambda operand: (len(operand), operand)}
+    parts = [signs[0] + operand for operand in sorted(up, **order)]
+    parts += [signs[1] + operand for operand in sorted(down, **order)]
+    return "(" + "".join(parts) + ")"
