@@ -1,0 +1,449 @@
+"""How good is a model, and how does it behave? Measures of R1, each with its uncertainty.
+
+One answer to one question says little about a model that samples. So every question is asked n
+times, and from the n answers, of which c are right, we read
+
+* **pass@1**, the chance that one answer is right: the mean of c / n over the problems. The paper
+  reports it this way, with several samples a question, because a single greedy answer of a long
+  reasoner is noisy (Supplementary Information 4.1 of the Nature paper);
+* **pass@k**, the chance that at least one of k answers is right. Counting "any right among the
+  first k" wastes the other n - k samples; the unbiased estimate from all of them is
+
+      pass@k = 1 - C(n - c, k) / C(n, k)                           (Chen et al. 2021, eq. 1)
+
+  one minus the chance that k answers drawn without replacement are all wrong. It says what the
+  model *can* do, pass@1 what it *usually* does: RL moves the second towards the first;
+* **cons@k**, the chance that the answer most of k samples agree on is right (cons@16 in the
+  paper's figure 1). It needs no judge to choose, only a way to see that two answers are the same.
+
+Problems differ far more than samples of one problem do, so **intervals resample problems**: draw
+as many problems as there are, with replacement, take the mean, repeat; the middle 95 % is the
+interval. It says how much the figure would move with other problems of the same kind. It does not
+say how much it would move with another training seed: that takes several seeds (r1lab.figures).
+
+Behaviours are counted on the same samples: length, reflective words, format, language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from r1lab.errors import R1LabError
+
+
+class Estimate(NamedTuple):
+    """A measured value with its 95 % interval; low and high are NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+# --- right answers -------------------------------------------------------------------------------
+
+
+def pass_at_k(n, c, k: int) -> np.ndarray:
+    """The unbiased chance that at least one of k answers is right, for each problem.
+
+    n, c: samples and right samples a problem, numbers or arrays (P,). Returns (P,) in [0, 1].
+    C(n - c, k) / C(n, k) is the product of (n - c - i) / (n - i) for i < k: factors between 0 and
+    1, so nothing overflows however large n and k are. Fewer than k wrong answers make it 0.
+    Raises R1LabError unless 0 <= c <= n and 1 <= k <= n. Source: Chen et al. 2021, eq. 1.
+    """
+    n, c = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(c, dtype=float))
+    if np.any(c < 0) or np.any(c > n):
+        raise R1LabError("pass@k: the right answers c must lie between 0 and the samples n.")
+    if not 1 <= k <= n.min(initial=math.inf):
+        raise R1LabError(f"pass@{k} needs between 1 and n samples a problem: draw more than n = "
+                         f"{n.min(initial=math.inf):.0f} or ask for a smaller k.")
+    all_wrong = np.ones_like(n)
+    for i in range(int(k)):
+        all_wrong *= np.clip(n - c - i, 0, None) / (n - i)
+    return 1.0 - all_wrong
+
+
+def majority(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
+    """Is the answer that most samples agree on right? 1.0, 0.0, or between when votes tie.
+
+    A tie between m answers is broken by chance, so it counts as the mean over the m: the expected
+    value, exact, no seed needed. Samples without a valid answer (None) do not vote; when none
+    does, there is no answer, which is wrong.
+    """
+    ballots: dict[str, list[bool]] = {}
+    for vote, right in zip(votes, correct, strict=True):
+        if vote is not None:
+            ballots.setdefault(vote, []).append(bool(right))
+    if not ballots:
+        return 0.0
+    most = max(len(ballot) for ballot in ballots.values())
+    return float(np.mean([np.mean(b) for b in ballots.values() if len(b) == most]))
+
+
+def cons_at_k(votes: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]], k: int,
+              *, subsamples: int = 200, seed: int = 0) -> np.ndarray:
+    """Expected accuracy of the majority vote over k of each problem's n samples: (P,).
+
+    votes, correct: (P, n), the canonical answer (None: no valid answer) and whether it is right.
+    Where there are no more than `subsamples` ways to choose k of n (always so for k = n), all are
+    counted and the value is exact; else it is the mean over that many seeded draws without
+    replacement. Ties and invalid votes as in `majority`. Raises R1LabError unless 1 <= k <= n.
+    """
+    values = []
+    for p, (vote, right) in enumerate(zip(votes, correct, strict=True)):
+        n = len(vote)
+        if not 1 <= k <= n:
+            raise R1LabError(f"cons@{k} needs at least {k} samples a problem, but there are {n}.")
+        if math.comb(n, k) <= subsamples:
+            subsets = np.array(list(combinations(range(n), k)))                         # (S, k)
+        else:
+            rng = np.random.default_rng((seed, p))
+            subsets = rng.random((subsamples, n)).argsort(axis=1)[:, :k]                 # (S, k)
+        values.append(_mean_majority(vote, right, subsets))
+    return np.array(values)
+
+
+def _mean_majority(votes: Sequence[str | None], correct: Sequence[bool],
+                   subsets: np.ndarray) -> float:
+    """The mean of `majority` over subsets (S, k) of one problem's samples, all at once."""
+    answers = sorted({vote for vote in votes if vote is not None})
+    if not answers:
+        return 0.0
+    member = np.array([[vote == answer for answer in answers] for vote in votes])        # (n, A)
+    right = np.asarray(correct, dtype=float)                                             # (n,)
+    count = member[subsets].sum(axis=1)                                                  # (S, A)
+    hits = (member * right[:, None])[subsets].sum(axis=1)                                # (S, A)
+    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)                   # (S, A)
+    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)             # (S, A)
+    return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
+
+
+# --- uncertainty ---------------------------------------------------------------------------------
+
+
+def bootstrap_interval(per_problem_values, seed: int = 0, *, level: float = 0.95,
+                       resamples: int = 2000) -> tuple[float, float]:
+    """Percentile bootstrap interval of the mean over problems: (low, high).
+
+    per_problem_values: (P,); NaN (nothing to measure on that problem) is left out. Seeded, so the
+    same values give the same interval. Two problems are the least that show a spread; with fewer
+    both ends are NaN.
+    """
+    values = np.asarray(per_problem_values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)  # (R,)
+    tail = 100 * (1 - level) / 2
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def wilson(successes: float, trials: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, sensible also at 0 and 1 (Wilson 1927)."""
+    if trials == 0:
+        return math.nan, math.nan
+    z, share = 1.959964, successes / trials
+    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    half = z / (1 + z * z / trials) * math.sqrt(
+        share * (1 - share) / trials + z * z / (4 * trials**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estimate:
+    """Mean over problems with its bootstrap interval.
+
+    When every problem scores 0, or every one 1, the bootstrap sees no spread and claims certainty
+    that P problems cannot give; for shares Wilson's interval over the P problems is used there.
+    """
+    values = np.asarray(per_problem_values, dtype=float)
+    known = values[~np.isnan(values)]
+    if len(known) == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    if share and len(known) > 1 and (np.all(known == 0) or np.all(known == 1)):
+        return Estimate(float(known.mean()), *wilson(known.sum(), len(known)))
+    return Estimate(float(known.mean()), *bootstrap_interval(known, seed))
+
+
+# --- behaviours ----------------------------------------------------------------------------------
+
+# The ten words that three experts chose to follow reflection through R1-Zero's training (Nature
+# 645, Extended Data Fig. 1a), and a Chinese word for each (our translation). The tiny world's
+# 不对 ("no") is a verdict like its English "no", which the paper's list leaves out too.
+REFLECTION_WORDS: dict[str, list[str]] = {
+    "en": ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate",
+           "check"],
+    "zh": ["等等", "失误", "然而", "但是", "重试", "错误", "验证", "错", "评估", "检查"],
+}
+_LATIN = "A-Za-zÀ-ÖØ-öø-ɏ"
+_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_REFLECTION = re.compile(
+    f"(?<![{_LATIN}])(?:{'|'.join(REFLECTION_WORDS['en'])})(?![{_LATIN}])"
+    f"|(?<![不没])(?:{'|'.join(REFLECTION_WORDS['zh'])})", re.IGNORECASE)   # 没错: "quite right"
+_MARKUP = re.compile(r"</?(?:think|answer)>|<\|[a-z_]{1,20}\|>|\\[A-Za-z]+")
+_WORDS = {"en": re.compile(f"[{_LATIN}]{{2,}}"), "zh": re.compile(f"[{_CJK}]+")}
+
+
+def reflection_words(text: str) -> int:
+    """How many reflective words of either language the text holds.
+
+    English words are counted whole and in any case ("Wait" counts, "await" and "checked" do
+    not); Chinese, which puts no spaces between words, wherever the characters stand.
+    """
+    return len(_REFLECTION.findall(text))
+
+
+def language_words(text: str) -> dict[str, int]:
+    """Words of each language in a text, told apart by script: {"en": ..., "zh": ...}.
+
+    A word is a run of two or more Latin letters (so the x of an equation is none), or two Chinese
+    characters of a run, rounded up: Chinese does not mark its words, and most have two. Tags,
+    special tokens, LaTeX commands, numbers and symbols are no words.
+    """
+    text = _MARKUP.sub(" ", text)
+    return {"en": len(_WORDS["en"].findall(text)),
+            "zh": sum(-(-len(run) // 2) for run in _WORDS["zh"].findall(text))}
+
+
+def language_share(text: str, language: str) -> float | None:
+    """Share of a thought's words that are in `language` ("en" | "zh"); None when it has no words.
+
+    The paper's language consistency reward (section 2.3.2 of v1: "the proportion of target
+    language words in the CoT") is this number.
+    """
+    words = language_words(text)
+    if language not in words:
+        raise R1LabError(f"language {language!r} is not known: use one of {sorted(words)}.")
+    total = sum(words.values())
+    return words[language] / total if total else None
+
+
+# --- one model on one set of problems ------------------------------------------------------------
+
+
+@dataclass
+class Completion:
+    """One sampled answer and what was measured on it."""
+
+    text: str
+    length: int                # tokens sampled, the end-of-sequence token included
+    finished: bool             # ended by itself; False: cut at max_new_tokens
+    correct: bool
+    vote: str | None           # the answer in canonical form; None: no valid answer
+    well_formed: bool          # <think>…</think> <answer>…</answer>, nothing else
+    reflection: int            # reflective words
+    consistency: float | None  # share of the thought's words in the question's language
+    mixed: bool                # the thought has words of more than one language
+    token_ids: list[int] = field(default_factory=list, repr=False)    # not written to JSON
+    logprobs: list[float] = field(default_factory=list, repr=False)   # not written to JSON
+
+
+@dataclass
+class Evaluation:
+    """n sampled answers to each of P problems, and every measure of this module on them.
+
+    All measures are an `Estimate`: mean over problems with a 95 % interval over problems.
+    """
+
+    problems: list[Any]                   # (P,) r1lab.tasks.base.Problem
+    completions: list[list[Completion]]   # (P, n)
+    settings: dict[str, Any] = field(default_factory=dict)   # how it was sampled
+    seconds: float = 0.0
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of all completions as an array (P, n); None becomes NaN in numbers."""
+        rows = [[getattr(one, name) for one in row] for row in self.completions]
+        if name in ("text", "vote"):
+            return np.array(rows, dtype=object)
+        return np.array(rows, dtype=float)
+
+    def per_problem(self, name: str) -> np.ndarray:
+        """Mean of a field over each problem's samples: (P,); NaN where no sample has it."""
+        values = self.column(name)                                                       # (P, n)
+        known = ~np.isnan(values)
+        return np.divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1),
+                         out=np.full(len(values), np.nan), where=known.any(axis=1))
+
+    @property
+    def n(self) -> np.ndarray:
+        """Samples of each problem (P,)."""
+        return np.array([len(row) for row in self.completions])
+
+    @property
+    def c(self) -> np.ndarray:
+        """Right samples of each problem (P,)."""
+        return np.array([sum(one.correct for one in row) for row in self.completions])
+
+    def _estimate(self, values: np.ndarray, *, share: bool) -> Estimate:
+        return estimate(values, self.settings.get("seed", 0), share=share)
+
+    def pass_at(self, k: int) -> Estimate:
+        """The chance that at least one of k answers is right."""
+        return self._estimate(pass_at_k(self.n, self.c, k), share=True)
+
+    def cons_at(self, k: int) -> Estimate:
+        """The chance that the majority vote of k answers is right."""
+        votes = [[one.vote for one in row] for row in self.completions]
+        correct = [[one.correct for one in row] for row in self.completions]
+        return self._estimate(cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0)),
+                              share=True)
+
+    @property
+    def accuracy(self) -> Estimate:
+        """pass@1: the share of right answers."""
+        return self.pass_at(1)
+
+    @property
+    def length(self) -> Estimate:
+        """Tokens a response."""
+        return self._estimate(self.per_problem("length"), share=False)
+
+    @property
+    def reflection(self) -> Estimate:
+        """Reflective words a response."""
+        return self._estimate(self.per_problem("reflection"), share=False)
+
+    @property
+    def format(self) -> Estimate:
+        """Share of well-formed responses."""
+        return self._estimate(self.per_problem("well_formed"), share=True)
+
+    @property
+    def consistency(self) -> Estimate:
+        """Share of a thought's words in the question's language, over thoughts with words."""
+        return self._estimate(self.per_problem("consistency"), share=True)
+
+    @property
+    def mixed(self) -> Estimate:
+        """Share of responses whose thought mixes languages."""
+        return self._estimate(self.per_problem("mixed"), share=True)
+
+    @property
+    def truncated(self) -> Estimate:
+        """Share of responses cut at the length limit."""
+        return self._estimate(1.0 - self.per_problem("finished"), share=True)
+
+    def summary(self) -> dict[str, Estimate]:
+        """The measures a reader wants first, by name: {name: (value, low, high)}."""
+        k = int(self.n.min())
+        measures = {"pass@1": self.accuracy}
+        if k > 1:
+            measures |= {f"pass@{k}": self.pass_at(k), f"cons@{k}": self.cons_at(k)}
+        return measures | {name: getattr(self, name) for name in (
+            "length", "reflection", "format", "consistency", "mixed", "truncated")}
+
+    def to_json(self) -> str:
+        """Everything but token ids and log-probs, as JSON text that `from_json` reads back."""
+        heavy = ("token_ids", "logprobs")
+        rows = [[{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
+                for row in self.completions]
+        return json.dumps({"settings": self.settings, "seconds": self.seconds,
+                           "problems": [asdict(problem) for problem in self.problems],
+                           "completions": rows}, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        from r1lab.tasks.base import Problem
+
+        try:
+            data = json.loads(text)
+            return cls([Problem(**problem) for problem in data["problems"]],
+                       [[Completion(**one) for one in row] for row in data["completions"]],
+                       data["settings"], data["seconds"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise R1LabError(f"this is not an evaluation written by r1lab ({error}); "
+                             "run `r1lab eval` again.") from error
+
+
+def measure(problem, text: str, *, task, length: int, finished: bool,
+            prefilled: bool = False) -> Completion:
+    """Judge one completion of one problem: right? which vote? which behaviours?
+
+    The answer is the one that the accuracy reward would take (r1lab.templates.parse).
+    """
+    from r1lab.templates import parse
+
+    parsed = parse(text, prefilled=prefilled)
+    thought = parsed.think if parsed.think is not None else text
+    words = language_words(thought)
+    answer = parsed.answer
+    return Completion(
+        text=text, length=length, finished=finished,
+        correct=answer is not None and task.judge(problem, answer),
+        vote=None if answer is None else task.vote(problem, answer),
+        well_formed=parsed.well_formed, reflection=reflection_words(text),
+        consistency=(language_share(thought, problem.language) if problem.language in words
+                     else None),
+        mixed=sum(count > 0 for count in words.values()) > 1)
+
+
+def evaluate(model, tokenizer, task, problems: Sequence[Any], *, k: int = 16,
+             max_new_tokens: int = 288, temperature: float = 1.0, top_p: float = 1.0,
+             template: str = "tiny", seed: int = 0, batch_questions: int = 32,
+             progress: bool = False) -> Evaluation:
+    """Ask each problem k times and measure the answers.
+
+    Sampling is seeded batch by batch, so the same model, seed and batch_questions give the same
+    answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure the
+    distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
+    training mode is put back. Raises R1LabError when there is nothing to evaluate.
+    """
+    from r1lab.rollouts import sample
+    from r1lab.templates import render
+
+    if not problems or k < 1:
+        raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
+    began, was_training = time.perf_counter(), model.training
+    model.eval()
+    completions: list[list[Completion]] = []
+    starts = range(0, len(problems), batch_questions)
+    if progress:
+        from tqdm.std import tqdm
+
+        starts = tqdm(starts, desc="evaluate", unit="batch")
+    try:
+        for start in starts:
+            batch = problems[start:start + batch_questions]
+            prompts = [tokenizer(render(problem, template))["input_ids"] for problem in batch]
+            drawn = sample(model, prompts, group_size=k, max_new_tokens=max_new_tokens,
+                           temperature=temperature, top_p=top_p,
+                           eos_token_id=tokenizer.eos_token_id, seed=seed * 1_000_003 + start)
+            for b, problem in enumerate(batch):
+                row = []
+                for i in range(b * k, (b + 1) * k):                     # prompt-major: (B * k)
+                    ids = [int(token) for token in drawn.completion_ids[i]]
+                    one = measure(problem, tokenizer.decode(ids, skip_special_tokens=True),
+                                  task=task, length=len(ids), finished=bool(drawn.finished[i]))
+                    one.token_ids, one.logprobs = ids, [float(x) for x in drawn.logprobs[i]]
+                    row.append(one)
+                completions.append(row)
+    finally:
+        model.train(was_training)
+    settings = {"k": k, "max_new_tokens": max_new_tokens, "temperature": temperature,
+                "top_p": top_p, "template": template, "seed": seed,
+                "batch_questions": batch_questions}
+    return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
+
+
+def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy") -> Estimate:
+    """How much a measure changed from one model to another on the same problems.
+
+    measure: "accuracy" or a field of Completion ("length", "reflection", "well_formed", ...).
+    Paired: each problem is its own control, which takes the spread between problems out of the
+    interval. An interval that holds 0 shows no change. Raises R1LabError on other problems.
+    """
+    if [p.id for p in before.problems] != [p.id for p in after.problems]:
+        raise R1LabError("a paired difference needs the same problems in the same order: evaluate "
+                         "both models on one list.")
+    name = "correct" if measure == "accuracy" else measure
+    return estimate(after.per_problem(name) - before.per_problem(name),
+                    before.settings.get("seed", 0))
