@@ -2,14 +2,14 @@
 
 R1-Zero begins with a base model, which only continues text.  So the prompt is a text whose most
 natural continuation is a thought and then an answer, in tags that a rule can find (arXiv
-2501.12948v1, section 2.2.3 and Table 1).  The template asks for the structure and says nothing about
-*how* to think: what appears between the tags is left to RL.
+2501.12948, Table 1).  The template asks for the structure and says nothing
+about *how* to think: what appears between the tags is left to RL.
 
     <think> reasoning process here </think> <answer> answer here </answer>
 
 `parse` takes such a completion apart.  It is made of `str.find` and `str.count`, which are linear
-in the text; a regular expression such as `<think>.*?</think>.*?<answer>.*?</answer>` needs quadratic
-time or worse on a text full of opened tags, and a model under RL does write such texts.
+in the text; a regular expression such as `<think>.*?</think>.*?<answer>.*?</answer>` needs
+quadratic time or worse on a text full of opened tags, and models under RL do write such texts.
 """
 
 from __future__ import annotations

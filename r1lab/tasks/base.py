@@ -1,6 +1,6 @@
 """What a task is: problems with an answer that a rule can check.
 
-R1-Zero learns from nothing but the verdict of a rule (arXiv 2501.12948, section 2.2.2): the answer
+R1-Zero learns from nothing but the verdict of rules (arXiv 2501.12948v2, section 2.2): the answer
 is right or it is not. So all that the training loop has to know of a task is
 
 - `problems`: draw questions, from a split that training may or may not see;
@@ -70,7 +70,11 @@ class Problem:
 
 
 class Task(Protocol):
-    """What the training loop and the evaluation ask of a task; any object with these will do."""
+    """What the training loop and the evaluation ask of a task; any object with these will do.
+
+    Making one is cheap (the accuracy reward makes one for each verdict): load data in `problems`.
+    The judge goes by the problem's data alone, not by the options that the problem was drawn with.
+    """
 
     name: str
 

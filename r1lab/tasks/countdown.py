@@ -3,7 +3,7 @@
     make 23 from 7 6 10 .      ->      ( 10 + 7 ) + 6
 
 The task is hard to guess and easy to check, like the paper's mathematics problems (arXiv
-2501.12948, section 2.2.2), but small enough for a model of a million parameters: one search through
+2501.12948v2, section 2.2), but small enough for a model of a million parameters: one search through
 the combinations finds the answer, and a model that searches longer is right more often.  As a test
 bed for R1-Zero it comes from TinyZero (github.com/Jiayi-Pan/TinyZero).
 
@@ -14,9 +14,9 @@ way is a whole number from 0 to 99: each problem can be solved, and each result 
 of the sorted numbers decides.  So two problems with the same numbers are always in the same split,
 and train and held-out are disjoint by construction.
 
-**The judge** reads the answer with its own tokenizer and parser and computes in exact fractions.  It
-never evaluates: what the model writes is data.  (Published Countdown rewards call `eval` behind a
-regular expression that lets `95**78**6` through, and hang on it.)
+**The judge** reads the answer with its own tokenizer and parser and computes in exact fractions.
+It never evaluates: what the model writes is data.  (Published Countdown rewards call `eval` behind
+a regular expression that lets `95**78**6` through, and hang on it.)
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 
 from r1lab.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem
@@ -148,7 +148,7 @@ def _without(numbers: list[int], one: int) -> list[int]:
     return rest
 
 
-@lru_cache(maxsize=None)
+@cache
 def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
     """The values of all chains over the sorted numbers, found without walking every chain."""
     if len(numbers) == 1:
@@ -175,7 +175,7 @@ def split_of(numbers: Sequence[int]) -> str:
     return {0: "held_out", 1: "leaked"}.get(tenth, "train")
 
 
-@lru_cache(maxsize=None)
+@cache
 def pool(split: str, size: int) -> tuple[tuple[tuple[int, ...], int], ...]:
     """All (sorted numbers, target) of a split, for problems of `size` numbers."""
     multisets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
@@ -280,7 +280,7 @@ class Countdown:
         """Does the answer use each number exactly once and equal the target?  Never raises."""
         postfix = _read(problem, answer)
         value = None if postfix is None else evaluate(postfix)
-        return value is not None and value == problem.data.get("target")
+        return value is not None and value == _whole(problem.data.get("target"))
 
     def vote(self, problem: Problem, answer: str) -> str | None:
         """The answer's canonical form if it is a computable expression that uses each number
@@ -297,13 +297,16 @@ class Countdown:
 def _read(problem: Problem, answer: str) -> list[int | str] | None:
     """The answer in postfix order if it parses and uses each given number exactly once."""
     given = problem.data.get("numbers")
-    if not isinstance(given, list) or not all(type(number) is int for number in given):
-        return None
     postfix = to_postfix(answer)
-    if postfix is None:
+    if postfix is None or not isinstance(given, list):
         return None
-    used = Counter(item for item in postfix if isinstance(item, int))
-    return postfix if used == Counter(given) else None
+    used = [item for item in postfix if isinstance(item, int)]
+    return postfix if Counter(used) == Counter(map(_whole, given)) else None
+
+
+def _whole(number: object) -> int | None:
+    """The number if it is an int, else None, which no answer contains."""
+    return number if type(number) is int else None
 
 
 def tokenize(text: str) -> list[int | str] | None:
