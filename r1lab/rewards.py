@@ -1,0 +1,230 @@
+"""Rule rewards: what R1-Zero learns from.
+
+The paper adds two with the same weight, and leaves out learned reward models, which a policy under
+long RL learns to exploit (arXiv 2501.12948v2, section 2.2, equation 4):
+
+    Reward_rule = Reward_acc + Reward_format
+
+- **accuracy**: 1 if the task's judge finds the answer right, else 0;
+- **format**: 1 if the completion is one `<think>` block and then one `<answer>` block, else 0.
+
+Each reward is a plain function with TRL's keyword contract, so that `trl.GRPOTrainer` takes it as
+it is: `f(prompts=, completions=, completion_ids=, <every column of the data set>, trainer_state=,
+log_extra=, log_metric=)` returns one float for each completion.  Our own loop calls the same
+functions through `combine`.
+
+A reward never raises and needs no more than 50 ms for a completion, whatever the model writes: an
+hour into a run is a bad time to learn that one completion in a million breaks the parser.  Where
+the completion or the problem is broken the reward is 0.0, and never 1.0 (a judge that passes what
+it cannot read is the first thing RL finds).  A broken *problem* is the user's to put right, so it
+is also reported once in the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+from r1lab.errors import R1LabError
+from r1lab.tasks import Problem, get_task
+from r1lab.templates import parse
+
+logger = logging.getLogger(__name__)
+
+RewardFunction = Callable[..., list[float]]
+
+
+def text_of(completion: Any) -> str:
+    """The text of a completion: a string itself, or the last assistant message of a chat.
+
+    A message's content may be a string or a list of parts, [{"type": "text", "text": "…"}].
+    Anything else has no text: "".
+    """
+    if isinstance(completion, str):
+        return completion
+    messages = completion if isinstance(completion, list | tuple) else [completion]
+    for message in reversed(messages):
+        if isinstance(message, dict) and message.get("role", "assistant") == "assistant":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            parts = content if isinstance(content, list | tuple) else []
+            texts = [part.get("text") for part in parts if isinstance(part, dict)]
+            return "".join(text for text in texts if isinstance(text, str))
+    return ""
+
+
+def accuracy_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
+    """1.0 where the last complete <answer> … </answer> is right by the task's judge, else 0.0.
+
+    completions  strings or chat message lists, N of them
+    problem      the problem of each completion, N of Problem | JSON string | dict
+
+    The completion need not be well-formed: format has a reward of its own.
+    """
+    return [_accuracy(completion, of) for completion, of in _pairs(completions, problem)]
+
+
+def _accuracy(completion: Any, of: Any) -> float:
+    answer = parse(text_of(completion)).answer
+    if answer is None:
+        return 0.0
+    try:
+        problem = _problem(of)
+        return float(get_task(problem.task).judge(problem, answer))
+    except Exception as error:  # a broken problem, an unknown task, a judge with a bug
+        _report(f"{type(error).__name__}: {error}"[:300])
+        return 0.0
+
+
+def format_reward(completions: Sequence, *, prefilled: bool = False, **kwargs) -> list[float]:
+    """1.0 where the completion is <think> … </think> <answer> … </answer> and nothing else.
+
+    prefilled  the template ends with <think>, so that a completion begins inside the thought
+    """
+    return [
+        float(parse(text_of(completion), prefilled=prefilled is True).well_formed)
+        for completion in _as_list(completions)
+    ]
+
+
+def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
+    """The control: a reward function that pays 1.0 with probability `p`, whatever is written.
+
+    A reward is a pure function, a hash of the seed, the step, the problem, the place in the batch
+    and the text.  A random generator would have a state, which a checkpoint would have to carry
+    and which would depend on who else drew from it; a hash has none, so a run that is stopped and
+    resumed gets the very same rewards.  The place in the batch is in the hash so that equal texts
+    in a group do not get equal rewards, which would pay for some texts and not for others.
+    """
+    if not 0 <= p <= 1:
+        raise R1LabError(f"random reward: p must lie between 0 and 1, not {p!r}")
+
+    def random_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
+        step = kwargs.get("step")
+        if step is None:  # TRL's name for it
+            step = getattr(kwargs.get("trainer_state"), "global_step", None)
+        return [
+            float(_uniform(seed, step, _problem_id(of), i, text_of(completion)) < p)
+            for i, (completion, of) in enumerate(_pairs(completions, problem))
+        ]
+
+    return random_reward
+
+
+def _uniform(seed: int, step: Any, problem_id: str, index: int, text: str) -> float:
+    """A number in [0, 1) from a hash; of a long text, the length and the last 10,000 characters."""
+    parts = repr((seed, step if isinstance(step, int) else None, problem_id[:1000], index))
+    digest = hashlib.sha256(parts.encode("utf-8", "surrogatepass"))
+    digest.update(f"{len(text)}:{text[-10_000:]}".encode("utf-8", "surrogatepass"))
+    return int.from_bytes(digest.digest()[:6], "big") / 2**48  # 48 bits: exact in a float
+
+
+REWARDS: dict[str, RewardFunction] = {"accuracy": accuracy_reward, "format": format_reward}
+
+
+def get_reward(name: str, seed: int = 0) -> RewardFunction:
+    """A reward by its name in a config: those of REWARDS, and "random" with the run's seed.
+
+    Raises R1LabError for an unknown name.
+    """
+    if name == "random":
+        return random_reward(seed)
+    if name not in REWARDS:
+        raise R1LabError(f"unknown reward {name!r}; take some of {', '.join(REWARDS)}, random")
+    return REWARDS[name]
+
+
+def reward_name(function: RewardFunction) -> str:
+    """The name under which a reward is reported: "accuracy" for accuracy_reward."""
+    for name, known in REWARDS.items():
+        if known is function:
+            return name
+    return function.__name__.removesuffix("_reward")
+
+
+def combine(
+    completions: Sequence,
+    problems: Sequence,
+    rewards: Sequence[RewardFunction],
+    weights: Sequence[float],
+    **context: Any,
+) -> tuple[list[float], dict[str, list[float]]]:
+    """The weighted sum of several rewards, and each of them by name, unweighted.
+
+    completions, problems  N of each, as for `accuracy_reward`
+    rewards, weights       K functions and K weights
+    context                handed on to every reward: `step=` (wanted by `random_reward` and by
+                           nothing else here), `prompts=` for rewards written for TRL
+    returns                total (N values), parts {name: N values}
+
+    None from a reward means "does not apply", as in TRL, and counts as 0.
+    Raises R1LabError if the lengths do not match.
+    """
+    names = [reward_name(function) for function in rewards]
+    if len(weights) != len(names) or len(set(names)) != len(names) or not names:
+        raise R1LabError(f"rewards {names} need different names and one weight each: {weights}")
+    if len(problems) != len(completions):
+        raise R1LabError(f"{len(completions)} completions need as many problems: {len(problems)}")
+    parts: dict[str, list[float]] = {}
+    for name, function in zip(names, rewards, strict=True):
+        values = function(completions=completions, problem=problems, **context)
+        parts[name] = [0.0 if value is None else float(value) for value in values]
+        if len(parts[name]) != len(completions):
+            raise R1LabError(
+                f"reward {name} must return {len(completions)} values, one for each completion, "
+                f"not {len(parts[name])}"
+            )
+    total = [
+        sum(weight * parts[name][i] for name, weight in zip(names, weights, strict=True))
+        for i in range(len(completions))
+    ]
+    return total, parts
+
+
+# -- reading what arrives ---------------------------------------------------------------------
+
+
+def _as_list(values: Any) -> list:
+    """A batch as a list; a single completion or problem is a batch of one; nonsense is empty."""
+    if isinstance(values, str | dict | Problem):
+        return [values]
+    try:
+        return list(values)
+    except TypeError:
+        return []
+
+
+def _pairs(completions: Any, problems: Any) -> list[tuple[Any, Any]]:
+    """Each completion with its problem, or with None where there are too few problems."""
+    completions, problems = _as_list(completions), _as_list(problems)
+    missing = [None] * (len(completions) - len(problems))
+    return list(zip(completions, problems + missing, strict=False))
+
+
+@lru_cache(maxsize=4096)
+def _problem_from_json(text: str) -> Problem:
+    return Problem.from_json(text)
+
+
+def _problem(of: Any) -> Problem:
+    """The problem that arrived with a completion.  Raises R1LabError if it is none."""
+    if isinstance(of, Problem):
+        return of
+    return _problem_from_json(of) if isinstance(of, str) else Problem.from_dict(of)
+
+
+def _problem_id(of: Any) -> str:
+    try:
+        return _problem(of).id
+    except Exception:
+        return ""
+
+
+@lru_cache(maxsize=64)
+def _report(reason: str) -> None:
+    """Log a reason once; the cache makes the second time do nothing."""
+    logger.warning("accuracy reward is 0 because the problem cannot be judged: %s", reason)
