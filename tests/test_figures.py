@@ -1,0 +1,156 @@
+"""The ledger keeps what was measured, says how sure it is, and the README shows nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from r1lab import ROOT, figures
+from r1lab.errors import R1LabError
+
+
+def test_recording_merges_and_replaces(tmp_path):
+    path = tmp_path / "figures.json"
+    figures.record(path, "r1_zero/base/pass@1", 0.17, 0.15, 0.19, n=256, unit="share", paper=0.156)
+    figures.record(path, "r1_zero/seconds", 241, unit="s", source="05_r1_zero")
+    figures.record(path, "r1_zero/base/pass@1", 0.18, 0.16, 0.20, n=256, unit="share", paper=0.156)
+    entries = figures.load(tmp_path)  # the folder will do
+    assert list(entries) == ["r1_zero/base/pass@1", "r1_zero/seconds"]
+    assert entries["r1_zero/base/pass@1"]["value"] == 0.18
+    assert set(entries["r1_zero/seconds"]) == set(figures.FIELDS)
+    assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_the_runner_names_the_source(tmp_path, monkeypatch):
+    monkeypatch.setenv("R1LAB_NOTEBOOK", "05_r1_zero")
+    figures.record(tmp_path, "a", 1)
+    figures.record(tmp_path, "b", 2, source="01_base_model")
+    figures.drop(tmp_path, "05_r1_zero")
+    assert list(figures.load(tmp_path)) == ["b"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"value": math.nan},
+        {"value": math.inf},
+        {"value": "0.5"[:0]},
+        {"value": 0.5, "low": 0.4},
+        {"value": 0.5, "low": 0.6, "high": 0.7},
+        {"value": 0.5, "paper": math.nan},
+    ],
+)
+def test_what_is_no_measurement_is_refused_and_the_file_stays(tmp_path, bad):
+    figures.record(tmp_path, "kept", 1)
+    before = (tmp_path / "figures.json").read_bytes()
+    with pytest.raises(R1LabError):
+        figures.record(tmp_path, "bad", **bad)
+    assert (tmp_path / "figures.json").read_bytes() == before
+
+
+def test_numpy_and_torch_numbers_become_json(tmp_path):
+    import numpy as np
+    import torch
+
+    figures.record(tmp_path, "a", np.float32(0.5), low=torch.tensor(0.25), high=np.float64(1))
+    assert figures.load(tmp_path)["a"]["low"] == 0.25
+
+
+def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path):
+    with pytest.raises(R1LabError, match="make run"):
+        figures.load(tmp_path)
+    (tmp_path / "figures.json").write_text("{")
+    with pytest.raises(R1LabError, match="cannot read"):
+        figures.load(tmp_path)
+
+
+def test_aggregate_is_mean_and_t_interval_over_seeds(tmp_path):
+    for seed, value in enumerate((0.80, 0.84, 0.88)):
+        figures.record(tmp_path / str(seed), "r1_zero/trained/pass@1", value, unit="share")
+    ledger = figures.aggregate([tmp_path / str(seed) for seed in range(3)], [10, 11, 12])
+    entry = ledger["r1_zero/trained/pass@1"]
+    half = 4.303 * 0.04 / math.sqrt(3)  # by hand: s = 0.04, t(0.975, 2) = 4.303
+    assert entry["value"] == pytest.approx(0.84)
+    assert (entry["low"], entry["high"]) == pytest.approx((0.84 - half, 0.84 + half))
+    assert entry["n"] == 3
+    assert entry["values"] == {"10": 0.80, "11": 0.84, "12": 0.88}
+
+
+def test_aggregate_keeps_shares_in_range_and_one_seed_without_interval(tmp_path):
+    for seed, value in enumerate((0.9, 1.0)):
+        figures.record(tmp_path / str(seed), "a", value, unit="share")
+    assert figures.aggregate([tmp_path / "0", tmp_path / "1"])["a"]["high"] == 1.0
+    assert figures.aggregate([tmp_path / "0"])["a"]["low"] is None
+
+
+def test_aggregate_refuses_seeds_that_measured_different_things(tmp_path):
+    figures.record(tmp_path / "0", "a", 1)
+    figures.record(tmp_path / "1", "a", 1)
+    figures.record(tmp_path / "1", "b", 1)
+    with pytest.raises(R1LabError, match="lacks the figure 'b'"):
+        figures.aggregate([tmp_path / "0", tmp_path / "1"])
+
+
+def test_the_t_quantiles_are_students():
+    """Against the incomplete beta integral of Student's density, integrated here."""
+    for degrees in (1, 2, 5, 29):
+        t, steps = figures.T_975[degrees - 1], 20_000
+        scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
+        scale /= math.sqrt(degrees * math.pi)
+        xs = [(i + 0.5) * t / steps for i in range(steps)]
+        mass = sum(scale * (1 + x * x / degrees) ** (-(degrees + 1) / 2) for x in xs) * t / steps
+        assert 0.5 + mass == pytest.approx(0.975, abs=2e-5)
+
+
+def test_numbers_are_shown_as_a_reader_wants_them():
+    assert figures.show(0.7791, "share") == "77.9 %"
+    assert figures.show(1234.5, "tokens") == "1,234 tokens"
+    assert figures.show(6.62) == "6.62"
+    assert figures.show(None) == "–"
+    entry = {"value": 0.861, "low": 0.84, "high": 0.882, "unit": "share"}
+    assert figures.show_with_interval(entry) == "86.1 % [84.0, 88.2]"
+
+
+def test_base_and_trained_share_a_row_beside_the_paper(tmp_path):
+    figures.record(tmp_path, "r1_zero/base/pass@1", 0.17, unit="share", paper=0.156)
+    figures.record(tmp_path, "r1_zero/trained/pass@1", 0.86, unit="share", paper=0.779)
+    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    figures.record(tmp_path, "other", 1)
+    table = figures.markdown_table(figures.load(tmp_path), ["r1_zero/*"])
+    assert "| `r1_zero/pass@1` | 17.0 % | 86.0 % | 15.6 % | 77.9 % |" in table
+    assert "| `r1_zero/seconds` | – | 241 s | – | – |" in table
+    assert "other" not in table
+
+
+def test_the_readme_is_written_between_its_markers_only(tmp_path):
+    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    ledger = {
+        "profile": "cpu",
+        "seeds": [0, 1],
+        "hardware": {"cores": 2, "cpu": "a CPU"},
+        "versions": {"torch": "2.13.0"},
+        "figures": figures.load(tmp_path),
+    }
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nafter\n")
+    assert figures.update_readme(readme, ledger)
+    text = readme.read_text()
+    assert text.startswith("before\n<!-- figures:begin -->\n")
+    assert text.endswith("<!-- figures:end -->\nafter\n")
+    assert "241 s" in text and "old" not in text
+    assert figures.render_readme(text, ledger) == (text, 1)  # a second time changes nothing
+    readme.write_text("no markers\n")
+    assert not figures.update_readme(readme, ledger)
+    assert readme.read_text() == "no markers\n"
+
+
+def test_the_readme_shows_the_committed_ledger():
+    """README.md's results table is what `make figures` wrote, to the letter."""
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    if figures.MARKERS.search(text):
+        ledger = figures.load_ledger(ROOT / "benchmarks/results/figures-cpu.json")
+        assert figures.render_readme(text, ledger)[0] == text, "run `make figures` to rewrite it"
+        assert json.dumps(ledger["figures"])
