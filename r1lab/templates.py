@@ -2,8 +2,8 @@
 
 R1-Zero begins with a base model, which only continues text.  So the prompt is a text whose most
 natural continuation is a thought and then an answer, in tags that a rule can find (arXiv
-2501.12948, Table 1).  The template asks for the structure and says nothing
-about *how* to think: what appears between the tags is left to RL.
+2501.12948, Table 1).  The template asks for the structure and says nothing about *how* to think:
+what appears between the tags is left to RL.
 
     <think> reasoning process here </think> <answer> answer here </answer>
 
