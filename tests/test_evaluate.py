@@ -241,7 +241,6 @@ def test_evaluate_a_real_model_end_to_end():
 
 def test_measure_takes_the_answer_the_reward_takes():
     from r1lab.rewards import accuracy_reward
-
     from r1lab.tasks import get_task
 
     task = get_task("countdown")
