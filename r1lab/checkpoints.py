@@ -1,4 +1,4 @@
-"""Files that are whole or not there: checkpoints of a training run, and helpers for other writers.
+"""A run that can be stopped anywhere: whole files, checkpoints, log lines, and signals.
 
 R1-Zero trained for 10,400 steps on 512 GPUs; a run of that length meets crashes, full disks and
 jobs that the scheduler kills. A checkpoint is worth something only if, whatever happened, the next
@@ -14,16 +14,23 @@ start finds one that is exactly what was saved. Three habits give that:
 
 States are plain dictionaries of tensors, numbers, strings and lists, and are read back with
 ``weights_only=True``: loading a checkpoint runs no code from it.
+
+What was logged after the last checkpoint happens again when the run goes on, so those lines are
+cut off first (`truncate_lines`); Ctrl-C and SIGTERM only set a flag (`stop_signals`), and the loop
+stops where its state is whole.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -212,3 +219,131 @@ def _damage(path: Path) -> str | None:
     if _digest(path) != expected:
         return "it is damaged (its checksum differs from the one saved with it)"
     return None
+
+
+def snapshot(model, optimizer, reference=None) -> dict[str, Any]:
+    """All that the next step of a training run depends on, as a state for `save`.
+
+    Together with the number of steps done, from which the loops of r1lab derive their questions
+    and seeds, this is enough to go on bit for bit.
+    """
+    return {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "reference": None if reference is None else reference.state_dict(),
+        "rng": torch.get_rng_state(),
+        "now": fingerprint(model),
+    }
+
+
+def restore(state: dict[str, Any], model, optimizer, reference=None) -> None:
+    """Put a snapshot back into model, optimizer and reference, bit for bit."""
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    if reference is not None:
+        reference.load_state_dict(state["reference"])
+    torch.set_rng_state(state["rng"])
+
+
+def probe(model: torch.nn.Module) -> torch.Tensor:
+    """Up to 1,024 values of every weight in one float64 vector on the CPU: enough to see whether
+    the weights changed, and cheap for large models."""
+    return torch.cat([p.detach().flatten()[:1024].double().cpu() for p in model.parameters()])
+
+
+def fingerprint(model: torch.nn.Module) -> str:
+    """A short name for the weights as they are now."""
+    return hashlib.sha256(probe(model).numpy().tobytes()).hexdigest()[:16]
+
+
+# --- log lines -------------------------------------------------------------------------------
+
+
+def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> None:
+    """Add records to a JSON lines file; they are on the disk when this returns.
+
+    Raises R1LabError when they cannot be written.
+    """
+    path = Path(path)
+    with _readable_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def truncate_lines(path: str | os.PathLike, steps: int) -> list[dict[str, Any]]:
+    """Keep the records of the steps before `steps`, and drop what comes after the first line that
+    is of a later step or was never finished. Returns the records kept; no file is no records."""
+    path = Path(path)
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
+    kept: list[str] = []
+    records: list[dict[str, Any]] = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+            if not record["step"] < steps:
+                break
+        except (ValueError, KeyError, TypeError):
+            break
+        kept.append(line + "\n")
+        records.append(record)
+    if len("".join(kept)) != len("\n".join(lines)):
+        atomic_write_text(path, "".join(kept))
+    return records
+
+
+def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None:
+    """Move files and folders of an earlier run to ``earlier-<n>`` beside them: a new start in the
+    same folder loses nothing. Returns where they are now; None when there were none."""
+    directory = Path(directory)
+    there = [directory / name for name in names if (directory / name).exists()]
+    if not there:
+        return None
+    n = 1
+    while (directory / f"earlier-{n}").exists():
+        n += 1
+    target = directory / f"earlier-{n}"
+    with _readable_errors(target):
+        target.mkdir()
+        for path in there:
+            os.replace(path, target / path.name)
+    return target
+
+
+# --- signals ---------------------------------------------------------------------------------
+
+
+class Stopped(KeyboardInterrupt):
+    """A run was asked to stop (Ctrl-C, SIGTERM), and left a checkpoint to go on from."""
+
+    def _render_traceback_(self) -> list[str]:  # what IPython shows in place of a traceback
+        return [str(self)]
+
+
+@contextmanager
+def stop_signals() -> Iterator[list[str]]:
+    """Collect the names of stop signals in the list that this yields, instead of dying of them.
+
+    The second one raises KeyboardInterrupt at once, for those who cannot wait. Outside the main
+    thread, which alone may handle signals, the list stays empty.
+    """
+    asked: list[str] = []
+
+    def handler(number: int, frame: Any) -> None:
+        asked.append(signal.Signals(number).name)
+        if len(asked) > 1:
+            raise KeyboardInterrupt
+        with suppress(OSError):  # print() may not be called again inside itself
+            os.write(2, b"\nstopping after this step (once more: at once)\n")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+    old = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, previous in old.items():
+            signal.signal(number, signal.SIG_DFL if previous is None else previous)

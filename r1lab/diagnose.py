@@ -7,10 +7,10 @@ flat, one of a few links is broken, and the metrics of the last steps say which:
     cut at      finds       the same    all right or all         zero, or      learning rate 0,
     the limit   nothing     for all     wrong: A = 0             held by KL    rounding
 
-`diagnose` is a pure function over a window of metrics (the lines of ``metrics.jsonl``); the training
-loop calls it when `is_flat` says that the reward has not risen, and prints each finding once. It
-looks for links that are broken for certain, not for runs that merely learn slowly: on a healthy
-plateau it finds nothing.
+`diagnose` is a pure function over a window of metrics (the lines of ``metrics.jsonl``); the
+training loop calls it when `is_flat` says that the reward has not risen, and prints each finding
+once. It looks for links that are broken for certain, not for runs that merely learn slowly: on a
+healthy plateau it finds nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from statistics import fmean, variance
 from typing import Any
 
 Metrics = Mapping[str, Any]
+NEARLY_NONE = 0.02  # a share of answers below this is as good as none, above 1 - this all
 STRONG_KL = 0.5  # from here on the KL term's gradient rivals that of the reward
 
 
@@ -86,9 +87,12 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     def say(code: str, words: str) -> None:
         found.append(Diagnosis(code, words))
 
-    right = fmean(m["accuracy"] for m in window)
+    def share(name: str) -> float:
+        return fmean(m[name] for m in window)
+
+    right, cut, read = share("accuracy"), share("truncated"), share("parsed")
     no_spread = every(lambda m: m["spread_groups"] == 0)
-    nothing_read = every(lambda m: m["parsed"] == 0)
+    nothing_read = read < NEARLY_NONE
     low, high = min(m["reward_min"] for m in window), max(m["reward_max"] for m in window)
     limit, shortest = context.max_new_tokens, context.shortest_answer
     too_short = shortest is not None and shortest > limit and right == 0
@@ -101,21 +105,22 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
             f"{limit}. Raise max_new_tokens to several times {shortest}, so that there is room to "
             "think.",
         )
-    elif every(lambda m: m["truncated"] == 1):
+    elif cut > 1 - NEARLY_NONE and right < NEARLY_NONE:
         say(
             "all_truncated",
-            f"every answer of the last {n} steps was cut at max_new_tokens = {limit} before it "
-            "ended, so what comes last, the answer, is missing. Raise max_new_tokens, or check "
-            "that the base model ever ends a text after this prompt template.",
+            f"{cut:.0%} of the answers of the last {n} steps were cut at max_new_tokens = {limit} "
+            "before they ended, so what comes last, the answer, is missing. Raise max_new_tokens, "
+            "or check that the base model ever ends a text after this prompt template.",
         )
 
     # The parser: is an answer found in the text?
     if nothing_read and not too_short:
         say(
             "no_answer_found",
-            f"no answer was found in any text of the last {n} steps: nothing matches <answer> ... "
-            "</answer>, so every answer counts as wrong. Read some texts in samples.jsonl; give a "
-            "template that the base model follows, or teach it the form first (cold start).",
+            f"an answer was found in {read:.1%} of the texts of the last {n} steps: the others "
+            "have no <answer> ... </answer>, so they count as wrong. Read some in samples.jsonl; "
+            "give a template that the base model follows, or teach it the form first (cold "
+            "start).",
         )
 
     # The reward, and its spread in the group.
@@ -137,9 +142,9 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     elif all_wrong:
         say(
             "all_wrong",
-            f"answers were found in the texts of the last {n} steps, and none was right. RL can "
-            "only make more frequent what the model already does now and then: measure pass@k of "
-            "the base model with a large k; if it is 0 give easier questions or a better base, "
+            f"{read:.0%} of the texts of the last {n} steps hold an answer, and none was right. RL "
+            "can only make more frequent what the model already does now and then: measure pass@k "
+            "of the base model with a large k; if it is 0 give easier questions or a better base, "
             "else raise group_size and questions.",
         )
     elif no_spread and right > 0:
