@@ -255,6 +255,7 @@ def test_random_reward_is_a_pure_function_of_what_a_resumed_run_knows():
     changed = [draw(seed=1, step=3), draw(step=4), draw(of=other, step=3), draw(texts=[RIGHT] * 64)]
     for one, two in itertools.combinations([first, *changed], 2):
         assert one != two
+    assert draw(texts=["a" * 20_000] * 64) != draw(texts=["a" * 20_001] * 64)
 
 
 def test_random_reward_refuses_a_probability_that_is_none():

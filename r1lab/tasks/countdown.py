@@ -16,7 +16,7 @@ and train and held-out are disjoint by construction.
 
 **The judge** reads the answer with its own tokenizer and parser and computes in exact fractions.
 It never evaluates: what the model writes is data.  (Published Countdown rewards call `eval` behind
-a regular expression that lets `95**78**6` through, and hang on it.)
+a regular expression that lets `95**78**6` through, and wait for all of its digits.)
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ from r1lab.tasks.base import SPLITS, Problem
 OPERATORS = "+-*/"
 SMALLEST, LARGEST = 1, 12  # the numbers given
 LIMIT = 99  # every result of a chain lies in 0..LIMIT
-MAX_ANSWER_CHARS = 1000  # a longer answer is wrong; a right one needs some 20 characters
-MAX_DIGITS = 9  # of one number in an answer
+MAX_ANSWER_CHARS = 1000  # a longer answer is wrong (a right one needs some 20), so work is bounded
 
 
 # -- chains: the searches that a patient solver walks through ---------------------------------
@@ -330,7 +329,7 @@ def tokenize(text: str) -> list[int | str] | None:
             end = i
             while end < len(text) and text[end] in "0123456789":
                 end += 1
-            if end - i > MAX_DIGITS or (char == "0" and end - i > 1):
+            if char == "0" and end - i > 1:
                 return None
             tokens.append(int(text[i:end]))
             i = end
