@@ -1,0 +1,130 @@
+"""The benchmark: it runs to its end, its contestants have the same task, its arithmetic is right."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from r1lab import bench
+from r1lab.errors import R1LabError
+from r1lab.grpo import GRPOConfig
+from r1lab.rollouts import token_logps
+
+
+@pytest.fixture
+def small_base(random_model, tmp_path):
+    """The folder of a small random model."""
+    model, tokenizer = random_model
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def test_a_quick_run_measures_every_ratio_and_leaves_the_committed_results_alone(
+    small_base, tmp_path, capsys
+):
+    before = bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None
+    out = tmp_path / "quick.json"
+    assert bench.main(["--quick", "--model", small_base, "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    assert set(report["ratios"]) == set(report["goals"]) == set(bench.GOALS)
+    assert all(value > 0 for value in report["ratios"].values())
+    assert report["quick"] and report["hardware"]["cores"] >= 1 and "trl" in report["versions"]
+    assert report["trl_best"]["name"] in bench.TRL_CANDIDATES
+    # A random model never stops early, so both loops must have drawn answers of the full length.
+    lengths = {n: m["mean_length"] for n, m in report["measured"]["step"].items()}
+    assert lengths == {name: [12.0] for name in ("r1lab", "trl_best", "trl_default")}
+    assert out.with_suffix(".md").read_text() == bench.page(report)
+    assert "step_vs_trl_best" in capsys.readouterr().err
+    assert (bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None) == before
+
+
+@pytest.mark.parametrize("options", [bench.TRL_DEFAULT, *bench.TRL_CANDIDATES.values()])
+def test_trl_gets_the_same_task_whatever_its_settings(options, tmp_path):
+    config = GRPOConfig()
+    arguments = bench.trl_arguments(config, options, tmp_path, seed=3, steps=7)
+    batch = config.questions * config.group_size
+    assert arguments.generation_batch_size == batch  # one rollout a step, as in r1lab
+    rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
+    assert rows == batch and arguments.steps_per_generation == arguments.gradient_accumulation_steps
+    assert arguments.num_iterations == 1 and arguments.max_steps == 7 and arguments.seed == 3
+    assert arguments.learning_rate == config.learning_rate
+    assert arguments.loss_type == "grpo" and config.length_norm == "sequence"
+    assert arguments.max_completion_length == config.max_new_tokens and arguments.top_k == 0
+    assert arguments.bf16 == arguments.gradient_checkpointing == (not options)  # TRL's defaults
+
+
+def test_arithmetic_is_counted_as_torch_counts_it(random_model):
+    model, _ = random_model
+    model.set_attn_implementation("eager")  # every product is then one that torch sees
+    prompt, completion, n = 9, 23, 4
+    rows = [([5] * prompt, [7] * completion)] * n
+    with FlopCounterMode(display=False) as counter:
+        logp, _, _ = token_logps(model, rows)
+        logp.sum().backward()
+    ours = bench.training_flops(model, [(prompt, completion)] * n)
+    # Eager attention also multiplies what the causal mask then throws away; we do not count that.
+    length, c = prompt + completion, model.config
+    masked = length * length - length * (length + 1) // 2
+    wasted = n * 12 * c.num_hidden_layers * c.hidden_size * masked
+    assert counter.get_total_flops() == pytest.approx(ours + wasted, rel=0.01)
+
+
+def test_the_target_is_a_mean_over_a_full_window():
+    plan = bench.Plan(target=0.5, window=3)
+    assert not bench.arrived([0.9, 0.9], plan)  # two lucky steps are not three
+    assert not bench.arrived([0.9, 0.1, 0.2, 0.9], plan)
+    assert bench.arrived([0.0, 0.4, 0.5, 0.6], plan)
+
+
+def test_matmul_rate_is_of_this_machine():
+    rate, size = bench.matmul_rate((64, 128), times=2)
+    assert size in (64, 128) and 1e7 < rate < 1e15
+
+
+def test_generate_counts_tokens_up_to_the_first_end(small_base, random_model):
+    model, tokenizer = random_model
+    plan = bench.Plan(GRPOConfig(questions=2, group_size=3, max_new_tokens=6))
+    stand = bench.Bench(model, tokenizer, bench.get_task("countdown"), plan, None, print)
+    assert bench.draw_generate(stand, seed=0) == 2 * 3 * 6  # nothing in it ends early
+    with torch.no_grad():  # now the end is by far the likeliest token everywhere
+        model.model.embed_tokens.weight.mul_(0)
+        model.model.embed_tokens.weight[tokenizer.eos_token_id] = 9.0
+        model.model.norm.weight.fill_(9.0)
+        model.model.embed_tokens.weight[[i for p in stand.prompts(0) for i in p]] = 1.0
+    assert (
+        bench.draw_generate(stand, seed=0) == 2 * 3 == bench.tokens_of(bench.draw_r1lab(stand, 0))
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--repeats", "0"], "repeats must be at least 1"),
+        (["--model", "nowhere/such-model"], "cannot load the model"),
+    ],
+)
+def test_bad_input_is_one_clear_line(arguments, words):
+    with pytest.raises(R1LabError, match=words) as caught:
+        bench.main(arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_committed_page_is_made_from_the_committed_numbers():
+    if not bench.RESULTS.exists():
+        pytest.skip("benchmarks/results/cpu.json is not measured yet: make bench")
+    report = json.loads(bench.RESULTS.read_text())
+    assert bench.RESULTS.with_suffix(".md").read_text() == bench.page(report)
+    assert set(report["ratios"]) == set(bench.GOALS) and not report["quick"]
+    assert report["configuration"]["group_size"] == GRPOConfig().group_size
+
+
+def test_a_training_that_was_given_up_is_a_lower_bound():
+    pairs = {"time_to_half_vs_trl_best": [4.0]}
+    report = {"ratios": {"time_to_half_vs_trl_best": 4.0}, "pairs": pairs, "goals": bench.GOALS}
+    assert "| 4.0 x |" in bench.table(report)
+    report["lower_bounds"] = ["time_to_half_vs_trl_best"]
+    assert "| at least 4.0 x |" in bench.table(report)
