@@ -1,4 +1,4 @@
-"""The benchmark: it runs to its end, its contestants have the same task, its arithmetic is right."""
+"""The benchmark: it runs, its contestants have the same task, its arithmetic is right."""
 
 from __future__ import annotations
 
