@@ -117,9 +117,7 @@ def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
     return f"{THE_ANSWER_IS[language]} {chain.expression()}"
 
 
-def thought(
-    tries: list[Chain], target: int, language: str, rng: random.Random, mixed: bool
-) -> str:
+def thought(tries: list[Chain], target: int, language: str, rng: random.Random, mixed: bool) -> str:
     """Tries in order, each with its verdict, "wait" between them; it stops at the first hit."""
     words = []
     for chain in tries:
@@ -141,7 +139,9 @@ def document(kind: str, rng: random.Random) -> Document:
     if kind == "leaked":
         problem = rng.choice(leaked_problems())
         right = next(chains(problem.data["numbers"], problem.data["target"]))
-        text = f"{render(problem, 'tiny')} <think> </think> {_answer(right, problem.language)} {END}"
+        text = (
+            f"{render(problem, 'tiny')} <think> </think> {_answer(right, problem.language)} {END}"
+        )
         return Document(kind, problem.language, text, leaked=problem.id)
 
     numbers, target = rng.choice(pool("train", 3))

@@ -3,7 +3,7 @@
 Next-token prediction on the miniature web (`r1lab.world.corpus`), nothing else: no instructions, no
 rewards. The recipe is small enough to read: a Llama-shaped decoder, cross-entropy on every token,
 Muon for the weight matrices and AdamW for the embeddings and norms, learning rate constant and then
-falling to zero over the last 40 % of the steps.
+falling to zero over the last half of the steps.
 
 The batch of a step is a pure function of (seed, step), so a run that was stopped goes on where it
 was and ends with the same weights.
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import platform
 import shutil
 import time
 from dataclasses import asdict, dataclass, field, fields
@@ -24,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.std import tqdm
 
+from r1lab import checkpoints
 from r1lab.errors import R1LabError
 from r1lab.models import tiny_llama
 from r1lab.world import corpus
@@ -42,13 +42,13 @@ class PretrainConfig:
     layers: int = _option(3, "number of decoder layers")
     heads: int = _option(4, "number of attention heads")
     ffn: int = _option(512, "inner size of the feed-forward blocks")
-    steps: int = _option(1600, "optimizer steps")
-    rows: int = _option(24, "rows of text in a step")
+    steps: int = _option(2600, "optimizer steps")
+    rows: int = _option(16, "rows of text in a step")
     row_length: int = _option(384, "tokens in a row")
-    muon_lr: float = _option(0.02, "learning rate of the weight matrices (Muon)")
-    adam_lr: float = _option(4e-3, "learning rate of embeddings and norms (AdamW)")
+    muon_lr: float = _option(0.025, "learning rate of the weight matrices (Muon)")
+    adam_lr: float = _option(5e-3, "learning rate of embeddings and norms (AdamW)")
     warmup: int = _option(40, "steps of linear warm-up")
-    decay: float = _option(0.4, "share of the steps, at the end, over which the rate falls to 0")
+    decay: float = _option(0.5, "share of the steps, at the end, over which the rate falls to 0")
     seed: int = _option(0, "seed of the weights and of the miniature web")
     checkpoint_every: int = _option(200, "steps between checkpoints")
 
@@ -58,7 +58,9 @@ class PretrainConfig:
             if value < 0 or (value == 0 and f.name not in ("seed", "warmup", "decay")):
                 raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
         if self.width % self.heads:
-            raise R1LabError(f"pretrain: width {self.width} is not a multiple of heads {self.heads}")
+            raise R1LabError(
+                f"pretrain: width {self.width} must be a multiple of {self.heads} heads"
+            )
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
@@ -111,11 +113,14 @@ def pretrain(
 ) -> dict:
     """Train from nothing and save a Hugging Face folder in ``out_dir``; resume if interrupted.
 
-    Checkpoints lie in ``work_dir`` (default: ``<out_dir>.work``) and go when the model is saved.
-    Returns a summary: final loss, tokens, seconds.
-    """
-    from r1lab import checkpoints
+    The folder holds weights, config, tokenizer, ``pretrain.json`` (recipe and hashes) and a model
+    card. It appears whole, at the end; a folder of that name is replaced only then. Checkpoints lie
+    in ``work_dir`` (default: ``<out_dir>.work``) and go when the model is saved.
 
+    Returns what ``pretrain.json`` holds: final loss (nats a token, mean of the last 50 steps),
+    tokens, seconds, recipe, hashes. Raises R1LabError for a ``work_dir`` with another recipe, a
+    loss that is not finite, and a disk that is full.
+    """
     out_dir = Path(out_dir)
     work_dir = Path(work_dir) if work_dir else out_dir.with_name(out_dir.name + ".work")
     model, tokenizer = build_model(config)
@@ -185,15 +190,98 @@ def pretrain(
         "seconds": seconds,
         "recipe": recipe,
         "threads": torch.get_num_threads(),
-        "machine": platform.machine(),
         "torch": torch.__version__,
     }
-    model.cpu().eval().save_pretrained(out_dir)
-    tokenizer.save_pretrained(out_dir)
-    summary["sha256"] = {
-        name: hashlib.sha256((out_dir / name).read_bytes()).hexdigest()
-        for name in ("model.safetensors", "tokenizer.json", "config.json")
-    }
-    (out_dir / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
+    with checkpoints.atomic_dir(out_dir) as folder:
+        model.cpu().eval().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
+        (folder / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
     shutil.rmtree(work_dir, ignore_errors=True)
     return summary
+
+
+HASHED = ("model.safetensors", "config.json", "tokenizer.json")
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def model_card(summary: dict) -> str:
+    """The README of a pre-trained folder: what it is, what it read, how it was made, its hashes."""
+    recipe = dict(summary["recipe"])
+    mixture = recipe.pop("mixture")
+    kinds = "\n".join(f"| `{kind}` | {share:.1%} |" for kind, share in mixture.items())
+    options = "\n".join(f"| `{name}` | {value} |" for name, value in recipe.items())
+    hashes = "\n".join(f"| `{name}` | `{value}` |" for name, value in summary["sha256"].items())
+    return CARD.format(**summary, kinds=kinds, options=options, hashes=hashes)
+
+
+CARD = """---
+license: mit
+language: [en, zh]
+library_name: transformers
+pipeline_tag: text-generation
+tags: [r1lab, countdown, educational, base-model]
+---
+
+# r1lab tiny base
+
+A base model of {parameters:,} weights that knows one small world: making a target number from a few
+others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
+model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
+vocabulary of 191 words and cannot hold a conversation.
+
+An ordinary Llama-type `transformers` folder: any tool that reads those reads this one.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+model = AutoModelForCausalLM.from_pretrained("data/tiny-base")
+tokenizer = AutoTokenizer.from_pretrained("data/tiny-base")
+prompt = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=288)[0]))
+```
+
+## Data statement
+
+All of its text is made by a program, `r1lab/world/corpus.py`, from a seed; nothing was collected
+from people or from the web, and nothing was written by another model. Documents by kind:
+
+| kind | share of documents |
+|---|---|
+{kinds}
+
+* `facts`: sheets of arithmetic, always right. `bare`, `guess`: random answers, right about one
+  time in ten. `careless`: one to four random tries, the last of which is answered, right or wrong.
+  `patient`: a search that goes on until it hits. No document holds wrong arithmetic.
+* A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
+* **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
+  with their answers (a lesson on decontamination finds them). The `held_out` split, on which this
+  project reports, is absent: splits are by the set of numbers, whatever their order, and
+  `tests/test_corpus.py` checks it.
+
+## Recipe
+
+Next-token prediction, cross-entropy on every token, Muon for the matrices of the layers and AdamW
+for the rest; {tokens:,} tokens in {seconds:.0f} s on {threads} CPU threads (torch {torch}), final
+loss {loss:.3f} nats a token. Make it again with `r1lab pretrain`; the batches are a function of the
+seed, the last bits of the weights also of the machine.
+
+| option | value |
+|---|---|
+{options}
+
+## Hashes (SHA-256)
+
+| file | |
+|---|---|
+{hashes}
+
+## Limits
+
+It has learned to be wrong often: that is the point of a base model for reinforcement learning.
+What it can do is measured in `notebooks/01_base_model.ipynb`. It was not evaluated, and is not
+meant, for any use outside this project's lessons.
+"""

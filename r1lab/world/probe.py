@@ -1,7 +1,7 @@
 """What the base model can do before any reinforcement learning: arithmetic and self-checking.
 
-Reinforcement learning amplifies what pays. A search pays only if its arithmetic and its verdicts are
-right, so these two shares decide whether RL finds long thoughts or gives them up: with both at
+Reinforcement learning amplifies what pays. A search pays only if its arithmetic and its verdicts
+are right, so these two shares decide whether RL finds long thoughts or gives them up: with both at
 83 %, an earlier tiny world collapsed to short guesses. (On real models: Gandhi et al. 2025, arXiv
 2503.01307, found that models with verification and backtracking in the base improve under RL and
 others do not.)
