@@ -29,7 +29,7 @@ def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") ->
 
     level "token": pi / pi_old of the token (the paper's). "sequence": one value for all tokens of
     an answer, the geometric mean of its token ratios, exp(1/|o| sum_t log pi/pi_old), its gradient
-    included (GSPO, equation 7). 1 on the padding. logp, old_logp, mask: (N, T), log-probs in nats.
+    included (GSPO). 1 on the padding. logp, old_logp, mask: (N, T), log-probs in nats.
     """
     log_ratio = torch.where(mask.bool(), logp - old_logp, 0.0)  # (N, T)
     if level == "token":
@@ -137,7 +137,7 @@ def grpo_loss(
     clipped = ((rho > 1 + clip_high) & (A > 0)) | ((rho < 1 - clip_low) & (A < 0))
     seen = {
         "clip_fraction": float((clipped & on).sum() / tokens),
-        "ratio": float(torch.where(on, rho, 0.0).sum() / tokens),
+        "ratio": float(torch.where(on, rho.detach(), 0.0).sum() / tokens),
     }
     if kl_coef:
         if ref_logp is None:
