@@ -26,7 +26,7 @@ def weights(folder):
 def test_it_learns_and_leaves_a_standard_folder(tmp_path):
     config = PretrainConfig(width=32, layers=1, heads=2, ffn=64, steps=40, rows=4, row_length=96)
     made = pretrain(config, tmp_path / "model", progress=False)
-    assert made["loss"] < 4.5  # ln(191) = 5.25 at the start
+    assert made["loss"] < 4.9  # the mean of the run; it begins at ln(191) = 5.25
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     ids = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
