@@ -11,8 +11,10 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.r1lab-installed
 
-# Nothing here asks a server anything once .venv is made.
+# Nothing here asks a server anything once .venv is made; the larger profiles may fetch models.
+ifeq ($(filter gpu cluster,$(PROFILE)),)
 export HF_HUB_OFFLINE ?= 1
+endif
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1

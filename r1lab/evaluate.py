@@ -63,8 +63,10 @@ def pass_at_k(n, c, k: int) -> np.ndarray:
     if np.any(c < 0) or np.any(c > n):
         raise R1LabError("pass@k: the right answers c must lie between 0 and the samples n.")
     if not 1 <= k <= n.min(initial=math.inf):
-        raise R1LabError(f"pass@{k} needs between 1 and n samples a problem: draw more than n = "
-                         f"{n.min(initial=math.inf):.0f} or ask for a smaller k.")
+        raise R1LabError(
+            f"pass@{k} needs between 1 and n samples a problem: draw more than n = "
+            f"{n.min(initial=math.inf):.0f} or ask for a smaller k."
+        )
     all_wrong = np.ones_like(n)
     for i in range(int(k)):
         all_wrong *= np.clip(n - c - i, 0, None) / (n - i)
@@ -88,8 +90,14 @@ def majority(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
     return float(np.mean([np.mean(b) for b in ballots.values() if len(b) == most]))
 
 
-def cons_at_k(votes: Sequence[Sequence[str | None]], correct: Sequence[Sequence[bool]], k: int,
-              *, subsamples: int = 200, seed: int = 0) -> np.ndarray:
+def cons_at_k(
+    votes: Sequence[Sequence[str | None]],
+    correct: Sequence[Sequence[bool]],
+    k: int,
+    *,
+    subsamples: int = 200,
+    seed: int = 0,
+) -> np.ndarray:
     """Expected accuracy of the majority vote over k of each problem's n samples: (P,).
 
     votes, correct: (P, n), the canonical answer (None: no valid answer) and whether it is right.
@@ -103,34 +111,36 @@ def cons_at_k(votes: Sequence[Sequence[str | None]], correct: Sequence[Sequence[
         if not 1 <= k <= n:
             raise R1LabError(f"cons@{k} needs at least {k} samples a problem, but there are {n}.")
         if math.comb(n, k) <= subsamples:
-            subsets = np.array(list(combinations(range(n), k)))                         # (S, k)
+            subsets = np.array(list(combinations(range(n), k)))  # (S, k)
         else:
             rng = np.random.default_rng((seed, p))
-            subsets = rng.random((subsamples, n)).argsort(axis=1)[:, :k]                 # (S, k)
+            subsets = rng.random((subsamples, n)).argsort(axis=1)[:, :k]  # (S, k)
         values.append(_mean_majority(vote, right, subsets))
     return np.array(values)
 
 
-def _mean_majority(votes: Sequence[str | None], correct: Sequence[bool],
-                   subsets: np.ndarray) -> float:
+def _mean_majority(
+    votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray
+) -> float:
     """The mean of `majority` over subsets (S, k) of one problem's samples, all at once."""
     answers = sorted({vote for vote in votes if vote is not None})
     if not answers:
         return 0.0
-    member = np.array([[vote == answer for answer in answers] for vote in votes])        # (n, A)
-    right = np.asarray(correct, dtype=float)                                             # (n,)
-    count = member[subsets].sum(axis=1)                                                  # (S, A)
-    hits = (member * right[:, None])[subsets].sum(axis=1)                                # (S, A)
-    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)                   # (S, A)
-    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)             # (S, A)
+    member = np.array([[vote == answer for answer in answers] for vote in votes])  # (n, A)
+    right = np.asarray(correct, dtype=float)  # (n,)
+    count = member[subsets].sum(axis=1)  # (S, A)
+    hits = (member * right[:, None])[subsets].sum(axis=1)  # (S, A)
+    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
+    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
     return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
 # --- uncertainty ---------------------------------------------------------------------------------
 
 
-def bootstrap_interval(per_problem_values, seed: int = 0, *, level: float = 0.95,
-                       resamples: int = 2000) -> tuple[float, float]:
+def bootstrap_interval(
+    per_problem_values, seed: int = 0, *, level: float = 0.95, resamples: int = 2000
+) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean over problems: (low, high).
 
     per_problem_values: (P,); NaN (nothing to measure on that problem) is left out. Seeded, so the
@@ -154,8 +164,9 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
         return math.nan, math.nan
     z, share = 1.959964, successes / trials
     centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = z / (1 + z * z / trials) * math.sqrt(
-        share * (1 - share) / trials + z * z / (4 * trials**2))
+    half = (
+        z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    )
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
@@ -180,15 +191,27 @@ def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estim
 # 645, Extended Data Fig. 1a), and a Chinese word for each (our translation). The tiny world's
 # 不对 ("no") is a verdict like its English "no", which the paper's list leaves out too.
 REFLECTION_WORDS: dict[str, list[str]] = {
-    "en": ["wait", "mistake", "however", "but", "retry", "error", "verify", "wrong", "evaluate",
-           "check"],
+    "en": [
+        "wait",
+        "mistake",
+        "however",
+        "but",
+        "retry",
+        "error",
+        "verify",
+        "wrong",
+        "evaluate",
+        "check",
+    ],
     "zh": ["等等", "失误", "然而", "但是", "重试", "错误", "验证", "错", "评估", "检查"],
 }
 _LATIN = "A-Za-zÀ-ÖØ-öø-ɏ"
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _REFLECTION = re.compile(
     f"(?<![{_LATIN}])(?:{'|'.join(REFLECTION_WORDS['en'])})(?![{_LATIN}])"
-    f"|(?<![不没])(?:{'|'.join(REFLECTION_WORDS['zh'])})", re.IGNORECASE)   # 没错: "quite right"
+    f"|(?<![不没])(?:{'|'.join(REFLECTION_WORDS['zh'])})",
+    re.IGNORECASE,
+)  # 没错: "quite right"
 _MARKUP = re.compile(r"</?(?:think|answer)>|<\|[a-z_]{1,20}\|>|\\[A-Za-z]+")
 _WORDS = {"en": re.compile(f"[{_LATIN}]{{2,}}"), "zh": re.compile(f"[{_CJK}]+")}
 
@@ -210,8 +233,10 @@ def language_words(text: str) -> dict[str, int]:
     special tokens, LaTeX commands, numbers and symbols are no words.
     """
     text = _MARKUP.sub(" ", text)
-    return {"en": len(_WORDS["en"].findall(text)),
-            "zh": sum(-(-len(run) // 2) for run in _WORDS["zh"].findall(text))}
+    return {
+        "en": len(_WORDS["en"].findall(text)),
+        "zh": sum(-(-len(run) // 2) for run in _WORDS["zh"].findall(text)),
+    }
 
 
 def language_share(text: str, language: str) -> float | None:
@@ -235,16 +260,16 @@ class Completion:
     """One sampled answer and what was measured on it."""
 
     text: str
-    length: int                # tokens sampled, the end-of-sequence token included
-    finished: bool             # ended by itself; False: cut at max_new_tokens
+    length: int  # tokens sampled, the end-of-sequence token included
+    finished: bool  # ended by itself; False: cut at max_new_tokens
     correct: bool
-    vote: str | None           # the answer in canonical form; None: no valid answer
-    well_formed: bool          # <think>…</think> <answer>…</answer>, nothing else
-    reflection: int            # reflective words
+    vote: str | None  # the answer in canonical form; None: no valid answer
+    well_formed: bool  # <think>…</think> <answer>…</answer>, nothing else
+    reflection: int  # reflective words
     consistency: float | None  # share of the thought's words in the question's language
-    mixed: bool                # the thought has words of more than one language
-    token_ids: list[int] = field(default_factory=list, repr=False)    # not written to JSON
-    logprobs: list[float] = field(default_factory=list, repr=False)   # not written to JSON
+    mixed: bool  # the thought has words of more than one language
+    token_ids: list[int] = field(default_factory=list, repr=False)  # not written to JSON
+    logprobs: list[float] = field(default_factory=list, repr=False)  # not written to JSON
 
 
 @dataclass
@@ -254,9 +279,9 @@ class Evaluation:
     All measures are an `Estimate`: mean over problems with a 95 % interval over problems.
     """
 
-    problems: list[Any]                   # (P,) r1lab.tasks.base.Problem
-    completions: list[list[Completion]]   # (P, n)
-    settings: dict[str, Any] = field(default_factory=dict)   # how it was sampled
+    problems: list[Any]  # (P,) r1lab.tasks.base.Problem
+    completions: list[list[Completion]]  # (P, n)
+    settings: dict[str, Any] = field(default_factory=dict)  # how it was sampled
     seconds: float = 0.0
 
     def column(self, name: str) -> np.ndarray:
@@ -268,10 +293,14 @@ class Evaluation:
 
     def per_problem(self, name: str) -> np.ndarray:
         """Mean of a field over each problem's samples: (P,); NaN where no sample has it."""
-        values = self.column(name)                                                       # (P, n)
+        values = self.column(name)  # (P, n)
         known = ~np.isnan(values)
-        return np.divide(np.where(known, values, 0).sum(axis=1), known.sum(axis=1),
-                         out=np.full(len(values), np.nan), where=known.any(axis=1))
+        return np.divide(
+            np.where(known, values, 0).sum(axis=1),
+            known.sum(axis=1),
+            out=np.full(len(values), np.nan),
+            where=known.any(axis=1),
+        )
 
     @property
     def n(self) -> np.ndarray:
@@ -294,8 +323,9 @@ class Evaluation:
         """The chance that the majority vote of k answers is right."""
         votes = [[one.vote for one in row] for row in self.completions]
         correct = [[one.correct for one in row] for row in self.completions]
-        return self._estimate(cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0)),
-                              share=True)
+        return self._estimate(
+            cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0)), share=True
+        )
 
     @property
     def accuracy(self) -> Estimate:
@@ -338,17 +368,27 @@ class Evaluation:
         measures = {"pass@1": self.accuracy}
         if k > 1:
             measures |= {f"pass@{k}": self.pass_at(k), f"cons@{k}": self.cons_at(k)}
-        return measures | {name: getattr(self, name) for name in (
-            "length", "reflection", "format", "consistency", "mixed", "truncated")}
+        return measures | {
+            name: getattr(self, name)
+            for name in ("length", "reflection", "format", "consistency", "mixed", "truncated")
+        }
 
     def to_json(self) -> str:
         """Everything but token ids and log-probs, as JSON text that `from_json` reads back."""
         heavy = ("token_ids", "logprobs")
-        rows = [[{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
-                for row in self.completions]
-        return json.dumps({"settings": self.settings, "seconds": self.seconds,
-                           "problems": [asdict(problem) for problem in self.problems],
-                           "completions": rows}, ensure_ascii=False)
+        rows = [
+            [{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
+            for row in self.completions
+        ]
+        return json.dumps(
+            {
+                "settings": self.settings,
+                "seconds": self.seconds,
+                "problems": [asdict(problem) for problem in self.problems],
+                "completions": rows,
+            },
+            ensure_ascii=False,
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -356,16 +396,21 @@ class Evaluation:
 
         try:
             data = json.loads(text)
-            return cls([Problem(**problem) for problem in data["problems"]],
-                       [[Completion(**one) for one in row] for row in data["completions"]],
-                       data["settings"], data["seconds"])
+            return cls(
+                [Problem(**problem) for problem in data["problems"]],
+                [[Completion(**one) for one in row] for row in data["completions"]],
+                data["settings"],
+                data["seconds"],
+            )
         except (ValueError, KeyError, TypeError) as error:
-            raise R1LabError(f"this is not an evaluation written by r1lab ({error}); "
-                             "run `r1lab eval` again.") from error
+            raise R1LabError(
+                f"this is not an evaluation written by r1lab ({error}); run `r1lab eval` again."
+            ) from error
 
 
-def measure(problem, text: str, *, task, length: int, finished: bool,
-            prefilled: bool = False) -> Completion:
+def measure(
+    problem, text: str, *, task, length: int, finished: bool, prefilled: bool = False
+) -> Completion:
     """Judge one completion of one problem: right? which vote? which behaviours?
 
     The answer is the one that the accuracy reward would take (r1lab.templates.parse).
@@ -377,19 +422,35 @@ def measure(problem, text: str, *, task, length: int, finished: bool,
     words = language_words(thought)
     answer = parsed.answer
     return Completion(
-        text=text, length=length, finished=finished,
+        text=text,
+        length=length,
+        finished=finished,
         correct=answer is not None and task.judge(problem, answer),
         vote=None if answer is None else task.vote(problem, answer),
-        well_formed=parsed.well_formed, reflection=reflection_words(text),
-        consistency=(language_share(thought, problem.language) if problem.language in words
-                     else None),
-        mixed=sum(count > 0 for count in words.values()) > 1)
+        well_formed=parsed.well_formed,
+        reflection=reflection_words(text),
+        consistency=(
+            language_share(thought, problem.language) if problem.language in words else None
+        ),
+        mixed=sum(count > 0 for count in words.values()) > 1,
+    )
 
 
-def evaluate(model, tokenizer, task, problems: Sequence[Any], *, k: int = 16,
-             max_new_tokens: int = 288, temperature: float = 1.0, top_p: float = 1.0,
-             template: str = "tiny", seed: int = 0, batch_questions: int = 32,
-             progress: bool = False) -> Evaluation:
+def evaluate(
+    model,
+    tokenizer,
+    task,
+    problems: Sequence[Any],
+    *,
+    k: int = 16,
+    max_new_tokens: int = 288,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    template: str = "tiny",
+    seed: int = 0,
+    batch_questions: int = 32,
+    progress: bool = False,
+) -> Evaluation:
     """Ask each problem k times and measure the answers.
 
     Sampling is seeded batch by batch, so the same model, seed and batch_questions give the same
@@ -412,25 +473,43 @@ def evaluate(model, tokenizer, task, problems: Sequence[Any], *, k: int = 16,
         starts = tqdm(starts, desc="evaluate", unit="batch")
     try:
         for start in starts:
-            batch = problems[start:start + batch_questions]
+            batch = problems[start : start + batch_questions]
             prompts = [tokenizer(render(problem, template))["input_ids"] for problem in batch]
-            drawn = sample(model, prompts, group_size=k, max_new_tokens=max_new_tokens,
-                           temperature=temperature, top_p=top_p,
-                           eos_token_id=tokenizer.eos_token_id, seed=seed * 1_000_003 + start)
+            drawn = sample(
+                model,
+                prompts,
+                group_size=k,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                top_p=top_p,
+                eos_token_id=tokenizer.eos_token_id,
+                seed=seed * 1_000_003 + start,
+            )
             for b, problem in enumerate(batch):
                 row = []
-                for i in range(b * k, (b + 1) * k):                     # prompt-major: (B * k)
+                for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
                     ids = [int(token) for token in drawn.completion_ids[i]]
-                    one = measure(problem, tokenizer.decode(ids, skip_special_tokens=True),
-                                  task=task, length=len(ids), finished=bool(drawn.finished[i]))
+                    one = measure(
+                        problem,
+                        tokenizer.decode(ids, skip_special_tokens=True),
+                        task=task,
+                        length=len(ids),
+                        finished=bool(drawn.finished[i]),
+                    )
                     one.token_ids, one.logprobs = ids, [float(x) for x in drawn.logprobs[i]]
                     row.append(one)
                 completions.append(row)
     finally:
         model.train(was_training)
-    settings = {"k": k, "max_new_tokens": max_new_tokens, "temperature": temperature,
-                "top_p": top_p, "template": template, "seed": seed,
-                "batch_questions": batch_questions}
+    settings = {
+        "k": k,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "top_p": top_p,
+        "template": template,
+        "seed": seed,
+        "batch_questions": batch_questions,
+    }
     return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
 
 
@@ -442,8 +521,11 @@ def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy")
     interval. An interval that holds 0 shows no change. Raises R1LabError on other problems.
     """
     if [p.id for p in before.problems] != [p.id for p in after.problems]:
-        raise R1LabError("a paired difference needs the same problems in the same order: evaluate "
-                         "both models on one list.")
+        raise R1LabError(
+            "a paired difference needs the same problems in the same order: evaluate "
+            "both models on one list."
+        )
     name = "correct" if measure == "accuracy" else measure
-    return estimate(after.per_problem(name) - before.per_problem(name),
-                    before.settings.get("seed", 0))
+    return estimate(
+        after.per_problem(name) - before.per_problem(name), before.settings.get("seed", 0)
+    )

@@ -74,9 +74,9 @@ def record(
     }
     if not name or name != name.strip():
         raise R1LabError(f"a figure needs a name such as 'r1_zero/trained/pass@1', not {name!r}")
-    if (low is None) != (high is None):
+    if (entry["low"] is None) != (entry["high"] is None):
         raise R1LabError(f"the figure '{name}' has one end of an interval; give both or neither")
-    if low is not None and not entry["low"] <= entry["value"] <= entry["high"]:
+    if entry["low"] is not None and not entry["low"] <= entry["value"] <= entry["high"]:
         raise R1LabError(f"the figure '{name}' = {value} lies outside its interval [{low}, {high}]")
     entries = load(path) if path.exists() else {}
     entries[name] = entry
@@ -288,7 +288,7 @@ def _file(path: str | os.PathLike) -> Path:
 
 def _number(name: str, field: str, value: Any, optional: bool = False) -> float | int | None:
     """A finite Python number, or R1LabError (NaN is no JSON, and no result)."""
-    if value is None and optional:
+    if optional and (value is None or value != value):  # an Estimate's end may be NaN: not known
         return None
     try:
         number = value if type(value) is int else float(value)

@@ -35,8 +35,10 @@ from r1lab.static import to_png
 COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper": "#000000"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 RIGHT, WRONG = "#0072B2", "#D55E00"
-FONT = ('"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
-        '"Microsoft YaHei", sans-serif')
+FONT = (
+    '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
+    '"Microsoft YaHei", sans-serif'
+)
 
 # What arXiv 2501.12948 states about DeepSeek-R1-Zero. Sections are of v2, whose text is the Nature
 # article's; v1 of January 2025 gave 71.0 % where v2 has 77.9 %.
@@ -58,15 +60,15 @@ PAPER: dict[str, dict[str, Any]] = {
         "points": [],
         "unit": "tokens a response",
         "source": "sections 2.1 and 2.3: grows steadily, with a jump at step 8,200, where the "
-                  "limit went from 32,768 to 65,536 tokens; no values are stated",
+        "limit went from 32,768 to 65,536 tokens; no values are stated",
     },
     "reflection": {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
         "ratio": (5.0, 7.0),
         "unit": "reflective words",
-        "source": "appendix C.2: their count rises 5- to 7-fold over training; \"wait\" is nearly "
-                  "absent at first, occasional in steps 4,000 to 7,000, frequent after 8,000",
+        "source": 'appendix C.2: their count rises 5- to 7-fold over training; "wait" is nearly '
+        "absent at first, occasional in steps 4,000 to 7,000, frequent after 8,000",
     },
     "math_level_4": {
         "label": "DeepSeek-R1-Zero, MATH level 4",
@@ -100,21 +102,50 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "tokens_per_second": ("tokens a second", "", None),
 }
 
-pio.templates["r1lab"] = go.layout.Template(layout={
-    "font": {"family": FONT, "size": 14, "color": "#222222"},
-    "title": {"x": 0, "xref": "paper", "xanchor": "left", "y": 0.97, "yref": "container",
-              "yanchor": "top", "font": {"size": 17},
-              "subtitle": {"font": {"size": 13, "color": "#555555"}}},
-    "colorway": [COLOURS["trained"], COLOURS["control"], *MORE_COLOURS, COLOURS["base"]],
-    "paper_bgcolor": "white", "plot_bgcolor": "white", "bargap": 0.25,
-    "hoverlabel": {"font": {"size": 13}},
-    "legend": {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0.01,
-               "yanchor": "bottom", "font": {"size": 13}, "itemsizing": "trace"},
-    **{f"{letter}axis": {
-        "gridcolor": "#e6e6e6", "zeroline": False, "linecolor": "#888888", "showline": True,
-        "title": {"standoff": 8, "font": {"size": 14}}, "tickfont": {"size": 13},
-        "automargin": False} for letter in "xy"},
-})
+pio.templates["r1lab"] = go.layout.Template(
+    layout={
+        "font": {"family": FONT, "size": 14, "color": "#222222"},
+        "title": {
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": 0.97,
+            "yref": "container",
+            "yanchor": "top",
+            "font": {"size": 17},
+            "subtitle": {"font": {"size": 13, "color": "#555555"}},
+        },
+        "colorway": [COLOURS["trained"], COLOURS["control"], *MORE_COLOURS, COLOURS["base"]],
+        "paper_bgcolor": "white",
+        "plot_bgcolor": "white",
+        "bargap": 0.25,
+        "hoverlabel": {"font": {"size": 13}},
+        "modebar": {"remove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 0.01,
+            "yanchor": "bottom",
+            "font": {"size": 13},
+            "itemsizing": "trace",
+        },
+        **{
+            f"{letter}axis": {
+                "gridcolor": "#e6e6e6",
+                "zeroline": False,
+                "linecolor": "#888888",
+                "showline": True,
+                "title": {"standoff": 8, "font": {"size": 14}},
+                "tickfont": {"size": 13},
+                "ticklabelstandoff": 4,
+                "automargin": False,
+            }
+            for letter in "xy"
+        },
+    }
+)
 
 
 # --- style ---------------------------------------------------------------------------------------
@@ -122,8 +153,14 @@ pio.templates["r1lab"] = go.layout.Template(layout={
 
 def colour(label: str, order: int = 0) -> str:
     """The colour of a thing by its name: base, trained, control and paper keep theirs."""
-    for word, name in (("paper", "paper"), ("control", "control"), ("random", "control"),
-                       ("base", "base"), ("untrained", "base"), ("trained", "trained")):
+    for word, name in (
+        ("paper", "paper"),
+        ("control", "control"),
+        ("random", "control"),
+        ("base", "base"),
+        ("untrained", "base"),
+        ("trained", "trained"),
+    ):
         if word in label.lower():
             return COLOURS[name]
     return ("#0072B2", *MORE_COLOURS)[order % (1 + len(MORE_COLOURS))]
@@ -141,40 +178,53 @@ def _palette(labels: Sequence[str]) -> list[str]:
 
 
 def _faint(ink: str, alpha: float) -> str:
-    red, green, blue = (int(ink[i:i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = (int(ink[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red}, {green}, {blue}, {alpha})"
 
 
-def _finish(fig: go.Figure, title: str, subtitle: str = "", *, width: int = 720,
-            height: int = 420) -> go.Figure:
+def _finish(
+    fig: go.Figure, title: str, subtitle: str = "", *, width: int = 720, height: int = 420
+) -> go.Figure:
     """Title, margins and legend room in the house style. Long lines are broken to fit."""
     left, right = 78, 24
-    title = "<br>".join(textwrap.wrap(title, max(20, int((width - left - right) / 8.6))))
+    # 120 px on the right belong to plotly's buttons
+    title = "<br>".join(textwrap.wrap(title, max(20, int((width - left - right - 120) / 8.6))))
     subtitle = "<br>".join(textwrap.wrap(subtitle, max(20, int((width - left - right) / 6.9))))
     names = [trace.name for trace in fig.data if trace.name and trace.showlegend is not False]
     rows = 0
     if fig.layout.showlegend is not False and len(fig.data) > 1 and names:
-        per_row = max(1, int((width - left - 10) / (48 + 7.4 * max(len(name) for name in names))))
+        per_row = max(1, int((width - left - 10) / (46 + 6.8 * max(len(name) for name in names))))
         rows = math.ceil(len(names) / per_row)
     lines = 1 + title.count("<br>")
     small = (1 + subtitle.count("<br>")) if subtitle else 0
-    top, bottom = 26 + 22 * lines + 18 * small, 62 + 22 * rows
+    deep = 1 + max(
+        (str(tick).count("<br>") for trace in fig.data if trace.type == "bar" for tick in trace.x),
+        default=0,
+    )  # lines of a tick label
+    top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 22 * rows
     fig.update_layout(
-        template="r1lab", width=width, height=height + 22 * rows + 18 * small,
+        template="r1lab",
+        width=width,
+        height=height + 22 * rows + 21 * small,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
-        title={"text": title, **({"subtitle": {"text": subtitle}} if subtitle else {})})
+        title={"text": title, **({"subtitle": {"text": subtitle}} if subtitle else {})},
+    )
     return fig
 
 
 def _style_axis(fig: go.Figure, key: str, col: int) -> None:
     title, tick_format, limits = AXES.get(key, (key, "", None))
-    fig.update_yaxes(title_text=title, tickformat=tick_format or None, row=1, col=col,
-                     **({"range": [limits[0], limits[1] * 1.02]} if limits
-                        else {"rangemode": "tozero"}))
+    fig.update_yaxes(
+        title_text=title,
+        tickformat=tick_format or None,
+        row=1,
+        col=col,
+        **({"range": [limits[0], limits[1] * 1.02]} if limits else {"rangemode": "tozero"}),
+    )
 
 
 def _panels(cols: int, **options: Any) -> go.Figure:
-    spacing = {1: 0.0, 2: 0.13, 3: 0.10}.get(cols, 0.07)
+    spacing = {1: 0.0, 2: 0.13, 3: 0.10}.get(cols, 0.08)
     return make_subplots(rows=1, cols=cols, horizontal_spacing=spacing, **options)
 
 
@@ -189,16 +239,20 @@ def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     half = window // 2
     means = np.full(len(values), np.nan)
     for t in range(len(values)):
-        near = values[max(0, t - half):t + half + 1]
+        near = values[max(0, t - half) : t + half + 1]
         if not np.isnan(near).all():
             means[t] = np.nanmean(near)
     return means
 
 
-def learning_curves(histories: History | Sequence[History] | Mapping[str, Sequence[History]], *,
-                    keys: Sequence[str] = ("accuracy", "length", "reflection"),
-                    paper: Mapping[str, Mapping[str, Any]] | None = None, smooth: int = 5,
-                    title: str = "R1-Zero training") -> go.Figure:
+def learning_curves(
+    histories: History | Sequence[History] | Mapping[str, Sequence[History]],
+    *,
+    keys: Sequence[str] = ("accuracy", "length", "reflection"),
+    paper: Mapping[str, Mapping[str, Any]] | None = None,
+    smooth: int = 5,
+    title: str = "R1-Zero training",
+) -> go.Figure:
     """Metrics against the RL step, one panel each.
 
     histories: one run (a list of metrics as `grpo.train` returns), runs of several seeds, or
@@ -216,13 +270,23 @@ def learning_curves(histories: History | Sequence[History] | Mapping[str, Sequen
     for col, key in enumerate(keys, 1):
         _style_axis(fig, key, col)
         for step, value in (paper or {}).get(key, {}).get("points", ()):
-            fig.add_hline(value, line={"color": COLOURS["paper"], "dash": "dash", "width": 1},
-                          row=1, col=col)
-            fig.add_annotation(x=1, xref=f"x{col if col > 1 else ''} domain", y=value,
-                               yref=f"y{col if col > 1 else ''}", showarrow=False,
-                               xanchor="right", yanchor="bottom", font={"size": 13},
-                               text=f"paper, {'start' if step == 0 else 'end'}: {value:.1%}")
-    fig.update_xaxes(title_text="RL step")
+            fig.add_hline(
+                value, line={"color": COLOURS["paper"], "dash": "dash", "width": 1}, row=1, col=col
+            )
+            side = ("right", 1, "start") if step == 0 else ("left", 0.02, "end")
+            fig.add_annotation(
+                x=side[1],
+                xref=f"x{col if col > 1 else ''} domain",
+                y=value,
+                yref=f"y{col if col > 1 else ''}",
+                showarrow=False,
+                xanchor=side[0],
+                yanchor="bottom",
+                font={"size": 13},
+                bgcolor="rgba(255, 255, 255, 0.75)",
+                text=f"paper, {side[2]}: {value:.1%}",
+            )
+    fig.update_xaxes(title_text="RL step", tickformat=",d")
     return _finish(fig, title, width=max(560, 340 * len(keys)), height=400)
 
 
@@ -245,43 +309,86 @@ def _learning_curve(fig, runs, key, label, ink, col, smooth) -> None:
     """One metric of one label's runs into one panel."""
     first = {"row": 1, "col": col}
     drawn = {"legendgroup": label, "line": {"color": ink, "width": 2.5}, "mode": "lines"}
-    series = [{int(m["step"]): float(m[key]) for m in run if m.get(key) is not None}
-              for run in runs]
+    series = [
+        {int(m["step"]): float(m[key]) for m in run if m.get(key) is not None} for run in runs
+    ]
     series = [one for one in series if one]
     if not series:
-        raise R1LabError(f"no step of {label!r} has the metric {key!r}; the metrics are "
-                         f"{', '.join(sorted(runs[0][0]))}.")
-    smoothed = [dict(zip(one, running_mean(list(one.values()), smooth), strict=True))
-                for one in series]
+        raise R1LabError(
+            f"no step of {label!r} has the metric {key!r}; the metrics are "
+            f"{', '.join(sorted(runs[0][0]))}."
+        )
+    smoothed = [
+        dict(zip(one, running_mean(list(one.values()), smooth), strict=True)) for one in series
+    ]
     if len(series) == 1:
         steps = sorted(series[0])
-        fig.add_trace(go.Scatter(
-            x=steps, y=[series[0][t] for t in steps], name=f"{label}, one seed: each step",
-            showlegend=col == 1, **{**drawn, "legendgroup": f"{label} raw",
-                                    "line": {"color": _faint(ink, 0.35), "width": 1}}), **first)
-        fig.add_trace(go.Scatter(
-            x=steps, y=[smoothed[0][t] for t in steps], showlegend=col == 1,
-            name=f"{label}, mean of {smooth} steps", **drawn), **first)
+        fig.add_trace(
+            go.Scatter(
+                x=steps,
+                y=[series[0][t] for t in steps],
+                name=f"{label}, one seed: each step",
+                showlegend=col == 1,
+                **{
+                    **drawn,
+                    "legendgroup": f"{label} raw",
+                    "line": {"color": _faint(ink, 0.35), "width": 1},
+                },
+            ),
+            **first,
+        )
+        fig.add_trace(
+            go.Scatter(
+                x=steps,
+                y=[smoothed[0][t] for t in steps],
+                showlegend=col == 1,
+                name=f"{label}, mean of {smooth} steps",
+                **drawn,
+            ),
+            **first,
+        )
         return
     steps = sorted(set.intersection(*(set(one) for one in smoothed)))
-    values = np.array([[one[t] for t in steps] for one in smoothed])                 # (seeds, T)
-    band = np.array([t_interval(list(column)) for column in values.T], dtype=float)      # (T, 2)
+    values = np.array([[one[t] for t in steps] for one in smoothed])  # (seeds, T)
+    band = np.array([t_interval(list(column)) for column in values.T], dtype=float)  # (T, 2)
     limits = AXES.get(key, ("", "", None))[2]
     if limits:
         band = np.clip(band, *limits)
-    fig.add_trace(go.Scatter(
-        x=[*steps, *steps[::-1]], y=[*band[:, 1], *band[::-1, 0]], fill="toself", mode="lines",
-        fillcolor=_faint(ink, 0.2), line={"width": 0, "color": ink}, hoverinfo="skip",
-        legendgroup=label, name=f"{label}: 95 % interval over {len(series)} seeds",
-        showlegend=False), **first)
-    fig.add_trace(go.Scatter(
-        x=steps, y=values.mean(axis=0), showlegend=col == 1,
-        name=f"{label}: mean of {len(series)} seeds and of {smooth} steps, band 95 %", **drawn),
-        **first)
+    fig.add_trace(
+        go.Scatter(
+            x=[*steps, *steps[::-1]],
+            y=[*band[:, 1], *band[::-1, 0]],
+            fill="toself",
+            mode="lines",
+            fillcolor=_faint(ink, 0.2),
+            line={"width": 0, "color": ink},
+            hoverinfo="skip",
+            legendgroup=label,
+            name=f"{label}: 95 % interval over {len(series)} seeds",
+            showlegend=False,
+        ),
+        **first,
+    )
+    fig.add_trace(
+        go.Scatter(
+            x=steps,
+            y=values.mean(axis=0),
+            showlegend=col == 1,
+            name=f"{label}: mean of {len(series)} seeds and of {smooth} steps, band 95 %",
+            **drawn,
+        ),
+        **first,
+    )
 
 
-def side_by_side(paper_curve: Mapping[str, Any], ours, *, key: str = "accuracy", smooth: int = 5,
-                 title: str = "The paper's run and ours, each on its own task") -> go.Figure:
+def side_by_side(
+    paper_curve: Mapping[str, Any],
+    ours,
+    *,
+    key: str = "accuracy",
+    smooth: int = 5,
+    title: str = "The paper's run and ours, each on its own task",
+) -> go.Figure:
     """What the paper states (left) beside our run or runs (right), on one vertical scale.
 
     paper_curve: an entry of PAPER that has points. ours: as `learning_curves` takes it. The paper's
@@ -290,23 +397,39 @@ def side_by_side(paper_curve: Mapping[str, Any], ours, *, key: str = "accuracy",
     """
     points = paper_curve.get("points")
     if not points:
-        raise R1LabError("the paper states no values of this curve, only a description: "
-                         f"{paper_curve.get('source', 'see its figure 1')}.")
+        raise R1LabError(
+            "the paper states no values of this curve, only a description: "
+            f"{paper_curve.get('source', 'see its figure 1')}."
+        )
     fig = _panels(2, subplot_titles=(paper_curve["label"], "r1lab, the tiny world"))
     steps, values = zip(*points, strict=True)
-    fig.add_trace(go.Scatter(
-        x=steps, y=values, mode="lines+markers+text", name="stated in the paper",
-        line={"color": COLOURS["paper"], "dash": "dash", "width": 1},
-        marker={"size": 10, "color": COLOURS["paper"]}, text=[f"{v:.1%}" for v in values],
-        textposition="top center", textfont={"size": 13}), row=1, col=1)
-    for (label, runs), ink in zip((groups := _by_label(ours)).items(), _palette(list(groups)),
-                                  strict=True):
+    fig.add_trace(
+        go.Scatter(
+            x=steps,
+            y=values,
+            mode="lines+markers+text",
+            name="stated in the paper",
+            line={"color": COLOURS["paper"], "dash": "dash", "width": 1},
+            marker={"size": 10, "color": COLOURS["paper"]},
+            text=[f"{v:.1%}" for v in values],
+            textposition=["bottom right" if t == 0 else "top left" for t in steps],
+            textfont={"size": 13},
+        ),
+        row=1,
+        col=1,
+    )
+    for (label, runs), ink in zip(
+        (groups := _by_label(ours)).items(), _palette(list(groups)), strict=True
+    ):
         _learning_curve(fig, runs, key, label, ink, 2, smooth)
-    fig.for_each_trace(lambda trace: trace.update(showlegend=bool(
-        trace.name and "interval over" not in trace.name)))
+    fig.for_each_trace(
+        lambda trace: trace.update(
+            showlegend=bool(trace.name and "interval over" not in trace.name)
+        )
+    )
     _style_axis(fig, key, 1)
     _style_axis(fig, key, 2)
-    fig.update_xaxes(title_text="RL step")
+    fig.update_xaxes(title_text="RL step", tickformat=",d")
     low, high = min(steps), max(steps)
     fig.update_xaxes(range=[low - 0.08 * (high - low), high + 0.08 * (high - low)], row=1, col=1)
     fig = _finish(fig, title, f"Paper: {paper_curve['source']}.", width=880, height=410)
@@ -326,9 +449,13 @@ def powers_of_two(n: int) -> list[int]:
     return sorted({2**i for i in range(int(math.log2(n)) + 1)} | {n})
 
 
-def pass_at_k_curve(evaluations: Mapping[str, Evaluation], *, ks: Sequence[int] | None = None,
-                    majority: bool = False,
-                    title: str = "pass@k: at least one of k answers is right") -> go.Figure:
+def pass_at_k_curve(
+    evaluations: Mapping[str, Evaluation],
+    *,
+    ks: Sequence[int] | None = None,
+    majority: bool = False,
+    title: str = "pass@k: at least one of k answers is right",
+) -> go.Figure:
     """pass@k against k (logarithmic) with 95 % bands over problems, one curve a model.
 
     majority: also cons@k, dotted. ks: default the powers of two up to the samples a problem.
@@ -338,70 +465,137 @@ def pass_at_k_curve(evaluations: Mapping[str, Evaluation], *, ks: Sequence[int] 
     fig = go.Figure()
     n = min(int(evaluation.n.min()) for evaluation in evaluations.values())
     ks = list(ks or powers_of_two(n))
-    for (label, evaluation), ink in zip(evaluations.items(), _palette(list(evaluations)),
-                                        strict=True):
-        for name, measure, dash in (("pass@k", evaluation.pass_at, "solid"),
-                                    ("cons@k", evaluation.cons_at, "dot"))[:1 + majority]:
+    for (label, evaluation), ink in zip(
+        evaluations.items(), _palette(list(evaluations)), strict=True
+    ):
+        for name, measure, dash in (
+            ("pass@k", evaluation.pass_at, "solid"),
+            ("cons@k", evaluation.cons_at, "dot"),
+        )[: 1 + majority]:
             value, low, high = zip(*(measure(k) for k in ks), strict=True)
             if not np.isnan(low).any():
-                fig.add_trace(go.Scatter(
-                    x=[*ks, *ks[::-1]], y=[*high, *low[::-1]], fill="toself", mode="lines",
-                    fillcolor=_faint(ink, 0.18), line={"width": 0, "color": ink},
-                    showlegend=False, hoverinfo="skip", name=f"{label} 95 %"))
-            fig.add_trace(go.Scatter(
-                x=ks, y=value, mode="lines+markers", name=f"{label}, {name}",
-                marker={"size": 7, "color": ink},
-                line={"color": ink, "width": 2.5, "dash": dash}))
+                fig.add_trace(
+                    go.Scatter(
+                        x=[*ks, *ks[::-1]],
+                        y=[*high, *low[::-1]],
+                        fill="toself",
+                        mode="lines",
+                        fillcolor=_faint(ink, 0.18),
+                        line={"width": 0, "color": ink},
+                        showlegend=False,
+                        hoverinfo="skip",
+                        name=f"{label} 95 %",
+                    )
+                )
+            fig.add_trace(
+                go.Scatter(
+                    x=ks,
+                    y=value,
+                    mode="lines+markers",
+                    name=f"{label}, {name}",
+                    marker={"size": 7, "color": ink},
+                    line={"color": ink, "width": 2.5, "dash": dash},
+                )
+            )
     problems = min(len(evaluation.problems) for evaluation in evaluations.values())
-    fig.update_xaxes(type="log", tickvals=ks, ticktext=[str(k) for k in ks],
-                     title_text="k, answers drawn per problem")
+    fig.update_xaxes(
+        type="log",
+        tickvals=ks,
+        ticktext=[str(k) for k in ks],
+        title_text="k, answers drawn per problem",
+    )
     fig.update_yaxes(title_text="share of problems", tickformat=".0%", range=[0, 1.02])
     fig.update_layout(showlegend=True)
     return _finish(fig, title, f"Bands: 95 % over {problems} problems, {n} answers each.")
 
 
-def compare_bars(summaries: Mapping[str, Mapping[str, tuple[float, float, float]]],
-                 names: Sequence[str] = ("pass@1", "length", "reflection"), *,
-                 title: str = "Models on the same held-out problems, with 95 % intervals"
-                 ) -> go.Figure:
+def compare_bars(
+    summaries: Mapping[str, Mapping[str, tuple[float, float, float]]],
+    names: Sequence[str] = ("pass@1", "length", "reflection"),
+    *,
+    title: str = "Models on the same held-out problems, with 95 % intervals",
+) -> go.Figure:
     """One panel a measure, one bar a model, error bars from each (value, low, high).
 
     summaries: {label: Evaluation.summary()} or any {label: {name: (value, low, high)}}.
     """
     missing = [name for name in names for s in summaries.values() if name not in s]
     if missing or not summaries:
-        raise R1LabError(f"no value for {', '.join(dict.fromkeys(missing)) or 'any model'}: "
-                         "every model needs every measure that is drawn.")
+        raise R1LabError(
+            f"no value for {', '.join(dict.fromkeys(missing)) or 'any model'}: "
+            "every model needs every measure that is drawn."
+        )
     fig = _panels(len(names))
     labels, inks = list(summaries), _palette(list(summaries))
     for col, name in enumerate(names, 1):
         values = np.array([summaries[label][name] for label in labels], dtype=float)  # (L, 3)
-        share = name.startswith(("pass@", "cons@")) or AXES.get(name, ("", ""))[1] == ".0%" \
+        share = (
+            name.startswith(("pass@", "cons@"))
+            or AXES.get(name, ("", ""))[1] == ".0%"
             or name in ("consistency", "mixed")
-        fig.add_trace(go.Bar(
-            x=labels, y=values[:, 0], marker={"color": inks}, showlegend=False, name=name,
-            error_y=_errors(values), text=[f"{v:.0%}" if share else f"{v:.3g}"
-                                           for v in values[:, 0]],
-            textposition="outside", cliponaxis=False, textfont={"size": 13}), row=1, col=col)
+        )
+        fig.add_trace(
+            go.Bar(
+                x=labels,
+                y=values[:, 0],
+                marker={"color": inks},
+                showlegend=False,
+                name=name,
+                error_y=_errors(values),
+            ),
+            row=1,
+            col=col,
+        )
+        for label, (value, _, high) in zip(labels, values, strict=True):
+            fig.add_annotation(
+                x=label,
+                y=value if np.isnan(high) else high,
+                showarrow=False,
+                text=f"{value:.0%}" if share else f"{value:.3g}",
+                yshift=2,
+                yanchor="bottom",
+                font={"size": 13},
+                row=1,
+                col=col,
+            )
         title_text = AXES.get(name, (f"{name} (share)" if share else name, "", None))[0]
         top = float(np.nanmax(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])))
-        fig.update_yaxes(title_text=title_text, tickformat=".0%" if share else None,
-                         range=[0, 1.14 * (top or 1)], row=1, col=col)
+        fig.update_yaxes(
+            title_text=title_text,
+            tickformat=".0%" if share else None,
+            range=[0, 1.14 * (top or 1)],
+            row=1,
+            col=col,
+        )
     fig.update_xaxes(type="category")
     fig.update_layout(showlegend=False)
-    return _finish(fig, title, width=max(460, 300 * len(names)), height=380)
+    return _finish(fig, title, width=max(460, min(1000, 300 * len(names))), height=380)
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:
     """plotly error bars from rows of (value, low, high): (L, 3)."""
     reach = np.nan_to_num(np.c_[values[:, 2] - values[:, 0], values[:, 0] - values[:, 1]])
-    return {"type": "data", "array": reach[:, 0], "arrayminus": reach[:, 1], "color": "#222222",
-            "thickness": 1.5, "width": 5}
+    return {
+        "type": "data",
+        "array": reach[:, 0],
+        "arrayminus": reach[:, 1],
+        "color": "#222222",
+        "thickness": 1.5,
+        "width": 5,
+    }
 
 
-def grouped_bars(categories: Sequence[str], series: Mapping[str, Sequence[float]], *, title: str,
-                 y_title: str, x_title: str = "", errors: Mapping[str, Sequence] | None = None,
-                 tickformat: str | None = None, width: int = 720) -> go.Figure:
+def grouped_bars(
+    categories: Sequence[str],
+    series: Mapping[str, Sequence[float]],
+    *,
+    title: str,
+    y_title: str,
+    x_title: str = "",
+    errors: Mapping[str, Sequence] | None = None,
+    tickformat: str | None = None,
+    width: int = 720,
+) -> go.Figure:
     """Bars in groups: one group a category, one colour a series.
 
     series: {label: values}; errors: {label: [(value, low, high)]} adds error bars. For advantages
@@ -412,8 +606,15 @@ def grouped_bars(categories: Sequence[str], series: Mapping[str, Sequence[float]
         if len(values) != len(categories):
             raise R1LabError(f"{label!r} has {len(values)} values for {len(categories)} bars.")
         extra = {} if errors is None else {"error_y": _errors(np.array(errors[label], float))}
-        fig.add_trace(go.Bar(x=[str(c) for c in categories], y=[float(v) for v in values],
-                             name=label, marker={"color": ink}, **extra))
+        fig.add_trace(
+            go.Bar(
+                x=[str(c) for c in categories],
+                y=[float(v) for v in values],
+                name=label,
+                marker={"color": ink},
+                **extra,
+            )
+        )
     fig.update_layout(barmode="group", showlegend=len(series) > 1)
     fig.update_xaxes(type="category", title_text=x_title or None)
     fig.update_yaxes(title_text=y_title, tickformat=tickformat)
@@ -421,29 +622,41 @@ def grouped_bars(categories: Sequence[str], series: Mapping[str, Sequence[float]
     return _finish(fig, title, width=width)
 
 
-def advantage_bars(rewards: Sequence[float], advantages: Mapping[str, Sequence[float]], *,
-                   title: str = "One group's rewards and what each method makes of them"
-                   ) -> go.Figure:
+def advantage_bars(
+    rewards: Sequence[float],
+    advantages: Mapping[str, Sequence[float]],
+    *,
+    title: str = "One group's rewards and what each method makes of them",
+) -> go.Figure:
     """Advantages (G,) of one group of answers by method, each answer labelled with its reward."""
     names = [f"answer {i}<br>r = {float(r):g}" for i, r in enumerate(rewards, 1)]
     return grouped_bars(names, advantages, title=title, y_title="advantage")
 
 
-def length_histogram(evaluation: Evaluation, *, bins: int = 30,
-                     title: str = "Response length of right and wrong answers") -> go.Figure:
+def length_histogram(
+    evaluation: Evaluation,
+    *,
+    bins: int = 30,
+    title: str = "Response length of right and wrong answers",
+) -> go.Figure:
     """How long right and wrong answers are, each as a share of its own kind."""
-    lengths = evaluation.column("length")                                                # (P, n)
+    lengths = evaluation.column("length")  # (P, n)
     right = evaluation.column("correct") == 1
     edge = float(lengths.max()) + 1
     size = max(1.0, math.ceil(edge / bins))
     fig = go.Figure()
     for name, rows, ink in (("right", right, RIGHT), ("wrong", ~right, WRONG)):
         if rows.any():
-            fig.add_trace(go.Histogram(
-                x=lengths[rows].astype(int), histnorm="percent", opacity=0.6,
-                xbins={"start": 0, "end": size * math.ceil(edge / size), "size": size},
-                marker={"color": ink},
-                name=f"{name}: {rows.sum():,} answers, mean {lengths[rows].mean():.0f} tokens"))
+            fig.add_trace(
+                go.Histogram(
+                    x=lengths[rows].astype(int),
+                    histnorm="percent",
+                    opacity=0.6,
+                    xbins={"start": 0, "end": size * math.ceil(edge / size), "size": size},
+                    marker={"color": ink},
+                    name=f"{name}: {rows.sum():,} answers, mean {lengths[rows].mean():.0f} tokens",
+                )
+            )
     fig.update_layout(barmode="overlay", bargap=0, showlegend=True)
     fig.update_xaxes(title_text="response length (tokens)")
     fig.update_yaxes(title_text="share of the kind", ticksuffix=" %")
@@ -453,8 +666,12 @@ def length_histogram(evaluation: Evaluation, *, bins: int = 30,
 # --- the objective -------------------------------------------------------------------------------
 
 
-def clip_objective(clip_low: float = 0.2, clip_high: float = 0.2, *,
-                   title: str = "The clipped objective of one token") -> go.Figure:
+def clip_objective(
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    *,
+    title: str = "The clipped objective of one token",
+) -> go.Figure:
     """min(rho A, clip(rho, 1 - low, 1 + high) A) against rho for A = 1 and A = -1.
 
     Drawn with r1lab.losses.clipped_objective, so the picture is of the code that trains.
@@ -463,47 +680,88 @@ def clip_objective(clip_low: float = 0.2, clip_high: float = 0.2, *,
 
     from r1lab.losses import clipped_objective
 
-    rho = torch.linspace(0, 2, 201)[None]                                            # (1, 201)
-    fig = _panels(2, subplot_titles=("A = +1: a better answer than the group's mean",
-                                     "A = −1: a worse answer"))
+    rho = torch.linspace(0, 2, 201)[None]  # (1, 201)
+    fig = _panels(
+        2,
+        subplot_titles=("A = +1: a better answer than the group's mean", "A = −1: a worse answer"),
+    )
     for col, advantage in enumerate((1.0, -1.0), 1):
         value = clipped_objective(rho, torch.tensor([advantage]), clip_low, clip_high)[0]
-        fig.add_trace(go.Scatter(
-            x=rho[0].tolist(), y=(rho[0] * advantage).tolist(), mode="lines", name="unclipped",
-            line={"color": COLOURS["base"], "dash": "dot", "width": 2}, showlegend=col == 1),
-            row=1, col=col)
-        fig.add_trace(go.Scatter(
-            x=rho[0].tolist(), y=value.tolist(), mode="lines", name="clipped objective",
-            line={"color": COLOURS["trained"], "width": 3}, showlegend=col == 1), row=1, col=col)
+        fig.add_trace(
+            go.Scatter(
+                x=rho[0].tolist(),
+                y=(rho[0] * advantage).tolist(),
+                mode="lines",
+                name="unclipped",
+                line={"color": COLOURS["base"], "dash": "dot", "width": 2},
+                showlegend=col == 1,
+            ),
+            row=1,
+            col=col,
+        )
+        fig.add_trace(
+            go.Scatter(
+                x=rho[0].tolist(),
+                y=value.tolist(),
+                mode="lines",
+                name="clipped objective",
+                line={"color": COLOURS["trained"], "width": 3},
+                showlegend=col == 1,
+            ),
+            row=1,
+            col=col,
+        )
         flat = (1 + clip_high, 2.0) if advantage > 0 else (0.0, 1 - clip_low)
-        fig.add_vrect(x0=flat[0], x1=flat[1], fillcolor="#000000", opacity=0.06, line_width=0,
-                      layer="below", row=1, col=col)
-        fig.add_annotation(x=sum(flat) / 2, y=0.04, xref=f"x{'' if col == 1 else col}",
-                           yref=f"y{'' if col == 1 else col} domain", text="no gradient",
-                           showarrow=False, yanchor="bottom")
+        fig.add_vrect(
+            x0=flat[0],
+            x1=flat[1],
+            fillcolor="#000000",
+            opacity=0.06,
+            line_width=0,
+            layer="below",
+            row=1,
+            col=col,
+        )
+        fig.add_annotation(
+            x=sum(flat) / 2,
+            y=0.04,
+            xref=f"x{'' if col == 1 else col}",
+            yref=f"y{'' if col == 1 else col} domain",
+            text="no gradient",
+            showarrow=False,
+            yanchor="bottom",
+        )
         fig.add_vline(1.0, line={"color": "#888888", "width": 1}, row=1, col=col)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective", row=1, col=1)
-    fig = _finish(fig, title, f"ε = {clip_low:g} below and {clip_high:g} above.", width=880,
-                  height=400)
+    fig = _finish(
+        fig, title, f"ε = {clip_low:g} below and {clip_high:g} above.", width=880, height=400
+    )
     return _room_for_panel_titles(fig)
 
 
-def kl_estimators(*, reach: float = 2.0,
-                  title: str = "Three estimators of the KL divergence, for one token") -> go.Figure:
+def kl_estimators(
+    *, reach: float = 2.0, title: str = "Three estimators of the KL divergence, for one token"
+) -> go.Figure:
     """k1, k2 and k3 against the log-ratio log(pi_ref / pi) of a token, from r1lab.losses.kl."""
     import torch
 
     from r1lab.losses import kl
 
-    log_ratio = torch.linspace(-reach, reach, 161)[None]                             # (1, 161)
+    log_ratio = torch.linspace(-reach, reach, 161)[None]  # (1, 161)
     logp = torch.zeros_like(log_ratio)
     fig = go.Figure()
     names = {"k1": "k1 = −log r", "k2": "k2 = (log r)² / 2", "k3": "k3 = r − 1 − log r"}
     for (name, label), ink in zip(names.items(), ("#7f7f7f", "#E69F00", "#0072B2"), strict=True):
-        fig.add_trace(go.Scatter(x=log_ratio[0].tolist(), name=label, mode="lines",
-                                 y=kl(logp, logp + log_ratio, name)[0].tolist(),
-                                 line={"color": ink, "width": 2.5}))
+        fig.add_trace(
+            go.Scatter(
+                x=log_ratio[0].tolist(),
+                name=label,
+                mode="lines",
+                y=kl(logp, logp + log_ratio, name)[0].tolist(),
+                line={"color": ink, "width": 2.5},
+            )
+        )
     fig.add_hline(0, line={"color": "#888888", "width": 1})
     fig.update_xaxes(title_text="log r = log(π_ref / π) of the token")
     fig.update_yaxes(title_text="estimate (nats)")
@@ -511,8 +769,18 @@ def kl_estimators(*, reach: float = 2.0,
     return _finish(fig, title)
 
 
-def heatmap(z, *, x: Sequence, y: Sequence, title: str, x_title: str = "", y_title: str = "",
-            unit: str = "", number: str = ".2f", diverging: bool = False) -> go.Figure:
+def heatmap(
+    z,
+    *,
+    x: Sequence,
+    y: Sequence,
+    title: str,
+    x_title: str = "",
+    y_title: str = "",
+    unit: str = "",
+    number: str = ".2f",
+    diverging: bool = False,
+) -> go.Figure:
     """A table of numbers as colours, each cell with its number. z: (len(y), len(x)).
 
     diverging: for signed values; zero is white, negative orange, positive blue.
@@ -520,15 +788,29 @@ def heatmap(z, *, x: Sequence, y: Sequence, title: str, x_title: str = "", y_tit
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
-    scale = ([[0, "#D55E00"], [0.5, "#ffffff"], [1, "#0072B2"]] if diverging
-             else [[0, "#f7fbff"], [1, "#0072B2"]])
-    fig = go.Figure(go.Heatmap(
-        z=z, x=[str(v) for v in x], y=[str(v) for v in y], colorscale=scale,
-        zmid=0 if diverging else None, texttemplate=f"%{{z:{number}}}", textfont={"size": 13},
-        colorbar={"title": {"text": unit}, "thickness": 14}, xgap=2, ygap=2))
+    scale = (
+        [[0, "#D55E00"], [0.5, "#ffffff"], [1, "#0072B2"]]
+        if diverging
+        else [[0, "#f7fbff"], [1, "#0072B2"]]
+    )
+    fig = go.Figure(
+        go.Heatmap(
+            z=z,
+            x=[str(v) for v in x],
+            y=[str(v) for v in y],
+            colorscale=scale,
+            zmid=0 if diverging else None,
+            texttemplate=f"%{{z:{number}}}",
+            textfont={"size": 13},
+            colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
+            xgap=2,
+            ygap=2,
+        )
+    )
     fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False)
-    fig.update_yaxes(type="category", title_text=y_title or None, autorange="reversed",
-                     showgrid=False)
+    fig.update_yaxes(
+        type="category", title_text=y_title or None, autorange="reversed", showgrid=False
+    )
     width = min(900, 260 + 74 * len(x))
     fig = _finish(fig, title, width=width, height=170 + 42 * len(y))
     longest = max(len(str(v)) for v in y)
@@ -544,9 +826,11 @@ def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
 
     spec = json.loads(pio.to_json(fig, validate=False, remove_uids=True))
     title = (fig.layout.title.text or "figure").replace("<br>", " ")
-    return {"application/vnd.plotly.v1+json": {**spec, "config": {"displaylogo": False}},
-            "image/png": base64.b64encode(to_png(fig)).decode(),
-            "text/plain": f"Figure: {title}. {caption}".strip()}
+    return {
+        "application/vnd.plotly.v1+json": {**spec, "config": {"displaylogo": False}},
+        "image/png": base64.b64encode(to_png(fig)).decode(),
+        "text/plain": f"Figure: {title}. {caption}".strip(),
+    }
 
 
 def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
@@ -559,8 +843,9 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     from IPython.display import display
 
     size = {"width": fig.layout.width or 720, "height": fig.layout.height or 420}
-    return display(bundle(fig, caption), raw=True, metadata={"image/png": size},
-                   display_id=display_id)
+    return display(
+        bundle(fig, caption), raw=True, metadata={"image/png": size}, display_id=display_id
+    )
 
 
 # --- completions as text -------------------------------------------------------------------------
@@ -581,9 +866,14 @@ _STYLE = """<style>
 </style>"""
 
 
-def completion_html(tokens: Sequence[str], values: Sequence[float | None] | None = None,
-                    kind: str = "plain", title: str = "", prompt: str = "",
-                    facts: Mapping[str, Any] | None = None) -> str:
+def completion_html(
+    tokens: Sequence[str],
+    values: Sequence[float | None] | None = None,
+    kind: str = "plain",
+    title: str = "",
+    prompt: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> str:
     """A sampled answer as HTML, each token on a colour that says its value.
 
     tokens (T): the tokens' texts. values (T): kind "advantage" (blue: made likelier, orange: made
@@ -603,8 +893,10 @@ def completion_html(tokens: Sequence[str], values: Sequence[float | None] | None
     reach = max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)
     # Word-level tokens carry no spaces of their own; pieces of a BPE tokenizer do.
     gap = "" if any(token[:1].isspace() for token in shown[1:]) else " "
-    spans = [_span(token, numbers[i] if numbers else math.nan, kind, reach)
-             for i, token in enumerate(shown)]
+    spans = [
+        _span(token, numbers[i] if numbers else math.nan, kind, reach)
+        for i, token in enumerate(shown)
+    ]
     more = len(tokens) - len(shown)
     head = f'<div class="h">{_safe(title)}</div>' if title else ""
     head += f'<div class="k">{_safe(prompt)}</div>' if prompt else ""
@@ -617,12 +909,14 @@ def completion_html(tokens: Sequence[str], values: Sequence[float | None] | None
 
 
 def _span(token: str, value: float, kind: str, reach: float) -> str:
-    word = ' w' if reflection_words(token) else ""
+    word = " w" if reflection_words(token) else ""
     if not math.isfinite(value):
         return f'<span class="t{word}">{_safe(token)}</span>'
     name = "advantage" if kind == "advantage" else "log-prob"
-    return (f'<span class="t{word}" style="background:{_tint(value, kind, reach)}" '
-            f'title="{name} {value:+.3f}">{_safe(token)}</span>')
+    return (
+        f'<span class="t{word}" style="background:{_tint(value, kind, reach)}" '
+        f'title="{name} {value:+.3f}">{_safe(token)}</span>'
+    )
 
 
 def _tint(value: float, kind: str, reach: float) -> str:
@@ -633,7 +927,7 @@ def _tint(value: float, kind: str, reach: float) -> str:
     return _faint("#CC79A7", round(0.6 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
 
 
-LOGPROB_FLOOR = 4.0    # nats below certainty at which the colour is full: one chance in 55
+LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: one chance in 55
 
 
 def _legend(numbers: Sequence[float], kind: str, reach: float) -> str:
@@ -650,8 +944,9 @@ def _legend(numbers: Sequence[float], kind: str, reach: float) -> str:
     if max(finite) - min(finite) < 1e-9:
         parts = swatch(finite[0], f"{finite[0]:+.2f} on every token")
     else:
-        parts = swatch(min(finite), f"{min(finite):+.2f}") + swatch(max(finite),
-                                                                   f"{max(finite):+.2f}")
+        parts = swatch(min(finite), f"{min(finite):+.2f}") + swatch(
+            max(finite), f"{max(finite):+.2f}"
+        )
     return f'<div class="k">advantage: {parts} (blue: made likelier, orange: less likely)</div>'
 
 
@@ -675,8 +970,13 @@ def _safe(text: Any) -> str:
     return html.escape("".join(shown), quote=True).replace("\n", "<br>")
 
 
-_INVISIBLE = {0x061C, 0xFEFF, *range(0x200B, 0x2010), *range(0x2028, 0x202F),
-              *range(0x2066, 0x206A)}                    # zero width, line breaks, bidirectional
+_INVISIBLE = {
+    0x061C,
+    0xFEFF,
+    *range(0x200B, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+}  # zero width, line breaks, bidirectional
 
 
 def compare_completions(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
@@ -688,11 +988,18 @@ def compare_completions(before: Mapping[str, Any], after: Mapping[str, Any]) -> 
     return f'<div class="r1c-two">{columns}</div>'
 
 
-def show_completion(tokens: Sequence[str], values: Sequence[float | None] | None = None,
-                    kind: str = "plain", title: str = "", **options: Any) -> None:
+def show_completion(
+    tokens: Sequence[str],
+    values: Sequence[float | None] | None = None,
+    kind: str = "plain",
+    title: str = "",
+    **options: Any,
+) -> None:
     """Display `completion_html`; the plain text goes with it for readers without HTML."""
-    show_html(completion_html(tokens, values, kind, title, **options),
-              f"{title}: {' '.join(tokens[:MOST_TOKENS])}".strip(": "))
+    show_html(
+        completion_html(tokens, values, kind, title, **options),
+        f"{title}: {' '.join(tokens[:MOST_TOKENS])}".strip(": "),
+    )
 
 
 def show_comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

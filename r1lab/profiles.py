@@ -87,6 +87,14 @@ def run_folder(out_dir: str | os.PathLike) -> Path:
     return folder
 
 
+def shorten(path: Path) -> str:
+    """The path as seen from the project's folder, when it lies in it: the same in every clone."""
+    try:
+        return str(path.resolve().relative_to(ROOT))
+    except ValueError:
+        return str(path)
+
+
 # --------------------------------------------------------------------------------------------------
 # Notebooks and their parameters cells
 

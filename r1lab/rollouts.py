@@ -140,9 +140,8 @@ def _decode(
 
     logits = decoder.prefill()  # (N, V)
     for t in range(max_new_tokens):
-        token, logprob = draw(
-            logits, None if uniform is None else uniform[t], temperature, top_k, top_p
-        )
+        u = None if uniform is None else uniform[t][rows]
+        token, logprob = draw(logits, u, temperature, top_k, top_p)
         tokens[t].index_copy_(0, rows, token)
         logprobs[t].index_copy_(0, rows, logprob)
         if on_token is not None:
@@ -152,14 +151,16 @@ def _decode(
         if len(eos):
             done |= token == eos[0] if len(eos) == 1 else torch.isin(token, eos)
             if t % ask_every == 0:
-                n_done = int(done.sum())
-                if n_done == len(rows):
+                n = len(rows) - int(done.sum())
+                if n == 0:
                     break
-                if n_done * 10 >= len(rows):  # a tenth is done: move the others together
-                    keep = (~done).nonzero().squeeze(1)
-                    decoder.keep(keep)
-                    rows, token, done = rows[keep], token[keep], done[keep]
-                    uniform = None if uniform is None else uniform[:, keep]
+                if n * 16 <= len(rows) * 15:  # enough are done for the move to pay
+                    # The first n places: done rows there are replaced by live ones from the end.
+                    order = torch.arange(n, device=device)
+                    order[done[:n]] = (~done[n:]).nonzero().squeeze(1) + n
+                    decoder.keep(order)
+                    rows, token = rows[order], token[order]
+                    done = torch.zeros(n, dtype=torch.bool, device=device)
         logits = decoder.step(token)  # (n, V)
     return tokens, logprobs
 
@@ -360,7 +361,6 @@ class FastEngine:
         self.model, self.group_size, self.max_new_tokens = model, group_size, max_new_tokens
         self.H, self.K = config.num_attention_heads, config.num_key_value_heads
         self.d = model.model.layers[0].self_attn.head_dim
-        self.scale = self.d**-0.5
         self.device, self.dtype = model.device, model.dtype
         self.layers = [fuse(layer) for layer in model.model.layers]
 
@@ -371,12 +371,14 @@ class FastEngine:
 
         # cos and sin of every position that can occur, sin signed for the rotation by halves:
         # (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin) = x * cos + swap_halves(x) * (-sin, sin)
+        # Both carry d^(-1/4), so that q and k meet with the attention's 1 / sqrt(d) built in.
         positions = torch.arange(width + max_new_tokens, device=self.device)[None]
         like = torch.empty(0, device=self.device, dtype=self.dtype)
         cos, sin = model.model.rotary_emb(like, positions)
         sign = torch.ones_like(sin[0, 0])
         sign[: self.d // 2] = -1
-        self.cos, self.sin = cos[0], sin[0] * sign  # (positions, d)
+        self.quarter = self.d**-0.25
+        self.cos, self.sin = cos[0] * self.quarter, sin[0] * sign * self.quarter  # (positions, d)
 
     def prefill(self) -> Tensor:
         """Read each question once, with the model's own forward. -> logits (B*G, V)."""
@@ -387,89 +389,87 @@ class FastEngine:
             input_ids=self.prompt_ids, past_key_values=cache, use_cache=True
         ).last_hidden_state  # (B, P, D)
         last = hidden[torch.arange(n_questions, device=self.device), self.lengths - 1]
-        # The questions' keys and values, (B*K, P, d) each, kept once for the whole group
+        # The questions' keys and values, kept once for the whole group: (B*K, d, P), (B*K, P, d)
         self.prompt_kv = [
-            (layer.keys.flatten(0, 1).contiguous(), layer.values.flatten(0, 1).contiguous())
+            (layer.keys.flatten(0, 1).mT * self.quarter, layer.values.flatten(0, 1).contiguous())
             for layer in cache.layers
         ]
         padded = torch.arange(width, device=self.device) >= self.lengths[:, None]  # (B, P)
-        self.prompt_bias = None  # (B*K, 1, P): -inf on the padding
-        if bool(padded.any()):
-            bias = torch.zeros(padded.shape, device=self.device, dtype=self.dtype)
-            bias = bias.masked_fill_(padded, -torch.inf)
-            self.prompt_bias = bias.repeat_interleave(self.K, 0)[:, None]
+        bias = torch.zeros(padded.shape, device=self.device, dtype=self.dtype)
+        bias = bias.masked_fill_(padded, -torch.inf)
+        self.prompt_bias = bias.repeat_interleave(self.K, 0)[:, None]  # (B*K, 1, P)
 
         self.question = torch.arange(n_questions, device=self.device)
         self.question = self.question.repeat_interleave(self.group_size)  # (n,)
         self.position = self.lengths[self.question]  # (n,) of the next token
-        self.slot = None  # (n,) see _assign_slots; None: row i is in slot i
-        self.slots = self.group_size  # per question
+        self._assign_slots()
         self.t, self.capacity = 0, 0
-        self.kv = [None] * len(self.layers)  # (2, n, K, capacity, d) per layer
+        shape = (2, len(self.question), self.K, 0, self.d)
+        empty = torch.empty(shape, device=self.device, dtype=self.dtype)
+        self.kv = [empty] * len(self.layers)  # (2, n, K, capacity, d) per layer
         logits = F.linear(last, self.model.lm_head.weight, self.model.lm_head.bias)
         return logits[self.question]
 
-    def keep(self, rows: Tensor) -> None:
-        """Only these rows stay, in this order."""
-        self.question, self.position = self.question[rows], self.position[rows]
-        self._resize(self.capacity, rows)
+    def keep(self, order: Tensor) -> None:
+        """Line i of the batch becomes what line order[i] was; only lines that change are copied."""
+        n = len(order)
+        moved = (order != torch.arange(n, device=self.device)).nonzero().squeeze(1)
+        for i, kv in enumerate(self.kv):
+            kv[:, moved, :, : self.t] = kv[:, order[moved], :, : self.t]
+            self.kv[i] = kv[:, :n]
+        self.question, self.position = self.question[order], self.position[order]
         self._assign_slots()
 
-    def _resize(self, capacity: int, rows: Tensor | None = None) -> None:
-        """New buffers for the answers' keys and values; only what is filled is copied."""
-        n = len(self.question)
+    def _grow(self) -> None:
+        """Double the room for the answers' keys and values: few copies, little that stays empty."""
+        self.capacity = min(self.max_new_tokens, max(64, 2 * self.capacity))
+        shape = (2, len(self.question), self.K, self.capacity, self.d)
         for i, old in enumerate(self.kv):
-            new = torch.empty(2, n, self.K, capacity, self.d, device=self.device, dtype=self.dtype)
-            if old is not None and self.t:
-                filled = old[:, :, :, : self.t]
-                new[:, :, :, : self.t] = filled if rows is None else filled[:, rows]
-            self.kv[i] = new
-        self.capacity = capacity
+            self.kv[i] = torch.empty(shape, device=self.device, dtype=self.dtype)
+            self.kv[i][:, :, :, : self.t] = old
 
     def _assign_slots(self) -> None:
-        """Rows of one question meet its keys in one matrix product: lay them out as (B, slots)."""
-        n_questions = len(self.lengths)
+        """All rows of a question meet its keys in one matrix product, so each gets a slot there.
+
+        to_slots (B*K*S*R,) and from_slots (n*H,) reorder (row, head) pairs into (question, key
+        head, slot, query head) and back; S is the largest group left. Unused slots repeat row 0.
+        """
+        n, n_questions, R = len(self.question), len(self.lengths), self.H // self.K
         count = torch.bincount(self.question, minlength=n_questions)
-        self.slots = int(count.max())
-        order = self.question.argsort(stable=True)
-        start = count.cumsum(0) - count
-        rank = torch.arange(len(order), device=self.device) - start[self.question[order]]
-        self.slot = torch.empty_like(order)
-        self.slot[order] = self.question[order] * self.slots + rank
+        S = int(count.max())
+        by_question = self.question.argsort(stable=True)
+        first = count.cumsum(0) - count
+        slot = torch.empty_like(by_question)
+        everyone = torch.arange(n, device=self.device)
+        slot[by_question] = everyone - first[self.question[by_question]]
 
-    def _to_slots(self, x: Tensor) -> Tensor:
-        """(n, K*R, m) by row -> (B*K, slots*R, m) by question; empty slots hold zeros."""
-        n_questions, m = len(self.lengths), x.shape[-1]
-        if self.slot is not None:
-            laid = x.new_zeros(n_questions * self.slots, self.H, m)
-            x = laid.index_copy_(0, self.slot, x)
-        x = x.view(n_questions, self.slots, self.K, -1, m).transpose(1, 2)
-        return x.reshape(n_questions * self.K, -1, m)
-
-    def _from_slots(self, x: Tensor) -> Tensor:
-        """(B*K, slots*R, m) by question -> (n, K*R, m) by row."""
-        n_questions, m = len(self.lengths), x.shape[-1]
-        x = x.view(n_questions, self.K, self.slots, -1, m).transpose(1, 2)
-        x = x.reshape(n_questions * self.slots, self.H, m)
-        return x if self.slot is None else x.index_select(0, self.slot)
+        row_in = torch.zeros(n_questions, S, dtype=torch.long, device=self.device)
+        row_in[self.question, slot] = everyone
+        head = torch.arange(self.H, device=self.device).view(self.K, 1, R)
+        # In the fused projection a row has H + 2K heads, of which the first H are queries.
+        self.q_to_slots = (row_in[:, None, :, None] * (self.H + 2 * self.K) + head).flatten()
+        self.p_to_slots = (row_in[:, None, :, None] * self.H + head).flatten()
+        key_head, query_head = head.flatten() // R, head.flatten() % R
+        at = (self.question[:, None] * self.K + key_head) * S + slot[:, None]
+        self.from_slots = (at * R + query_head).flatten()
 
     def step(self, token: Tensor) -> Tensor:
         """token (n,) at each row's next position -> logits for the one after (n, V)."""
-        if self.t == self.capacity:  # grow by doubling: few copies, no room for what never comes
-            self._resize(min(self.max_new_tokens, max(64, 2 * self.capacity)))
+        if self.t == self.capacity:
+            self._grow()
+        self.t += 1
         cos = self.cos[self.position][:, None]  # (n, 1, d)
         sin = self.sin[self.position][:, None]
         x = self.model.model.embed_tokens(token)  # (n, D)
         for layer, kv, prompt_kv in zip(self.layers, self.kv, self.prompt_kv, strict=True):
             x = self._layer(x, layer, kv, prompt_kv, cos, sin)
-        self.t += 1
         self.position = self.position + 1
         norm, head = self.model.model.norm, self.model.lm_head
         x = F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
         return F.linear(x, head.weight, head.bias)
 
     def _layer(self, x, layer, kv, prompt_kv, cos, sin) -> Tensor:
-        n, H, K, d, t = len(x), self.H, self.K, self.d, self.t + 1
+        n, H, K, R, d, t = len(x), self.H, self.K, self.H // self.K, self.d, self.t
         h = F.rms_norm(x, x.shape[1:], layer.norm_1, layer.eps)
         qkv = F.linear(h, layer.w_qkv, layer.b_qkv).view(n, H + 2 * K, d)
         if layer.q_norm is not None:
@@ -480,20 +480,22 @@ class FastEngine:
         qk.mul_(cos).addcmul_(swapped, sin)
         kv[:, :, :, t - 1] = qkv[:, H:].view(n, 2, K, d).transpose(0, 1)
 
-        q = qkv[:, :H]  # (n, H, d)
+        # Scores against the question's keys, a group at a time, and against the row's own
+        prompt_keys, prompt_values = prompt_kv  # (B*K, d, P), (B*K, P, d)
+        B_K, P = len(prompt_values), prompt_values.shape[1]
+        q = qkv.view(-1, d).index_select(0, self.q_to_slots).view(B_K, -1, d)  # (B*K, S*R, d)
+        shared = torch.baddbmm(self.prompt_bias, q, prompt_keys)  # (B*K, S*R, P)
+        shared = shared.view(-1, P).index_select(0, self.from_slots)  # (n*H, P)
         keys, values = kv[0, :, :, :t].flatten(0, 1), kv[1, :, :, :t].flatten(0, 1)  # (n*K, t, d)
-        own = torch.bmm(q.reshape(n * K, H // K, d), keys.transpose(1, 2))  # (n*K, R, t)
-        prompt_keys, prompt_values = prompt_kv  # (B*K, P, d)
-        shared = torch.bmm(self._to_slots(q), prompt_keys.transpose(1, 2))
-        if self.prompt_bias is not None:
-            shared = shared + self.prompt_bias
-        shared = self._from_slots(shared)  # (n, H, P)
-        scores = torch.cat((shared, own.view(n, H, t)), -1).mul_(self.scale)
-        p = scores.softmax(-1, dtype=torch.float32).to(x.dtype)  # (n, H, P + t)
-        p_shared, p_own = p.split((prompt_keys.shape[1], t), -1)
-        out = self._from_slots(torch.bmm(self._to_slots(p_shared), prompt_values))  # (n, H, d)
-        own = torch.bmm(p_own.reshape(n * K, H // K, t), values)
-        x = torch.addmm(x, (out + own.view(n, H, d)).view(n, H * d), layer.w_o.T)
+        own = torch.bmm(qkv[:, :H].reshape(n * K, R, d), keys.mT)  # (n*K, R, t)
+
+        # One softmax over both, then each part weighs its own values
+        p = torch.cat((shared, own.view(n * H, t)), -1).softmax(-1, dtype=torch.float32)
+        p = p.to(x.dtype)  # (n*H, P + t)
+        p_shared = p[:, :P].index_select(0, self.p_to_slots).view(B_K, -1, P)
+        shared = torch.bmm(p_shared, prompt_values).view(-1, d).index_select(0, self.from_slots)
+        out = torch.bmm(p.view(n * K, R, P + t)[:, :, P:], values).view(n * H, d).add_(shared)
+        x = torch.addmm(x, out.view(n, H * d), layer.w_o.T)
 
         h = F.rms_norm(x, x.shape[1:], layer.norm_2, layer.eps)
         gate, up = F.linear(h, layer.w_gate_up).chunk(2, -1)

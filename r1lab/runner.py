@@ -90,7 +90,7 @@ def run(
 
     print(
         f"r1lab run: profile {profile}, seed {seed}, {_count(len(plan))}, results in "
-        f"{_relative(out_dir)}",
+        f"{profiles.shorten(out_dir)}",
         file=stream,
         flush=True,
     )
@@ -115,7 +115,7 @@ def run(
         if path is not None:
             state["notebooks"][path.stem] = {"status": "stopped", "seed": seed}
         print(
-            f"{label or 'r1lab'}  stopped; what has run is in {_relative(out_dir)}",
+            f"{label or 'r1lab'}  stopped; what has run is in {profiles.shorten(out_dir)}",
             file=stream,
             flush=True,
         )
@@ -127,7 +127,7 @@ def run(
         from r1lab import report as reports
 
         result.report = reports.build(out_dir, folder)
-        print(f"report: {_relative(result.report)}", file=stream, flush=True)
+        print(f"report: {profiles.shorten(result.report)}", file=stream, flush=True)
     return result
 
 
@@ -155,7 +155,7 @@ def _plan(profile, only, parameters, folder, seed, out_dir):
             if name in offered:
                 values[name] = profiles.parse_text(offered[name], text, f"-p {key}")
                 used.add(key)
-        plan.append((path, values | {"seed": seed, "out_dir": _relative(out_dir)}))
+        plan.append((path, values | {"seed": seed, "out_dir": profiles.shorten(out_dir)}))
     for key in parameters:
         if key not in used:
             known = {name for path, _ in plan for name in profiles.parameters(path)}
@@ -222,7 +222,7 @@ def _execute(
     if error is None:
         live.close("done")
         return {"status": "done", "seconds": seconds}
-    print(f"see {_relative(finished)}", file=stream, flush=True)
+    print(f"see {profiles.shorten(finished)}", file=stream, flush=True)
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 
@@ -443,14 +443,6 @@ def _names(plan, left_out) -> list[str]:
 
 def _count(n: int) -> str:
     return "1 notebook" if n == 1 else f"{n} notebooks"
-
-
-def _relative(path: Path) -> str:
-    """The path as seen from the project's folder where it lies in it: shorter, and the same in
-    every clone."""
-    with contextlib.suppress(ValueError):
-        return str(path.resolve().relative_to(ROOT))
-    return str(path)
 
 
 def _short(trace: str, stream: TextIO, lines: int = 14) -> str:

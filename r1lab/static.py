@@ -23,23 +23,55 @@ import numpy as np
 
 from r1lab.errors import R1LabError
 
-PX = 0.72                                     # points in a pixel at 100 dpi
+PX = 0.72  # points in a pixel at 100 dpi
 INK, GRID, PAPER = "#222222", "#e6e6e6", "white"
 DEFAULT_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7f7f7f")
-DASHES = {"solid": "-", "dash": (0, (5, 3)), "dot": (0, (1.2, 2)), "dashdot": "-.",
-          "longdash": (0, (9, 3))}
-MARKERS = {"circle": "o", "circle-open": "o", "square": "s", "diamond": "D", "x": "x",
-           "cross": "P", "triangle-up": "^", "triangle-down": "v", "star": "*", "line-ns": "|"}
-CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN",
-             "PingFang SC", "Hiragino Sans GB", "Heiti SC", "Microsoft YaHei", "SimHei",
-             "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP", "Arial Unicode MS",
-             "Droid Sans Fallback")
+DASHES = {
+    "solid": "-",
+    "dash": (0, (5, 3)),
+    "dot": (0, (1.2, 2)),
+    "dashdot": "-.",
+    "longdash": (0, (9, 3)),
+}
+MARKERS = {
+    "circle": "o",
+    "circle-open": "o",
+    "square": "s",
+    "diamond": "D",
+    "x": "x",
+    "cross": "P",
+    "triangle-up": "^",
+    "triangle-down": "v",
+    "star": "*",
+    "line-ns": "|",
+}
+CJK_FONTS = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "Source Han Sans CN",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Heiti SC",
+    "Microsoft YaHei",
+    "SimHei",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Noto Sans CJK JP",
+    "Arial Unicode MS",
+    "Droid Sans Fallback",
+)
 # Sounds of the tiny world's characters, for machines without a Chinese font.
-PINYIN = dict(zip(
-    "用户助手得到试等不对了也许好嗯所以让我看检查再来猜想答案是错可能但现在下一个然后请完成",
-    ("yong hu zhu shou de dao shi deng bu dui le ye xu hao en suo yi rang wo kan jian cha zai lai "
-     "cai xiang da an shi cuo ke neng dan xian zai xia yi ge ran hou qing wan cheng").split(),
-    strict=True))
+PINYIN = dict(
+    zip(
+        "用户助手得到试等不对了也许好嗯所以让我看检查再来猜想答案是错可能但现在下一个然后请完成",
+        (
+            "yong hu zhu shou de dao shi deng bu dui le ye xu hao en suo yi rang wo kan jian cha "
+            "zai lai cai xiang da an shi cuo ke neng dan xian zai xia yi ge ran hou qing wan cheng"
+        ).split(),
+        strict=True,
+    )
+)
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+")
 
 
@@ -62,19 +94,34 @@ def draw(fig: Any):
 
     layout = fig.layout
     width, height = layout.width or 720, layout.height or 420
-    edge = {side: _get(layout, f"margin.{side}", default)
-            for side, default in (("l", 80), ("r", 30), ("t", 80), ("b", 80))}
-    area = (edge["l"] / width, edge["b"] / height,
-            1 - edge["r"] / width, 1 - edge["t"] / height)       # left, bottom, right, top
-    style = {"font.family": ["DejaVu Sans", *([cjk_font()] if cjk_font() else [])],
-             "font.size": _get(layout, "font.size", 14) * PX, "text.color": INK,
-             "axes.edgecolor": "#888888", "axes.labelcolor": INK, "xtick.color": INK,
-             "ytick.color": INK, "axes.axisbelow": True, "figure.dpi": 100, "svg.hashsalt": "r1lab"}
+    edge = {
+        side: _get(layout, f"margin.{side}", default)
+        for side, default in (("l", 80), ("r", 30), ("t", 80), ("b", 80))
+    }
+    area = (
+        edge["l"] / width,
+        edge["b"] / height,
+        1 - edge["r"] / width,
+        1 - edge["t"] / height,
+    )  # left, bottom, right, top
+    style = {
+        "font.family": ["DejaVu Sans", *([cjk_font()] if cjk_font() else [])],
+        "font.size": _get(layout, "font.size", 14) * PX,
+        "text.color": INK,
+        "axes.edgecolor": "#888888",
+        "axes.labelcolor": INK,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "axes.axisbelow": True,
+        "figure.dpi": 100,
+        "svg.hashsalt": "r1lab",
+    }
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **style, "backend": "agg"}):
         picture = Figure(figsize=(width / 100, height / 100), dpi=100, facecolor=PAPER)
         FigureCanvasAgg(picture)
-        plot_area = BboxTransformTo(TransformedBbox(Bbox([area[:2], area[2:]]),
-                                                    picture.transFigure))
+        plot_area = BboxTransformTo(
+            TransformedBbox(Bbox([area[:2], area[2:]]), picture.transFigure)
+        )
         panels: dict[tuple[str, str], Any] = {}
         handles: list[tuple[Any, str]] = []
         traces = [trace for trace in fig.data if trace.visible not in (False, "legendonly")]
@@ -178,14 +225,22 @@ def _panel(picture: Any, layout: Any, pair: tuple[str, str], area: tuple[float, 
     """The matplotlib axes for one pair of plotly axes, at the same place."""
     for reference in pair:
         if _axis(layout, reference).overlaying:
-            raise R1LabError("the static picture cannot draw two axes over each other; "
-                             "use one panel for each.")
+            raise R1LabError(
+                "the static picture cannot draw two axes over each other; use one panel for each."
+            )
     left, bottom, right, top = area
     x0, x1 = _axis(layout, pair[0]).domain or (0, 1)
     y0, y1 = _axis(layout, pair[1]).domain or (0, 1)
-    panel = picture.add_axes((left + x0 * (right - left), bottom + y0 * (top - bottom),
-                              (x1 - x0) * (right - left), (y1 - y0) * (top - bottom)))
-    panel.set_facecolor("none")                          # shapes "below" lie behind the panel
+    panel = picture.add_axes(
+        (
+            left + x0 * (right - left),
+            bottom + y0 * (top - bottom),
+            (x1 - x0) * (right - left),
+            (y1 - y0) * (top - bottom),
+        )
+    )
+    panel._r1lab_categories = {}
+    panel.set_facecolor("none")  # shapes "below" lie behind the panel
     panel.margins(x=0.03, y=0.06)
     for letter, reference in zip("xy", pair, strict=True):
         if _axis(layout, reference).type == "log":
@@ -202,10 +257,12 @@ def _dress(panel: Any, layout: Any, pair: tuple[str, str], traces: list[Any]) ->
         if title:
             mine.set_label_text(plain_text(title))
         mine.label.set_size(_axis_get(layout, reference, "title.font.size", 14) * PX)
-        mine.set_tick_params(labelsize=_axis_get(layout, reference, "tickfont.size", 13) * PX,
-                             length=0, pad=4)
+        mine.set_tick_params(
+            labelsize=_axis_get(layout, reference, "tickfont.size", 13) * PX, length=0, pad=4
+        )
         log = _axis(layout, reference).type == "log"
         categories = _categories(layout, reference, traces)
+        panel._r1lab_categories[letter] = categories
         _set_ticks(mine, layout, reference, categories, log)
         limits = _axis(layout, reference).range
         if limits is not None:
@@ -216,8 +273,11 @@ def _dress(panel: Any, layout: Any, pair: tuple[str, str], traces: list[Any]) ->
             getattr(panel, f"set_{letter}lim")(min(0, low), max(0, high))
         if _axis(layout, reference).autorange == "reversed":
             getattr(panel, f"invert_{letter}axis")()
-        heat = any(trace.type == "heatmap" for trace in traces
-                   if (trace.xaxis or "x", trace.yaxis or "y") == pair)
+        heat = any(
+            trace.type == "heatmap"
+            for trace in traces
+            if (trace.xaxis or "x", trace.yaxis or "y") == pair
+        )
         if _axis_get(layout, reference, "showgrid", True) and not categories and not heat:
             mine.grid(True, color=GRID, linewidth=0.8)
         if _axis_get(layout, reference, "showticklabels", True) is False:
@@ -237,9 +297,14 @@ def _set_ticks(mine: Any, layout: Any, reference: str, categories: list[str], lo
     elif categories:
         mine.set_ticks(range(len(categories)), [plain_text(name) for name in categories])
     elif axis.tickformat or axis.ticksuffix or axis.tickprefix or log:
-        mine.set_major_formatter(FuncFormatter(
-            lambda value, _: f"{axis.tickprefix or ''}{_number(value, axis.tickformat)}"
-                             f"{axis.ticksuffix or ''}"))
+        mine.set_major_formatter(
+            FuncFormatter(
+                lambda value, _: (
+                    f"{axis.tickprefix or ''}{_number(value, axis.tickformat)}"
+                    f"{axis.ticksuffix or ''}"
+                )
+            )
+        )
     if log:
         mine.set_minor_locator(NullLocator())
         mine.set_minor_formatter(NullFormatter())
@@ -263,7 +328,8 @@ def _categories(layout: Any, reference: str, traces: list[Any]) -> list[str]:
     if kind in ("linear", "log"):
         return []
     seen: dict[str, None] = dict.fromkeys(
-        str(name) for name in (_axis(layout, reference).categoryarray or ()))
+        str(name) for name in (_axis(layout, reference).categoryarray or ())
+    )
     for trace in traces:
         if (getattr(trace, f"{letter}axis") or letter) != reference:
             continue
@@ -292,21 +358,30 @@ def _match_axes(panels: dict[tuple[str, str], Any], layout: Any) -> None:
             ends = [getattr(panel, f"get_{letter}lim")() for panel in group]
             if len(group) > 1 and all(low < high for low, high in ends):
                 for panel in group:
-                    getattr(panel, f"set_{letter}lim")(min(e[0] for e in ends),
-                                                       max(e[1] for e in ends))
+                    getattr(panel, f"set_{letter}lim")(
+                        min(e[0] for e in ends), max(e[1] for e in ends)
+                    )
 
 
 # --- traces --------------------------------------------------------------------------------------
 
 
-def _draw_trace(panel: Any, trace: Any, siblings: list[Any], layout: Any, pair: tuple[str, str],
-                colour: str):
+def _draw_trace(
+    panel: Any, trace: Any, siblings: list[Any], layout: Any, pair: tuple[str, str], colour: str
+):
     """Draw one trace; return its legend handle."""
-    painters = {"scatter": _scatter, "scattergl": _scatter, "bar": _bar, "histogram": _histogram,
-                "heatmap": _heatmap}
+    painters = {
+        "scatter": _scatter,
+        "scattergl": _scatter,
+        "bar": _bar,
+        "histogram": _histogram,
+        "heatmap": _heatmap,
+    }
     if trace.type not in painters:
-        raise R1LabError(f"the static picture cannot draw a {trace.type!r} trace: use "
-                         "scatter, bar, histogram or heatmap, or show the figure without it.")
+        raise R1LabError(
+            f"the static picture cannot draw a {trace.type!r} trace: use "
+            "scatter, bar, histogram or heatmap, or show the figure without it."
+        )
     return painters[trace.type](panel, trace, siblings, layout, pair, colour)
 
 
@@ -320,28 +395,37 @@ def _scatter(panel, trace, siblings, layout, pair, colour):
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    x, y = _axis_values(trace, layout, pair, siblings)                           # (N,), (N,)
+    x, y = _axis_values(trace, layout, pair, siblings)  # (N,), (N,)
     mode = trace.mode or ("lines" if len(x) > 20 else "lines+markers")
-    ink = _colour(trace.line.color or trace.marker.color if not _is_list(trace.marker.color)
-                  else trace.line.color, colour)
-    alpha = 1.0 if trace.opacity is None else trace.opacity
+    ink = _colour(
+        trace.line.color or trace.marker.color
+        if not _is_list(trace.marker.color)
+        else trace.line.color,
+        colour,
+    )
+    alpha = trace.opacity  # None leaves a colour's own transparency
     filled = None
     if trace.fill and trace.fill != "none":
         filled = _colour(trace.fillcolor, None) or ink
+        wash = {
+            "facecolor": filled,
+            "linewidth": 0,
+            "zorder": 1.5,
+            "alpha": None if trace.fillcolor else 0.3 * (alpha or 1),
+        }
         if trace.fill == "toself":
-            panel.fill(x, y, facecolor=filled, alpha=None if trace.fillcolor else 0.3 * alpha,
-                       linewidth=0, zorder=1.5)
+            panel.fill(x, y, **wash)
         elif trace.fill == "tozeroy":
-            panel.fill_between(x, y, 0, facecolor=filled, linewidth=0, zorder=1.5,
-                               alpha=None if trace.fillcolor else 0.3 * alpha)
+            panel.fill_between(x, y, 0, **wash)
         elif trace.fill == "tonexty":
             before = siblings[siblings.index(trace) - 1]
             x0, y0 = _axis_values(before, layout, pair, siblings)
-            panel.fill(np.r_[x0, x[::-1]], np.r_[y0, y[::-1]], facecolor=filled, linewidth=0,
-                       alpha=None if trace.fillcolor else 0.3 * alpha, zorder=1.5)
+            panel.fill(np.r_[x0, x[::-1]], np.r_[y0, y[::-1]], **wash)
         else:
-            raise R1LabError(f"the static picture cannot draw fill={trace.fill!r}: use 'toself', "
-                             "'tozeroy' or 'tonexty'.")
+            raise R1LabError(
+                f"the static picture cannot draw fill={trace.fill!r}: use 'toself', "
+                "'tozeroy' or 'tonexty'."
+            )
     line_width = 2 if trace.line.width is None else trace.line.width
     lined = "lines" in mode and line_width > 0
     marked = "markers" in mode
@@ -350,27 +434,47 @@ def _scatter(panel, trace, siblings, layout, pair, colour):
     open_marker = str(trace.marker.symbol or "").endswith("-open")
     look = {
         "linestyle": DASHES.get(trace.line.dash or "solid", "-") if lined else "none",
-        "linewidth": line_width * PX, "color": ink, "alpha": alpha,
+        "linewidth": line_width * PX,
+        "color": ink,
+        "alpha": alpha,
         "marker": MARKERS.get(trace.marker.symbol or "circle", "o") if marked else "none",
-        "markersize": size * PX, "markerfacecolor": "none" if open_marker else _colour(
-            None if _is_list(trace.marker.color) else trace.marker.color, ink),
-        "markeredgecolor": ink}
+        "markersize": size * PX,
+        "markerfacecolor": "none"
+        if open_marker
+        else _colour(None if _is_list(trace.marker.color) else trace.marker.color, ink),
+        "markeredgecolor": ink,
+    }
     if lined or (marked and not _is_list(trace.marker.color)):
         panel.plot(x, y, drawstyle=step or "default", zorder=3, **look)
     if marked and _is_list(trace.marker.color):
-        panel.scatter(x, y, c=[_colour(c) for c in trace.marker.color], s=(size * PX) ** 2,
-                      alpha=alpha, zorder=3)
+        panel.scatter(
+            x,
+            y,
+            c=[_colour(c) for c in trace.marker.color],
+            s=(size * PX) ** 2,
+            alpha=alpha,
+            zorder=3,
+        )
     _error_bars(panel, x, y, trace, ink)
     if "text" in mode and trace.text is not None:
         texts = [trace.text] * len(x) if isinstance(trace.text, str) else trace.text
-        vertical, _, horizontal = (trace.textposition or "middle center").partition(" ")
-        for xi, yi, text in zip(x, y, texts, strict=False):
-            panel.annotate(plain_text(text), (xi, yi), xytext=(
-                {"left": -6, "right": 6}.get(horizontal, 0),
-                {"top": 6, "bottom": -6}.get(vertical, 0)), textcoords="offset points",
+        sides = trace.textposition or "middle center"
+        sides = [sides] * len(x) if isinstance(sides, str) else sides
+        for xi, yi, text, side in zip(x, y, texts, sides, strict=False):
+            vertical, _, horizontal = side.partition(" ")
+            panel.annotate(
+                plain_text(text),
+                (xi, yi),
+                xytext=(
+                    {"left": -6, "right": 6}.get(horizontal, 0),
+                    {"top": 6, "bottom": -6}.get(vertical, 0),
+                ),
+                textcoords="offset points",
                 ha={"left": "right", "right": "left"}.get(horizontal, "center"),
                 va={"top": "bottom", "bottom": "top"}.get(vertical, "center"),
-                fontsize=_get(trace, "textfont.size", 13) * PX, zorder=4)
+                fontsize=_get(trace, "textfont.size", 13) * PX,
+                zorder=4,
+            )
     if lined or marked:
         return Line2D([], [], **look)
     return None if filled is None else Patch(facecolor=filled)
@@ -383,10 +487,16 @@ def _error_bars(panel, x, y, trace, ink) -> None:
             continue
         plus = np.array(error.array, dtype=float)
         minus = plus if error.arrayminus is None else np.array(error.arrayminus, dtype=float)
-        panel.errorbar(x, y, **{f"{letter}err": [minus, plus]}, fmt="none",
-                       ecolor=_colour(error.color, INK if trace.type == "bar" else ink),
-                       elinewidth=(error.thickness or 1.5) * PX,
-                       capsize=(4 if error.width is None else error.width) * PX, zorder=5)
+        panel.errorbar(
+            x,
+            y,
+            **{f"{letter}err": [minus, plus]},
+            fmt="none",
+            ecolor=_colour(error.color, INK if trace.type == "bar" else ink),
+            elinewidth=(error.thickness or 1.5) * PX,
+            capsize=(4 if error.width is None else error.width) * PX,
+            zorder=5,
+        )
 
 
 def _bar(panel, trace, siblings, layout, pair, colour):
@@ -394,7 +504,7 @@ def _bar(panel, trace, siblings, layout, pair, colour):
 
     flat = trace.orientation == "h"
     x, y = _axis_values(trace, layout, pair, siblings)
-    place, value = (y, x) if flat else (x, y)                                    # (N,), (N,)
+    place, value = (y, x) if flat else (x, y)  # (N,), (N,)
     bars = [t for t in siblings if t.type == "bar"]
     where = [_axis_values(t, layout, pair, siblings)[1 if flat else 0] for t in bars]
     steps = np.diff(np.unique(np.concatenate(where)))
@@ -424,10 +534,16 @@ def _bar(panel, trace, siblings, layout, pair, colour):
         error = trace.error_x if flat else trace.error_y
         reach = np.zeros(len(tops)) if error.array is None else np.array(error.array, dtype=float)
         for p, top, text in zip(place, tops + reach, trace.text, strict=True):
-            panel.annotate(plain_text(text), (top, p) if flat else (p, top), zorder=6,
-                           xytext=(4, 0) if flat else (0, 3), textcoords="offset points",
-                           ha="left" if flat else "center", va="center" if flat else "bottom",
-                           fontsize=_get(trace, "textfont.size", 13) * PX)
+            panel.annotate(
+                plain_text(text),
+                (top, p) if flat else (p, top),
+                zorder=6,
+                xytext=(4, 0) if flat else (0, 3),
+                textcoords="offset points",
+                ha="left" if flat else "center",
+                va="center" if flat else "bottom",
+                fontsize=_get(trace, "textfont.size", 13) * PX,
+            )
     return Patch(facecolor=inks[0] if isinstance(inks, list) else inks, alpha=alpha)
 
 
@@ -443,11 +559,19 @@ def _histogram(panel, trace, siblings, layout, pair, colour):
     heights, edges = np.histogram(values, edges)
     total = max(len(values), 1)
     heights = heights * {"percent": 100 / total, "probability": 1 / total}.get(
-        trace.histnorm or "", 1.0)
+        trace.histnorm or "", 1.0
+    )
     alpha = next((a for a in (trace.marker.opacity, trace.opacity) if a is not None), 1.0)
     ink = _colour(trace.marker.color, colour)
-    panel.bar(edges[:-1], heights, np.diff(edges) * (1 - _get(layout, "bargap", 0.0)),
-              align="edge", color=ink, alpha=alpha, zorder=2)
+    panel.bar(
+        edges[:-1],
+        heights,
+        np.diff(edges) * (1 - _get(layout, "bargap", 0.0)),
+        align="edge",
+        color=ink,
+        alpha=alpha,
+        zorder=2,
+    )
     return Patch(facecolor=ink, alpha=alpha)
 
 
@@ -465,8 +589,15 @@ def _heatmap(panel, trace, siblings, layout, pair, colour):
     if trace.zmid is not None:
         reach = max(abs(low - trace.zmid), abs(high - trace.zmid))
         low, high = trace.zmid - reach, trace.zmid + reach
-    image = panel.pcolormesh(_edges(x), _edges(y), z, cmap=ramp, norm=Normalize(low, high),
-                             edgecolors="white", linewidth=1.5 if trace.xgap else 0)
+    image = panel.pcolormesh(
+        _edges(x),
+        _edges(y),
+        z,
+        cmap=ramp,
+        norm=Normalize(low, high),
+        edgecolors="white",
+        linewidth=1.5 if trace.xgap else 0,
+    )
     panel.margins(0)
     if trace.showscale is not False:
         bar = panel.figure.colorbar(image, ax=panel, fraction=0.05, pad=0.03)
@@ -484,9 +615,15 @@ def _heatmap(panel, trace, siblings, layout, pair, colour):
             label = _number(label, template.group(2)) if template.group(1) == "z" else label
             red, green, blue, _ = image.cmap(image.norm(z[i, j]))
             dark = 0.3 * red + 0.59 * green + 0.11 * blue < 0.5
-            panel.text(x[j], y[i], plain_text(label), ha="center", va="center",
-                       color="white" if dark else INK,
-                       fontsize=_get(trace, "textfont.size", 13) * PX)
+            panel.text(
+                x[j],
+                y[i],
+                plain_text(label),
+                ha="center",
+                va="center",
+                color="white" if dark else INK,
+                fontsize=_get(trace, "textfont.size", 13) * PX,
+            )
     return None
 
 
@@ -495,8 +632,9 @@ def _edges(centres: np.ndarray) -> np.ndarray:
     if len(centres) == 1:
         return np.array([centres[0] - 0.5, centres[0] + 0.5])
     middle = (centres[1:] + centres[:-1]) / 2
-    return np.r_[centres[0] - (middle[0] - centres[0]), middle,
-                 centres[-1] + (centres[-1] - middle[-1])]
+    return np.r_[
+        centres[0] - (middle[0] - centres[0]), middle, centres[-1] + (centres[-1] - middle[-1])
+    ]
 
 
 def _is_list(value: Any) -> bool:
@@ -534,51 +672,107 @@ def _draw_shape(picture, panels, plot_area, shape) -> None:
 
     where = _place(picture, panels, plot_area, shape.xref, shape.yref)
     below = shape.layer == "below"
-    ink, wide = _colour(shape.line.color, INK), (2 if shape.line.width is None
-                                                 else shape.line.width)
+    ink, wide = (
+        _colour(shape.line.color, INK),
+        (2 if shape.line.width is None else shape.line.width),
+    )
     if shape.type == "line":
-        picture.add_artist(Line2D([shape.x0, shape.x1], [shape.y0, shape.y1], transform=where,
-                                  color=ink, linewidth=wide * PX, zorder=-1 if below else 3,
-                                  alpha=1.0 if shape.opacity is None else shape.opacity,
-                                  linestyle=DASHES.get(shape.line.dash or "solid", "-")))
+        picture.add_artist(
+            Line2D(
+                [shape.x0, shape.x1],
+                [shape.y0, shape.y1],
+                transform=where,
+                color=ink,
+                linewidth=wide * PX,
+                zorder=-1 if below else 3,
+                alpha=1.0 if shape.opacity is None else shape.opacity,
+                linestyle=DASHES.get(shape.line.dash or "solid", "-"),
+            )
+        )
     elif shape.type == "rect":
-        picture.add_artist(Rectangle(
-            (shape.x0, shape.y0), shape.x1 - shape.x0, shape.y1 - shape.y0, transform=where,
-            facecolor=_colour(shape.fillcolor, "none"), edgecolor=ink if wide else "none",
-            alpha=shape.opacity, linewidth=wide * PX, zorder=-1 if below else 3))
+        picture.add_artist(
+            Rectangle(
+                (shape.x0, shape.y0),
+                shape.x1 - shape.x0,
+                shape.y1 - shape.y0,
+                transform=where,
+                facecolor=_colour(shape.fillcolor, "none"),
+                edgecolor=ink if wide else "none",
+                alpha=shape.opacity,
+                linewidth=wide * PX,
+                zorder=-1 if below else 3,
+            )
+        )
     else:
-        raise R1LabError(f"the static picture cannot draw a {shape.type!r} shape: use 'line' or "
-                         "'rect'.")
+        raise R1LabError(
+            f"the static picture cannot draw a {shape.type!r} shape: use 'line' or 'rect'."
+        )
 
 
 def _draw_annotation(picture, panels, plot_area, note, layout) -> None:
     where = _place(picture, panels, plot_area, note.xref, note.yref)
-    x, y = note.x, note.y                      # on a log axis plotly places notes by log10
+    x = _note_place(panels, layout, note, "x")
+    y = _note_place(panels, layout, note, "y")  # on a log axis plotly places notes by log10
     x = 10.0**x if _is_log_data(panels, note.xref or "", 0) else x
     y = 10.0**y if _is_log_data(panels, note.yref or "", 1) else y
     arrow = note.showarrow is not False
-    dx, dy = ((-10 if note.ax is None else note.ax, -(-30 if note.ay is None else note.ay))
-              if arrow else (note.xshift or 0, note.yshift or 0))
+    dx, dy = (
+        (-10 if note.ax is None else note.ax, -(-30 if note.ay is None else note.ay))
+        if arrow
+        else (note.xshift or 0, note.yshift or 0)
+    )
     ha = {"left": "left", "right": "right"}.get(note.xanchor or "", "center")
     va = {"top": "top", "bottom": "bottom"}.get(note.yanchor or "", "center")
-    artist = picture.add_artist(_annotation(
-        plain_text(note.text), (x, y), where, (dx * PX, dy * PX), ha, va,
-        _get(note, "font.size", _get(layout, "annotationdefaults.font.size", 13)) * PX,
-        _colour(_get(note, "font.color"), INK),
-        {"arrowstyle": "->", "color": _colour(note.arrowcolor, "#555555"), "lw": 1}
-        if arrow and note.arrowhead != 0 else None, -(note.textangle or 0)))
+    artist = picture.add_artist(
+        _annotation(
+            plain_text(note.text),
+            (x, y),
+            where,
+            (dx * PX, dy * PX),
+            ha,
+            va,
+            _get(note, "font.size", _get(layout, "annotationdefaults.font.size", 13)) * PX,
+            _colour(_get(note, "font.color"), INK),
+            {"arrowstyle": "->", "color": _colour(note.arrowcolor, "#555555"), "lw": 1}
+            if arrow and note.arrowhead != 0
+            else None,
+            -(note.textangle or 0),
+        )
+    )
     if note.bgcolor:
         artist.set_bbox({"facecolor": _colour(note.bgcolor), "edgecolor": "none", "pad": 2})
     if note.align:
         artist.set_multialignment(note.align)
 
 
+def _note_place(panels, layout, note, letter: str) -> float:
+    """Where a note stands along x or y, categories by their place on the axis."""
+    value, reference = note[letter], note[f"{letter}ref"]
+    if isinstance(value, str):
+        panel = next(p for pair, p in panels.items() if pair["xy".index(letter)] == reference)
+        return panel._r1lab_categories[letter].index(value)
+    return value
+
+
 def _annotation(text, at, where, offset, ha, va, size, ink, arrow, angle):
     from matplotlib.text import Annotation
 
-    return Annotation(text, at, xytext=offset, xycoords=where, textcoords="offset points",
-                      ha=ha, va=va, fontsize=size, color=ink, arrowprops=arrow, rotation=angle,
-                      rotation_mode="anchor", annotation_clip=False, zorder=7)
+    return Annotation(
+        text,
+        at,
+        xytext=offset,
+        xycoords=where,
+        textcoords="offset points",
+        ha=ha,
+        va=va,
+        fontsize=size,
+        color=ink,
+        arrowprops=arrow,
+        rotation=angle,
+        rotation_mode="anchor",
+        annotation_clip=False,
+        zorder=7,
+    )
 
 
 def _draw_title(picture, layout, edge, width, height) -> None:
@@ -589,17 +783,33 @@ def _draw_title(picture, layout, edge, width, height) -> None:
     if _get(layout, "title.xref", "container") == "paper":
         at = (edge["l"] + at * (width - edge["l"] - edge["r"])) / width
     ha = {"left": "left", "right": "right", "center": "center"}.get(
-        _get(layout, "title.xanchor", "left"), "left")
+        _get(layout, "title.xanchor", "left"), "left"
+    )
     size = _get(layout, "title.font.size", 17)
     top = 1 - (14 / height)
-    picture.text(at, top, plain_text(text), ha=ha, va="top", fontsize=size * PX, linespacing=1.25,
-                 color=_colour(_get(layout, "title.font.color"), INK))
+    picture.text(
+        at,
+        top,
+        plain_text(text),
+        ha=ha,
+        va="top",
+        fontsize=size * PX,
+        linespacing=1.25,
+        color=_colour(_get(layout, "title.font.color"), INK),
+    )
     subtitle = _get(layout, "title.subtitle.text")
     if subtitle:
         lines = 1 + plain_text(text).count("\n")
-        picture.text(at, top - (lines * size * 1.3 + 4) / height, plain_text(subtitle), ha=ha,
-                     va="top", color="#555555", linespacing=1.25,
-                     fontsize=_get(layout, "title.subtitle.font.size", 13) * PX)
+        picture.text(
+            at,
+            top - (lines * size * 1.3 + 4) / height,
+            plain_text(subtitle),
+            ha=ha,
+            va="top",
+            color="#555555",
+            linespacing=1.25,
+            fontsize=_get(layout, "title.subtitle.font.size", 13) * PX,
+        )
 
 
 def _wants_legend(layout: Any, traces: list[Any]) -> bool:
@@ -620,9 +830,18 @@ def _draw_legend(picture, panels, layout, handles, edge, width, height) -> None:
     for columns in range(len(marks), 0, -1):
         order = list(chain.from_iterable(range(c, len(marks), columns) for c in range(columns)))
         legend = picture.legend(
-            [marks[i] for i in order], [names[i] for i in order], loc="lower left", ncol=columns,
-            bbox_to_anchor=(edge["l"] / width, 4 / height), frameon=False, fontsize=size,
-            borderpad=0, borderaxespad=0, columnspacing=1.6, handlelength=2.2)
+            [marks[i] for i in order],
+            [names[i] for i in order],
+            loc="lower left",
+            ncol=columns,
+            bbox_to_anchor=(edge["l"] / width, 4 / height),
+            frameon=False,
+            fontsize=size,
+            borderpad=0,
+            borderaxespad=0,
+            columnspacing=1.6,
+            handlelength=2.2,
+        )
         box = legend.get_window_extent(picture.canvas.get_renderer())
         if columns == 1 or box.x1 <= (width - 8):
             return

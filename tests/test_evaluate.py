@@ -23,8 +23,17 @@ class Question:
 
 
 def completion(correct=False, vote=None, **changes):
-    base = ev.Completion(text="", length=10, finished=True, correct=correct, vote=vote,
-                         well_formed=True, reflection=0, consistency=None, mixed=False)
+    base = ev.Completion(
+        text="",
+        length=10,
+        finished=True,
+        correct=correct,
+        vote=vote,
+        well_formed=True,
+        reflection=0,
+        consistency=None,
+        mixed=False,
+    )
     return replace(base, **changes)
 
 
@@ -81,8 +90,12 @@ def test_majority_ties_count_evenly_and_invalid_votes_never_win():
 def test_cons_at_k_is_the_mean_majority_over_all_subsets_where_they_are_few():
     votes, right = ["a", "b", "b", None, "c", "a"], [True, False, False, False, False, True]
     for k in range(1, 7):
-        exact = np.mean([ev.majority([votes[i] for i in s], [right[i] for i in s])
-                         for s in combinations(range(6), k)])
+        exact = np.mean(
+            [
+                ev.majority([votes[i] for i in s], [right[i] for i in s])
+                for s in combinations(range(6), k)
+            ]
+        )
         assert ev.cons_at_k([votes], [right], k)[0] == pytest.approx(exact)
         drawn = ev.cons_at_k([votes], [right], k, subsamples=3)[0] if k in (2, 3, 4) else exact
         assert abs(drawn - exact) < 0.6
@@ -98,7 +111,7 @@ def test_cons_at_k_subsamples_are_seeded_and_close():
     assert not np.array_equal(few, ev.cons_at_k(votes, right, 8, seed=4))
     many = ev.cons_at_k(votes, right, 8, subsamples=4000)
     assert abs(few.mean() - many.mean()) < 0.02
-    assert many.mean() > np.mean(right) + 0.1          # a vote beats a single answer
+    assert many.mean() > np.mean(right) + 0.1  # a vote beats a single answer
 
 
 def test_cons_at_k_says_when_there_are_too_few_samples():
@@ -123,25 +136,42 @@ def test_intervals_are_seeded_skip_nan_and_admit_ignorance():
     assert all(math.isnan(x) for x in ev.bootstrap_interval([0.5]))
     assert math.isnan(ev.estimate([math.nan]).value)
     perfect = ev.estimate([1.0] * 20, share=True)
-    assert perfect.high == 1.0 and 0.8 < perfect.low < 0.9        # 20 of 20 is not certainty
+    assert perfect.high == 1.0 and 0.8 < perfect.low < 0.9  # 20 of 20 is not certainty
     assert ev.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 
 
 # --- behaviours
 
 
-@pytest.mark.parametrize("text, count", [
-    ("Wait, no. WAIT", 2), ("await waiting butter checked", 0), ("wait.But check", 3),
-    ("11 不对 等等 10 + 7", 1), ("我们检查一下,但是错了", 3), ("等等wait等等", 3), ("", 0),
-    ("没错, 不错, 错误", 1)])
+@pytest.mark.parametrize(
+    "text, count",
+    [
+        ("Wait, no. WAIT", 2),
+        ("await waiting butter checked", 0),
+        ("wait.But check", 3),
+        ("11 不对 等等 10 + 7", 1),
+        ("我们检查一下,但是错了", 3),
+        ("等等wait等等", 3),
+        ("", 0),
+        ("没错, 不错, 错误", 1),
+    ],
+)
 def test_reflection_words_are_whole_words(text, count):
     assert ev.reflection_words(text) == count
 
 
-@pytest.mark.parametrize("text, english", [
-    ("10 - 6 → 4 no wait yes", 1.0), ("不对 等等 对了", 0.0), ("no wait 不对 等等", 0.5),
-    ("no wait 我们再试一次", 0.4), ("<think> 7 + 6 </think> = 13 <|unk|>", None), ("", None),
-    (r"\frac{x}{y} so 对", 0.5)])
+@pytest.mark.parametrize(
+    "text, english",
+    [
+        ("10 - 6 → 4 no wait yes", 1.0),
+        ("不对 等等 对了", 0.0),
+        ("no wait 不对 等等", 0.5),
+        ("no wait 我们再试一次", 0.4),
+        ("<think> 7 + 6 </think> = 13 <|unk|>", None),
+        ("", None),
+        (r"\frac{x}{y} so 对", 0.5),
+    ],
+)
 def test_language_share_counts_words_not_symbols(text, english):
     assert ev.language_share(text, "en") == english
     if english is not None:
@@ -166,12 +196,21 @@ def test_evaluation_measures_and_their_names():
     assert e.n.tolist() == [4, 4, 4] and e.c.tolist() == [2, 0, 1]
     assert e.accuracy.value == pytest.approx(3 / 12)
     assert e.pass_at(4).value == pytest.approx(2 / 3)
-    assert e.cons_at(4).value == pytest.approx(2 / 3)      # wrong samples cast no vote here
-    assert list(e.summary()) == ["pass@1", "pass@4", "cons@4", "length", "reflection", "format",
-                                 "consistency", "mixed", "truncated"]
+    assert e.cons_at(4).value == pytest.approx(2 / 3)  # wrong samples cast no vote here
+    assert list(e.summary()) == [
+        "pass@1",
+        "pass@4",
+        "cons@4",
+        "length",
+        "reflection",
+        "format",
+        "consistency",
+        "mixed",
+        "truncated",
+    ]
     low, high = e.accuracy.low, e.accuracy.high
     assert 0 <= low < e.accuracy.value < high <= 1
-    assert math.isnan(e.consistency.value)                 # no thought had a word
+    assert math.isnan(e.consistency.value)  # no thought had a word
 
 
 def test_consistency_averages_over_thoughts_that_have_words():
@@ -185,8 +224,17 @@ def test_json_round_trip():
     e = evaluation([[1, 0], [0, 0]])
     from r1lab.tasks.base import Problem
 
-    e.problems = [Problem("countdown", str(i), "make 2 from 1 1 .", "zh", "held_out",
-                          {"numbers": [1, 1], "target": 2}) for i in range(2)]
+    e.problems = [
+        Problem(
+            "countdown",
+            str(i),
+            "make 2 from 1 1 .",
+            "zh",
+            "held_out",
+            {"numbers": [1, 1], "target": 2},
+        )
+        for i in range(2)
+    ]
     e.completions[0][0].text = "等等 </think>"
     back = ev.Evaluation.from_json(e.to_json())
     assert back.problems == e.problems and back.completions == e.completions
@@ -201,8 +249,9 @@ def test_difference_is_paired():
     before = evaluation(rng.random((60, 8)) < skill[:, None])
     after = evaluation(rng.random((60, 8)) < np.minimum(1, skill + 0.2)[:, None])
     change = ev.difference(before, after)
-    unpaired = (after.accuracy.high - after.accuracy.low) + (before.accuracy.high
-                                                             - before.accuracy.low)
+    unpaired = (after.accuracy.high - after.accuracy.low) + (
+        before.accuracy.high - before.accuracy.low
+    )
     assert 0 < change.low < change.value < change.high
     assert change.high - change.low < unpaired / 2
     with pytest.raises(R1LabError, match="same problems"):
@@ -219,18 +268,29 @@ def test_evaluate_a_real_model_end_to_end():
 
     tokenizer = build_tokenizer()
     torch.manual_seed(0)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=256))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=256,
+        )
+    )
     model.train()
     task = get_task("countdown")
     problems = task.problems("held_out", 5)
     e = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2)
     assert model.training and e.column("length").shape == (5, 3)
-    assert all(1 <= one.length <= 24 == one.length or one.finished
-               for row in e.completions for one in row)
-    assert all(len(one.logprobs) == len(one.token_ids) == one.length
-               for row in e.completions for one in row)
+    assert all(
+        1 <= one.length <= 24 == one.length or one.finished for row in e.completions for one in row
+    )
+    assert all(
+        len(one.logprobs) == len(one.token_ids) == one.length
+        for row in e.completions
+        for one in row
+    )
     again = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2)
     assert again.to_json().split('"problems"')[1] == e.to_json().split('"problems"')[1]
     other = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, seed=1)
@@ -246,8 +306,12 @@ def test_measure_takes_the_answer_the_reward_takes():
     task = get_task("countdown")
     problem = task.problems("held_out", 1)[0]
     numbers, target = problem.data["numbers"], problem.data["target"]
-    for text in (f"<think> wait </think> <answer> {numbers[0]} </answer>", "no tags", "",
-                 f"<answer> {target} </answer> <answer> ( {numbers[0]} </answer> tail"):
+    for text in (
+        f"<think> wait </think> <answer> {numbers[0]} </answer>",
+        "no tags",
+        "",
+        f"<answer> {target} </answer> <answer> ( {numbers[0]} </answer> tail",
+    ):
         one = ev.measure(problem, text, task=task, length=3, finished=True)
         assert one.correct == bool(accuracy_reward([text], problem=[problem])[0])
     assert SimpleNamespace(**vars(one)).well_formed is False

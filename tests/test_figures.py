@@ -39,7 +39,7 @@ def test_the_runner_names_the_source(tmp_path, monkeypatch):
         {"value": "0.5"[:0]},
         {"value": 0.5, "low": 0.4},
         {"value": 0.5, "low": 0.6, "high": 0.7},
-        {"value": 0.5, "paper": math.nan},
+        {"value": 0.5, "paper": math.inf},
     ],
 )
 def test_what_is_no_measurement_is_refused_and_the_file_stays(tmp_path, bad):
@@ -56,6 +56,8 @@ def test_numpy_and_torch_numbers_become_json(tmp_path):
 
     figures.record(tmp_path, "a", np.float32(0.5), low=torch.tensor(0.25), high=np.float64(1))
     assert figures.load(tmp_path)["a"]["low"] == 0.25
+    figures.record(tmp_path, "b", 0.5, math.nan, math.nan)  # an Estimate without an interval
+    assert figures.load(tmp_path)["b"]["low"] is None
 
 
 def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path):

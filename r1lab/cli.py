@@ -1,0 +1,523 @@
+"""The `r1lab` command: run the lessons, or train, evaluate and measure without a notebook.
+
+Each command imports what it needs when it runs, so that `r1lab --help` answers at once. The
+options of `train` and `pretrain` are the fields of their configurations, help texts included.
+
+Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request or the machine, said
+in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import json
+import os
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from r1lab import ROOT, __version__, profiles
+from r1lab.errors import R1LabError
+
+COMMANDS = ("run", "train", "eval", "pretrain", "bench", "figures", "report")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("R1LAB_DEBUG", "0") not in ("", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        args = parse(argv)
+        return args.command(args) or 0
+    except KeyboardInterrupt as stop:
+        return _say(str(stop) or "stopped", 130)
+    except BrokenPipeError:  # `r1lab eval ... | head`
+        sys.stdout = open(os.devnull, "w")
+        return 0
+    except Exception as error:
+        if debug:
+            raise
+        return _say(f"error: {explain(error)}", 2)
+
+
+def explain(error: Exception) -> str:
+    """One line for a user: what is wrong, and what to do about it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, R1LabError):
+        return text
+    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
+        return (
+            "there is too little memory for this; close other programs, or ask for less at a time "
+            "(train: --micro-batch-tokens, --questions; run: --profile smoke)"
+        )
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1)):
+            return f"the disk is full{where}; free some space and run the same command again"
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"no permission to write or read{where}; choose another folder with --out"
+        return f"{error.strerror or text}{where}"
+    if isinstance(error, ImportError):
+        return f"{text}; the environment is not complete: run `make setup`"
+    kind = type(error).__name__
+    return f"{kind}: {text[:300]}; if this looks like a bug, R1LAB_DEBUG=1 shows where it is"
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of one command; R1LabError, in one line, for what it does not know."""
+    parser, commands = build(argv[0] if argv else None)
+    args, unknown = parser.parse_known_args(argv)
+    if not hasattr(args, "command"):
+        parser.print_help()
+        raise SystemExit(2)
+    if unknown:
+        known = [o for a in commands[argv[0]]._actions for o in a.option_strings]
+        flags = [text for text in unknown if text.startswith("-")] or unknown
+        raise R1LabError(
+            f"r1lab {argv[0]} does not know {flags[0]}"
+            f"{_close(flags[0].split('=')[0], known)} (r1lab {argv[0]} --help)"
+        )
+    return args
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with help as it is written here, and errors in one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str):
+        if "invalid choice" in message and " from " in message:
+            wrong = message.split("'")[1] if "'" in message else ""
+            message = message.partition(" (choose")[0] + _close(wrong, COMMANDS)
+        raise R1LabError(f"{message} ({self.prog} --help)")
+
+
+# --------------------------------------------------------------------------------------------------
+# The commands and their options
+
+
+def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
+    """The parser and the commands by name; options that cost an import come with `command`."""
+    parser = Parser(
+        prog="r1lab",
+        description="DeepSeek-R1 from scratch: pure RL turns a base model into a reasoner.",
+        epilog="r1lab COMMAND --help says more. R1LAB_PROFILE names the default profile.",
+    )
+    parser.add_argument("--version", action="version", version=f"r1lab {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+    commands: dict[str, Parser] = {}
+
+    def add(name: str, function, summary: str, text: str, examples: str) -> Parser:
+        commands[name] = subparsers.add_parser(
+            name,
+            help=summary,
+            description=textwrap.dedent(text).strip(),
+            epilog="examples:\n" + textwrap.indent(textwrap.dedent(examples).strip(), "  "),
+        )
+        commands[name].set_defaults(command=function)
+        return commands[name]
+
+    sub = add(
+        "run",
+        run,
+        "execute the lessons and write the report",
+        """
+        Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
+        Leaves executed notebooks, figures.json and report/index.html in the output folder. The
+        first notebook that fails ends the run; the report is written all the same.
+        """,
+        """
+        r1lab run                              all lessons on two CPU cores
+        r1lab run --profile smoke              the same in miniature, to see that all works
+        r1lab run --only 05 -p steps=10        one lesson, one parameter changed
+        r1lab run --resume                     go on after the last lesson that ended well
+        """,
+    )
+    sub.add_argument(
+        "--profile", metavar="NAME", help=f"{', '.join(profiles.NAMES)} (default: cpu)"
+    )
+    sub.add_argument(
+        "--only", metavar="NOTEBOOK", nargs="+", action="extend",
+        help="only these, by number or name (default: all)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--out", metavar="FOLDER", help="output folder (default: runs/PROFILE in the project)"
+    )
+    sub.add_argument("--seed", type=whole, default=0, help="of every random choice (default: 0)")
+    sub.add_argument(
+        "-p", "--parameter", metavar="NAME=VALUE", action="append", default=[],
+        help="override a parameter in every notebook that has it, or NOTEBOOK.NAME=VALUE in one",
+    )  # fmt: skip
+    sub.add_argument(
+        "--resume", action="store_true",
+        help="leave out lessons that have run to their end with the same code and parameters",
+    )  # fmt: skip
+    sub.add_argument("--list", action="store_true", help="list notebooks and parameters, run none")
+
+    sub = add(
+        "train",
+        train,
+        "train a model by GRPO with rule rewards",
+        """
+        R1-Zero on one machine: sample groups of answers, reward them by rules, and follow the
+        clipped policy gradient. Stopped anywhere, the same command goes on where it was.
+        Leaves metrics.jsonl, samples.jsonl, checkpoints/ and, at the end, model/.
+        """,
+        """
+        r1lab train                                    the embedded base model on Countdown
+        r1lab train --steps 40 --seed 1 --out runs/train-1
+        r1lab train --advantage dr_grpo --length-norm constant
+        r1lab train --rewards random --reward-weights 1    the control: rewards by coin flip
+        """,
+    )
+    _model_and_task(sub)
+    sub.add_argument(
+        "--out", metavar="FOLDER", default="runs/train", help="output folder (default: runs/train)"
+    )
+    sub.add_argument("--fresh", action="store_true", help="begin anew; an earlier run is set aside")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    if command == "train":
+        from r1lab.grpo import GRPOConfig
+
+        add_fields(sub, GRPOConfig, "every choice of GRPO")
+
+    sub = add(
+        "eval",
+        evaluate,
+        "evaluate a model: pass@1, pass@k, cons@k, length, reflection",
+        """
+        Ask a model the same problems k times each and measure the answers, with 95 % intervals
+        over the problems. The held-out problems were in no corpus and no training.
+        """,
+        """
+        r1lab eval                                     the embedded base model
+        r1lab eval --model runs/train/model --n 256 --k 16
+        r1lab eval --model runs/train/model --json > trained.json
+        """,
+    )
+    _model_and_task(sub)
+    sub.add_argument(
+        "--split", default="held_out", help="train, held_out or leaked (default: held_out)"
+    )
+    sub.add_argument("--k", type=positive, default=16, help="answers to each problem (default: 16)")
+    sub.add_argument("--n", type=positive, default=256, help="problems (default: 256)")
+    sub.add_argument(
+        "--max-new-tokens", type=positive, default=288, help="length limit (default: 288)"
+    )
+    sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
+    sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
+    sub.add_argument(
+        "--template", default="tiny", help="prompt template: tiny or r1_zero (default: tiny)"
+    )
+    sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
+    sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
+
+    sub = add(
+        "pretrain",
+        pretrain,
+        "make the embedded base model again, from nothing",
+        """
+        Generate the miniature web and train the base model on it, by the recipe that made
+        data/tiny-base (minutes on a GPU, at most 45 on two cores). Stopped anywhere, the same
+        command goes on where it was.
+        """,
+        """
+        r1lab pretrain --out runs/pretrain
+        r1lab pretrain --out runs/small --steps 200 --width 96
+        """,
+    )
+    sub.add_argument(
+        "--out", metavar="FOLDER", default="runs/pretrain/model",
+        help="where the model goes (default: runs/pretrain/model; data/tiny-base is left alone)",
+    )  # fmt: skip
+    sub.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    if command == "pretrain":
+        from r1lab.world.pretrain import PretrainConfig
+
+        add_fields(sub, PretrainConfig, "the recipe")
+
+    sub = add(
+        "bench",
+        bench,
+        "measure the speed against TRL on this machine",
+        """
+        Seconds per GRPO step and sampled tokens per second, against TRL's GRPOTrainer and
+        transformers' generate, one process at a time. Writes benchmarks/results/cpu.json.
+        """,
+        """
+        r1lab bench
+        """,
+    )
+    sub.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+    sub = add(
+        "figures",
+        measure,
+        "run all lessons for several seeds; the ledger and the README's table",
+        """
+        Run all notebooks once per seed and write means with 95 % intervals over the seeds to the
+        committed ledger and to the README's results table. What has run to its end already is not
+        run again.
+        """,
+        """
+        r1lab figures --seeds 0 1 2
+        """,
+    )
+    sub.add_argument(
+        "--seeds", type=whole, nargs="+", default=[0, 1, 2], help="the seeds (default: 0 1 2)"
+    )
+    sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
+    sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
+    sub.add_argument(
+        "--ledger", metavar="FILE", help="default: benchmarks/results/figures-PROFILE.json"
+    )
+
+    sub = add(
+        "report",
+        report,
+        "write the report of a run again",
+        "Turn the executed notebooks of a run into web pages that need no kernel and no network.",
+        """
+        r1lab report runs/cpu
+        """,
+    )
+    sub.add_argument("folder", nargs="?", default="runs/cpu", help="default: runs/cpu")
+    return parser, commands
+
+
+def _model_and_task(sub: Parser) -> None:
+    sub.add_argument(
+        "--model", default="tiny", help="tiny, a folder or a hub id (default: tiny, embedded)"
+    )
+    sub.add_argument("--task", default="countdown", help="what to solve (default: countdown)")
+    sub.add_argument(
+        "--numbers", type=positive, default=3, help="Countdown: how many numbers (default: 3)"
+    )
+
+
+def add_fields(sub: Parser, configuration: type, title: str) -> None:
+    """One option for each field of a dataclass: `kl_coef` becomes `--kl-coef`."""
+    group = sub.add_argument_group(title)
+    for field in dataclasses.fields(configuration):
+        default = field.default
+        options: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS}
+        text = str(default)
+        if isinstance(default, bool):
+            options["action"] = argparse.BooleanOptionalAction
+        elif isinstance(default, tuple):
+            options |= {"nargs": "+", "type": type(default[0]) if default else str}
+            options["metavar"] = field.name.upper()
+            text = " ".join(map(str, default))
+        else:
+            options |= {"type": whole if type(default) is int else type(default)}
+            options["metavar"] = "N" if isinstance(default, int | float) else "NAME"
+        help = f"{field.metadata.get('help', '')} (default: {text})".replace("%", "%%")
+        group.add_argument(f"--{field.name.replace('_', '-')}", help=help.strip(), **options)
+
+
+def configure(configuration: type, args: argparse.Namespace) -> Any:
+    """The dataclass with the options that were given."""
+    names = {field.name for field in dataclasses.fields(configuration)}
+    given = {name: value for name, value in vars(args).items() if name in names}
+    return configuration(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+
+
+def whole(text: str) -> int:
+    """argparse type: a whole number of 0 or more."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 0 or more")
+    return value
+
+
+def positive(text: str) -> int:
+    """argparse type: a whole number of 1 or more."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return int(text)
+
+
+# --------------------------------------------------------------------------------------------------
+# What the commands do
+
+
+def run(args: argparse.Namespace) -> int:
+    from r1lab import runner
+
+    if args.list:
+        return _list(args)
+    parameters = {}
+    for text in args.parameter:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise R1LabError(f"-p {text}: write NAME=VALUE, for example -p steps=10")
+        parameters[name.strip()] = value.strip()
+    result = runner.run(
+        args.profile, args.only, args.out, parameters, seed=args.seed, resume=args.resume
+    )
+    return 0 if result.ok else 1
+
+
+def _list(args: argparse.Namespace) -> int:
+    """Notebooks, and their parameters on the profile."""
+    loaded = profiles.load()
+    profile = profiles.check_profile(args.profile) if args.profile else profiles.default_profile()
+    for path in profiles.select(args.only):
+        reason = profiles.skip_reason(profile, path, loaded)
+        print(path.stem + (f"  (left out: {reason})" if reason else ""))
+        overrides = profiles.resolve(profile, path, loaded)
+        for name, parameter in profiles.parameters(path).items():
+            value = overrides.get(name, parameter.default)
+            print(f"    {name}: {parameter.annotation} = {value!r}  # {parameter.help}")
+    return 0
+
+
+def train(args: argparse.Namespace) -> int:
+    from r1lab import grpo, models
+
+    config = configure(grpo.GRPOConfig, args)
+    task = _task(args, config.template)
+    out_dir = profiles.run_folder(args.out)
+    model, tokenizer = models.load(_project_folder(args.model))
+    history = grpo.train(
+        model, tokenizer, task, config, out_dir, resume=not args.fresh, progress=not args.quiet
+    )
+    if history:
+        first, last = history[0], history[-1]
+        rows = [
+            (name, f"{first[name]:.3g}", f"{last[name]:.3g}")
+            for name in ("accuracy", "format", "length", "reflection")
+            if name in first and name in last
+        ]
+        _table(("on its training batches", "first step", "last step"), rows)
+    folder = profiles.shorten(out_dir / "model")
+    print(f"the trained model is in {folder}; next: r1lab eval --model {folder}")
+    return 0
+
+
+def evaluate(args: argparse.Namespace) -> int:
+    from r1lab import evaluate as evaluation
+    from r1lab import models
+    from r1lab.figures import write_json
+
+    task = _task(args, args.template)
+    problems = task.problems(args.split, args.n)
+    model, tokenizer = models.load(_project_folder(args.model))
+    found = evaluation.evaluate(
+        model,
+        tokenizer,
+        task,
+        problems,
+        k=args.k,
+        max_new_tokens=args.max_new_tokens,
+        temperature=args.temperature,
+        top_p=args.top_p,
+        template=args.template,
+        seed=args.seed,
+        progress=sys.stderr.isatty() and not args.json,
+    )
+    summary = found.summary()
+    if args.save:
+        write_json(args.save, json.loads(found.to_json()))
+    if args.json:
+        measures = {name: _finite(estimate) for name, estimate in summary.items()}
+        about = {"model": args.model, "task": args.task, "split": args.split, "n": args.n}
+        print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
+        return 0
+    rows = [
+        (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
+        for name, (value, low, high) in summary.items()
+    ]
+    print(f"{args.model}: {args.n} {args.split} problems, {args.k} answers each")
+    _table(("measure", "mean", "95 % interval"), rows)
+    return 0
+
+
+def pretrain(args: argparse.Namespace) -> int:
+    from r1lab.world import pretrain as recipe
+
+    config = configure(recipe.PretrainConfig, args)
+    out_dir = profiles.run_folder(Path(args.out).parent) / Path(args.out).name
+    found = recipe.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
+    print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
+    return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    from r1lab import bench as benchmark
+
+    return benchmark.main(args.rest)
+
+
+def measure(args: argparse.Namespace) -> int:
+    from r1lab import figures, runner
+
+    profile = profiles.check_profile(args.profile)
+    ledger = args.ledger or ROOT / "benchmarks" / "results" / f"figures-{profile}.json"
+    book = runner.measure(args.seeds, profile, base=args.out, ledger=ledger)
+    print(figures.markdown_table(book["figures"]))
+    print(f"written to {profiles.shorten(Path(ledger))}")
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    from r1lab import report as reports
+
+    print(profiles.shorten(reports.build(ROOT / args.folder)))
+    return 0
+
+
+# --------------------------------------------------------------------------------------------------
+# Small things
+
+
+def _task(args: argparse.Namespace, template: str):
+    """The task, worded for the template: the tiny world's words, or plain English."""
+    from r1lab.tasks import get_task
+
+    options = {}
+    if args.task == "countdown":
+        options = {"numbers": args.numbers, "wording": "tiny" if template == "tiny" else "plain"}
+    return get_task(args.task, **options)
+
+
+def _project_folder(name: str) -> str:
+    """A folder named from the project's root works from everywhere, as `--out` does."""
+    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())
+
+
+def _finite(estimate) -> dict[str, float | None]:
+    """An Estimate as JSON, which has no NaN."""
+    names = ("value", "low", "high")
+    return {n: None if x != x else float(x) for n, x in zip(names, estimate, strict=True)}
+
+
+def _close(name: str, known) -> str:
+    return profiles.did_you_mean(name, known) if name else ""
+
+
+def _say(text: str, code: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"r1lab: {text}", file=sys.stderr, flush=True)
+    return code

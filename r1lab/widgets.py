@@ -1,0 +1,331 @@
+"""Controls for the lessons that still make sense when nobody can move them.
+
+A notebook is read in three ways: live in JupyterLab, executed by papermill, and as a page with no
+kernel at all. A slider works only in the first. So everything here follows one rule: *draw the
+result first, as an ordinary output; attach the control after*. No later cell depends on a click.
+Where there is no kernel the control shows nothing and the drawing stands; live, moving the control
+redraws that same output in place (a display handle), so there is never a second copy.
+
+Only ipywidgets is used: plotly's own FigureWidget needs another package and draws nothing on a
+page.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from r1lab import plots
+from r1lab.errors import R1LabError
+
+NO_KERNEL = "(Interactive here: open this notebook in JupyterLab and run it to move the controls.)"
+
+
+def in_notebook() -> bool:
+    """Is there a Jupyter kernel that can show things?"""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+def attach(control: Any) -> None:
+    """Show a widget, with a sentence for readers who see no widgets (GitHub shows that text)."""
+    from IPython.display import display
+
+    bundle = control._repr_mimebundle_()
+    data = dict(bundle[0] if isinstance(bundle, tuple) else bundle)
+    display({**data, "text/plain": NO_KERNEL}, raw=True)
+
+
+class _Drawing:
+    """One output cell that can be drawn again in place: a figure or a piece of HTML."""
+
+    def __init__(self) -> None:
+        self.display_id, self.drawn = uuid4().hex, False
+
+    def show(self, thing: Any, text: str = "") -> None:
+        from IPython.display import display, update_display
+
+        metadata: dict[str, Any] = {}
+        if hasattr(thing, "to_plotly_json"):
+            data = plots.bundle(thing, text)
+            metadata = {
+                "image/png": {
+                    "width": thing.layout.width or 720,
+                    "height": thing.layout.height or 420,
+                }
+            }
+        elif isinstance(thing, str):
+            data = {"text/html": thing, "text/plain": text}
+        else:
+            raise R1LabError(
+                f"the explored function returned {type(thing).__name__}; return a "
+                "plotly figure or a string of HTML."
+            )
+        put = update_display if self.drawn else display
+        put(data, raw=True, metadata=metadata, display_id=self.display_id)
+        self.drawn = True
+
+
+# --- any function of a few numbers ---------------------------------------------------------------
+
+
+def explorer(function: Callable[..., Any], *, caption: str = "", **sliders: Any) -> Any:
+    """Draw function(...) at the sliders' first values, then let a reader move them.
+
+    function returns a plotly figure or HTML. Each slider is (default, low, high, step) for numbers
+    (whole when all four are), a list for a choice (the first is the default), True or False for a
+    box, or an ipywidget of your own. Example:
+
+        explorer(lambda low, high: plots.clip_objective(low, high),
+                 low=(0.2, 0.0, 0.5, 0.05), high=(0.2, 0.0, 0.5, 0.05))
+
+    Returns the controls, {name: widget}. Raises R1LabError for a slider it cannot read.
+    """
+    controls = {name: _control(name, spec) for name, spec in sliders.items()}
+    drawing = _Drawing()
+
+    def redraw(_change: Any = None) -> None:
+        drawing.show(function(**{name: c.value for name, c in controls.items()}), caption)
+
+    redraw()
+    if controls:
+        import ipywidgets
+
+        for control in controls.values():
+            control.observe(redraw, names="value")
+        attach(ipywidgets.VBox(list(controls.values())))
+    return controls
+
+
+def _control(name: str, spec: Any) -> Any:
+    import ipywidgets
+
+    look = {
+        "description": name.replace("_", " "),
+        "style": {"description_width": "initial"},
+        "layout": ipywidgets.Layout(width="440px"),
+    }
+    if isinstance(spec, ipywidgets.Widget):
+        return spec
+    if isinstance(spec, bool):
+        return ipywidgets.Checkbox(value=spec, **look)
+    if isinstance(spec, list) and spec:
+        return ipywidgets.Dropdown(options=spec, value=spec[0], **look)
+    if isinstance(spec, tuple) and len(spec) == 4 and spec[1] <= spec[0] <= spec[2]:
+        kind = (
+            ipywidgets.IntSlider
+            if all(isinstance(x, int) for x in spec)
+            else ipywidgets.FloatSlider
+        )
+        # continuous_update=False: redraw when the slider is let go, not at every pixel
+        return kind(
+            value=spec[0], min=spec[1], max=spec[2], step=spec[3], continuous_update=False, **look
+        )
+    raise R1LabError(
+        f"slider {name!r}: give (default, low, high, step), a list of choices, True or "
+        f"False, or a widget; not {spec!r}."
+    )
+
+
+# --- sampled answers -----------------------------------------------------------------------------
+
+Sample = Mapping[str, Any]
+
+
+def load_samples(path: Any) -> list[dict[str, Any]]:
+    """The samples that a training run kept (samples.jsonl in its folder), as a list of dicts.
+
+    A last line cut short by a killed run is left out. Raises R1LabError when there are none.
+    """
+    path = Path(path)
+    path = path / "samples.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise R1LabError(f"{path.name} is not there: train first, or give the run's folder.")
+    samples = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            samples.append(json.loads(line))
+        except ValueError:
+            continue
+    if not samples:
+        raise R1LabError(f"{path.name} holds no samples yet: train a few steps more.")
+    return samples
+
+
+def samples_of(evaluation: Any, tokenizer: Any, per_problem: int = 2) -> list[dict[str, Any]]:
+    """The first answers to each problem of an Evaluation in the form of `load_samples`.
+
+    Their "step" is the number of the problem; they carry log-probs, not advantages.
+    """
+    return [
+        {
+            "step": number,
+            "prompt": problem.question,
+            "text": one.text,
+            "correct": one.correct,
+            "tokens": [tokenizer.decode([i]) for i in one.token_ids] or one.text.split(),
+            "logprobs": one.logprobs or None,
+        }
+        for number, (problem, row) in enumerate(
+            zip(evaluation.problems, evaluation.completions, strict=True)
+        )
+        for one in row[:per_problem]
+    ]
+
+
+def sample_html(sample: Sample, kind: str = "advantage", label: str = "step") -> str:
+    """One kept sample as HTML: what was asked, what was paid, the answer coloured by `kind`."""
+    tokens = list(sample.get("tokens") or str(sample.get("text", "")).split())
+    values = None
+    if kind == "logprob":
+        values = sample.get("logprobs")
+    elif kind == "advantage" and sample.get("advantage") is not None:
+        values = [sample["advantage"]] * len(tokens)  # GRPO pays every token alike
+    if values is not None and len(values) != len(tokens):
+        values = None
+    facts = {name: sample[name] for name in ("reward", "advantage") if sample.get(name) is not None}
+    verdict = {True: "right", False: "wrong"}.get(sample.get("correct"), "not judged")
+    return plots.completion_html(
+        tokens,
+        values,
+        kind if values is not None else "plain",
+        title=f"{label} {sample.get('step', 0)}: {verdict}, {len(tokens)} tokens",
+        prompt=str(sample.get("prompt", "")),
+        facts=facts,
+    )
+
+
+def rollout_inspector(
+    samples: Sequence[Sample], *, kind: str = "advantage", label: str = "step"
+) -> dict[str, Any]:
+    """Read what a model wrote, step by step, right or wrong, coloured by advantage or log-prob.
+
+    samples: as `load_samples` gives them. Drawn first: an answer of the first and one of the last
+    step beside each other. Below them, live: a slider over the steps, a choice of right and wrong
+    answers, of the answer and of the colour. Returns the controls. `label`: what "step" counts.
+    """
+    import ipywidgets
+
+    samples = list(samples)
+    if not samples:
+        raise R1LabError("no samples to inspect: train a few steps first.")
+    steps = sorted({int(sample.get("step", 0)) for sample in samples})
+    verdicts = {"right and wrong": None, "right": True, "wrong": False}
+    look = {"style": {"description_width": "initial"}}
+    controls = {
+        "step": ipywidgets.SelectionSlider(
+            options=steps, value=steps[-1], description=label, continuous_update=False, **look
+        ),
+        "verdict": ipywidgets.Dropdown(options=list(verdicts), description="show", **look),
+        "answer": ipywidgets.BoundedIntText(
+            value=1, min=1, max=len(samples), description="answer", **look
+        ),
+        "kind": ipywidgets.Dropdown(
+            options=["advantage", "logprob", "plain"], value=kind, description="colour", **look
+        ),
+    }
+    drawing = _Drawing()
+
+    def page() -> tuple[str, str]:
+        wanted = verdicts[controls["verdict"].value]
+        found = [
+            sample
+            for sample in samples
+            if int(sample.get("step", 0)) == controls["step"].value
+            and wanted in (None, sample.get("correct"))
+        ]
+        if not found:
+            return (
+                f"<p>{label} {controls['step'].value} kept no answer that is "
+                f"{controls['verdict'].value}.</p>",
+                "no such answer",
+            )
+        number = min(controls["answer"].value, len(found))
+        text = f"<p>Answer {number} of {len(found)}.</p>"
+        return (
+            text + sample_html(found[number - 1], controls["kind"].value, label),
+            str(found[number - 1].get("text", "")),
+        )
+
+    first = next(s for s in samples if int(s.get("step", 0)) == steps[0])
+    last = next(s for s in samples if int(s.get("step", 0)) == steps[-1])
+    opening = [first] if len(steps) == 1 else [first, last]
+    markup = "".join(f"<div>{sample_html(sample, kind, label)}</div>" for sample in opening)
+    drawing.show(
+        f'<div class="r1c-two">{markup}</div>',
+        "\n\n".join(str(sample.get("text", "")) for sample in opening),
+    )
+    for control in controls.values():
+        control.observe(lambda _change: drawing.show(*page()), names="value")
+    attach(
+        ipywidgets.VBox(
+            [
+                ipywidgets.HBox([controls["step"], controls["verdict"]]),
+                ipywidgets.HBox([controls["answer"], controls["kind"]]),
+            ]
+        )
+    )
+    return controls
+
+
+# --- training, live ------------------------------------------------------------------------------
+
+
+class live_dashboard:
+    """A callback for `grpo.train` that draws the curves while they grow.
+
+        dashboard = live_dashboard(steps=config.steps)
+        history = grpo.train(..., callbacks=[dashboard])
+        dashboard.finish()
+
+    One output is drawn again in place, at most every `seconds` and at the last step, so a notebook
+    keeps one figure however long the run. Drawing costs training time: a tenth of a second a time.
+    `history`: metrics of the steps before, when a run is resumed. Outside a notebook it only keeps
+    the metrics.
+    """
+
+    def __init__(
+        self,
+        steps: int | None = None,
+        *,
+        seconds: float = 5.0,
+        keys: Sequence[str] = ("accuracy", "length", "reflection"),
+        label: str = "trained",
+        title: str = "R1-Zero training, live",
+        history: Sequence[Mapping] = (),
+        paper: Mapping | None = None,
+    ) -> None:
+        self.steps, self.seconds, self.keys, self.label = steps, seconds, tuple(keys), label
+        self.title, self.paper = title, paper
+        self.history: list[Mapping[str, Any]] = list(history)
+        self._drawing, self._drawn_at, self._behind = _Drawing(), -float("inf"), False
+
+    def __call__(self, step: int, metrics: Mapping[str, Any], batch: Any = None) -> None:
+        self.history.append({"step": step, **metrics})
+        self._behind = True
+        last = self.steps is not None and step >= self.steps - 1
+        if last or time.monotonic() - self._drawn_at >= self.seconds:
+            self.finish()
+
+    def finish(self) -> None:
+        """Draw what has come in since the last drawing; nothing when there is nothing new."""
+        if not self._behind or not in_notebook():
+            return
+        done = f"{self.history[-1]['step']}" + (f" of {self.steps}" if self.steps else "")
+        self._drawing.show(
+            plots.learning_curves(
+                {self.label: [self.history]},
+                keys=self.keys,
+                paper=self.paper,
+                title=f"{self.title}: step {done}",
+            ),
+            "Metrics of each training step so far.",
+        )
+        self._drawn_at, self._behind = time.monotonic(), False

@@ -1,0 +1,235 @@
+"""Checkpoints: what is saved comes back; what is not whole is refused, in words."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+
+import pytest
+import torch
+
+from r1lab import checkpoints
+from r1lab.checkpoints import (
+    Stopped,
+    append_lines,
+    atomic_dir,
+    atomic_write_text,
+    latest,
+    save,
+    set_aside,
+    stop_signals,
+    truncate_lines,
+)
+from r1lab.errors import R1LabError
+
+
+def state_of(step: int, size: int = 100) -> dict:
+    """A state in which every part says which step it belongs to."""
+    weights = torch.full((size,), float(step))
+    return {"step": step, "model": {"w": weights, "none": None}, "names": ["a", 1, 2.5]}
+
+
+def test_what_is_saved_comes_back_and_old_ones_go(tmp_path):
+    for step in (1, 2, 30):
+        save(tmp_path, step, state_of(step), keep=2)
+    state = latest(tmp_path)
+    assert state["step"] == 30 and state["names"] == ["a", 1, 2.5]
+    assert torch.equal(state["model"]["w"], torch.full((100,), 30.0))
+    names = sorted(p.name for p in tmp_path.iterdir())
+    assert [n for n in names if n.endswith(".pt")] == ["step-00000002.pt", "step-00000030.pt"]
+    assert len(names) == 4  # the two checksums, and no temporary file
+
+
+def test_nothing_there_is_none_without_a_warning(tmp_path):
+    warnings = []
+    assert latest(tmp_path / "missing", warnings=warnings) is None and warnings == []
+
+
+def flip_a_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def lose_the_checksum(path):
+    path.with_name(path.name + ".sha256").unlink()
+
+
+def empty_both(path):
+    path.write_bytes(b"")
+    path.with_name(path.name + ".sha256").write_bytes(b"")
+
+
+def not_a_checkpoint(path):
+    """Whole by its checksum, but code instead of data: a pickle that would run something."""
+    torch.save(os.system, path)
+    digest = checkpoints._digest(path)
+    path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n")
+
+
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, cut_in_half, lose_the_checksum, empty_both, not_a_checkpoint]
+)
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, damage, caplog):
+    save(tmp_path, 1, state_of(1))
+    newest = save(tmp_path, 2, state_of(2))
+    damage(newest)
+    warnings: list[str] = []
+    with caplog.at_level(logging.WARNING):
+        assert latest(tmp_path, warnings=warnings)["step"] == 1
+    assert len(warnings) == 1 and newest.name in warnings[0] and "before" in warnings[0]
+    assert warnings[0] in caplog.text
+
+
+def test_the_checksum_is_what_sha256sum_reads(tmp_path):
+    path = save(tmp_path, 1, state_of(1))
+    digest, name = path.with_name(path.name + ".sha256").read_text().split()
+    import hashlib
+
+    assert name == path.name and digest == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def small_files_only():
+    """The kernel refuses to write more than 20,000 bytes into one file, as a full disk would."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_one_clear_line_and_costs_nothing(tmp_path, small_files_only):
+    save(tmp_path, 1, state_of(1))
+    before = sorted(p.name for p in tmp_path.iterdir())
+    small_files_only()
+    with pytest.raises(R1LabError, match="cannot write .*step-00000002.pt") as raised:
+        save(tmp_path, 2, state_of(2, size=100_000))
+    assert "\n" not in str(raised.value) and "Free some space" in str(raised.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    assert latest(tmp_path)["step"] == 1
+    with pytest.raises(R1LabError, match="cannot write"):
+        append_lines(tmp_path / "log.jsonl", [{"step": i, "x": "y" * 100} for i in range(1000)])
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(R1LabError, match="cannot write"):
+        save(tmp_path / "file", 1, state_of(1))
+
+
+def save_for_ever(folder):
+    torch.set_num_threads(1)
+    for step in range(1, 1_000_000):
+        save(folder, step, state_of(step, size=200_000))
+
+
+def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["r1lab.checkpoints"])
+    reached = 0
+    for pause in (0.0, 0.013, 0.031, 0.07):
+        writer = context.Process(target=save_for_ever, args=(tmp_path,))
+        writer.start()
+        while not list(tmp_path.glob("*.pt")):
+            time.sleep(0.002)
+        time.sleep(pause)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.join()
+        state = latest(tmp_path)
+        if state is None:  # killed while it wrote the very first one
+            assert not list(tmp_path.glob("*.sha256"))
+            continue
+        assert torch.equal(state["model"]["w"], torch.full((200_000,), float(state["step"])))
+        reached = max(reached, state["step"])
+        save(tmp_path, 1_000_000, state_of(1_000_000))
+        assert not list(tmp_path.glob(".unfinished-*"))  # the next save clears up
+        for file in tmp_path.iterdir():
+            file.unlink()
+    assert reached >= 1
+
+
+def test_atomic_files_and_folders_replace_only_what_is_whole(tmp_path):
+    atomic_write_text(tmp_path / "a" / "note.txt", "one 二")
+    assert (tmp_path / "a" / "note.txt").read_text(encoding="utf-8") == "one 二"
+    with atomic_dir(tmp_path / "model") as folder:
+        (folder / "sub").mkdir()
+        (folder / "sub" / "weights").write_text("first")
+    with pytest.raises(ZeroDivisionError), atomic_dir(tmp_path / "model") as folder:
+        (folder / "weights").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "model" / "sub" / "weights").read_text() == "first"
+    with atomic_dir(tmp_path / "model") as folder:
+        (folder / "weights").write_text("second")
+    assert [p.name for p in (tmp_path / "model").iterdir()] == ["weights"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "model"]
+    assert (tmp_path / "a" / "note.txt").stat().st_mode & 0o777 == 0o666 & ~checkpoints._umask()
+
+
+@pytest.mark.parametrize("tail", ["", '{"step": 2, "x": ', '{"st', "\x00\x00", "null\n"])
+def test_lines_after_the_checkpoint_and_half_lines_are_dropped(tmp_path, tail):
+    path = tmp_path / "metrics.jsonl"
+    append_lines(path, [{"step": 0, "x": 0.1}, {"step": 1, "x": "等等"}])
+    whole = path.read_bytes()
+    append_lines(path, [{"step": 2}] if not tail else [])
+    with path.open("a") as file:
+        file.write(tail)
+    assert truncate_lines(path, 2) == [{"step": 0, "x": 0.1}, {"step": 1, "x": "等等"}]
+    assert path.read_bytes() == whole
+    assert truncate_lines(path, 0) == [] and path.read_bytes() == b""
+    assert truncate_lines(tmp_path / "missing.jsonl", 5) == []
+
+
+def test_a_new_start_moves_the_old_run_aside(tmp_path):
+    names = ("metrics.jsonl", "checkpoints")
+    assert set_aside(tmp_path, names) is None
+    for n in (1, 2):
+        (tmp_path / "metrics.jsonl").write_text(f"run {n}")
+        (tmp_path / "checkpoints").mkdir()
+        assert set_aside(tmp_path, names) == tmp_path / f"earlier-{n}"
+        assert (tmp_path / f"earlier-{n}" / "metrics.jsonl").read_text() == f"run {n}"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["earlier-1", "earlier-2"]
+
+
+def test_a_stop_signal_is_noted_and_the_second_interrupts(capfd):
+    before = signal.getsignal(signal.SIGTERM)
+    with stop_signals() as asked:
+        assert not asked
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)
+        assert asked == ["SIGTERM"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert "stopping after this step" in capfd.readouterr().err
+
+
+def test_outside_the_main_thread_signals_are_left_alone():
+    seen = []
+
+    def work():
+        with stop_signals() as asked:
+            seen.append(list(asked))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [[]]
+
+
+def test_a_notebook_shows_a_stop_as_one_line():
+    stopped = Stopped("stopped by SIGINT after 3 of 9 steps")
+    assert isinstance(stopped, KeyboardInterrupt)
+    assert stopped._render_traceback_() == ["stopped by SIGINT after 3 of 9 steps"]
