@@ -1,0 +1,81 @@
+"""Advantages: hand-sized groups, the identities between the variants, and TRL's own numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r1lab.advantages import ADVANTAGES, dr_grpo, group_relative, rloo
+from r1lab.errors import R1LabError
+
+GROUPS = st.integers(2, 8).flatmap(
+    lambda G: st.lists(
+        st.lists(st.floats(-5, 5, width=32), min_size=G, max_size=G), min_size=1, max_size=4
+    )
+)
+
+
+def double(rows) -> torch.Tensor:
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def test_one_right_answer_in_four():
+    rewards = double([[1, 0, 0, 0]])
+    assert dr_grpo(rewards).tolist() == [[0.75, -0.25, -0.25, -0.25]]
+    assert torch.allclose(rloo(rewards), double([[1, -1 / 3, -1 / 3, -1 / 3]]))
+    # standard deviation of (1, 0, 0, 0) with G - 1 below the line: sqrt(0.75 / 3) = 0.5
+    assert torch.allclose(group_relative(rewards, eps=0.0), double([[1.5, -0.5, -0.5, -0.5]]))
+
+
+def test_rare_successes_weigh_more_by_the_standard_deviation_alone():
+    rare, even = double([[1] + [0] * 7]), double([[1] * 4 + [0] * 4])
+    total = {name: f(rare).abs().sum() / f(even).abs().sum() for name, f in ADVANTAGES.items()}
+    assert total["dr_grpo"] == pytest.approx(total["rloo"]) == pytest.approx(7 / 16)
+    assert total["grpo"] == pytest.approx(0.6614, abs=1e-3)  # sqrt(7/16): less is lost
+
+
+@given(GROUPS)
+def test_identities(rows):
+    rewards = double(rows)
+    G = rewards.shape[1]
+    for function in ADVANTAGES.values():
+        advantages = function(rewards)
+        assert advantages.shape == rewards.shape
+        assert torch.allclose(advantages.sum(1), torch.zeros(len(rows)).double(), atol=1e-6)
+        assert torch.allclose(
+            function(rewards + 3), advantages, atol=1e-6
+        )  # only differences count
+        assert torch.allclose(function(rewards.flip(1)), advantages.flip(1), atol=1e-9)
+        assert torch.allclose(function(rewards[:1]), advantages[:1])  # groups do not mix
+    assert torch.allclose(rloo(rewards), dr_grpo(rewards) * G / (G - 1), atol=1e-9)
+
+
+@given(st.floats(-3, 3, width=32), st.integers(2, 16))
+def test_a_group_without_a_spread_teaches_nothing(reward, G):
+    rewards = torch.full((2, G), reward)
+    for function in ADVANTAGES.values():
+        assert function(rewards).abs().max() < 1e-2
+        assert torch.isfinite(function(rewards)).all()
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 1), (2, 2, 2)])
+def test_groups_that_cannot_be_compared_are_refused(shape):
+    for function in ADVANTAGES.values():
+        with pytest.raises(R1LabError, match="2 answers a question"):
+            function(torch.zeros(shape))
+
+
+def test_the_other_answers_are_an_unbiased_baseline():
+    """Averaged over all groups, sum A_i grad log pi(o_i) is the gradient of the expected reward."""
+    p = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)  # chance of a right answer
+    G, estimate = 3, {"rloo": 0.0, "dr_grpo": 0.0}
+    for outcome in torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * G):
+        chance = torch.where(outcome == 1, p, 1 - p).log()  # (G,)
+        for name in estimate:
+            loss = (ADVANTAGES[name](outcome[None])[0] * chance).mean()
+            (gradient,) = torch.autograd.grad(loss, p, retain_graph=True)
+            estimate[name] += float(chance.sum().exp() * gradient)
+    assert estimate["rloo"] == pytest.approx(1.0)  # d E[r] / dp = 1
+    assert estimate["dr_grpo"] == pytest.approx((G - 1) / G)  # too small by a constant
