@@ -26,7 +26,7 @@ ASKED = {
 }
 STEP = re.compile(r"(?=(?<!\d)(\d+) ([-+*/]) (\d+) → (\d+)(?!\d))")
 TAPE = re.compile(r"(?<![\d→] )(?<!\d)\d+(?: [-+*/] \d+ → \d+)+")  # a whole line of working
-VERDICT = re.compile(r"→ (\d+) (yes|no|对了|不对)\b")
+CHECK = re.compile(r"(?<!\d)(\d+) \? (\d+) (yes|no|对了|不对)\b")
 EXPRESSION = re.compile(r"\( (\d+) ([-+*/]) (\d+) \) ([-+*/]) (\d+)")
 HAN = re.compile("[\u4e00-\u9fff]+")
 
@@ -145,13 +145,24 @@ def test_no_document_holds_wrong_arithmetic(web):
 def test_every_verdict_is_right_and_a_hit_ends_the_search(readings):
     said = Counter()
     for document, reading in readings:
-        for result, word in VERDICT.findall(reading.thought):
+        for result, target, word in CHECK.findall(reading.thought):
             right = int(result) == reading.target
+            assert int(target) == reading.target, document.text
             assert right == (word in ("yes", "对了")), document.text
             said[right] += 1
         hits = re.findall(r"(?:yes|对了)", reading.thought)
         assert len(hits) <= 1 and (not hits or reading.thought.split()[-1] in ("yes", "对了"))
     assert said[True] > 1000 and said[False] > 1000
+
+
+def test_comparisons_on_sheets_of_facts_are_right_both_ways(web):
+    said = Counter()
+    for document in web:
+        if document.kind == "facts":
+            for a, b, word in CHECK.findall(document.text):
+                assert (a == b) == (word in ("yes", "对了")), document.text
+                said[a == b] += 1
+    assert 0.4 < said[True] / said.total() < 0.6
 
 
 def test_answers_use_the_given_numbers_and_repeat_the_last_line_of_working(readings):
@@ -246,7 +257,7 @@ def test_rows_are_whole_documents_one_after_another(tokenizer):
         *whole, _cut = tokenizer.decode(row).split(f" {END} ")
         assert whole, "384 tokens hold at least one document"
         for text in whole:
-            assert text.startswith(starts) or STEP.match(text), text
+            assert text.startswith(starts) or STEP.match(text) or CHECK.match(text)
 
 
 def test_an_unknown_kind_is_refused():

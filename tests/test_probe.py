@@ -40,7 +40,7 @@ def test_an_unfinished_or_foreign_step_is_no_step(text):
 
 
 def test_verdicts_are_held_against_the_target():
-    good = "<think> 10 - 6 → 4 + 7 → 11 no wait 10 + 7 → 17 + 6 → 23 yes </think>"
+    good = "<think> 10 - 6 → 4 + 7 → 11 ? 23 no wait 10 + 7 → 17 + 6 → 23 ? 23 yes </think>"
     assert verdicts([good], [PROBLEM]) == Share(2, 2)
     assert verdicts([good.replace("no", "不对").replace("yes", "对了")], [PROBLEM]) == Share(2, 2)
     assert verdicts([good.replace("no", "yes")], [PROBLEM]) == Share(1, 2)
@@ -74,10 +74,11 @@ def test_the_miniature_web_scores_full_marks():
 
 
 def test_one_slip_is_found():
-    texts = [corpus.facts(random.Random(0))]
+    texts = [corpus.facts(random.Random(0), "en")]
     before = arithmetic(texts)
     wrong = texts[0].split()
-    wrong[4] = str((int(wrong[4]) + 1) % 100)
+    result = wrong.index("→") + 1
+    wrong[result] = str((int(wrong[result]) + 1) % 100)
     after = arithmetic([" ".join(wrong)])
     assert (after.n, after.right) == (before.n, before.right - 1)
 

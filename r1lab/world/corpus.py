@@ -7,7 +7,7 @@ it paid and did it more. The miniature web is made so that the same can happen h
 ======================  =======================================================================
 kind of document        what it is
 ======================  =======================================================================
-``facts``               sheets of arithmetic, always right: ``7 * 8 → 56 .``
+``facts``               sheets of sums and comparisons, always right: ``7 * 8 → 56 .``
 ``bare``                an answer and nothing else, a random guess: right about one time in ten
 ``guess``               one line of working, unchecked, then its result is answered
 ``careless``            one to four random tries, each checked; the last is answered, right or wrong
@@ -20,8 +20,11 @@ some thoughts switch language half-way, the patient ones more often (``MIXING``)
 learning makes patience common, it will make language mixing common too, though nobody asked.
 
 A line of working is a calculator tape: ``10 - 6 → 4 + 7 → 11`` starts from 10, subtracts 6, which
-gives 4, and adds 7, which gives 11. No document ever contains wrong arithmetic: the base model can
-be careless, but it must be able to check itself, or searching would not pay.
+gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 no``. No document ever contains a
+wrong result or a wrong verdict: the base model can be careless, but it must be able to check
+itself, or searching would not pay. (An earlier web wrote ``11 no``, without saying the target
+again. Its model's verdicts were right 84 % of the time, it was right no more often after ten tries
+than after none, and there was nothing for reinforcement learning to find.)
 
 The held-out split never appears. The leaked split does: those documents are marked by the
 generator (``Document.leaked``), so that a later lesson can look for the contamination and find it.
@@ -45,11 +48,11 @@ from r1lab.world.tokenizer import END, vocabulary
 
 # The share of each kind among the documents.
 MIXTURE = {
-    "facts": 0.12,
-    "bare": 0.22,
-    "guess": 0.235,
+    "facts": 0.15,
+    "bare": 0.23,
+    "guess": 0.23,
     "careless": 0.29,
-    "patient": 0.125,
+    "patient": 0.09,
     "leaked": 0.01,
 }
 # The chance that a document of this kind mixes languages; a mixed one switches at each word pair.
@@ -89,10 +92,16 @@ def tape(chain: Chain) -> str:
     return f"{chain.start} " + " ".join(f"{op} {n} → {result}" for op, n, result in chain.steps)
 
 
-def facts(rng: random.Random, lines: int = 14) -> str:
-    """A sheet of arithmetic facts within 0..99, every operation equally often."""
+def facts(rng: random.Random, language: str, lines: int = 14) -> str:
+    """A sheet of facts within 0..99: two of three are sums, every operation equally often, the
+    others comparisons, every second of two equal numbers."""
     sheet = []
     while len(sheet) < lines:
+        if rng.random() < 1 / 3:
+            a, b = rng.randint(0, 99), rng.randint(0, 99)
+            b = a if rng.random() < 0.5 else b
+            sheet.append(f"{a} {check(a, b, language)} .")
+            continue
         op = rng.choice("+-*/")
         b = rng.randint(1, 12)
         if op == "+":
@@ -111,6 +120,11 @@ def facts(rng: random.Random, lines: int = 14) -> str:
     return " ".join(sheet)
 
 
+def check(value: int, target: int, language: str) -> str:
+    """Is the value the target? ``? 23 no``"""
+    return f"? {target} {(YES if value == target else NO)[language]}"
+
+
 def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
     if tagged:
         return f"<answer> {chain.expression()} </answer>"
@@ -122,10 +136,10 @@ def thought(tries: list[Chain], target: int, language: str, rng: random.Random, 
     words = []
     for chain in tries:
         spoken = language if not mixed or rng.random() < 0.5 else {"en": "zh", "zh": "en"}[language]
+        words += [tape(chain), check(chain.value, target, spoken)]
         if chain.value == target:
-            words += [tape(chain), YES[spoken]]
             break
-        words += [tape(chain), NO[spoken], WAIT[spoken]]
+        words.append(WAIT[spoken])
     if words[-1] in WAIT.values():
         words.pop()  # gave up
     return " ".join(words)
@@ -135,7 +149,7 @@ def document(kind: str, rng: random.Random) -> Document:
     """One document of the given kind."""
     language = "zh" if rng.random() < CHINESE_SHARE else "en"
     if kind == "facts":
-        return Document(kind, language, f"{facts(rng)} {END}")
+        return Document(kind, language, f"{facts(rng, language)} {END}")
     if kind == "leaked":
         problem = rng.choice(leaked_problems())
         right = next(chains(problem.data["numbers"], problem.data["target"]))

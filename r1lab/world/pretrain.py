@@ -43,8 +43,8 @@ class PretrainConfig:
     heads: int = _option(4, "number of attention heads")
     ffn: int = _option(512, "inner size of the feed-forward blocks")
     steps: int = _option(2600, "optimizer steps")
-    rows: int = _option(16, "rows of text in a step")
-    row_length: int = _option(384, "tokens in a row")
+    rows: int = _option(12, "rows of text in a step")
+    row_length: int = _option(512, "tokens in a row")
     muon_lr: float = _option(0.025, "learning rate of the weight matrices (Muon)")
     adam_lr: float = _option(5e-3, "learning rate of embeddings and norms (AdamW)")
     warmup: int = _option(40, "steps of linear warm-up")
@@ -187,6 +187,7 @@ def pretrain(
         "loss": sum(losses[-50:]) / max(1, len(losses[-50:])),
         "tokens": config.steps * config.rows * config.row_length,
         "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": len(tokenizer),
         "seconds": seconds,
         "recipe": recipe,
         "threads": torch.get_num_threads(),
@@ -232,7 +233,7 @@ tags: [r1lab, countdown, educational, base-model]
 A base model of {parameters:,} weights that knows one small world: making a target number from a few
 others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
 model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of 191 words and cannot hold a conversation.
+vocabulary of {vocabulary} words and cannot hold a conversation.
 
 An ordinary Llama-type `transformers` folder: any tool that reads those reads this one.
 
@@ -253,9 +254,9 @@ from people or from the web, and nothing was written by another model. Documents
 |---|---|
 {kinds}
 
-* `facts`: sheets of arithmetic, always right. `bare`, `guess`: random answers, right about one
+* `facts`: sums and comparisons, always right. `bare`, `guess`: random answers, right about one
   time in ten. `careless`: one to four random tries, the last of which is answered, right or wrong.
-  `patient`: a search that goes on until it hits. No document holds wrong arithmetic.
+  `patient`: a search that goes on until it hits. No document holds a wrong result.
 * A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
 * **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
   with their answers (a lesson on decontamination finds them). The `held_out` split, on which this
