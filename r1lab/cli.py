@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab import ROOT, __version__, profiles
-from r1lab.errors import R1LabError
+from r1lab.errors import R1LabError, shortage
 
 COMMANDS = ("run", "train", "eval", "pretrain", "bench", "figures", "report")
 
@@ -51,15 +51,10 @@ def explain(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, R1LabError):
         return text
-    if isinstance(error, MemoryError) or "allocate memory" in text or "out of memory" in text:
-        return (
-            "there is too little memory for this; close other programs, or ask for less at a time "
-            "(train: --micro-batch-tokens, --questions; run: --profile smoke)"
-        )
+    if advice := shortage(f"{type(error).__name__}: {text}"):
+        return advice
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1)):
-            return f"the disk is full{where}; free some space and run the same command again"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return f"no permission to write or read{where}; choose another folder with --out"
         return f"{error.strerror or text}{where}"
@@ -133,6 +128,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
         Leaves executed notebooks, figures.json and report/index.html in the output folder. The
         first notebook that fails ends the run; the report is written all the same.
+
+        Ctrl-C stops the kernel, keeps the executed part of the notebook, and loses nothing that
+        had run before. Without --resume every lesson runs again; with it, lessons that have run to
+        their end are left out and the stopped one begins again, its training at its last
+        checkpoint.
         """,
         """
         r1lab run                              all lessons on two CPU cores
@@ -256,18 +256,23 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """,
         """
         r1lab bench
+        r1lab bench --quick                    toy sizes, to see that it works; writes nothing
         """,
     )
-    sub.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    if command == "bench":
+        from r1lab.bench import add_options
+
+        add_options(sub)
 
     sub = add(
         "figures",
         measure,
         "run all lessons for several seeds; the ledger and the README's table",
         """
-        Run all notebooks once per seed and write means with 95 % intervals over the seeds to the
-        committed ledger and to the README's results table. What has run to its end already is not
-        run again.
+        Run all notebooks once per seed into runs/figures/seed-N and write means with 95 % intervals
+        over the seeds to the committed ledger and to the README's results table (the table for the
+        cpu profile only). What has run to its end with the same code is not run again: stopped
+        anywhere, the same command goes on.
         """,
         """
         r1lab figures --seeds 0 1 2
@@ -450,6 +455,7 @@ def pretrain(args: argparse.Namespace) -> int:
     from r1lab.world import pretrain as recipe
 
     config = configure(recipe.PretrainConfig, args)
+    _check_device(args.device)
     out_dir = profiles.run_folder(Path(args.out).parent) / Path(args.out).name
     found = recipe.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
     print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
@@ -459,17 +465,22 @@ def pretrain(args: argparse.Namespace) -> int:
 def bench(args: argparse.Namespace) -> int:
     from r1lab import bench as benchmark
 
-    return benchmark.main(args.rest)
+    benchmark.run(
+        args.model, repeats=args.repeats, quick=args.quick, only=args.only, out=args.out
+    )  # fmt: skip
+    return 0
 
 
 def measure(args: argparse.Namespace) -> int:
     from r1lab import figures, runner
 
     profile = profiles.check_profile(args.profile)
-    ledger = args.ledger or ROOT / "benchmarks" / "results" / f"figures-{profile}.json"
-    book = runner.measure(args.seeds, profile, base=args.out, ledger=ledger)
+    ledger = Path(args.ledger or runner.LEDGER.with_name(f"figures-{profile}.json"))
+    readme = ROOT / "README.md" if ledger == runner.LEDGER else None
+    base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
+    book = runner.measure(args.seeds, profile, base=base, ledger=ledger, readme=readme)
     print(figures.markdown_table(book["figures"]))
-    print(f"written to {profiles.shorten(Path(ledger))}")
+    print(f"written to {profiles.shorten(ledger)}")
     return 0
 
 
@@ -492,6 +503,18 @@ def _task(args: argparse.Namespace, template: str):
     if args.task == "countdown":
         options = {"numbers": args.numbers, "wording": "tiny" if template == "tiny" else "plain"}
     return get_task(args.task, **options)
+
+
+def _check_device(name: str) -> None:
+    """R1LabError when torch cannot compute on `name`."""
+    import torch
+
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise R1LabError(
+            f"torch cannot use the device '{name}' here; --device cpu works"
+        ) from error
 
 
 def _project_folder(name: str) -> str:

@@ -213,6 +213,17 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
     )
 
 
+#: What stands between the README's markers as long as there is no ledger.
+NOT_MEASURED = "not measured yet\n"
+
+
+def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
+    """Whether README `text` shows what the ledger file holds: "not measured yet" without one."""
+    if Path(ledger).exists():
+        return render_readme(text, load_ledger(ledger)) == (text, 1)
+    return [match["table"] for match in MARKERS.finditer(text)] == [NOT_MEASURED]
+
+
 def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
     """Write the ledger's table between the README's markers; False when it has none.
 

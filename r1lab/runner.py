@@ -9,7 +9,9 @@ a second and not the end of a long run. Then, for each notebook:
 3. the executed copy becomes `<out_dir>/notebooks/NN_name.ipynb`, also when a cell failed.
 
 The first failure ends the run, and the report is written all the same. Ctrl-C and SIGTERM stop the
-kernel first: a training loop in it gets the time to save its checkpoint.
+kernel first: a training loop in it gets the time to save its checkpoint. `resume` then leaves out
+the notebooks that had run to their end and begins the stopped one again from its first cell; a
+training in it goes on from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from r1lab import ROOT, __version__, figures, profiles
-from r1lab.errors import R1LabError
+from r1lab.errors import R1LabError, shortage
 
 LEDGER = ROOT / "benchmarks" / "results" / "figures-cpu.json"
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
@@ -115,7 +117,8 @@ def run(
         if path is not None:
             state["notebooks"][path.stem] = {"status": "stopped", "seed": seed}
         print(
-            f"{label or 'r1lab'}  stopped; what has run is in {profiles.shorten(out_dir)}",
+            f"{label or 'r1lab'}  stopped; what has run is in {profiles.shorten(out_dir)}, and the "
+            "same command with --resume goes on from there",
             file=stream,
             flush=True,
         )
@@ -204,7 +207,10 @@ def _execute(
             )
     except PapermillExecutionError as failure:
         error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}".strip()
-        trace = "" if failure.ename == "R1LabError" else "\n".join(failure.traceback)
+        advice = shortage(f"{failure.ename}: {failure.evalue}")
+        error = f"cell {failure.exec_count}: {advice}" if advice else error
+        known = advice or failure.ename == "R1LabError"
+        trace = "" if known else "\n".join(failure.traceback)
         live.close("failed")
         print(_short(trace, stream) or error, file=stream)
     except (DeadKernelError, CellTimeoutError, RuntimeError) as failure:
@@ -216,14 +222,23 @@ def _execute(
         print(error, file=stream)
     finally:
         live.close(None)
-        if partial.exists():
-            os.replace(partial, finished)
+        _keep(partial, finished)
     seconds = round(time.monotonic() - began, 2)
     if error is None:
         live.close("done")
         return {"status": "done", "seconds": seconds}
     print(f"see {profiles.shorten(finished)}", file=stream, flush=True)
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
+
+
+def _keep(partial: Path, finished: Path) -> None:
+    """Move the executed copy to its place; one cut short (a full disk) replaces nothing."""
+    try:
+        profiles.read_notebook(partial)
+    except R1LabError:
+        partial.unlink(missing_ok=True)
+    else:
+        os.replace(partial, finished)
 
 
 class Live:
@@ -343,10 +358,12 @@ def measure(
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     base: str | os.PathLike | None = None,
     ledger: str | os.PathLike = LEDGER,
-    readme: str | os.PathLike = ROOT / "README.md",
+    readme: str | os.PathLike | None = None,
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run all notebooks once per seed, and make the committed ledger and the README's table of it.
+
+    readme  the file whose table is written again; None (as for a trial on another profile): none
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
@@ -374,7 +391,8 @@ def measure(
         "figures": figures.aggregate(paths, list(seeds)),
     }
     figures.write_json(ledger, book)
-    figures.update_readme(readme, book)
+    if readme is not None:
+        figures.update_readme(readme, book)
     return book
 
 

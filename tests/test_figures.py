@@ -150,9 +150,22 @@ def test_the_readme_is_written_between_its_markers_only(tmp_path):
 
 def test_the_readme_shows_the_committed_ledger():
     """README.md's results table is what `make figures` wrote, to the letter."""
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
-    if figures.MARKERS.search(text):
-        ledger = figures.load_ledger(ROOT / "benchmarks/results/figures-cpu.json")
-        assert figures.render_readme(text, ledger)[0] == text, "run `make figures` to rewrite it"
-        assert json.dumps(ledger["figures"])
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    ledger = ROOT / "benchmarks" / "results" / "figures-cpu.json"
+    assert figures.readme_is_current(text, ledger), "run `make figures` to rewrite the table"
+
+
+def test_a_readme_that_differs_from_the_ledger_is_found(tmp_path):
+    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    ledger = tmp_path / "ledger.json"
+    text = "<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n"
+    assert figures.readme_is_current(text, ledger)  # there is no ledger
+    assert not figures.readme_is_current(text.replace("not measured yet", "241 s"), ledger)
+    assert not figures.readme_is_current("no markers\n", ledger)
+    book = {"profile": "cpu", "seeds": [0], "hardware": {"cores": 2, "cpu": "a CPU"}}
+    book |= {"versions": {"torch": "2.13.0"}, "figures": figures.load(tmp_path)}
+    ledger.write_text(json.dumps(book))
+    assert not figures.readme_is_current(text, ledger)
+    shown = figures.render_readme(text, book)[0]
+    assert figures.readme_is_current(shown, ledger)
+    assert not figures.readme_is_current(shown.replace("241 s", "240 s"), ledger)
