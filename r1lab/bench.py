@@ -66,11 +66,11 @@ MEANING = {
 # What TRL does unless told otherwise: bfloat16, gradient checkpointing, micro-batches of 8 rows.
 TRL_DEFAULT: dict[str, Any] = {}
 _FLOAT32 = {"bf16": False, "gradient_checkpointing": False}
-# What may be fastest on a CPU. Rows a micro-batch; 0: the whole batch at once.
+# What may be fastest on a CPU: rows a micro-batch, and generate's cache.
 TRL_CANDIDATES: dict[str, dict[str, Any]] = {
     "float32, 8 rows": _FLOAT32,
     "float32, 32 rows": _FLOAT32 | {"per_device_train_batch_size": 32},
-    "float32, all rows": _FLOAT32 | {"per_device_train_batch_size": 0},
+    "float32, 64 rows": _FLOAT32 | {"per_device_train_batch_size": 64},
     "float32, 32 rows, static cache": _FLOAT32
     | {"per_device_train_batch_size": 32, "cache_implementation": "static"},
 }
@@ -303,7 +303,7 @@ def trl_arguments(config: GRPOConfig, options: dict[str, Any], folder: Path, see
 
     batch = config.questions * config.group_size
     options = dict(options)
-    rows = min(options.pop("per_device_train_batch_size", 8) or batch, batch)
+    rows = min(options.pop("per_device_train_batch_size", 8), batch)
     return TRLConfig(
         output_dir=str(folder / "trl"),
         use_cpu=True,
