@@ -58,9 +58,10 @@ PAPER: dict[str, dict[str, Any]] = {
     "length": {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
+        "limit": [(0, 32_768), (8_200, 65_536)],
         "unit": "tokens a response",
         "source": "sections 2.1 and 2.3: grows steadily, with a jump at step 8,200, where the "
-        "limit went from 32,768 to 65,536 tokens; no values are stated",
+        "limit went from 32,768 to 65,536 tokens; figure 1b draws it, no values are stated",
     },
     "reflection": {
         "label": "DeepSeek-R1-Zero, training set",
@@ -81,6 +82,15 @@ PAPER: dict[str, dict[str, Any]] = {
         "points": [(0, 0.55), (10_400, 0.90)],
         "unit": "share of right answers",
         "source": "appendix C.1: from near 0.55 to 0.90",
+    },
+}
+
+# The paper's figures in the form that `compare_bars` takes; it states no intervals.
+PAPER_BARS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "paper, start": {"pass@1": (0.156, math.nan, math.nan)},
+    "paper, end": {
+        "pass@1": (0.779, math.nan, math.nan),
+        "cons@16": (0.867, math.nan, math.nan),
     },
 }
 
@@ -153,6 +163,8 @@ pio.templates["r1lab"] = go.layout.Template(
 
 def colour(label: str, order: int = 0) -> str:
     """The colour of a thing by its name: base, trained, control and paper keep theirs."""
+    if label.lower().startswith("paper, start"):
+        return "#9a9a9a"
     for word, name in (
         ("paper", "paper"),
         ("control", "control"),
@@ -270,24 +282,33 @@ def learning_curves(
     for col, key in enumerate(keys, 1):
         _style_axis(fig, key, col)
         for step, value in (paper or {}).get(key, {}).get("points", ()):
-            fig.add_hline(
-                value, line={"color": COLOURS["paper"], "dash": "dash", "width": 1}, row=1, col=col
-            )
-            side = ("right", 1, "start") if step == 0 else ("left", 0.02, "end")
-            fig.add_annotation(
-                x=side[1],
-                xref=f"x{col if col > 1 else ''} domain",
-                y=value,
-                yref=f"y{col if col > 1 else ''}",
-                showarrow=False,
-                xanchor=side[0],
-                yanchor="bottom",
-                font={"size": 13},
-                bgcolor="rgba(255, 255, 255, 0.75)",
-                text=f"paper, {side[2]}: {value:.1%}",
-            )
+            if step == 0:
+                _paper_line(fig, value, f"paper, start: {value:.1%}", ("right", 1), col)
+            else:
+                _paper_line(fig, value, f"paper, end: {value:.1%}", ("left", 0.02), col)
     fig.update_xaxes(title_text="RL step", tickformat=",d")
     return _finish(fig, title, width=max(560, 340 * len(keys)), height=400)
+
+
+def _paper_line(
+    fig: go.Figure, value: float, text: str, side: tuple[str, float], col: int | None = None
+) -> None:
+    """A dashed line across a panel at a value that the paper states, with its words above it."""
+    place = {} if col is None else {"row": 1, "col": col}
+    number = col if col and col > 1 else ""
+    fig.add_hline(value, line={"color": COLOURS["paper"], "dash": "dash", "width": 1}, **place)
+    fig.add_annotation(
+        x=side[1],
+        xref=f"x{number} domain",
+        y=value,
+        yref=f"y{number}",
+        showarrow=False,
+        xanchor=side[0],
+        yanchor="bottom",
+        font={"size": 13},
+        bgcolor="rgba(255, 255, 255, 0.75)",
+        text=text,
+    )
 
 
 def _by_label(histories) -> dict[str, list[History]]:
@@ -436,6 +457,92 @@ def side_by_side(
     return _room_for_panel_titles(fig)
 
 
+def growth(
+    ours,
+    *,
+    key: str = "reflection",
+    smooth: int = 5,
+    title: str = "Growth over training, as multiples of the start",
+) -> go.Figure:
+    """A metric against the step as a multiple of its start: the paper (left) beside ours (right).
+
+    key: "reflection" or "length". For reflection the paper states the factor at the end (5 to 7),
+    drawn as a bar with both ends; for length only that it grows, with a jump where the limit
+    doubled at step 8,200: the panel shows that limit and says so. ours: as `learning_curves` takes
+    it; the start is the mean of the first `smooth` steps of all seeds. Raises R1LabError for other
+    metrics, or when ours starts at zero.
+    """
+    if key not in ("reflection", "length"):
+        raise R1LabError(f"the paper describes no growth of {key!r}: 'reflection' or 'length'.")
+    stated, end = PAPER[key], 10_400
+    fig = _panels(2, subplot_titles=(stated["label"], "r1lab, the tiny world"))
+    black = {"color": COLOURS["paper"], "width": 1}
+    if key == "reflection":
+        low, high = stated["ratio"]
+        middle = (low + high) / 2
+        fig.add_trace(
+            go.Scatter(
+                x=[0, end],
+                y=[1, middle],
+                mode="lines+markers+text",
+                name="stated in the paper",
+                line={**black, "dash": "dash"},
+                marker={"size": [10, 1], "color": ["#000000", "#000000"]},
+                text=["1 ×", f"{low:g} to {high:g} ×"],
+                textposition=["top right", "middle left"],
+                error_y={
+                    "type": "data",
+                    "array": [0, high - middle],
+                    "arrayminus": [0, middle - low],
+                    "color": COLOURS["paper"],
+                    "thickness": 2,
+                    "width": 6,
+                },
+            ),
+            row=1,
+            col=1,
+        )
+    else:
+        (_, before), (step, after) = stated["limit"]
+        fig.add_trace(
+            go.Scatter(
+                x=[0, step, step, end],
+                y=[before, before, after, after],
+                mode="lines",
+                name="length limit, stated in the paper",
+                line={"color": COLOURS["paper"], "width": 2},
+            ),
+            row=1,
+            col=1,
+        )
+    groups = _by_label(ours)
+    for (label, runs), ink in zip(groups.items(), _palette(list(groups)), strict=True):
+        early = [
+            float(m[key]) for run in runs for m in list(run)[:smooth] if m.get(key) is not None
+        ]
+        start = float(np.mean(early)) if early else 0.0
+        if not start > 0:
+            raise R1LabError(f"{label!r} starts without any {key}: no multiple of nothing exists.")
+        scaled = [
+            [{"step": m["step"], "growth": m[key] / start} for m in run if m.get(key) is not None]
+            for run in runs
+        ]
+        _learning_curve(fig, scaled, "growth", label, ink, 2, smooth)
+    fig.for_each_trace(
+        lambda trace: trace.update(
+            showlegend=bool(trace.name and "interval over" not in trace.name)
+        )
+    )
+    what = AXES[key][0].split(" (")[0]
+    fig.update_xaxes(title_text="RL step", tickformat=",d")
+    fig.update_xaxes(range=[-0.05 * end, 1.08 * end], row=1, col=1)
+    fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
+    if key == "length":
+        fig.update_yaxes(title_text="tokens", tickformat=",d", row=1, col=1)
+    fig = _finish(fig, title, f"Paper: {stated['source']}.", width=880, height=410)
+    return _room_for_panel_titles(fig)
+
+
 def _room_for_panel_titles(fig: go.Figure) -> go.Figure:
     fig.update_annotations(font={"size": 14})
     return fig.update_layout(margin_t=fig.layout.margin.t + 22, height=fig.layout.height + 22)
@@ -454,11 +561,13 @@ def pass_at_k_curve(
     *,
     ks: Sequence[int] | None = None,
     majority: bool = False,
+    paper: Mapping[str, float] | None = None,
     title: str = "pass@k: at least one of k answers is right",
 ) -> go.Figure:
     """pass@k against k (logarithmic) with 95 % bands over problems, one curve a model.
 
     majority: also cons@k, dotted. ks: default the powers of two up to the samples a problem.
+    paper: {"paper, pass@1 at the end": 0.779}, values (shares) for dashed lines across.
     """
     if not evaluations:
         raise R1LabError("no evaluation to draw: give {label: Evaluation}.")
@@ -497,6 +606,8 @@ def pass_at_k_curve(
                     line={"color": ink, "width": 2.5, "dash": dash},
                 )
             )
+    for text, value in (paper or {}).items():
+        _paper_line(fig, value, f"{text}: {value:.1%}", ("right", 1))
     problems = min(len(evaluation.problems) for evaluation in evaluations.values())
     fig.update_xaxes(
         type="log",
@@ -517,17 +628,21 @@ def compare_bars(
 ) -> go.Figure:
     """One panel a measure, one bar a model, error bars from each (value, low, high).
 
-    summaries: {label: Evaluation.summary()} or any {label: {name: (value, low, high)}}.
+    summaries: {label: Evaluation.summary()} or any {label: {name: (value, low, high)}}. With the
+    paper beside them: {"base": ..., "trained": ..., **PAPER_BARS}; it has a bar only in the panels
+    whose measure it states, and no interval. NaN ends mean no interval.
     """
-    missing = [name for name in names for s in summaries.values() if name not in s]
+    ours = [label for label in summaries if not label.startswith("paper")]
+    missing = [name for name in names for label in ours if name not in summaries[label]]
     if missing or not summaries:
         raise R1LabError(
             f"no value for {', '.join(dict.fromkeys(missing)) or 'any model'}: "
             "every model needs every measure that is drawn."
         )
     fig = _panels(len(names))
-    labels, inks = list(summaries), _palette(list(summaries))
+    ink_of = dict(zip(summaries, _palette(list(summaries)), strict=True))
     for col, name in enumerate(names, 1):
+        labels = [label for label in summaries if name in summaries[label]]
         values = np.array([summaries[label][name] for label in labels], dtype=float)  # (L, 3)
         share = (
             name.startswith(("pass@", "cons@"))
@@ -538,7 +653,7 @@ def compare_bars(
             go.Bar(
                 x=labels,
                 y=values[:, 0],
-                marker={"color": inks},
+                marker={"color": [ink_of[label] for label in labels]},
                 showlegend=False,
                 name=name,
                 error_y=_errors(values),
@@ -569,7 +684,8 @@ def compare_bars(
         )
     fig.update_xaxes(type="category")
     fig.update_layout(showlegend=False)
-    return _finish(fig, title, width=max(460, min(1000, 300 * len(names))), height=380)
+    room = 300 if len(summaries) < 4 else 88 * len(summaries)
+    return _finish(fig, title, width=max(460, min(1000, room * len(names))), height=380)
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:
@@ -631,6 +747,48 @@ def advantage_bars(
     """Advantages (G,) of one group of answers by method, each answer labelled with its reward."""
     names = [f"answer {i}<br>r = {float(r):g}" for i, r in enumerate(rewards, 1)]
     return grouped_bars(names, advantages, title=title, y_title="advantage")
+
+
+def histogram(
+    groups: Mapping[str, Sequence[float]],
+    *,
+    x_title: str,
+    bins: int = 30,
+    title: str = "How often each value occurs",
+) -> go.Figure:
+    """Whole numbers counted by group (tries a response, tokens a response), as shares of a group.
+
+    groups: {label: values}; NaN is left out. Bars are 1 wide while `bins` of them reach the largest
+    value, else wider. Overlaid and see-through. Raises R1LabError when there is nothing to count.
+    """
+    kept = {label: np.asarray(values, dtype=float) for label, values in groups.items()}
+    kept = {label: values[~np.isnan(values)] for label, values in kept.items()}
+    kept = {label: values for label, values in kept.items() if len(values)}
+    if not kept:
+        raise R1LabError("nothing to count: every group is empty.")
+    edge = max(float(values.max()) for values in kept.values()) + 1
+    size = max(1.0, math.ceil(edge / bins))
+    fig = go.Figure()
+    for (label, values), ink in zip(kept.items(), _palette(list(kept)), strict=True):
+        fig.add_trace(
+            go.Histogram(
+                x=values,
+                histnorm="percent",
+                opacity=0.6,
+                # bars of width 1 stand on their number
+                xbins={
+                    "start": -0.5 if size == 1 else 0,
+                    "end": size * math.ceil(edge / size),
+                    "size": size,
+                },
+                marker={"color": ink},
+                name=f"{label}: {len(values):,}, mean {values.mean():.3g}",
+            )
+        )
+    fig.update_layout(barmode="overlay", bargap=0, showlegend=True)
+    fig.update_xaxes(title_text=x_title)
+    fig.update_yaxes(title_text="share of the group", ticksuffix=" %", rangemode="tozero")
+    return _finish(fig, title)
 
 
 def length_histogram(
@@ -740,22 +898,77 @@ def clip_objective(
     return _room_for_panel_titles(fig)
 
 
-def kl_estimators(
-    *, reach: float = 2.0, title: str = "Three estimators of the KL divergence, for one token"
+def objective_with_kl(
+    advantage: float = 1.0,
+    *,
+    clip_low: float = 0.2,
+    clip_high: float = 0.2,
+    kl_coef: float = 0.001,
+    estimator: str = "k3",
+    title: str = "One token's objective, with its KL term",
 ) -> go.Figure:
-    """k1, k2 and k3 against the log-ratio log(pi_ref / pi) of a token, from r1lab.losses.kl."""
+    """The clipped objective of one token less its KL term, against the ratio rho.
+
+    Where the reference is the policy that sampled (just after a refresh), pi_ref / pi = 1 / rho, so
+    both terms are functions of rho alone: min(rho A, clip(rho) A) - kl_coef * k(1 / rho).
+    """
+    import torch
+
+    from r1lab.losses import clipped_objective, kl
+
+    rho = torch.linspace(0.05, 2, 196)[None]  # (1, 196)
+    clipped = clipped_objective(rho, torch.tensor([advantage]), clip_low, clip_high)[0]
+    penalty = kl_coef * kl(rho.log(), torch.zeros_like(rho), estimator)[0]
+    curves = {
+        "unclipped ρ A": (rho[0] * advantage, COLOURS["base"], "dot", 2),
+        "clipped": (clipped, COLOURS["control"], "dash", 2.5),
+        f"clipped − {kl_coef:g} · {estimator}": (clipped - penalty, COLOURS["trained"], "solid", 3),
+    }
+    fig = go.Figure()
+    for name, (y, ink, dash, wide) in curves.items():
+        fig.add_trace(
+            go.Scatter(
+                x=rho[0].tolist(),
+                y=y.tolist(),
+                mode="lines",
+                name=name,
+                line={"color": ink, "dash": dash, "width": wide},
+            )
+        )
+    fig.add_vline(1.0, line={"color": "#888888", "width": 1})
+    fig.add_hline(0, line={"color": "#888888", "width": 1})
+    fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
+    fig.update_yaxes(title_text="objective (to be raised)")
+    note = f"A = {advantage:g}, ε = {clip_low:g} below and {clip_high:g} above, π_ref = π_old."
+    return _finish(fig, title, note)
+
+
+def kl_estimators(
+    *,
+    reach: float = 2.0,
+    against: str = "log",
+    title: str = "Three estimators of the KL divergence, for one token",
+) -> go.Figure:
+    """k1, k2 and k3 of a token, from r1lab.losses.kl.
+
+    against: "log", the log-ratio log r = log(pi_ref / pi) from -reach to reach; "ratio", r itself,
+    from exp(-reach) to exp(reach).
+    """
+    if against not in ("log", "ratio"):
+        raise R1LabError(f"against={against!r} is not known: use 'log' or 'ratio'.")
     import torch
 
     from r1lab.losses import kl
 
     log_ratio = torch.linspace(-reach, reach, 161)[None]  # (1, 161)
+    across = log_ratio if against == "log" else log_ratio.exp()
     logp = torch.zeros_like(log_ratio)
     fig = go.Figure()
     names = {"k1": "k1 = −log r", "k2": "k2 = (log r)² / 2", "k3": "k3 = r − 1 − log r"}
     for (name, label), ink in zip(names.items(), ("#7f7f7f", "#E69F00", "#0072B2"), strict=True):
         fig.add_trace(
             go.Scatter(
-                x=log_ratio[0].tolist(),
+                x=across[0].tolist(),
                 name=label,
                 mode="lines",
                 y=kl(logp, logp + log_ratio, name)[0].tolist(),
@@ -763,7 +976,8 @@ def kl_estimators(
             )
         )
     fig.add_hline(0, line={"color": "#888888", "width": 1})
-    fig.update_xaxes(title_text="log r = log(π_ref / π) of the token")
+    words = {"log": "log r = log(π_ref / π) of the token", "ratio": "r = π_ref / π of the token"}
+    fig.update_xaxes(title_text=words[against])
     fig.update_yaxes(title_text="estimate (nats)")
     fig.update_layout(showlegend=True)
     return _finish(fig, title)
@@ -850,7 +1064,7 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
 
 # --- completions as text -------------------------------------------------------------------------
 
-MOST_TOKENS = 2_000
+MOST_TOKENS, MOST_CHARACTERS = 2_000, 1_000  # shown: tokens of an answer, characters of one text
 _STYLE = """<style>
 .r1c {font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Noto Sans Mono CJK SC",
  "PingFang SC", "Microsoft YaHei", monospace; font-size: 14px; line-height: 1.9; color: inherit;
@@ -898,10 +1112,10 @@ def completion_html(
         for i, token in enumerate(shown)
     ]
     more = len(tokens) - len(shown)
-    head = f'<div class="h">{_safe(title)}</div>' if title else ""
-    head += f'<div class="k">{_safe(prompt)}</div>' if prompt else ""
+    head = f'<div class="h">{safe_text(title)}</div>' if title else ""
+    head += f'<div class="k">{safe_text(prompt)}</div>' if prompt else ""
     if facts:
-        pairs = " · ".join(f"{_safe(k)} {_safe(_short(v))}" for k, v in facts.items())
+        pairs = " · ".join(f"{safe_text(k)} {safe_text(_short(v))}" for k, v in facts.items())
         head += f'<div class="k">{pairs}</div>'
     tail = f'<div class="k">… {more:,} more tokens</div>' if more else ""
     body = f'<div dir="ltr">{gap.join(spans)}</div>'
@@ -911,11 +1125,11 @@ def completion_html(
 def _span(token: str, value: float, kind: str, reach: float) -> str:
     word = " w" if reflection_words(token) else ""
     if not math.isfinite(value):
-        return f'<span class="t{word}">{_safe(token)}</span>'
+        return f'<span class="t{word}">{safe_text(token)}</span>'
     name = "advantage" if kind == "advantage" else "log-prob"
     return (
         f'<span class="t{word}" style="background:{_tint(value, kind, reach)}" '
-        f'title="{name} {value:+.3f}">{_safe(token)}</span>'
+        f'title="{name} {value:+.3f}">{safe_text(token)}</span>'
     )
 
 
@@ -954,10 +1168,11 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _safe(text: Any) -> str:
+def safe_text(text: Any) -> str:
     """Text for HTML: escaped, control characters visible, nothing that can reorder the line."""
+    text = text if isinstance(text, str) else str(text)
     shown = []
-    for character in str(text):
+    for character in text[:MOST_CHARACTERS]:
         code = ord(character)
         if character == "\n":
             shown.append("↵\n")
@@ -967,6 +1182,8 @@ def _safe(text: Any) -> str:
             shown.append(f"⟨U+{code:04X}⟩")
         else:
             shown.append(character)
+    if len(text) > MOST_CHARACTERS:
+        shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
     return html.escape("".join(shown), quote=True).replace("\n", "<br>")
 
 
