@@ -1,17 +1,27 @@
-"""The GRPO objective, term by term, as the paper writes it.
+"""The GRPO objective, term by term.
+
+The paper (arXiv 2501.12948, section 2.1, equations 1 and 2) writes, for G answers o_i to q,
+
+    J = E[ 1/G sum_i  min(rho_i A_i, clip(rho_i, 1 - eps, 1 + eps) A_i) - beta KL ]
+    rho_i = pi(o_i | q) / pi_old(o_i | q)         KL = pi_ref/pi - log(pi_ref/pi) - 1
+
+with a ratio for each answer. DeepSeekMath (arXiv 2402.03300, equation 3), where GRPO comes from,
+writes the bracket for every token t and takes the mean over an answer's tokens:
 
     J = E[ 1/G sum_i 1/|o_i| sum_t  min(rho A_i, clip(rho, 1 - eps, 1 + eps) A_i) - beta KL ]
+    rho = pi(o_t | q, o_<t) / pi_old(o_t | q, o_<t)
 
-    rho = pi(o_t | q, o_<t) / pi_old(o_t | q, o_<t)          (arXiv 2501.12948v2, section 2.1)
+That is what TRL's loss_type="grpo" computes, and the default here: one advantage A_i, handed to all
+tokens of its answer. Each term is a function below; `grpo_loss` puts them together and returns -J,
+which an optimizer can minimise.
 
-with one advantage A_i for all tokens of an answer. Each term is a function below; `grpo_loss` puts
-them together and returns -J, which an optimizer can minimise. N answers of at most T tokens are
-tensors (N, T); mask (N, T) is 1 on an answer's tokens (its end-of-sequence token included) and 0 on
-the padding behind. What stands under the padding, NaN included, never reaches loss or gradient.
+N answers of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1 on
+an answer's tokens (its end-of-sequence token included) and 0 on the padding behind. What stands
+under the padding, NaN included, reaches neither loss nor gradient.
 
-The choices that came after the paper are options here: the ratio of a whole sequence (GSPO, arXiv
-2507.18071), a wider clip above than below (DAPO, arXiv 2503.14476), and what a token is divided by
-(Dr. GRPO, arXiv 2503.20783).
+Later choices are options: one ratio for a whole answer (GSPO, arXiv 2507.18071), a wider clip above
+than below and the mean over tokens (DAPO, arXiv 2503.14476), division by a constant instead of the
+answer's length (Dr. GRPO, arXiv 2503.20783).
 """
 
 from __future__ import annotations
@@ -27,15 +37,18 @@ from r1lab.errors import R1LabError
 def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") -> Tensor:
     """rho, how much likelier the policy makes each token than the policy that sampled it: (N, T).
 
-    level "token": pi / pi_old of the token (the paper's). "sequence": one value for all tokens of
+    level "token": pi / pi_old of the token (DeepSeekMath). "sequence": one value for all tokens of
     an answer, the geometric mean of its token ratios, exp(1/|o| sum_t log pi/pi_old), its gradient
-    included (GSPO). 1 on the padding. logp, old_logp, mask: (N, T), log-probs in nats.
+    included (GSPO). The plain product, the paper's rho_i, strays from 1 with every token, and in a
+    long answer soon leaves any clip. 1 on the padding. logp, old_logp, mask: (N, T), log-probs in
+    nats. Raises R1LabError for an unknown level.
     """
-    log_ratio = torch.where(mask.bool(), logp - old_logp, 0.0)  # (N, T)
+    on = mask.bool()
+    log_ratio = torch.where(on, logp - old_logp, 0.0)  # (N, T)
     if level == "token":
         return log_ratio.exp()
     if level == "sequence":
-        lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
+        lengths = on.sum(dim=1, keepdim=True).clamp(min=1)  # (N, 1)
         return (log_ratio.sum(dim=1, keepdim=True) / lengths).exp().expand_as(logp)
     raise R1LabError(f"ratio level {level!r} is not known: use 'token' or 'sequence'")
 
@@ -47,7 +60,8 @@ def clipped_objective(
 
     ratio: (N, T), advantages: (N,). Beyond the clip a token has no gradient, so one rollout cannot
     carry the policy far from where it was drawn; the minimum keeps the gradient where moving back
-    would help. The paper's epsilon is both `clip_low` and `clip_high`.
+    would help. The paper's epsilon is both `clip_low` and `clip_high`; DAPO has 0.2 and 0.28, so
+    that a rare token, for which 1.2 times is little, has room to grow.
     """
     A = advantages[:, None]  # (N, 1)
     return torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)
@@ -59,6 +73,13 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     With r = pi_ref / pi of the token: k1 = -log r is unbiased and varies much; k2 = (log r)^2 / 2
     is biased and varies little; k3 = r - 1 - log r is unbiased, never negative, and the paper's
     (equation 2). (J. Schulman, "Approximating KL divergence", 2020.)
+
+    As terms of a loss they are something else, because the gradient of an estimate is not an
+    estimate of the gradient: the tokens were drawn from pi, and nothing differentiates through the
+    draw. On average k1 then has no gradient at all, k2 has that of KL(pi || pi_ref), and k3 that of
+    KL(pi_ref || pi), which agrees while the two are close (Tang and Munos 2025, arXiv 2506.09477).
+
+    Raises R1LabError for an unknown estimator.
     """
     log_r = ref_logp - logp
     if estimator == "k1":
@@ -90,13 +111,13 @@ def normalise(
     here. Pass the whole batch's when these rows are a part of it: the parts' values, and gradients,
     then add up to the batch's. Raises R1LabError for an unknown `how` or a missing `constant`.
     """
-    mask = mask.to(per_token.dtype)
-    kept = torch.where(mask.bool(), per_token, 0.0)
+    on = mask.bool()
+    kept = torch.where(on, per_token, 0.0)  # (N, T)
     if how == "sequence":
-        lengths = mask.sum(dim=1).clamp(min=1)
+        lengths = on.sum(dim=1).clamp(min=1)  # (N,)
         return (kept.sum(dim=1) / lengths).sum() / (len(mask) if total is None else total)
     if how == "token":
-        return kept.sum() / (mask.sum().clamp(min=1) if total is None else total)
+        return kept.sum() / (on.sum().clamp(min=1) if total is None else total)
     if how == "constant":
         if not constant:
             raise R1LabError("length norm 'constant' needs `constant`, such as the length limit")
@@ -126,9 +147,20 @@ def grpo_loss(
     kl_coef is beta; 0 needs no ref_logp. constant, total: as in `normalise`.
 
     Returns the loss () and {"clip_fraction": share of tokens whose gradient the clip removed,
-    "ratio": mean ratio, and with a reference "kl": mean estimate in nats}, means over tokens.
-    Raises R1LabError for an unknown option or a KL term without a reference.
+    "ratio": mean ratio, and with a reference "kl": mean estimate in nats}, plain numbers, means
+    over the tokens of the mask. Raises R1LabError for an unknown option, shapes that do not fit
+    together (which torch would spread silently) and a KL term without a reference.
     """
+    for name, one in (("old_logp", old_logp), ("mask", mask), ("ref_logp", ref_logp)):
+        if one is not None and one.shape != logp.shape:
+            raise R1LabError(
+                f"{name} is {tuple(one.shape)}, logp {tuple(logp.shape)}: make them equal"
+            )
+    if advantages.shape != logp.shape[:1]:
+        raise R1LabError(f"advantages must be ({len(logp)},), not {tuple(advantages.shape)}")
+    if kl_coef and ref_logp is None:
+        raise R1LabError("a KL term (kl_coef above 0) needs the reference's log-probs")
+
     on = mask.bool()
     rho = ratio(logp, old_logp, mask, ratio_level)  # (N, T)
     objective = clipped_objective(rho, advantages, clip_low, clip_high)  # (N, T)
@@ -139,12 +171,10 @@ def grpo_loss(
         "clip_fraction": float((clipped & on).sum() / tokens),
         "ratio": float(torch.where(on, rho.detach(), 0.0).sum() / tokens),
     }
-    if kl_coef:
-        if ref_logp is None:
-            raise R1LabError("a KL term (kl_coef above 0) needs the reference's log-probs")
-        divergence = kl(
-            torch.where(on, logp, 0.0), torch.where(on, ref_logp, 0.0), kl_estimator
-        )  # 0 on the padding
-        objective = objective - kl_coef * divergence
+    if ref_logp is not None:
+        here, there = torch.where(on, logp, 0.0), torch.where(on, ref_logp, 0.0)
+        divergence = kl(here, there, kl_estimator)  # (N, T), 0 on the padding
         seen["kl"] = float(divergence.detach().sum() / tokens)
+        if kl_coef:
+            objective = objective - kl_coef * divergence
     return -normalise(objective, mask, length_norm, constant=constant, total=total), seen

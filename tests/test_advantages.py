@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.advantages import ADVANTAGES, dr_grpo, group_relative, rloo
@@ -36,6 +36,7 @@ def test_rare_successes_weigh_more_by_the_standard_deviation_alone():
     assert total["grpo"] == pytest.approx(0.6614, abs=1e-3)  # sqrt(7/16): less is lost
 
 
+@settings(max_examples=30, deadline=None)
 @given(GROUPS)
 def test_identities(rows):
     rewards = double(rows)
@@ -44,14 +45,23 @@ def test_identities(rows):
         advantages = function(rewards)
         assert advantages.shape == rewards.shape
         assert torch.allclose(advantages.sum(1), torch.zeros(len(rows)).double(), atol=1e-6)
-        assert torch.allclose(
-            function(rewards + 3), advantages, atol=1e-6
-        )  # only differences count
+        moved = function(rewards + 3)
+        assert torch.allclose(moved, advantages, atol=1e-6)  # only differences count
         assert torch.allclose(function(rewards.flip(1)), advantages.flip(1), atol=1e-9)
         assert torch.allclose(function(rewards[:1]), advantages[:1])  # groups do not mix
     assert torch.allclose(rloo(rewards), dr_grpo(rewards) * G / (G - 1), atol=1e-9)
+    assert torch.allclose(dr_grpo(3 * rewards), 3 * dr_grpo(rewards), atol=1e-9)
 
 
+def test_the_unit_of_reward_matters_only_without_the_standard_deviation():
+    rewards = double([[1, 0, 0, 1], [0.1, 0, 1.1, 0]])
+    assert torch.allclose(group_relative(10 * rewards, eps=0.0), group_relative(rewards, eps=0.0))
+    unit = group_relative(rewards, eps=0.0)
+    assert torch.allclose(unit.std(dim=1), double([1, 1]))
+    assert torch.allclose(dr_grpo(10 * rewards), 10 * dr_grpo(rewards))
+
+
+@settings(max_examples=30, deadline=None)
 @given(st.floats(-3, 3, width=32), st.integers(2, 16))
 def test_a_group_without_a_spread_teaches_nothing(reward, G):
     rewards = torch.full((2, G), reward)
@@ -74,8 +84,26 @@ def test_the_other_answers_are_an_unbiased_baseline():
     for outcome in torch.cartesian_prod(*[torch.tensor([0.0, 1.0]).double()] * G):
         chance = torch.where(outcome == 1, p, 1 - p).log()  # (G,)
         for name in estimate:
-            loss = (ADVANTAGES[name](outcome[None])[0] * chance).mean()
-            (gradient,) = torch.autograd.grad(loss, p, retain_graph=True)
-            estimate[name] += float(chance.sum().exp() * gradient)
+            gain = (ADVANTAGES[name](outcome[None])[0] * chance).mean()
+            (gradient,) = torch.autograd.grad(gain, p, retain_graph=True)
+            estimate[name] += float(chance.detach().sum().exp() * gradient)
     assert estimate["rloo"] == pytest.approx(1.0)  # d E[r] / dp = 1
     assert estimate["dr_grpo"] == pytest.approx((G - 1) / G)  # too small by a constant
+
+
+def test_leave_one_out_equals_trls(random_model, tmp_path):
+    from datasets import Dataset
+    from trl import RLOOConfig, RLOOTrainer
+
+    model, tokenizer = random_model
+    rewards = [1.0, 0.1, 0.0, 0.1, 0.0, 0.0, 1.1, 0.0]
+    arguments = RLOOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], beta=0.0,
+        num_generations=4, per_device_train_batch_size=8, max_completion_length=2,
+    )  # fmt: skip
+    trainer = RLOOTrainer(
+        model, lambda completions, **_: rewards, args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["user"] * 8}), processing_class=tokenizer,
+    )  # fmt: skip
+    theirs = trainer._generate_and_score_completions([{"prompt": "user"}] * 8)["advantages"]
+    assert torch.allclose(rloo(torch.tensor(rewards).view(2, 4)).flatten(), theirs, atol=1e-6)

@@ -7,8 +7,10 @@ import math
 
 import pytest
 import torch
-from torch.nn.utils.rnn import pad_sequence
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from r1lab.advantages import dr_grpo, group_relative
 from r1lab.errors import R1LabError
 from r1lab.losses import clipped_objective, grpo_loss, kl, normalise, ratio
 from r1lab.models import tiny_llama
@@ -66,6 +68,26 @@ def test_expected_over_the_policy_k1_and_k3_are_the_kl_and_k2_is_not():
     assert (kl(pi.log()[None], ref.log()[None], "k3") >= 0).all()
 
 
+def test_as_losses_k1_pulls_nowhere_k2_to_the_kl_and_k3_to_the_kl_the_other_way_round():
+    """Averaged exactly over the draw, with respect to the logits of one position."""
+    logits = double([0.9, -0.3, 0.1]).requires_grad_(True)
+    ref = double([0.3, 0.3, 0.4]).log()
+
+    def gradient(value):
+        return torch.autograd.grad(value, logits, retain_graph=True)[0]
+
+    logp = logits.log_softmax(0)
+    drawn = logp.detach().exp()  # pi as a sampler: nothing differentiates through it
+    pulls = {
+        k: gradient((drawn * kl(logp[None], ref[None], k)[0]).sum()) for k in ("k1", "k2", "k3")
+    }
+    reverse = gradient((logp.exp() * (logp - ref)).sum())  # of KL(pi || ref)
+    forward = gradient((ref.exp() * (ref - logp)).sum())  # of KL(ref || pi)
+    assert pulls["k1"].abs().max() < 1e-12 < 0.05 < reverse.abs().max()
+    assert torch.allclose(pulls["k2"], reverse) and torch.allclose(pulls["k3"], forward)
+    assert (forward - reverse).abs().max() > 0.01
+
+
 def test_length_norms_by_hand():
     values, mask = double([[1, 2, 3, 4], [10, NAN, NAN, NAN]]), double([[1, 1, 1, 1], [1, 0, 0, 0]])
     assert normalise(values, mask, "sequence").item() == pytest.approx((2.5 + 10) / 2)
@@ -80,6 +102,19 @@ def test_on_policy_the_loss_is_zero_and_its_gradient_is_not():
     loss.backward()
     assert abs(loss.item()) < 1e-12 and seen["clip_fraction"] == 0 and seen["ratio"] == 1
     assert torch.allclose(logp.grad[0], torch.full((5,), -1.5 / 5 / 4).double())
+
+
+def test_metrics_are_means_over_the_tokens_of_the_mask():
+    logp, mask = double([[-1.0, -1.0], [-1.0, NAN]]), double([[1, 1], [1, 0]])
+    old = logp - double([[0.0, math.log(2)], [math.log(4), 0.0]])  # rho 1, 2 and 4
+    ref = logp + double([[0.0, math.log(2)], [0.0, 0.0]])  # r 1, 2 and 1
+    _, seen = grpo_loss(logp, old, double([1.0, -1.0]), mask, ref)
+    assert seen == {
+        "clip_fraction": pytest.approx(1 / 3),  # rho = 4 has A < 0: its gradient stays
+        "ratio": pytest.approx(7 / 3),
+        "kl": pytest.approx((2 - 1 - math.log(2)) / 3),  # told also where kl_coef is 0
+    }
+    assert "kl" not in grpo_loss(logp, old, double([1.0, -1.0]), mask)[1]
 
 
 def test_clip_fraction_counts_tokens_that_lost_their_gradient():
@@ -99,9 +134,12 @@ def test_clip_fraction_counts_tokens_that_lost_their_gradient():
         lambda a: normalise(a, a, "batch"),
         lambda a: normalise(a, a, "constant"),
         lambda a: grpo_loss(a, a, a[:, 0], a, kl_coef=0.1),
+        lambda a: grpo_loss(a, a, a[:, :1], a),  # torch would make (2, 2, 3) of it
+        lambda a: grpo_loss(a, a[:, :1], a[:, 0], a),
+        lambda a: grpo_loss(a, a, a[:, 0], a[:1]),
     ],
 )
-def test_unknown_options_are_refused(call):
+def test_unknown_options_and_shapes_that_do_not_fit_are_refused(call):
     with pytest.raises(R1LabError):
         call(torch.ones(2, 3))
 
@@ -127,95 +165,286 @@ def test_against_finite_differences(options):
     )
 
 
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_through_a_policy_against_finite_differences(level):
+    """From the weights of a bigram policy to the loss: a small step to both sides, no autograd."""
+    random = torch.Generator().manual_seed(0)
+    W = torch.randn(12, 12, generator=random, dtype=torch.float64)
+    ids = torch.randint(0, 12, (4, 6), generator=random)
+    old, ref = (W + torch.randn(W.shape, generator=random) * 0.3 for _ in range(2))
+    _, _, _, mask, A = example()
+
+    def logps(W):
+        return W.log_softmax(-1)[ids[:, :-1], ids[:, 1:]]  # (4, 5)
+
+    def loss(W):
+        options = {"kl_coef": 0.3, "ratio_level": level, **CLIP}
+        return grpo_loss(logps(W), logps(old), A, mask, logps(ref), **options)[0]
+
+    at = W.clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(loss(at), at)
+    for along in torch.randn(3, 12, 12, generator=random, dtype=torch.float64):
+        slope = (loss(W + 1e-6 * along) - loss(W - 1e-6 * along)) / 2e-6
+        assert abs(slope) > 1e-3
+        assert (gradient * along).sum().item() == pytest.approx(slope.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
 def test_parts_add_up_and_padding_leaks_nothing(options):
     logp, old, ref, mask, A = example()
     whole = logp.clone().requires_grad_(True)
-    loss, _ = grpo_loss(whole, old, A, mask, ref, **options, **CLIP)
+    loss, seen = grpo_loss(whole, old, A, mask, ref, **options, **CLIP)
     loss.backward()
-    assert (whole.grad[mask == 0] == 0).all()
 
     poisoned = [torch.where(mask.bool(), x, NAN) for x in (logp, old, ref)]
-    total = float(mask.sum()) if options["length_norm"] == "token" else len(mask)
+    total = int(mask.sum()) if options["length_norm"] == "token" else len(mask)
     parts = poisoned[0].clone().requires_grad_(True)
-    value = 0.0
+    value = kl_sum = 0.0
     for rows in ([2], [0, 3], [1]):
-        part, _ = grpo_loss(
-            parts[rows], poisoned[1][rows], A[rows], mask[rows], poisoned[2][rows],
+        T = int(mask[rows].sum(1).max())  # a micro-batch is as wide as its longest answer
+        part, noted = grpo_loss(
+            parts[rows, :T], poisoned[1][rows, :T], A[rows], mask[rows, :T], poisoned[2][rows, :T],
             total=total, **options, **CLIP,
         )  # fmt: skip
         part.backward()
         value += part.item()
-    assert value == pytest.approx(loss.item(), abs=1e-12)
-    assert torch.allclose(torch.where(mask.bool(), parts.grad, 0.0), whole.grad, atol=1e-12)
+        kl_sum += noted["kl"] * int(mask[rows].sum())
+    assert value == pytest.approx(loss.item(), abs=1e-15)  # sums in another order
+    assert torch.allclose(parts.grad, whole.grad, rtol=1e-14, atol=0)
+    if options["ratio_level"] == "token":  # no sum stands between a token and its gradient
+        assert torch.equal(parts.grad, whole.grad)
+    assert kl_sum / mask.sum() == pytest.approx(seen["kl"])
+    assert (parts.grad[mask == 0] == 0).all()  # not NaN: exactly nothing
+
+
+@pytest.mark.parametrize("norm, total", [("sequence", 4), ("token", 16), ("constant", 4)])
+def test_parts_add_up_to_the_last_bit_where_sums_round_nothing(norm, total):
+    """Powers of two below every line and advantages in quarters, on-policy: float32 is exact."""
+    mask = torch.arange(8)[None] < torch.tensor([8, 4, 2, 2])[:, None]
+    logp, A = -torch.ones(4, 8), torch.tensor([1.5, -0.5, -1.25, 0.5])
+    options = {"length_norm": norm, "constant": 16}
+    whole, _ = grpo_loss(logp, logp, A, mask, **options)
+    parts = [
+        grpo_loss(logp[r], logp[r], A[r], mask[r], **options, total=total)[0]
+        for r in ([0, 3], [1], [2])
+    ]
+    assert sum(parts) == whole != 0
+
+
+@pytest.mark.parametrize("options", OPTIONS[::3], ids=lambda o: "-".join(map(str, o.values())))
+def test_answers_without_a_token_give_nothing(options):
+    logp, old, ref, mask, A = example()
+    logp = torch.full_like(logp, NAN).requires_grad_(True)
+    loss, seen = grpo_loss(logp, old, A, torch.zeros_like(mask), ref, **options, **CLIP)
+    loss.backward()
+    assert loss == 0 and (logp.grad == 0).all()
+    assert seen == {"clip_fraction": 0, "ratio": 0, "kl": 0}
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.long, torch.float32])
+def test_any_type_of_mask(dtype):
+    logp, old, ref, mask, A = example()
+    for level, norm in itertools.product(("token", "sequence"), ("sequence", "token")):
+        options = {"ratio_level": level, "length_norm": norm, "kl_coef": 0.1}
+        loss, _ = grpo_loss(logp, old, A, mask, ref, **options)
+        assert grpo_loss(logp, old, A, mask.to(dtype), ref, **options)[0] == loss
+
+
+# --- properties ----------------------------------------------------------------------------------
+
+FINITE = {"min_value": -3, "max_value": 3, "width": 32}
+BATCHES = st.tuples(st.integers(1, 3), st.integers(1, 4)).flatmap(
+    lambda shape: st.tuples(
+        *[
+            st.lists(
+                st.lists(st.floats(**FINITE), min_size=shape[1], max_size=shape[1]),
+                min_size=shape[0], max_size=shape[0],
+            )
+            for _ in range(3)
+        ],
+        st.lists(st.floats(**FINITE), min_size=shape[0], max_size=shape[0]),
+        st.lists(st.integers(0, shape[1]), min_size=shape[0], max_size=shape[0]),
+    )
+)  # fmt: skip
+
+
+def tensors(batch):
+    *logps, A, lengths = batch
+    T = len(logps[0][0])
+    mask = (torch.arange(T)[None] < torch.tensor(lengths)[:, None]).double()
+    return *map(double, logps), double(A), mask
+
+
+@settings(max_examples=25, deadline=None)
+@given(BATCHES, st.sampled_from(OPTIONS))
+def test_whatever_the_batch(batch, options):
+    logp, old, ref, A, mask = tensors(batch)
+    options = options | CLIP
+    loss, _ = grpo_loss(logp, old, A, mask, ref, **options)
+    assert torch.isfinite(loss)
+
+    order = torch.arange(len(A)).flip(0)  # answers in another order
+    turned = [x[order] for x in (logp, old, A, mask, ref)]
+    assert torch.allclose(grpo_loss(*turned, **options)[0], loss, atol=1e-9)
+
+    wider = [torch.nn.functional.pad(x, (0, 3)) for x in (logp, old, mask, ref)]  # more padding
+    assert torch.allclose(
+        grpo_loss(wider[0], wider[1], A, wider[2], wider[3], **options)[0], loss, atol=1e-9
+    )
+
+    alone = {**options, "kl_coef": 0.0}  # without the KL, twice the advantage is twice the loss
+    double_loss = grpo_loss(logp, old, 2 * A, mask, **alone)[0]
+    assert torch.allclose(double_loss, 2 * grpo_loss(logp, old, A, mask, **alone)[0], atol=1e-9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(BATCHES)
+def test_the_clipped_objective_never_promises_more(batch):
+    logp, old, ref, A, mask = tensors(batch)
+    rho = ratio(logp, old, mask)
+    assert (clipped_objective(rho, A) <= rho * A[:, None] + 1e-12).all()
+    inside = (rho > 0.8) & (rho < 1.2)
+    assert torch.equal(clipped_objective(rho, A)[inside], (rho * A[:, None])[inside])
+    mean = ratio(logp, old, mask, "sequence")  # a mean of the token ratios, where there is a token
+    full = mask.bool().all(dim=1)
+    low, high = rho.amin(1, keepdim=True), rho.amax(1, keepdim=True)
+    assert ((mean >= low - 1e-9) & (mean <= high + 1e-9))[full].all()
+    for estimator in ("k2", "k3"):
+        assert (kl(logp, ref, estimator) >= 0).all()
+    for estimator in ("k1", "k2", "k3"):
+        assert (kl(logp, logp, estimator) == 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(BATCHES)
+def test_with_equal_lengths_all_length_norms_are_one(batch):
+    logp, *_ = tensors(batch)
+    mask, T = torch.ones_like(logp), logp.shape[1]
+    mean = normalise(logp, mask, "sequence")
+    assert torch.allclose(normalise(logp, mask, "token"), mean)
+    assert torch.allclose(normalise(logp, mask, "constant", constant=T), mean)
 
 
 # --- TRL -----------------------------------------------------------------------------------------
+#
+# Both sides are given the same weights, questions, answers and log-probs of old and reference.
+# TRL's side is GRPOTrainer.compute_loss itself, on inputs as its own data pipeline makes them.
+
+EOS = 0  # which pads, too
+ANSWERS = [[9, 8, 7, 6, 5, EOS], [5, 6, EOS], [EOS], [9, 2, 2, 7, 8, 4, 4, 3, 2]]  # the last: cut
+REWARDS = [1.0, 0.1, 0.0, 0.1]
+COLUMNS = (
+    "advantages completion_ids completion_mask old_per_token_logps ref_per_token_logps".split()
+)
 
 
 @pytest.fixture(scope="module")
-def rollout():
-    """A random Llama, ragged questions and answers, and log-probs that differ from its own."""
-    torch.manual_seed(0)
-    model = tiny_llama(40, width=32, layers=2, heads=2, ffn=48).eval()
-    random = torch.Generator().manual_seed(1)
-
-    def words(n):
-        return torch.randint(2, 40, (n,), generator=random).tolist()
-
-    prompts = [words(n) for n in (4, 4, 7, 7)]
-    answers = [words(n) for n in (6, 3, 1, 9)]
-    logp, mask, _ = token_logps(model, list(zip(prompts, answers, strict=True)), 1.0)
-    noise = torch.randn(2, *logp.shape, generator=random) * 0.3
-    old, ref = (logp.detach() + noise[0]), (logp.detach() + noise[1])
-    return model, prompts, answers, mask, old, ref, torch.tensor([1.2, -0.8, 0.5, -0.9])
-
-
-@pytest.fixture(scope="module")
-def trainer(rollout, tmp_path_factory, tokenizer):
+def trl_trainer(tokenizer, tmp_path_factory):
+    """TRL's trainer around a random Llama, with answers that are laid down here."""
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer
 
+    assert tokenizer.eos_token_id == tokenizer.pad_token_id == EOS
+
+    def rollout(prompts, trainer):
+        ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+        return {"prompt_ids": ids, "completion_ids": ANSWERS, "logprobs": None}
+
+    torch.manual_seed(0)
     arguments = GRPOConfig(
         output_dir=str(tmp_path_factory.mktemp("trl")), use_cpu=True, bf16=False, report_to=[],
-        gradient_checkpointing=False, num_generations=4, per_device_train_batch_size=4,
-        max_completion_length=9, use_bias_correction_kl=False,
+        num_generations=4, per_device_train_batch_size=4, max_completion_length=9,
+        use_bias_correction_kl=False,
     )  # fmt: skip
     return GRPOTrainer(
-        rollout[0], lambda completions, **_: [0.0] * len(completions), args=arguments,
-        train_dataset=Dataset.from_dict({"prompt": ["user"] * 4}), processing_class=tokenizer,
-    )  # fmt: skip
+        tiny_llama(len(tokenizer), width=32, layers=2, heads=2, ffn=48).eval(),
+        lambda completions, **_: REWARDS,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["user"] * 4}),
+        processing_class=tokenizer,
+        rollout_func=rollout,
+    )
 
 
-def padded(rows, side):
-    ids = pad_sequence([torch.tensor(r) for r in rows], True, padding_side=side)
-    ones = pad_sequence([torch.ones(len(r), dtype=torch.long) for r in rows], True, 0, side)
-    return ids, ones
+@pytest.fixture
+def both(trl_trainer, tokenizer):
+    """The trainer, TRL's inputs, and the same for us: rows, mask, old, ref (N, T)."""
+    model, question = trl_trainer.model, "user : make 23 from 7 6 10 . assistant :"
+    inputs = trl_trainer._generate_and_score_completions([{"prompt": question}] * 4)
+    rows = [(tokenizer(question)["input_ids"], answer) for answer in ANSWERS]
+    logp, mask, _ = token_logps(model, rows)
+    noise = torch.randn(2, *logp.shape, generator=torch.Generator().manual_seed(1)) * 0.3
+    old, ref = logp.detach() + noise[0], logp.detach() + noise[1]
+    inputs |= {"old_per_token_logps": old, "ref_per_token_logps": ref}
+    model.eval()
+    trl_trainer._metrics["eval"].clear()
+    return trl_trainer, inputs, rows, mask, old, ref
+
+
+def same(ours, theirs, weights):
+    assert ours.item() == pytest.approx(theirs.item(), abs=1e-5)
+    mine, its = torch.autograd.grad(ours, weights), torch.autograd.grad(theirs, weights)
+    assert max(g.abs().max() for g in mine) > 1e-2  # there is something to compare
+    for a, b in zip(mine, its, strict=True):
+        assert torch.allclose(a, b, atol=1e-5, rtol=0)
+
+
+KINDS = [("grpo", "sequence"), ("bnpo", "token"), ("dapo", "token"), ("dr_grpo", "constant")]
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.2])
 @pytest.mark.parametrize("level", ["token", "sequence"])
-@pytest.mark.parametrize(
-    "loss_type, norm", [("grpo", "sequence"), ("bnpo", "token"), ("dr_grpo", "constant")]
-)
-def test_loss_and_gradient_equal_trls(rollout, trainer, loss_type, norm, level, beta):
-    model, prompts, answers, mask, old, ref, A = rollout
-    logp, _, _ = token_logps(model, list(zip(prompts, answers, strict=True)), 1.0)
-    loss, _ = grpo_loss(
+@pytest.mark.parametrize("loss_type, norm", KINDS)
+def test_loss_and_gradient_equal_trls(both, monkeypatch, loss_type, norm, level, beta):
+    trainer, inputs, rows, mask, old, ref = both
+    for name, value in {
+        "loss_type": loss_type, "importance_sampling_level": level, "beta": beta,
+        "epsilon_low": 0.1, "epsilon_high": 0.3,
+    }.items():  # fmt: skip
+        monkeypatch.setattr(trainer, name, value)
+    assert torch.equal(inputs["completion_mask"].bool(), mask)  # the end token counts, padding not
+
+    A = group_relative(torch.tensor([REWARDS]))[0]
+    assert torch.allclose(A, inputs["advantages"], atol=1e-6)
+    logp, _, _ = token_logps(trainer.model, rows)
+    loss, seen = grpo_loss(
         logp, old, A, mask, ref, kl_coef=beta, ratio_level=level, length_norm=norm,
         clip_low=0.1, clip_high=0.3, constant=9,
     )  # fmt: skip
-    ours = torch.autograd.grad(loss, list(model.parameters()))
+    same(loss, trainer.compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
 
-    trainer.loss_type, trainer.importance_sampling_level, trainer.beta = loss_type, level, beta
-    trainer.epsilon_low, trainer.epsilon_high, trainer.max_completion_length = 0.1, 0.3, 9
-    inputs = {"advantages": A, "old_per_token_logps": old, "ref_per_token_logps": ref}
-    inputs["prompt_ids"], inputs["prompt_mask"] = padded(prompts, "left")
-    inputs["completion_ids"], inputs["completion_mask"] = padded(answers, "right")
-    their_loss = trainer._compute_loss(model, inputs)
-    theirs = torch.autograd.grad(their_loss, list(model.parameters()))
+    noted = trainer._metrics["eval"]
+    if beta:
+        assert seen["kl"] == pytest.approx(noted["kl"][0], abs=1e-5)
+    if level == "token":  # for "sequence" TRL counts answers, we their tokens
+        assert seen["clip_fraction"] == pytest.approx(noted["clip_ratio/region_mean"][0], abs=1e-6)
+        assert seen["clip_fraction"] > 0.2
 
-    assert loss.item() == pytest.approx(their_loss.item(), abs=1e-5)
-    assert max(g.abs().max() for g in ours) > 1e-3  # there is something to compare
-    for a, b in zip(ours, theirs, strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
+
+@pytest.mark.parametrize("loss_type, norm", [("grpo", "sequence"), ("dapo", "token")])
+def test_gradient_accumulation_equals_trls(both, monkeypatch, loss_type, norm):
+    """Two micro-batches of two answers; each of ours alone equals each of TRL's."""
+    trainer, inputs, rows, mask, old, ref = both
+    monkeypatch.setattr(trainer, "loss_type", loss_type)
+    monkeypatch.setattr(trainer, "current_gradient_accumulation_steps", 2, raising=False)
+    monkeypatch.setattr(trainer.args, "steps_per_generation", 2)
+    trainer.model.train()  # in evaluation TRL does not accumulate; there is no dropout here
+    weights = list(trainer.model.parameters())
+    for part in ([0, 1], [2, 3]):
+        logp, _, _ = token_logps(trainer.model, [rows[r] for r in part])
+        T = logp.shape[1]
+        loss, _ = grpo_loss(
+            logp, old[part, :T], inputs["advantages"][part], mask[part, :T],
+            length_norm=norm, total=int(mask.sum()) if norm == "token" else 4,
+        )  # fmt: skip
+        theirs = inputs | {
+            name: inputs[name][part] for name in (*COLUMNS, "prompt_ids", "prompt_mask")
+        }
+        same(loss, trainer.compute_loss(trainer.model, theirs), weights)
+
+
+def test_advantages_without_the_division_equal_trls(both, monkeypatch):
+    trainer, *_ = both
+    monkeypatch.setattr(trainer, "scale_rewards", "none")
+    inputs = trainer._generate_and_score_completions([{"prompt": "user"}] * 4)
+    assert torch.allclose(dr_grpo(torch.tensor([REWARDS]))[0], inputs["advantages"], atol=1e-6)
