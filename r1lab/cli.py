@@ -417,7 +417,11 @@ def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
     from r1lab.figures import write_json
+    from r1lab.templates import TEMPLATES
 
+    if args.template not in TEMPLATES:
+        known = profiles.did_you_mean(args.template, TEMPLATES)
+        raise R1LabError(f"there is no template '{args.template}'{known}")
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
     model, tokenizer = models.load(_project_folder(args.model))

@@ -14,7 +14,8 @@ class R1LabError(Exception):
 
 
 FULL_DISK = re.compile(
-    r"No space left on device|Disk quota exceeded|File too large|PytorchStreamWriter failed"
+    r"No space left on device|Disk quota exceeded|File too large"
+    r"|PytorchStreamWriter failed|unexpected pos \d+ vs"  # torch.save's words
 )
 NO_MEMORY = re.compile(r"MemoryError|Unable to allocate|allocate memory|out of memory", re.I)
 

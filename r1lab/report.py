@@ -297,9 +297,12 @@ def _carriage_returns(text: str) -> str:
 def offline(text: str) -> str:
     """HTML without what it would load over the network: scripts, styles, frames, pictures."""
     address = r"""["']?\s*(?:https?:)?//"""
-    text = re.sub(rf"<script\b[^>]*\bsrc\s*=\s*{address}[^>]*>.*?</script>", "", text, flags=re.S)
-    text = re.sub(rf"<(?:link|iframe|img|embed|source)\b[^>]*=\s*{address}[^>]*>", "", text)
-    return re.sub(rf"@import\s+(?:url\()?{address}[^;]*;", "", text)
+    loaders = "script|link|iframe|img|embed|object|source|video|audio"  # markdown gives lone tags
+    either = re.S | re.I
+    text = re.sub(rf"<script\b[^>]*\bsrc\s*=\s*{address}[^>]*>.*?</script>", "", text, flags=either)
+    text = re.sub(rf"<(?:{loaders})\b[^>]*=\s*{address}[^>]*>", "", text, flags=either)
+    text = re.sub(rf"@import\s+(?:url\(\s*)?{address}[^;]*;", "", text, flags=either)
+    return re.sub(rf"url\(\s*{address}[^)]*\)", "none", text, flags=either)
 
 
 # --------------------------------------------------------------------------------------------------

@@ -125,7 +125,8 @@ def run(
         raise
     finally:
         figures.write_json(out_dir / "run.json", state)
-    result = Result(out_dir, {n: state["notebooks"][n] for n in _names(plan, left_out)})
+    entries = {n: state["notebooks"].get(n, {"status": "not run"}) for n in _names(plan, left_out)}
+    result = Result(out_dir, entries)
     if report:
         from r1lab import report as reports
 

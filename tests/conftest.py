@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from html.parser import HTMLParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -35,3 +37,43 @@ def base_model():
     from r1lab.models import load
 
     return load("tiny")
+
+
+class _Resources(HTMLParser):
+    """Collects what a browser would fetch to show a page; links to follow are no such thing."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+        self.style = False
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.style = tag == "style"
+        self.found += [given[name] for name in ("src", "poster", "data") if given.get(name)]
+        if tag == "link" and given.get("href"):
+            self.found.append(given["href"])
+        self.css(given.get("style") or "")
+
+    def handle_endtag(self, tag):
+        self.style = False
+
+    def handle_data(self, data):
+        if self.style:
+            self.css(data)
+
+    def css(self, text):
+        names = re.findall(r"""@import\s+["']([^"']+)|url\(\s*["']?([^"')]+)""", text)
+        self.found += [first or second for first, second in names]
+
+
+@pytest.fixture(scope="session")
+def resources():
+    """resources(html) -> the addresses that a browser fetches to show the page."""
+
+    def find(page: str) -> list[str]:
+        parser = _Resources()
+        parser.feed(page)
+        return parser.found
+
+    return find

@@ -1,0 +1,109 @@
+"""Every lesson runs by itself on the smoke profile, and is committed as a lesson should be."""
+
+from __future__ import annotations
+
+import ast
+import io
+import subprocess
+import sys
+
+import pytest
+
+from r1lab import ROOT, figures, profiles, report, runner
+
+LESSONS = [path.stem for path in profiles.notebooks()]
+every_lesson = pytest.mark.parametrize("name", LESSONS)
+
+
+def path_of(name):
+    return profiles.NOTEBOOKS / f"{name}.ipynb"
+
+
+def markdown(nb) -> str:
+    return "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+
+
+def test_the_course_is_there():
+    assert LESSONS[:6] == [
+        "00_start_here",
+        "01_base_model",
+        "02_rule_rewards",
+        "03_group_advantages",
+        "04_grpo_objective",
+        "05_r1_zero",
+    ]
+
+
+@every_lesson
+def test_it_is_committed_without_outputs(name):
+    nb = profiles.read_notebook(path_of(name))
+    assert nb.metadata.kernelspec.name == "python3"
+    assert "widgets" not in nb.metadata
+    for number, cell in enumerate(nb.cells, start=1):
+        if cell.cell_type == "code":
+            assert not cell.outputs and cell.execution_count is None, f"cell {number}"
+        assert "execution" not in cell.metadata and "papermill" not in cell.metadata, number
+    assert len({cell.id for cell in nb.cells}) == len(nb.cells)
+
+
+@every_lesson
+def test_it_is_a_lesson(name):
+    nb = profiles.read_notebook(path_of(name))
+    text = markdown(nb)
+    for part in ("What you will learn", "Time", "Needs", "Exercises", "Further reading"):
+        assert part.lower() in text.lower(), f"{name} lacks '{part}'"
+    assert "<details>" in text, "exercises come with solutions"
+    last = [cell.source for cell in nb.cells if cell.cell_type == "code"][-1]
+    assert "assert" in last, "the last code cell checks what was claimed"
+    for formula in report.formulas(text):
+        assert not report.unknown_commands(formula), f"the report cannot draw {formula}"
+    for cell in nb.cells:
+        names = {n.id for n in ast.walk(_tree(cell)) if isinstance(n, ast.Name)}
+        assert "profile" not in names, "no lesson asks which profile runs it"
+
+
+@every_lesson
+def test_its_parameters_are_typed_explained_and_the_cpu_values(name):
+    offered = profiles.parameters(path_of(name))
+    for parameter in offered.values():
+        assert parameter.annotation and parameter.help, parameter.name
+        profiles.check_value(parameter, parameter.default, name)
+    assert offered["seed"].annotation == "int" and offered["out_dir"].default == "runs/cpu"
+    assert not profiles.resolve("cpu", path_of(name)), "cpu values stand in the parameters cell"
+
+
+def test_ruff_finds_nothing_in_the_notebooks():
+    for command in (["check"], ["format", "--check"]):
+        argv = [sys.executable, "-m", "ruff", *command, "--no-cache", "notebooks"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+
+@every_lesson
+def test_it_runs_alone_on_the_smoke_profile(name, tmp_path, resources):
+    """In a fresh folder, so that no lesson leans on another and any order will do."""
+    reason = profiles.skip_reason("smoke", name, profiles.load())
+    if reason:
+        pytest.skip(f"left out by the profile smoke: {reason}")
+    before = set(ROOT.glob("runs/*/*"))
+    stream = io.StringIO()
+    result = runner.run("smoke", [name], tmp_path / "run", stream=stream)
+    assert result.ok, stream.getvalue()
+
+    nb = profiles.read_notebook(result.out_dir / "notebooks" / f"{name}.ipynb")
+    (injected,) = (c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))
+    got = {n.targets[0].id: ast.literal_eval(n.value) for n in ast.parse(injected.source).body}
+    wanted = profiles.resolve("smoke", name) | {"seed": 0, "out_dir": str(result.out_dir)}
+    assert got == wanted, "what profiles.yaml says is what the lesson ran with"
+
+    recorded = figures.load(result.out_dir)
+    assert recorded and {entry["source"] for entry in recorded.values()} == {name}
+    page = (result.out_dir / "report" / f"{name}.html").read_text()
+    assert 'class="twin"><img' in page, "no figure with a static twin"
+    outside = [a for a in resources(page) if not a.startswith("data:") and a != "plotly.min.js"]
+    assert not outside, "the page loads something from elsewhere"
+    assert set(ROOT.glob("runs/*/*")) == before, "the lesson wrote outside of its out_dir"
+
+
+def _tree(cell) -> ast.AST:
+    return ast.parse(cell.source if cell.cell_type == "code" else "")

@@ -1,0 +1,247 @@
+"""Lessons run in order, each in its own kernel; what stops them loses nothing that was there."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from r1lab import figures, runner
+from r1lab.errors import R1LabError
+
+PARAMETERS = 'seed: int = 0  # s\nout_dir: str = "runs/cpu"  # o\nsteps: int = 40  # n'
+RECORD = (
+    "from r1lab import figures, profiles\n"
+    "figures.record(profiles.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
+    "print('steps', steps)"
+)
+
+
+def write(folder: Path, name: str, *sources: str) -> Path:
+    """A lesson with a parameters cell and these cells."""
+    cells = [nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    cells.insert(0, nbformat.v4.new_markdown_cell(f"# {name}"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty course."""
+    (tmp_path / "course").mkdir()
+    (tmp_path / "course" / "profiles.yaml").write_text("profiles: {}\n")
+    return tmp_path / "course"
+
+
+@pytest.fixture
+def go(folder, tmp_path):
+    """go(...) -> (result, what was printed): run the course on the smoke profile."""
+
+    def run(**options):
+        stream = io.StringIO()
+        options = {"profile": "smoke", "out_dir": tmp_path / "out", "folder": folder} | options
+        return runner.run(stream=stream, **options), stream.getvalue()
+
+    return run
+
+
+def outputs(path: Path) -> str:
+    """Everything that the cells of an executed notebook printed."""
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
+
+
+def test_a_run_leaves_notebooks_figures_and_report_and_goes_on_where_it_was(folder, go, tmp_path):
+    out = tmp_path / "out"
+    write(folder, "00_first", RECORD)
+    write(folder, "01_second", "print('second')")
+    (folder / "profiles.yaml").write_text(
+        'profiles: {smoke: {00_first: {steps: 2}}}\nskip: {smoke: {01_second: "needs a GPU"}}\n'
+    )
+    result, said = go(seed=7)
+    assert result.ok and result.report == out / "report" / "index.html"
+    assert "01_second is left out by the profile smoke: needs a GPU" in said
+    assert "steps 2" in outputs(out / "notebooks" / "00_first.ipynb")
+    entry = figures.load(out)["r1_zero/seconds"]
+    assert (entry["value"], entry["source"]) == (9, "00_first")  # steps 2 + seed 7
+    assert not (out / "notebooks" / "01_second.ipynb").exists()
+    assert "needs a GPU" in result.report.read_text()
+
+    assert "has run already" in go(seed=7, resume=True)[1]
+    changed, said = go(seed=7, resume=True, parameters={"steps": "3"})
+    assert changed.ok and "has run already" not in said
+    assert figures.load(out)["r1_zero/seconds"]["value"] == 10
+
+
+def test_the_first_failure_ends_the_run_and_is_said_in_words(folder, go, tmp_path):
+    write(folder, "00_breaks", "print('before')\nraise OSError(28, 'No space left on device')")
+    write(folder, "01_never", "print('never')")
+    result, said = go()
+    assert not result.ok
+    assert [e["status"] for e in result.notebooks.values()] == ["failed", "not run"]
+    assert "the disk is full" in result.notebooks["00_breaks"]["error"]
+    assert "Traceback" not in said and "01_never" not in result.notebooks["00_breaks"]["error"]
+    assert "before" in outputs(tmp_path / "out" / "notebooks" / "00_breaks.ipynb")
+    assert not (tmp_path / "out" / "notebooks" / "01_never.ipynb").exists()
+    assert "the disk is full" in (tmp_path / "out" / "report" / "00_breaks.html").read_text()
+
+
+def test_a_kernel_that_the_system_kills_is_explained(folder, go):
+    write(folder, "00_dies", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
+    result, said = go(report=False)
+    assert not result.ok and "too little memory" in said
+
+
+@pytest.mark.parametrize(
+    ("yaml", "options", "message"),
+    [
+        ("profiles: {smoke: {00_first: {stesp: 2}}}", {}, "no parameter 'stesp'; did you mean"),
+        ("profiles: {gpu: {00_first: {steps: two}}}", {}, "'steps' takes int"),  # not this profile
+        ("profiles: {}", {"parameters": {"stesp": "2"}}, "did you mean 'steps'"),
+        ("profiles: {}", {"parameters": {"steps": "two"}}, "'steps' takes int"),
+        ("profiles: {}", {"parameters": {"seed": "2"}}, "use --seed"),
+        ("profiles: {}", {"profile": "smok"}, "did you mean 'smoke'"),
+        ("profiles: {}", {"notebooks": ["09"]}, "there is no notebook '09'"),
+    ],
+)
+def test_what_cannot_reach_its_notebook_stops_before_anything_runs(
+    folder, go, tmp_path, yaml, options, message
+):
+    write(folder, "00_first", RECORD)
+    (folder / "profiles.yaml").write_text(yaml)
+    with pytest.raises(R1LabError, match=message) as error:
+        go(**options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_a_parameter_for_one_lesson_stays_there(folder, tmp_path):
+    for name in ("00_first", "01_second"):
+        write(folder, name, RECORD)
+    plan, _ = runner._plan("smoke", None, {"01.steps": "5"}, folder, 0, tmp_path)
+    assert ["steps" in values for _, values in plan] == [False, True]
+
+
+# --------------------------------------------------------------------------------------------------
+# Stopped from outside: a process of its own
+
+RUN = """
+import sys
+from r1lab import cli, runner
+try:
+    runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], report=False)
+except KeyboardInterrupt:
+    sys.exit(130)
+except Exception as error:
+    sys.exit(f"r1lab: error: {cli.explain(error)}")
+"""
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended (a zombie has)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, number):
+    out, mark = tmp_path / "out", tmp_path / "mark"
+    write(folder, "00_first", RECORD)
+    slow = write(
+        folder,
+        "01_slow",
+        "print('reached')",
+        f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\n"
+        "time.sleep(600)",
+    )
+    command = [sys.executable, "-c", RUN, str(folder), str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 120
+        while not (mark.exists() and mark.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130 and "--resume" in said
+    while not gone(int(mark.read_text())):
+        assert time.monotonic() < deadline, "the kernel is still there"
+        time.sleep(0.05)
+    state = json.loads((out / "run.json").read_text())["notebooks"]
+    assert [state[n]["status"] for n in ("00_first", "01_slow")] == ["done", "stopped"]
+    assert "reached" in outputs(out / "notebooks" / "01_slow.ipynb")
+
+    write(folder, slow.stem, "print('second time')")
+    stream = io.StringIO()
+    result = runner.run("smoke", folder=folder, out_dir=out, resume=True, stream=stream)
+    assert result.ok and "00_first  has run already" in stream.getvalue()
+    assert "second time" in outputs(out / "notebooks" / "01_slow.ipynb")
+
+
+def test_a_full_disk_is_one_line_and_the_earlier_copy_stays(folder, tmp_path):
+    """A limit on the size of files stands in for the disk: writing fails half-way just the same."""
+    out = tmp_path / "out"
+    (out / "notebooks").mkdir(parents=True)
+    path = write(folder, "00_big", "print('\\n'.join(['x' * 99] * 3000))")
+    earlier = path.read_bytes()
+    (out / "notebooks" / path.name).write_bytes(earlier)
+    figures.record(out, "kept", 1, source="another")
+    limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100_000, 100_000))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", limit + RUN, str(folder), str(out)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("r1lab: error: the disk is full"), done.stderr
+    assert (out / "notebooks" / path.name).read_bytes() == earlier
+    assert not list((out / "notebooks").glob(".*"))
+    assert list(figures.load(out)) == ["kept"]
+
+
+# --------------------------------------------------------------------------------------------------
+# Several seeds
+
+
+def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_path):
+    write(folder, "00_first", RECORD)
+    readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
+    readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "readme": readme}
+
+    def measure(seeds):
+        stream = io.StringIO()
+        book = runner.measure(seeds, "smoke", stream=stream, **where)
+        return book, stream.getvalue()
+
+    measure([0])
+    book, said = measure([0, 2])
+    assert said.count("has run already") == 1  # seed 0 was reused, seed 2 was run
+    assert sorted(os.listdir(tmp_path / "figures")) == ["seed-0", "seed-2"]
+    entry = book["figures"]["r1_zero/seconds"]
+    assert (entry["value"], entry["n"], entry["values"]) == (41, 2, {"0": 40, "2": 42})
+    half = 12.706 * 2**0.5 / 2**0.5  # t(0.975, 1) s / sqrt(2), s = sqrt(2)
+    assert (entry["low"], entry["high"]) == pytest.approx((41 - half, 41 + half))
+    assert figures.load_ledger(ledger) == book
+    assert figures.readme_is_current(readme.read_text(), ledger)
+
+    before = ledger.read_bytes(), readme.read_bytes()
+    write(folder, "00_first", "raise ValueError('no')")
+    with pytest.raises(R1LabError, match="seed 0: 00_first failed"):
+        measure([0])
+    assert (ledger.read_bytes(), readme.read_bytes()) == before
+    with pytest.raises(R1LabError, match="different whole numbers"):
+        runner.measure([1, 1], "smoke", **where)
