@@ -79,8 +79,9 @@ def run(
     """
     stream = sys.stderr if stream is None else stream
     profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
-    out_dir = profiles.run_folder(f"runs/{profile}" if out_dir is None else out_dir)
+    out_dir = ROOT / Path(out_dir or f"runs/{profile}").expanduser()
     plan, left_out = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
+    profiles.run_folder(out_dir)
     state = _load_state(out_dir)
     for name, reason in left_out.items():
         state["notebooks"][name] = {"status": "left out", "reason": reason}

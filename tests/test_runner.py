@@ -121,7 +121,7 @@ def test_what_cannot_reach_its_notebook_stops_before_anything_runs(
     with pytest.raises(R1LabError, match=message) as error:
         go(**options)
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "out" / "run.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_parameter_for_one_lesson_stays_there(folder, tmp_path):
