@@ -219,7 +219,12 @@ def _finish(
         width=width,
         height=height + 22 * rows + 21 * small,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
-        title={"text": title, **({"subtitle": {"text": subtitle}} if subtitle else {})},
+        # plotly raises a title of several lines above its place
+        title={
+            "text": title,
+            "y": 0.97 - 20 * (lines - 1) / height,
+            **({"subtitle": {"text": subtitle}} if subtitle else {}),
+        },
     )
     return fig
 
@@ -476,7 +481,6 @@ def growth(
         raise R1LabError(f"the paper describes no growth of {key!r}: 'reflection' or 'length'.")
     stated, end = PAPER[key], 10_400
     fig = _panels(2, subplot_titles=(stated["label"], "r1lab, the tiny world"))
-    black = {"color": COLOURS["paper"], "width": 1}
     if key == "reflection":
         low, high = stated["ratio"]
         middle = (low + high) / 2
@@ -484,12 +488,11 @@ def growth(
             go.Scatter(
                 x=[0, end],
                 y=[1, middle],
-                mode="lines+markers+text",
+                mode="markers+text",  # not joined: the paper describes a jump, not a line
                 name="stated in the paper",
-                line={**black, "dash": "dash"},
-                marker={"size": [10, 1], "color": ["#000000", "#000000"]},
+                marker={"size": 9, "color": COLOURS["paper"]},
                 text=["1 ×", f"{low:g} to {high:g} ×"],
-                textposition=["top right", "middle left"],
+                textposition=["top center", "middle left"],
                 error_y={
                     "type": "data",
                     "array": [0, high - middle],
@@ -538,13 +541,25 @@ def growth(
     fig.update_xaxes(range=[-0.05 * end, 1.08 * end], row=1, col=1)
     fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
     if key == "length":
-        fig.update_yaxes(title_text="tokens", tickformat=",d", row=1, col=1)
+        fig.update_yaxes(title_text="length limit (tokens)", tickformat=",d", row=1, col=1)
+        fig.add_annotation(
+            x=0.06,
+            y=0.06,
+            xref="x domain",
+            yref="y domain",
+            text="below it responses grow steadily;<br>no lengths are stated",
+            showarrow=False,
+            xanchor="left",
+            yanchor="bottom",
+            align="left",
+            font={"size": 13},
+        )
     fig = _finish(fig, title, f"Paper: {stated['source']}.", width=880, height=410)
     return _room_for_panel_titles(fig)
 
 
 def _room_for_panel_titles(fig: go.Figure) -> go.Figure:
-    fig.update_annotations(font={"size": 14})
+    fig.update_annotations({"font": {"size": 14}}, {"yanchor": "bottom", "yref": "paper"})
     return fig.update_layout(margin_t=fig.layout.margin.t + 22, height=fig.layout.height + 22)
 
 
@@ -624,7 +639,7 @@ def compare_bars(
     summaries: Mapping[str, Mapping[str, tuple[float, float, float]]],
     names: Sequence[str] = ("pass@1", "length", "reflection"),
     *,
-    title: str = "Models on the same held-out problems, with 95 % intervals",
+    title: str = "Answers on held-out problems, with 95 % intervals",
 ) -> go.Figure:
     """One panel a measure, one bar a model, error bars from each (value, low, high).
 
@@ -643,6 +658,7 @@ def compare_bars(
     ink_of = dict(zip(summaries, _palette(list(summaries)), strict=True))
     for col, name in enumerate(names, 1):
         labels = [label for label in summaries if name in summaries[label]]
+        shown = [label.replace("paper, ", "paper,<br>") for label in labels]
         values = np.array([summaries[label][name] for label in labels], dtype=float)  # (L, 3)
         share = (
             name.startswith(("pass@", "cons@"))
@@ -651,7 +667,7 @@ def compare_bars(
         )
         fig.add_trace(
             go.Bar(
-                x=labels,
+                x=shown,
                 y=values[:, 0],
                 marker={"color": [ink_of[label] for label in labels]},
                 showlegend=False,
@@ -661,7 +677,7 @@ def compare_bars(
             row=1,
             col=col,
         )
-        for label, (value, _, high) in zip(labels, values, strict=True):
+        for label, (value, _, high) in zip(shown, values, strict=True):
             fig.add_annotation(
                 x=label,
                 y=value if np.isnan(high) else high,
@@ -682,15 +698,16 @@ def compare_bars(
             row=1,
             col=col,
         )
-    fig.update_xaxes(type="category")
+    fig.update_xaxes(type="category", tickangle=0)
     fig.update_layout(showlegend=False)
     room = 300 if len(summaries) < 4 else 88 * len(summaries)
-    return _finish(fig, title, width=max(460, min(1000, room * len(names))), height=380)
+    stated = "Paper: AIME 2024, sections 2.1 and 2.3." if len(ours) < len(summaries) else ""
+    return _finish(fig, title, stated, width=max(460, min(1000, room * len(names))), height=380)
 
 
 def _errors(values: np.ndarray) -> dict[str, Any]:
-    """plotly error bars from rows of (value, low, high): (L, 3)."""
-    reach = np.nan_to_num(np.c_[values[:, 2] - values[:, 0], values[:, 0] - values[:, 1]])
+    """plotly error bars from rows of (value, low, high): (L, 3); none where an end is NaN."""
+    reach = np.c_[values[:, 2] - values[:, 0], values[:, 0] - values[:, 1]]
     return {
         "type": "data",
         "array": reach[:, 0],
@@ -1138,7 +1155,7 @@ def _tint(value: float, kind: str, reach: float) -> str:
     if kind == "advantage":
         strength = 0.5 * abs(value) / reach if reach else 0.0
         return _faint(RIGHT if value >= 0 else "#E69F00", round(strength, 3))
-    return _faint("#CC79A7", round(0.6 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
+    return _faint("#CC79A7", round(0.7 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
 
 
 LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: one chance in 55

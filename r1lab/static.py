@@ -532,7 +532,9 @@ def _bar(panel, trace, siblings, layout, pair, colour):
     _error_bars(panel, *((tops, place) if flat else (place, tops)), trace, INK)
     if trace.text is not None and trace.textposition != "none":
         error = trace.error_x if flat else trace.error_y
-        reach = np.zeros(len(tops)) if error.array is None else np.array(error.array, dtype=float)
+        reach = np.zeros(len(tops))
+        if error.array is not None:
+            reach = np.nan_to_num(np.array(error.array, dtype=float))
         for p, top, text in zip(place, tops + reach, trace.text, strict=True):
             panel.annotate(
                 plain_text(text),

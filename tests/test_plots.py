@@ -1,0 +1,318 @@
+"""Figures: what they draw is what was measured, their still twins agree, and text stays text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+
+from r1lab import evaluate, plots, static
+from r1lab.errors import R1LabError
+from r1lab.figures import t_interval
+
+BLUE = (0x00, 0x72, 0xB2)  # a trained model
+
+
+def history(seed: int, steps: int = 12) -> list[dict]:
+    rng = np.random.default_rng(seed)
+    return [
+        {
+            "step": t,
+            "accuracy": float(rng.uniform(0.1, 0.2) + 0.05 * t),
+            "length": 30.0 + 5 * t + float(rng.normal()),
+            "reflection": 0.5 + 0.2 * t,
+        }
+        for t in range(steps)
+    ]
+
+
+def evaluation(table) -> evaluate.Evaluation:
+    """An Evaluation from right and wrong answers (P, n); right ones are longer."""
+    rows = [
+        [
+            evaluate.Completion(
+                "", 60 if x else 20, True, bool(x), "a" if x else None, True, 0, None, False
+            )
+            for x in row
+        ]
+        for row in table
+    ]
+    return evaluate.Evaluation([SimpleNamespace(id=str(i)) for i in range(len(rows))], rows)
+
+
+def named(fig: go.Figure, words: str) -> go.Scatter:
+    found = [trace for trace in fig.data if words in (trace.name or "")]
+    assert found, [trace.name for trace in fig.data]
+    return found[0]
+
+
+def pixels(png: bytes) -> np.ndarray:
+    from matplotlib.image import imread
+
+    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)  # (H, W, 3)
+
+
+# --- learning curves
+
+
+def test_one_seed_shows_every_step_and_the_running_mean():
+    run = history(0)
+    fig = plots.learning_curves(run, keys=("accuracy",), smooth=3)
+    raw = [m["accuracy"] for m in run]
+    assert list(named(fig, "each step").y) == raw
+    smooth = named(fig, "mean of 3 steps").y
+    assert smooth[0] == pytest.approx(np.mean(raw[:2]))
+    assert smooth[5] == pytest.approx(np.mean(raw[4:7]))
+
+
+def test_several_seeds_show_their_mean_and_its_interval_where_all_have_steps():
+    runs = [history(seed) for seed in range(3)]
+    runs[2] = runs[2][:9]  # stopped early
+    fig = plots.learning_curves({"trained": runs}, keys=("length",), smooth=1)
+    line, band = named(fig, "mean of 3 seeds"), named(fig, "interval")
+    assert list(line.x) == list(range(9))
+    at_four = [run[4]["length"] for run in runs]
+    assert line.y[4] == pytest.approx(np.mean(at_four))
+    low, high = t_interval(at_four)
+    assert band.y[4] == pytest.approx(high) and band.y[-5] == pytest.approx(low)
+
+
+def test_curves_say_what_is_missing():
+    with pytest.raises(R1LabError, match="history is empty"):
+        plots.learning_curves([])
+    with pytest.raises(R1LabError, match="'honesty'.*accuracy"):
+        plots.learning_curves(history(0), keys=("honesty",))
+
+
+# --- the paper
+
+
+def test_what_is_said_of_the_paper_names_its_section():
+    for entry in plots.PAPER.values():
+        assert "section" in entry["source"] or "appendix" in entry["source"]
+    start, end = (value for _, value in plots.PAPER["accuracy"]["points"])
+    assert plots.PAPER_BARS["paper, start"]["pass@1"][0] == start == 0.156
+    assert plots.PAPER_BARS["paper, end"]["pass@1"][0] == end == 0.779
+
+
+def test_the_paper_is_drawn_only_where_it_states_values():
+    fig = plots.side_by_side(plots.PAPER["accuracy"], history(0))
+    assert list(named(fig, "stated").y) == [0.156, 0.779]
+    with pytest.raises(R1LabError, match="states no values"):
+        plots.side_by_side(plots.PAPER["length"], history(0), key="length")
+    curves = plots.learning_curves(history(0), paper=plots.PAPER)
+    assert sorted(shape.y0 for shape in curves.layout.shapes) == [0.156, 0.779]
+
+
+def test_growth_is_in_multiples_of_the_start():
+    run = history(0)
+    fig = plots.growth(run, key="length", smooth=1)
+    ours = named(fig, "each step")
+    assert ours.y[0] == 1.0
+    assert ours.y[-1] == pytest.approx(run[-1]["length"] / run[0]["length"])
+    assert max(named(fig, "limit").y) == 65_536
+    error = named(plots.growth(run), "stated").error_y
+    stated = named(plots.growth(run), "stated").y[1]
+    assert (stated - error.arrayminus[1], stated + error.array[1]) == (5, 7)
+    with pytest.raises(R1LabError, match="starts without any reflection"):
+        plots.growth([{**m, "reflection": 0.0} for m in run])
+    with pytest.raises(R1LabError, match="'kl'"):
+        plots.growth(run, key="kl")
+
+
+# --- evaluations
+
+
+def test_pass_at_k_curve_draws_the_measures_and_the_papers_lines():
+    table = np.random.default_rng(0).random((12, 8)) < 0.3
+    one = evaluation(table)
+    fig = plots.pass_at_k_curve({"base": one}, majority=True, paper={"paper": 0.779})
+    assert list(named(fig, "base, pass@k").x) == [1, 2, 4, 8]
+    assert named(fig, "base, pass@k").y[2] == pytest.approx(one.pass_at(4).value)
+    assert named(fig, "base, cons@k").y[3] == pytest.approx(one.cons_at(8).value)
+    assert named(fig, "95 %").y[0] == pytest.approx(one.pass_at(1).high)
+    assert [shape.y0 for shape in fig.layout.shapes] == [0.779]
+    assert plots.powers_of_two(12) == [1, 2, 4, 8, 12]
+
+
+def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
+    ours = {
+        "base": {"pass@1": (0.2, 0.1, 0.35), "length": (30, 28, 32)},
+        "trained": {"pass@1": (0.8, 0.7, 0.9), "length": (120, math.nan, math.nan)},
+    }
+    fig = plots.compare_bars({**ours, **plots.PAPER_BARS}, ["pass@1", "length"])
+    shares, lengths = fig.data
+    assert list(shares.x) == ["base", "trained", "paper,<br>start", "paper,<br>end"]
+    assert list(lengths.x) == ["base", "trained"]  # the paper states no length
+    assert shares.error_y.array[0] == pytest.approx(0.15)
+    assert shares.error_y.arrayminus[0] == pytest.approx(0.1)
+    assert np.isnan([shares.error_y.array[2], lengths.error_y.array[1]]).all()  # no interval
+    assert len(set(shares.marker.color)) == 4
+    with pytest.raises(R1LabError, match="cons@16"):
+        plots.compare_bars({**ours, **plots.PAPER_BARS}, ["cons@16"])
+
+
+def test_histograms_count_each_number_once():
+    fig = plots.histogram({"base": [0, 1, 1, math.nan], "trained": [3, 9]}, x_title="tries")
+    assert list(fig.data[0].x) == [0, 1, 1]
+    picture = static.draw(fig).axes[0]
+    heights = {round(p.get_x() + p.get_width() / 2): p.get_height() for p in picture.patches[:10]}
+    assert heights[0] == pytest.approx(100 / 3) and heights[1] == pytest.approx(200 / 3)
+    with pytest.raises(R1LabError, match="empty"):
+        plots.histogram({"base": [math.nan]}, x_title="tries")
+    lengths = plots.length_histogram(evaluation([[1, 0, 0], [0, 0, 0]]))
+    assert [trace.name.split(",")[0] for trace in lengths.data] == [
+        "right: 1 answers",
+        "wrong: 5 answers",
+    ]
+
+
+# --- the objective
+
+
+def test_the_objective_is_drawn_by_hand_computed_points():
+    fig = plots.clip_objective(0.2, 0.3)
+    better, worse = (t for t in fig.data if t.name == "clipped objective")
+    at = dict(zip(np.round(better.x, 2), better.y, strict=True))
+    assert at[1.5] == pytest.approx(1.3) and at[0.5] == pytest.approx(0.5)
+    at = dict(zip(np.round(worse.x, 2), worse.y, strict=True))
+    assert at[0.5] == pytest.approx(-0.8) and at[1.5] == pytest.approx(-1.5)
+
+    fig = plots.objective_with_kl(1.0, kl_coef=0.5, estimator="k3")
+    at = dict(zip(np.round(fig.data[2].x, 2), fig.data[2].y, strict=True))
+    assert at[1.0] == pytest.approx(1.0)  # no penalty where the policies agree
+    assert at[0.5] == pytest.approx(0.5 - 0.5 * (2 - 1 - math.log(2)))
+
+    for against, x in (("log", math.log(2)), ("ratio", 2.0)):
+        curve = named(plots.kl_estimators(reach=math.log(2), against=against), "k3")
+        assert curve.x[-1] == pytest.approx(x)
+        assert curve.y[-1] == pytest.approx(2 - 1 - math.log(2))
+
+
+# --- the still twin and the bundle
+
+
+def gallery() -> dict[str, go.Figure]:
+    run, one = history(0), evaluation(np.eye(4, 8, dtype=int))
+    return {
+        "curves": plots.learning_curves([history(1), history(2)], paper=plots.PAPER),
+        "growth": plots.growth(run),
+        "pass@k": plots.pass_at_k_curve({"trained": one}, majority=True),
+        "bars": plots.grouped_bars(
+            ["a", "b<br>r = 1"], {"trained": [1, -2]}, title="t", y_title="y"
+        ),
+        "histogram": plots.length_histogram(one),
+        "objective": plots.objective_with_kl(),
+        "heat": plots.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
+    }
+
+
+def test_every_kind_of_figure_has_a_still_twin_of_its_size():
+    for name, fig in gallery().items():
+        picture = pixels(static.to_png(fig, scale=0.5))
+        assert picture.shape[:2] == (fig.layout.height // 2, fig.layout.width // 2), name
+        blue = (abs(picture - BLUE).sum(axis=-1) < 60).sum()
+        assert blue > 20, f"{name}: nothing of the trained model's colour is seen"
+
+
+def test_the_still_twin_puts_the_same_numbers_at_the_same_places():
+    fig = plots.learning_curves(history(0), keys=("accuracy", "length"))
+    picture = static.draw(fig)
+    left, right = picture.axes[:2]
+    assert left.get_ylim() == pytest.approx((0, 1.02))
+    drawn = [line.get_ydata() for line in right.lines]
+    assert any(np.allclose(y, [m["length"] for m in history(0)]) for y in drawn if len(y) == 12)
+    assert right.yaxis.label.get_text() == "response length (tokens)"
+
+
+def test_what_the_twin_cannot_draw_is_an_error_not_a_gap():
+    with pytest.raises(R1LabError, match="'pie'"):
+        static.draw(go.Figure(go.Pie(values=[1, 2])))
+
+
+def test_a_shown_figure_has_three_forms_and_is_small():
+    forms = plots.bundle(plots.learning_curves(history(0)), "It rises.")
+    assert base64.b64decode(forms["image/png"])[:4] == b"\x89PNG"
+    spec = json.loads(json.dumps(forms["application/vnd.plotly.v1+json"]))
+    assert len(go.Figure(spec["data"], spec["layout"]).data) == 6
+    assert forms["text/plain"] == "Figure: R1-Zero training. It rises."
+    assert len(json.dumps(forms)) < 400_000
+
+
+# --- completions as text
+
+
+class Reader(HTMLParser):
+    """What a browser would make of it: elements, attributes, text."""
+
+    def __init__(self, markup: str) -> None:
+        super().__init__()
+        self.tags, self.attributes, self.text = set(), set(), ""
+        self.feed(markup.split("</style>", 1)[1])
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data):
+        self.text += data
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><b onmouseover="x">',
+    "</div></style><style>*{display:none}",
+    "&lt;b&gt;",
+    "\x00\x1b[31m",
+    "\u202egnp.exe",
+    "\ud800",
+    "javascript:x",
+    "</span>",
+    "' onclick='x",
+]
+
+
+@pytest.mark.parametrize("kind", ["plain", "advantage", "logprob"])
+def test_what_a_model_wrote_stays_text(kind):
+    values = None if kind == "plain" else [-0.5] * len(HOSTILE)
+    hostile = " ".join(HOSTILE)
+    facts = {hostile: hostile}
+    markup = plots.completion_html(HOSTILE, values, kind, hostile, hostile, facts)
+    seen = Reader(markup)
+    assert seen.tags <= {"div", "span", "br"}
+    assert seen.attributes <= {"class", "style", "title", "dir"}
+    assert "<script>alert(1)</script>" in seen.text and "&lt;b&gt;" in seen.text
+    assert "\x00" not in markup and "\u202e" not in markup
+    markup.encode("utf-8")  # a lone surrogate would not
+
+
+def test_long_answers_are_cut_and_say_so():
+    markup = plots.completion_html(["x" * 1_000_000] + ["y"] * 5_000)
+    assert len(markup) < 200_000
+    assert "999,000 more characters" in markup and "3,001 more tokens" in markup
+
+
+def test_colours_say_sign_and_size():
+    def alpha(markup: str, token: str) -> tuple[str, float]:
+        style = markup.split(f">{token}</span>")[0].rsplit("rgba(", 1)[1].split(")")[0]
+        *ink, strength = style.split(",")
+        return ",".join(ink), float(strength)
+
+    markup = plots.completion_html(["up", "some", "down"], [2.0, 1.0, -2.0], "advantage")
+    assert alpha(markup, "up")[1] == 2 * alpha(markup, "some")[1] == 0.5
+    assert alpha(markup, "up")[0] != alpha(markup, "down")[0]
+    markup = plots.completion_html(["sure", "odd"], [-0.01, -3.0], "logprob")
+    assert alpha(markup, "odd")[1] > 10 * alpha(markup, "sure")[1]
+    assert 'class="t w"' in plots.completion_html(["等等"])  # a reflective word is underlined
+    with pytest.raises(R1LabError, match="2 tokens, but 1 values"):
+        plots.completion_html(["a", "b"], [1.0], "advantage")
+    with pytest.raises(R1LabError, match="'rainbow'"):
+        plots.completion_html(["a"], [1.0], "rainbow")

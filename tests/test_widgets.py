@@ -1,0 +1,152 @@
+"""Controls in a real kernel: drawn without a click, redrawn in place, one output however long."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from r1lab import widgets
+from r1lab.errors import R1LabError
+from r1lab.tasks.base import Problem
+
+CELLS = {
+    "explorer": """
+from r1lab import plots, widgets
+controls = widgets.explorer(
+    lambda high, kind: plots.grouped_bars(["a"], {"trained": [high]}, title=kind, y_title="y"),
+    high=(1, 0, 5, 1), kind=["first", "second"])
+controls["high"].value = 4
+controls["kind"].value = "second"
+""",
+    "inspector": """
+samples = [{"step": t, "text": f"wait <b>{t}</b> {v}", "correct": v == "right", "reward": 1.0,
+            "advantage": 0.5, "tokens": ["wait", f"<b>{t}</b>", v]}
+           for t in (0, 7, 9) for v in ("wrong", "right")]
+inspector = widgets.rollout_inspector(samples)
+""",
+    "inspector, moved": """
+other = widgets.rollout_inspector(samples)
+other["step"].value = 7
+other["verdict"].value = "right"
+""",
+    "playground": """
+from r1lab.tasks import get_task
+problem = get_task("countdown").problems("held_out", 1)[0]
+play = widgets.reward_playground(problem, "<think> x </think> <answer> 1 </answer>")
+play["completion"].value = "<script>alert(1)</script>"
+""",
+    "advantages": """
+group = widgets.advantage_explorer((1, 0, 0))
+group["answer_2"].value = 1.0
+group["answer_3"].value = 1.0
+""",
+    "objective": """
+objective = widgets.objective_explorer()
+objective["kl_coef"].value = 0.5
+""",
+    "dashboard": """
+live = widgets.live_dashboard(steps=40, seconds=0)
+for t in range(40):
+    live(t, {"accuracy": t / 40, "length": 30.0 + t, "reflection": 0.1 * t}, None)
+live.finish()
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def executed():
+    """The cells' outputs, run as papermill runs a lesson: {name: outputs}."""
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
+
+
+def test_every_control_shows_its_result_first_and_words_where_no_widget_is(executed):
+    for name, outputs in executed.items():
+        forms = [list(output.data) for output in outputs]
+        if name == "dashboard":
+            continue
+        assert len(forms) == 2, name  # the drawing and the control: redrawing adds none
+        assert {"image/png", "text/html"} & set(forms[0]), name
+        assert "application/vnd.jupyter.widget-view+json" in forms[1]
+        assert outputs[1].data["text/plain"] == widgets.NO_KERNEL
+
+
+def test_moving_a_control_redraws_in_place(executed):
+    spec = executed["explorer"][0].data["application/vnd.plotly.v1+json"]
+    assert spec["layout"]["title"]["text"] == "second"
+    assert "second" in executed["explorer"][0].data["text/plain"]
+
+    group = executed["advantages"][0].data["application/vnd.plotly.v1+json"]
+    assert len(group["data"]) == 3
+    assert not any(json.dumps(trace["y"]).strip("[]0., ") for trace in group["data"])  # all alike
+    names = executed["objective"][0].data["application/vnd.plotly.v1+json"]["data"]
+    assert "0.5 · k3" in names[2]["name"]
+
+
+def test_the_inspector_opens_on_first_and_last_step_and_finds_the_rest(executed):
+    opening = executed["inspector"][0].data["text/html"]
+    assert "step 0: wrong" in opening and "step 9: wrong" in opening and "step 7" not in opening
+    assert "<b>" not in opening
+    moved = executed["inspector, moved"][0].data["text/html"]
+    assert "step 7: right" in moved and "Answer 1 of 1" in moved and "step 9" not in moved
+
+
+def test_the_playground_shows_what_was_typed_as_text(executed):
+    markup = executed["playground"][0].data["text/html"]
+    assert "<script" not in markup and "&lt;script&gt;" in markup
+
+
+def test_the_dashboard_keeps_one_figure_with_every_step(executed):
+    (output,) = executed["dashboard"]
+    spec = output.data["application/vnd.plotly.v1+json"]
+    assert len(spec["data"][0]["x"]) == 40
+    assert spec["layout"]["title"]["text"].endswith("step 39 of 40")
+    assert len(json.dumps(output.data)) < 400_000
+
+
+def test_the_dashboard_only_keeps_metrics_outside_a_notebook(capsys):
+    live = widgets.live_dashboard(steps=2)
+    live(0, {"accuracy": 0.5})
+    live.finish()
+    assert live.history == [{"step": 0, "accuracy": 0.5}] and capsys.readouterr().out == ""
+
+
+def test_reward_html_reads_as_the_rules_read():
+    numbers = {"numbers": [7, 6, 10], "target": 23}
+    problem = Problem("countdown", "6-7-10=23", "make 23 from 7 6 10 .", "en", "held_out", numbers)
+    right = "( 10 + 7 ) + 6"
+    paid = widgets.reward_html(problem, f"<answer> {right} </answer>", weights=[1.0, 0.5])
+    assert 'the thought</th><td style="text-align:left">none' in paid
+    rows = [row.split("</td>")[0].rsplit(">", 1)[1] for row in paid.split("<tr>")[1:]]
+    assert rows[2:] == ["no", "1", "0", "1"]
+    whole = widgets.reward_html(
+        problem, f"<think> x </think> <answer> {right} </answer>", weights=[1.0, 0.5]
+    )
+    rows = [row.split("</td>")[0].rsplit(">", 1)[1] for row in whole.split("<tr>")[1:]]
+    assert rows[2:] == ["yes", "1", "1", "1.5"]
+
+
+def test_samples_of_a_killed_run_load(tmp_path):
+    file = tmp_path / "samples.jsonl"
+    file.write_text('{"step": 0, "text": "a"}\n{"step": 1, "te', encoding="utf-8")
+    assert widgets.load_samples(tmp_path) == [{"step": 0, "text": "a"}]
+    file.write_text("", encoding="utf-8")
+    with pytest.raises(R1LabError, match="no samples yet"):
+        widgets.load_samples(file)
+    with pytest.raises(R1LabError, match="not there"):
+        widgets.load_samples(tmp_path / "elsewhere")
+
+
+def test_what_cannot_be_a_control_is_named():
+    with pytest.raises(R1LabError, match="'k'.*default, low, high, step"):
+        widgets.explorer(lambda k: "", k=(9, 0, 5, 1))
+    with pytest.raises(R1LabError, match="'magic' is not known"):
+        widgets.advantage_explorer(methods=["magic"])
+    with pytest.raises(R1LabError, match="no samples"):
+        widgets.rollout_inspector([])
