@@ -699,19 +699,10 @@ def quietly() -> Iterator[None]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of `r1lab bench`; see `main`."""
+    """The options of `r1lab bench`, each an argument of `run`."""
     add = parser.add_argument
     add("--quick", action="store_true", help="toy sizes, to see that it works; writes nothing")
     add("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     add("--repeats", type=int, metavar="N", help="default: 5, whole trainings up to 3")
     add("--model", default="tiny", help="as for `r1lab train`; default: tiny")
     add("--out", metavar="FILE", help="default: benchmarks/results/cpu.json, for a whole run only")
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """`r1lab bench`; 0 when it ran to its end, whatever it measured."""
-    parser = argparse.ArgumentParser(prog="r1lab bench", description=__doc__.split("\n")[0])
-    add_options(parser)
-    args = parser.parse_args(argv)
-    run(args.model, repeats=args.repeats, quick=args.quick, only=args.only, out=args.out)
-    return 0
