@@ -167,7 +167,8 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
     half = (
         z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
     )
-    return max(0.0, centre - half), min(1.0, centre + half)
+    # the share itself lies inside in exact arithmetic; in floats it may miss by a rounding
+    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estimate:
@@ -182,7 +183,9 @@ def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estim
         return Estimate(math.nan, math.nan, math.nan)
     if share and len(known) > 1 and (np.all(known == 0) or np.all(known == 1)):
         return Estimate(float(known.mean()), *wilson(known.sum(), len(known)))
-    return Estimate(float(known.mean()), *bootstrap_interval(known, seed))
+    value, (low, high) = float(known.mean()), bootstrap_interval(known, seed)
+    # equal values may give a mean beside the interval by a rounding; NaN (one value) stays NaN
+    return Estimate(value, value if low > value else low, value if high < value else high)
 
 
 # --- behaviours ----------------------------------------------------------------------------------

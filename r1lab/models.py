@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from r1lab.errors import R1LabError
 
@@ -70,6 +71,8 @@ def load(
             "repository, or make it again with `r1lab pretrain`"
         )
     source = str(folder) if folder.exists() else str(name)
+    bars = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # a bar for a second's work is only noise in a notebook
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
@@ -80,4 +83,7 @@ def load(
             f"cannot load the model '{name}' ({reason}). It must be a folder that holds a "
             f"transformers model, or a hub id with the network on; offline there is {offline}"
         ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()
     return model.to(device).eval(), tokenizer

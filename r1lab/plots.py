@@ -707,7 +707,7 @@ def compare_bars(
 
 def _errors(values: np.ndarray) -> dict[str, Any]:
     """plotly error bars from rows of (value, low, high): (L, 3); none where an end is NaN."""
-    reach = np.c_[values[:, 2] - values[:, 0], values[:, 0] - values[:, 1]]
+    reach = np.maximum(0, np.c_[values[:, 2] - values[:, 0], values[:, 0] - values[:, 1]])
     return {
         "type": "data",
         "array": reach[:, 0],
