@@ -89,9 +89,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str):
-        if "invalid choice" in message and " from " in message:
-            wrong = message.split("'")[1] if "'" in message else ""
-            message = message.partition(" (choose")[0] + _close(wrong, COMMANDS)
+        if message.startswith("argument COMMAND: invalid choice: "):
+            wrong = message.split("'")[1]
+            message = f"there is no command '{wrong}'{_close(wrong, COMMANDS)}"
         raise R1LabError(f"{message} ({self.prog} --help)")
 
 

@@ -58,7 +58,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("rnu", "did you mean 'run'?"),
+        ("rnu", "there is no command 'rnu'; did you mean 'run'?"),
         ("run --profile smok", "did you mean 'smoke'?"),
         ("run --only 99", "there is no notebook '99'"),
         ("run --seed -1", "not a whole number"),
@@ -81,7 +81,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("eval --model no/such/folder", "cannot load the model"),
         ("pretrain --heads 5", "must be a multiple of 5 heads"),
         ("pretrain --device abacus", "--device cpu works"),
-        ("bench --only everything", "--only"),
+        ("bench --only everything", "argument --only: invalid choice: 'everything' (choose from"),
         ("bench --repeats 0", "repeats must be at least 1"),
         ("figures --seeds 0 0", "different whole numbers"),
         ("figures --seeds one", "not a whole number"),
