@@ -25,6 +25,7 @@ from r1lab.errors import R1LabError
 
 PX = 0.72  # points in a pixel at 100 dpi
 INK, GRID, PAPER = "#222222", "#e6e6e6", "white"
+DRAWN = ("scatter", "scattergl", "bar", "histogram", "heatmap")  # types of traces
 DEFAULT_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7f7f7f")
 DASHES = {
     "solid": "-",
@@ -126,6 +127,11 @@ def draw(fig: Any):
         handles: list[tuple[Any, str]] = []
         traces = [trace for trace in fig.data if trace.visible not in (False, "legendonly")]
         for trace in traces:
+            if trace.type not in DRAWN:  # before its axes are asked for: a pie has none
+                raise R1LabError(
+                    f"the static picture cannot draw a {trace.type!r} trace: use "
+                    "scatter, bar, histogram or heatmap, or show the figure without it."
+                )
             pair = (trace.xaxis or "x", trace.yaxis or "y")
             if pair not in panels:
                 panels[pair] = _panel(picture, layout, pair, area)
@@ -377,11 +383,6 @@ def _draw_trace(
         "histogram": _histogram,
         "heatmap": _heatmap,
     }
-    if trace.type not in painters:
-        raise R1LabError(
-            f"the static picture cannot draw a {trace.type!r} trace: use "
-            "scatter, bar, histogram or heatmap, or show the figure without it."
-        )
     return painters[trace.type](panel, trace, siblings, layout, pair, colour)
 
 
