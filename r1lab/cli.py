@@ -210,7 +210,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     sub.add_argument("--k", type=positive, default=16, help="answers to each problem (default: 16)")
     sub.add_argument("--n", type=positive, default=256, help="problems (default: 256)")
     sub.add_argument(
-        "--max-new-tokens", type=positive, default=288, help="length limit (default: 288)"
+        "--max-new-tokens", type=positive, default=448, help="length limit (default: 448)"
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")

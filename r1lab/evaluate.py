@@ -446,7 +446,7 @@ def evaluate(
     problems: Sequence[Any],
     *,
     k: int = 16,
-    max_new_tokens: int = 288,
+    max_new_tokens: int = 448,
     temperature: float = 1.0,
     top_p: float = 1.0,
     template: str = "tiny",

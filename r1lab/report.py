@@ -499,7 +499,7 @@ STYLE = """
 body { margin: 0; color: var(--ink); background: #fff;
   font: 17px/1.65 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
 a { color: var(--link); text-decoration-thickness: 1px; text-underline-offset: 2px; }
-main { max-width: 910px; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
+main { width: 100%; min-width: 0; max-width: 910px; margin: 0 auto; padding: 2rem 1.5rem 4rem; }
 h1, h2, h3, h4 { line-height: 1.25; margin: 2.2em 0 .6em; }
 h1 { font-size: 2rem; margin-top: .4em; }
 h2 { font-size: 1.45rem; border-bottom: 1px solid var(--line); padding-bottom: .25em; }
@@ -530,7 +530,7 @@ blockquote { margin: 1em 0; padding: .1em 1.1em; border-left: 4px solid #b9c7d8;
 .outputs pre.error { border-left-color: var(--bad); background: #fdf3f2; white-space: pre; }
 .outputs .html { overflow-x: auto; margin: .5em 0; }
 .picture { margin: .6em 0; }
-.plotly { margin: .8em 0; }
+.plotly { margin: .8em 0; overflow-x: auto; }
 .caption { color: var(--soft); font-size: .85rem; margin: 0 0 -.6em; }
 .note { color: var(--soft); background: var(--tint); border: 1px dashed #c5ced8; font-size: .9rem;
   border-radius: 6px; padding: .5em .9em; }
