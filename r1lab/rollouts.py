@@ -16,7 +16,8 @@ and top-p cut anything. They are what a full forward pass over the finished text
 and what the ratio pi / pi_old in the objective needs.
 
 **Two engines, equal results.**
-`forward` is the reference: the model's own forward with its own KV cache, for any causal LM.
+`forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
+that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
 `fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
 that matter for groups of answers of very unequal length:
   1. a question is read once, and its keys and values are *shared* by the whole group: attention
@@ -90,7 +91,7 @@ def sample(
     Raises R1LabError for input that cannot be right, and when the model's logits are not numbers.
     """
     prompts = [list(map(int, p)) for p in prompt_ids]
-    _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p)
+    _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p, greedy)
     if seed is not None and generator is not None:
         raise R1LabError("give sample() a seed or a generator, not both")
     reason = why_not_fast(model)
@@ -117,7 +118,10 @@ def sample(
     fast = engine != "forward" and reason is None
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
     with torch.inference_mode() if fast else torch.no_grad(), _evaluation_mode(model):
-        Engine = FastEngine if fast else ForwardEngine
+        if fast:
+            Engine = FastEngine
+        else:
+            Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
         decoder = Engine(model, prompts, group_size, max_new_tokens)
         tokens, logprobs = _decode(
             decoder, n_rows, max_new_tokens, uniform, eos, temperature, top_k, top_p, on_token
@@ -226,7 +230,7 @@ def _to_rollouts(prompts, tokens: Tensor, logprobs: Tensor, eos: Tensor) -> Roll
     )
 
 
-def _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p) -> None:
+def _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p, greedy) -> None:
     config = model.config
     if getattr(config, "is_encoder_decoder", False):
         raise R1LabError("sample() needs a causal language model, not an encoder-decoder")
@@ -243,27 +247,40 @@ def _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p
         )
     if group_size < 1 or max_new_tokens < 1:
         raise R1LabError("group_size and max_new_tokens must be at least 1")
-    if not 0 < temperature < float("inf"):
+    if not greedy and not 0 < temperature < float("inf"):
         raise R1LabError(f"temperature is {temperature}: it must be > 0 (or pass greedy=True)")
     if top_k < 0 or not 0 < top_p <= 1:
         raise R1LabError(f"top_k={top_k}, top_p={top_p}: top_k >= 0 (0 is off), 0 < top_p <= 1")
-    limit, longest = getattr(config, "max_position_embeddings", None), max(map(len, prompts))
-    if limit and longest + max_new_tokens > limit:
+    limit, longest = _positions(model), max(map(len, prompts))
+    if longest + max_new_tokens > limit:
         raise R1LabError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's "
             f"{limit} positions: lower max_new_tokens or shorten the prompt"
         )
 
 
+def _positions(model: nn.Module) -> float:
+    """How many tokens a text may have; infinite where the model's config does not say."""
+    return getattr(model.config, "max_position_embeddings", None) or float("inf")
+
+
 @contextmanager
 def _evaluation_mode(model: nn.Module):
-    """No dropout while we sample; training mode comes back afterwards."""
-    was_training = model.training
+    """No dropout while we sample; afterwards every part is in the mode it was in before."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
+
+
+def _takes(model: nn.Module, argument: str) -> bool:
+    """Does the model's forward know this argument? Asked of what torch.compile or PEFT wrap."""
+    model = getattr(model, "_orig_mod", model)
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return argument in inspect.signature(model.forward).parameters
 
 
 # ---------------------------------------------------------------------------------------------
@@ -285,9 +302,8 @@ class ForwardEngine:
             columns = torch.arange(self.width + max_new_tokens, device=device)
             self.mask = (columns >= padding[:, None]).long()
         self.position = lengths  # (n,) of the next token
-        accepted = inspect.signature(model.forward).parameters
-        self.takes_positions = "position_ids" in accepted
-        self.last_only = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
+        self.takes_positions = _takes(model, "position_ids")
+        self.last_only = {"logits_to_keep": 1} if _takes(model, "logits_to_keep") else {}
         self.cache = DynamicCache(config=model.config)
 
     def _forward(self, ids: Tensor, positions: Tensor) -> Tensor:
@@ -322,6 +338,39 @@ class ForwardEngine:
         return logits
 
 
+class RereadEngine:
+    """A model without a KV cache reads the whole text for each token: slow, and right.
+
+    Such a forward swallows an argument that it does not know, so a cache would be lost in silence.
+    """
+
+    def __init__(self, model, prompts, group_size, max_new_tokens):
+        self.model, self.group_size = model, group_size
+        device = next(model.parameters()).device
+        self.length = torch.tensor([len(p) for p in prompts], device=device)  # (n,) so far
+        width = max(map(len, prompts)) + max_new_tokens
+        self.ids = torch.tensor([p + [0] * (width - len(p)) for p in prompts], device=device)
+
+    def _read(self) -> Tensor:
+        """-> logits at each row's last token (n, V); what follows it on the right is unseen."""
+        logits = self.model(input_ids=self.ids[:, : int(self.length.max())], use_cache=False).logits
+        return logits[torch.arange(len(logits), device=logits.device), self.length - 1]
+
+    def prefill(self) -> Tensor:
+        logits = self._read()  # (B, V)
+        group = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group_size)
+        self.keep(group)
+        return logits[group]
+
+    def keep(self, rows: Tensor) -> None:
+        self.ids, self.length = self.ids[rows], self.length[rows]
+
+    def step(self, token: Tensor) -> Tensor:
+        self.ids.scatter_(1, self.length[:, None], token[:, None])
+        self.length = self.length + 1
+        return self._read()
+
+
 # ---------------------------------------------------------------------------------------------
 # Engine 2: decoding written out
 
@@ -336,6 +385,8 @@ def why_not_fast(model: nn.Module) -> str | None:
         return f"rope type {rope}"
     if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
         return "sliding-window layers"
+    if type(model.lm_head) is not nn.Linear:
+        return "an output layer that is not a plain linear layer"
     for layer in model.model.layers:
         attention, mlp = layer.self_attn, layer.mlp
         linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
@@ -625,6 +676,14 @@ def score(
     rows = list(zip(prompt_ids, completion_ids, strict=True))
     if not all(len(prompt) for prompt, _ in rows):
         raise R1LabError("score() got an empty prompt: it needs at least one token")
+    longest = max((len(prompt) + len(completion) for prompt, completion in rows), default=0)
+    if longest > _positions(model):
+        raise R1LabError(
+            f"score() got a text of {longest} tokens, more than the model's {_positions(model)} "
+            "positions: shorten it"
+        )
+    if not 0 < temperature < float("inf"):
+        raise R1LabError(f"temperature is {temperature}: it must be > 0")
     scores: list[Tensor] = [torch.empty(0)] * len(rows)
     with _evaluation_mode(model):
         for batch in micro_batches([len(p) + len(c) for p, c in rows], max_tokens):

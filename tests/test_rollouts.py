@@ -11,6 +11,7 @@ from transformers import (
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
+    MambaConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -25,7 +26,7 @@ SIZES = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 40, "num_hidde
 FAST = {
     "llama": LlamaConfig(**SIZES, tie_word_embeddings=True),
     "llama-untied": LlamaConfig(**SIZES | {"num_key_value_heads": 4}, tie_word_embeddings=False),
-    "qwen2": Qwen2Config(**SIZES),  # biases on q, k and v
+    "qwen2": Qwen2Config(**SIZES, tie_word_embeddings=True),  # biases on q, k and v
     "qwen3": Qwen3Config(**SIZES, head_dim=8),  # norms on q and k; heads wider than D / H
 }
 OTHER = {
@@ -34,6 +35,8 @@ OTHER = {
     "gpt-neox": GPTNeoXConfig(vocab_size=V, hidden_size=24, intermediate_size=40,
                               num_hidden_layers=2, num_attention_heads=4,
                               max_position_embeddings=128, bos_token_id=None, eos_token_id=EOS),
+    "mamba": MambaConfig(vocab_size=V, hidden_size=24, state_size=4, num_hidden_layers=1,
+                         bos_token_id=None, eos_token_id=EOS),  # no KV cache to pass at all
 }  # fmt: skip
 PROMPTS = [[3, 4, 5], [7, 8, 9, 10, 11, 12], [3]]
 
@@ -130,7 +133,7 @@ def test_the_seed_decides_and_nothing_else(llama):
 
 
 def test_an_answer_does_not_depend_on_its_neighbours(llama):
-    """Row i reads column i of the draws, whoever has finished; so a shorter limit is a prefix."""
+    """Row i reads column i of the draws, whoever has finished: stopping only cuts the answers."""
     never = drawn(llama, eos_token_id=None)
     stops = drawn(llama)
     assert all(len(ids) == 24 for ids in never.completion_ids) and not any(never.finished)
@@ -145,6 +148,34 @@ def test_several_ends_of_text(llama):
     found = drawn(llama, eos_token_id=[EOS, 5])
     for ids, done in zip(found.completion_ids, found.finished, strict=True):
         assert not set(ids[:-1]) & {EOS, 5} and done == (ids[-1] in (EOS, 5))
+
+
+@pytest.mark.parametrize("engine", ["fast", "forward"])
+def test_an_end_of_text_in_a_prompt_is_a_token_like_any_other(llama, engine):
+    """EOS doubles as padding here, so nothing may be taken for padding by its id."""
+    prompt = [EOS, 4, EOS]
+    found = sample(llama, [prompt, *PROMPTS], group_size=2, max_new_tokens=12, eos_token_id=EOS,
+                   seed=1, engine=engine)  # fmt: skip
+    for ids, logprobs in zip(found.completion_ids[:2], found.logprobs[:2], strict=True):
+        assert ids
+        with torch.no_grad():
+            logits = llama(torch.tensor([prompt + ids])).logits[0, 2:-1]
+        exact = logits.log_softmax(-1)[range(len(ids)), ids]
+        assert logprobs == pytest.approx(exact.tolist(), abs=1e-4)
+
+
+def test_the_reference_reads_questions_once_too(llama):
+    read = []
+    handle = llama.register_forward_pre_hook(
+        lambda module, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    try:
+        drawn(llama, engine="forward")
+    finally:
+        handle.remove()
+    assert read[0] == (len(PROMPTS), 6)  # B questions, padded
+    assert read[1:] and all(width == 1 for _, width in read[1:])  # then a token a row
 
 
 def test_questions_are_read_once_and_finished_rows_leave(llama):
@@ -200,8 +231,18 @@ def test_greedy_equals_generate(llama):
 
 def test_the_model_is_left_as_it_was(llama):
     model = build("llama").train()
+    frozen = model.model.layers[0].eval()  # one part was put to sleep on purpose
     drawn(model)
-    assert model.training
+    score(model, PROMPTS[:1], [[4, EOS]])
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drawn(model, on_token=interrupt)
+    assert model.training and model.model.layers[1].training
+    assert not any(part.training for part in frozen.modules())
+    assert torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
     loss = model(torch.tensor([[1, 2, 3]])).logits.sum()
     loss.backward()  # nothing became an inference tensor
     assert model.model.embed_tokens.weight.grad is not None
@@ -230,6 +271,24 @@ def test_what_cannot_be_right_is_refused(llama, options, words):
     defaults = {"group_size": 2, "max_new_tokens": 4, "eos_token_id": EOS, "seed": 0}
     with pytest.raises(R1LabError, match=words):
         sample(llama, prompts, **defaults | options)
+
+
+def test_greedy_needs_no_temperature(llama):
+    cold, warm = drawn(llama, greedy=True, temperature=0.0), drawn(llama, greedy=True)
+    assert cold == warm
+
+
+def test_score_refuses_what_it_cannot_read(llama):
+    for prompts, completions, words in (
+        ([[1]], [[2], [3]], "repeat each prompt"),
+        ([[]], [[2]], "empty prompt"),
+        ([[1] * 100], [[2] * 29], "more than the model's 128"),
+    ):
+        with pytest.raises(R1LabError, match=words):
+            score(llama, prompts, completions)
+    with pytest.raises(R1LabError, match="temperature"):
+        score(llama, [[1]], [[2]], temperature=0.0)
+    assert score(llama, [], []) == []
 
 
 def test_weights_that_are_no_numbers_are_reported(llama):
