@@ -30,14 +30,14 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from r1lab.errors import R1LabError
+from r1lab.errors import FULL_DISK, NO_MEMORY, R1LabError
 
 log = logging.getLogger(__name__)
 _TEMPORARY = ".unfinished-"
@@ -130,11 +130,11 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def _readable_errors(path: Path) -> Iterator[None]:
-    """Full disks and missing permissions as one line. torch reports a full disk as RuntimeError."""
+    """Full disks and missing permissions as one line; torch and safetensors have own errors."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "write" not in str(error):
+    except Exception as error:
+        if not isinstance(error, OSError) and not FULL_DISK.search(str(error)):
             raise
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
         with suppress(OSError):
@@ -192,6 +192,41 @@ def latest(
         if warnings is not None:
             warnings.append(message)
     return None
+
+
+def latest_of_run(
+    out_dir: str | os.PathLike,
+    model: torch.nn.Module,
+    names: Callable[[int], dict[str, Any]],
+    steps: int,
+) -> dict[str, Any] | None:
+    """`latest` in out_dir/checkpoints, if it belongs to the run that is about to go on.
+
+    names(step): what must be as it was when a checkpoint of that step was saved under "run", by
+    name. steps: how many steps the run is to have. The model must be the one that the run began
+    with, or as it was when the checkpoint was saved. Raises R1LabError, with all that differs, for
+    another run's checkpoint, and when there are checkpoints but none is whole.
+    """
+    damaged: list[str] = []
+    state = latest(Path(out_dir) / "checkpoints", warnings=damaged)
+    advice = "Choose another out_dir, or start anew in this one with resume=False."
+    if state is None and damaged:
+        raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {advice}")
+    if state is None:
+        return None
+    step, was, now = state["step"], state.get("run", {}), names(state["step"])
+    changed = [
+        f"{name} was {was.get(name)!r} and is {now[name]!r}"
+        for name in now
+        if was.get(name) != now[name]
+    ]
+    if steps < step:
+        changed = [f"{step} steps are done, and steps is {steps}"]
+    if fingerprint(model) not in (state["base"], state["now"]):
+        changed.append("the model is not the one it began with (load that one again)")
+    if changed:
+        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {advice}")
+    return state
 
 
 def _newest_first(directory: Path) -> list[Path]:
@@ -312,7 +347,22 @@ def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None
     return target
 
 
-# --- signals ---------------------------------------------------------------------------------
+# --- memory and signals ----------------------------------------------------------------------
+
+
+@contextmanager
+def memory_errors(micro_batch_tokens: int) -> Iterator[None]:
+    """Too little memory, in one line that says what to do."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not NO_MEMORY.search(f"{type(error).__name__}: {error}"):
+            raise
+        raise R1LabError(
+            f"not enough memory. Lower micro_batch_tokens (now {micro_batch_tokens}; the result "
+            "stays the same), else questions, group_size or max_new_tokens; then run the same "
+            "again: it goes on from the last checkpoint."
+        ) from error
 
 
 class Stopped(KeyboardInterrupt):

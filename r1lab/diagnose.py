@@ -7,22 +7,25 @@ flat, one of a few links is broken, and the metrics of the last steps say which:
     cut at      finds       the same    all right or all         zero, or      learning rate 0,
     the limit   nothing     for all     wrong: A = 0             held by KL    rounding
 
-`diagnose` is a pure function over a window of metrics (the lines of ``metrics.jsonl``); the
-training loop calls it when `is_flat` says that the reward has not risen, and prints each finding
-once. It looks for links that are broken for certain, not for runs that merely learn slowly: on a
-healthy plateau it finds nothing.
+`diagnose` is a pure function over a window of metrics (the lines of ``metrics.jsonl``). The
+training loop calls `explain`, which asks it when `is_flat` says that the reward has not risen, and
+logs each finding once. It looks for links that are broken for certain, not for runs that merely
+learn slowly: on a healthy plateau it finds nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 from typing import Any
 
+log = logging.getLogger(__name__)
 Metrics = Mapping[str, Any]
 NEARLY_NONE = 0.02  # a share of answers below this is as good as none, above 1 - this all
+STILL = 1e-9  # a step that changes the weights by less, relatively, is lost in float32's rounding
 STRONG_KL = 0.5  # from here on the KL term's gradient rivals that of the reward
 
 
@@ -74,8 +77,8 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     """What is broken in a run whose reward does not rise, most fundamental first.
 
     window: metrics of the last steps (reward, reward_min, reward_max, accuracy, parsed, truncated,
-    spread_groups, zero_spread_groups, entropy, advantage, kl, lr, grad_norm, update). Returns an
-    empty list when no link is broken for certain.
+    spread_groups, entropy, advantage, kl, lr, grad_norm, update, rewards/accuracy where that is
+    paid). Returns an empty list when no link is broken for certain.
     """
     if not window:
         return []
@@ -95,7 +98,9 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     nothing_read = read < NEARLY_NONE
     low, high = min(m["reward_min"] for m in window), max(m["reward_max"] for m in window)
     limit, shortest = context.max_new_tokens, context.shortest_answer
-    too_short = shortest is not None and shortest > limit and right == 0
+    # Being right matters where it is paid; in a reward that varies for other reasons it may not be.
+    paid = low == high or every(lambda m: "rewards/accuracy" in m)
+    too_short = paid and shortest is not None and shortest > limit and right == 0
 
     # The answer: can it be written, is it allowed to end?
     if too_short:
@@ -105,7 +110,7 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
             f"{limit}. Raise max_new_tokens to several times {shortest}, so that there is room to "
             "think.",
         )
-    elif cut > 1 - NEARLY_NONE and right < NEARLY_NONE:
+    elif paid and cut > 1 - NEARLY_NONE and right < NEARLY_NONE:
         say(
             "all_truncated",
             f"{cut:.0%} of the answers of the last {n} steps were cut at max_new_tokens = {limit} "
@@ -114,7 +119,7 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
         )
 
     # The parser: is an answer found in the text?
-    if nothing_read and not too_short:
+    if paid and nothing_read and not too_short:
         say(
             "no_answer_found",
             f"an answer was found in {read:.1%} of the texts of the last {n} steps: the others "
@@ -124,7 +129,7 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
         )
 
     # The reward, and its spread in the group.
-    all_wrong = right == 0 and not nothing_read
+    all_wrong = paid and right == 0 and not nothing_read
     explained = right == 1 or (right == 0 and (low == 0 or every(lambda m: m["format"] == 1)))
     if low == high and not explained:
         say(
@@ -167,12 +172,12 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
             f"the advantages differ from 0, but the gradient was 0 for {n} steps: the weights that "
             "could learn have no influence on the output. Check which ones require gradients.",
         )
-    elif every(lambda m: m["update"] == 0 and m["grad_norm"] > 0):
+    elif every(lambda m: m["update"] < STILL and m["grad_norm"] > 0):
         say(
             "weights_not_moving",
-            f"there is a gradient, but no weight changed in {n} steps: the learning rate "
-            f"{context.learning_rate:g} is lost in rounding. Keep the weights in float32, or raise "
-            "learning_rate.",
+            f"there is a gradient, but the weights stayed as they were for {n} steps: the learning "
+            f"rate {context.learning_rate:g} is lost in rounding. Keep the weights in float32, or "
+            "raise learning_rate.",
         )
     elif fmean(kl_pull(m, context.kl_coef) for m in window) > STRONG_KL:
         say(
@@ -182,3 +187,33 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
             "reference sooner (ref_refresh).",
         )
     return found
+
+
+def explain(
+    history: Sequence[Metrics], config, tokenizer, task, problems: Sequence[Any]
+) -> list[str]:
+    """Log, once each, why the reward does not rise; returns the codes that were logged now.
+
+    history: metrics of all steps so far; codes said before are under "diagnoses". config: the run's
+    GRPOConfig. problems: those of the last step; a task may have `solution(problem) -> str`, a
+    right answer, and from it comes how long a completion must be to be right. Else an answer of one
+    digit is the bound.
+    """
+    size = min(config.patience, config.steps)
+    window = history[-size:]
+    if len(window) < size or not is_flat(window):
+        return []
+    solve = getattr(task, "solution", lambda problem: "0")
+    texts = [f"<answer> {solve(problem)} </answer>" for problem in problems]
+    context = Context(
+        max_new_tokens=config.max_new_tokens,
+        learning_rate=config.learning_rate,
+        temperature=config.temperature,
+        kl_coef=config.kl_coef,
+        shortest_answer=min(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])),
+    )
+    said = {code for metrics in history for code in metrics.get("diagnoses", ())}
+    found = [d for d in diagnose(window, context) if d.code not in said]
+    for d in found:
+        log.warning("step %d: the reward does not rise. %s", history[-1]["step"], d.words)
+    return [d.code for d in found]

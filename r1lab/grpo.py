@@ -42,26 +42,26 @@ import copy
 import dataclasses
 import hashlib
 import json
-import logging
 import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from torch.nn.utils import clip_grad_norm_
 from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 
 from r1lab import checkpoints
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, probe, truncate_lines
-from r1lab.diagnose import Context, diagnose, is_flat
+from r1lab.diagnose import explain
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Completion, measure
 from r1lab.losses import grpo_loss
@@ -69,7 +69,6 @@ from r1lab.rewards import REWARDS, combine, get_reward
 from r1lab.rollouts import Rollouts, micro_batches, sample, score, token_logps
 from r1lab.templates import TEMPLATES, parse, render
 
-log = logging.getLogger(__name__)
 REWARD_NAMES = (*REWARDS, "random")
 LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
 ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "model")
@@ -98,7 +97,7 @@ class GRPOConfig:
     steps: int = option(60, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
     questions: int = option(16, "questions a step (R1-Zero: 512, 32 a mini-batch)", low=1)
     group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
-    max_new_tokens: int = option(288, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
+    max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
     temperature: float = option(1.0, "of the policy, sampled and trained (R1-Zero: 1)", low=1e-3)
     template: str = option("tiny", "prompt template", choices=TEMPLATES)
     rewards: tuple = option(("accuracy", "format"), "what is paid for", choices=REWARD_NAMES)
@@ -255,15 +254,8 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
         if reference is not None:
             with torch.no_grad():
                 ref_logp, _, _ = token_logps(reference, some, config.temperature)
-        loss, seen = grpo_loss(
-            logp,
-            old_logp,
-            advantages[chunk].to(logp.device),
-            mask,
-            ref_logp,
-            total=total,
-            **options,
-        )
+        A = advantages[chunk].to(logp.device)  # (n,)
+        loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, total=total, **options)
         loss.backward()
         used = int(mask.sum())
         sums["loss"] += float(loss.detach())
@@ -292,7 +284,7 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     """Inner epochs over mini-batches: the gradient of the clipped objective, an AdamW step each.
 
     Returns loss, kl, clip_fraction, grad_norm (means over the optimizer steps) and lr. Raises
-    FloatingPointError before any weight is touched by a NaN or inf.
+    FloatingPointError for a NaN or inf in the loss, the gradient or the new weights.
     """
     rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
     for group in optimizer.param_groups:
@@ -303,10 +295,11 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
         old = batch.rollouts.logprobs
         if config.old_logprobs == "recompute":
             prompts = [batch.rollouts.prompt_ids[r // config.group_size] for r in range(n)]
-            old = score(model, prompts, batch.rollouts.completion_ids, config.temperature)
+            answers, budget = batch.rollouts.completion_ids, config.micro_batch_tokens
+            old = score(model, prompts, answers, config.temperature, budget)
 
     shuffled = random.Random(f"{config.seed}/{step}")
-    seen = []
+    weights, seen = trainable(model), []
     for _ in range(config.inner_epochs):
         order = list(range(n))
         shuffled.shuffle(order)
@@ -314,11 +307,12 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
             rows = order[part * n // config.minibatches : (part + 1) * n // config.minibatches]
             optimizer.zero_grad(set_to_none=False)
             sums = backward(model, reference, batch, rows, old, config)
-            limit = config.max_grad_norm or math.inf
-            norm = float(torch.nn.utils.clip_grad_norm_(trainable(model), limit))
+            norm = clip_grad_norm_(weights, config.max_grad_norm or math.inf).item()
             if not math.isfinite(norm) or not math.isfinite(sums["loss"]):
                 raise FloatingPointError(f"loss {sums['loss']}, gradient norm {norm}")
             optimizer.step()
+            if not all(weight.isfinite().all() for weight in weights):
+                raise FloatingPointError("weights that are not finite after the optimizer's step")
             seen.append(sums | {"grad_norm": norm})
     used = max(1, sum(s["used"] for s in seen))
     return {
@@ -381,8 +375,8 @@ def train(
     not. With resume=False an earlier run's files are moved to out_dir/earlier-<n>.
 
     Ctrl-C and SIGTERM let the step finish, save, and raise Stopped. Raises R1LabError for options
-    other than the checkpoint's, for a loss or gradient that is NaN or inf (the batch is then in
-    nan_batch.json), for a full disk and for too little memory.
+    other than the checkpoint's, for a loss, gradient or weight that is NaN or inf (the batch is
+    then in nan_batch.json), for a full disk and for too little memory.
     """
     out_dir = Path(out_dir)
     if not resume:
@@ -392,13 +386,19 @@ def train(
     weights = trainable(model)
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
-    optimizer = torch.optim.AdamW(
-        weights, config.learning_rate, (config.beta1, config.beta2), weight_decay=0.0
-    )
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
     reference = copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None
 
+    def names(steps: int) -> dict[str, Any]:
+        """What makes this run this run, after so many steps: the same again, or no resumption."""
+        fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
+        words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
+        questions = hashlib.sha256(words.encode()).hexdigest()[:16]
+        return {name: config.to_json()[name] for name in fixed} | {"questions asked": questions}
+
     first, base = 0, fingerprint(model)
-    if (state := find_checkpoint(out_dir, model, config, problems)) is not None:
+    if (state := checkpoints.latest_of_run(out_dir, model, names, config.steps)) is not None:
         first, base = state["step"], state["base"]
         checkpoints.restore(state, model, optimizer, reference)
     history = truncate_lines(out_dir / "metrics.jsonl", first)
@@ -407,7 +407,7 @@ def train(
     saved = first
     with (
         checkpoints.stop_signals() as asked,
-        memory_errors(config),
+        checkpoints.memory_errors(config.micro_batch_tokens),
         logging_redirect_tqdm() if progress else nullcontext(),
         tqdm(total=config.steps, initial=first, disable=not progress, unit="step") as bar,
     ):
@@ -424,9 +424,9 @@ def train(
             except FloatingPointError as error:
                 path = save_batch(out_dir / "nan_batch.json", step, batch, tokenizer, str(error))
                 raise R1LabError(
-                    f"step {step} has a {error}. Training stopped before that touched the weights; "
-                    f"the batch is in {path}, and {saved} steps are in the last checkpoint. Usual "
-                    "reasons: a learning rate too high, a reward that is NaN, float16 weights."
+                    f"step {step} has {error}. Training stopped; the batch is in {path}, and the "
+                    f"last checkpoint, of {saved} steps, is from before. Usual reasons: a learning "
+                    "rate too high, a reward that is NaN, float16 weights."
                 ) from error
             ended = time.perf_counter()
 
@@ -437,7 +437,7 @@ def train(
             metrics["seconds"] = ended - began
             metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
             history.append(metrics)
-            metrics["diagnoses"] = explain(history, config, tokenizer, task, batch)
+            metrics["diagnoses"] = explain(history, config, tokenizer, task, questions)
             append_lines(out_dir / "metrics.jsonl", [metrics])
             if config.samples_every and step % config.samples_every == 0:
                 append_lines(out_dir / "samples.jsonl", examples(step, batch, tokenizer))
@@ -451,12 +451,8 @@ def train(
 
             done = step + 1
             if done % config.checkpoint_every == 0 or done == config.steps or asked:
-                state = checkpoints.snapshot(model, optimizer, reference) | {
-                    "step": done,
-                    "base": base,
-                    "config": config.to_json(),
-                    "questions": name_of(problems[: done * config.questions]),
-                }
+                state = {"step": done, "base": base, "run": names(done)}
+                state |= checkpoints.snapshot(model, optimizer, reference)
                 checkpoints.save(out_dir / "checkpoints", done, state, config.keep_checkpoints)
                 saved = done
             if asked and done < config.steps:
@@ -464,62 +460,13 @@ def train(
                     f"stopped by {asked[0]} after {done} of {config.steps} steps; all is saved in "
                     f"{out_dir}. Run the same again to go on from there."
                 )
-        if first < config.steps or not (out_dir / "model").exists():
-            with checkpoints.atomic_dir(out_dir / "model") as folder:
-                model.save_pretrained(folder)
-                tokenizer.save_pretrained(folder)
+        with checkpoints.atomic_dir(out_dir / "model") as folder:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
     return history
 
 
-@contextmanager
-def memory_errors(config: GRPOConfig) -> Iterator[None]:
-    """Too little memory, in one line that says what to do."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and "can't allocate memory" not in str(error):
-            raise
-        raise R1LabError(
-            f"not enough memory. Lower micro_batch_tokens (now {config.micro_batch_tokens}; the "
-            "result stays the same), else questions, group_size or max_new_tokens."
-        ) from error
-
-
 # --- what a run keeps ----------------------------------------------------------------------------
-
-
-def find_checkpoint(out_dir: Path, model, config: GRPOConfig, problems) -> dict | None:
-    """The newest whole checkpoint of this run, or None. Raises R1LabError for another run's."""
-    damaged: list[str] = []
-    state = checkpoints.latest(out_dir / "checkpoints", "cpu", damaged)
-    advice = "Choose another out_dir, or start anew in this one with resume=False."
-    if state is None and damaged:
-        raise R1LabError(f"no checkpoint in {out_dir / 'checkpoints'} is whole. {advice}")
-    if state is None:
-        return None
-    step, was, now = state["step"], state["config"], config.to_json()
-    fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
-    changed = [
-        f"{name} was {was.get(name)!r} and is {now[name]!r}"
-        for name in fixed
-        if was.get(name) != now[name]
-    ]
-    if config.steps < step:
-        changed.append(f"{step} steps are done, and steps is {config.steps}")
-    elif not changed and state["questions"] != name_of(problems[: step * config.questions]):
-        changed.append("the task asks other questions than it did then")
-    if fingerprint(model) not in (state["base"], state["now"]):
-        changed.append("the model is not the one it began with (load that one again)")
-    if changed:
-        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {advice}")
-    return state
-
-
-def name_of(problems: Sequence[Any]) -> str:
-    """A short name for a list of problems."""
-    text = "\n".join(f"{problem.id} {problem.question}" for problem in problems)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
@@ -552,24 +499,3 @@ def save_batch(path: Path, step: int, batch: Experience, tokenizer, error: str) 
     rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
     text = json.dumps({"step": step, "error": error, "rows": rows}, ensure_ascii=False, indent=1)
     return checkpoints.atomic_write_text(path, text)
-
-
-def explain(history, config: GRPOConfig, tokenizer, task, batch: Experience) -> list[str]:
-    """Say, once each, why the reward does not rise; returns the codes that were said now.
-
-    A task may have `solution(problem) -> str`, a right answer: from it comes the length of the
-    shortest completion that can be right. Else a bound below that is used.
-    """
-    window = history[-config.patience :]
-    if len(window) < config.patience or not is_flat(window):
-        return []
-    solve = getattr(task, "solution", lambda problem: "0")
-    texts = [f"<answer> {solve(problem)} </answer>" for problem in batch.problems]
-    shortest = min(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
-    names = ("max_new_tokens", "learning_rate", "temperature", "kl_coef")
-    context = Context(*(getattr(config, name) for name in names), shortest)
-    said = {code for metrics in history for code in metrics.get("diagnoses", ())}
-    found = [d for d in diagnose(window, context) if d.code not in said]
-    for d in found:
-        log.warning("step %d: the reward does not rise. %s", history[-1]["step"], d.words)
-    return [d.code for d in found]

@@ -137,12 +137,12 @@ def save_for_ever(folder):
 
 def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.checkpoints"])
+    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models"])  # as test_grpo
     reached = 0
-    for pause in (0.0, 0.013, 0.031, 0.07):
+    for pause, sign in ((0.0, "*.pt"), (0.013, "*.sha256"), (0.031, "*.sha256"), (0.07, "*.pt")):
         writer = context.Process(target=save_for_ever, args=(tmp_path,))
         writer.start()
-        while not list(tmp_path.glob("*.pt")):
+        while not list(tmp_path.glob(sign)):
             time.sleep(0.002)
         time.sleep(pause)
         os.kill(writer.pid, signal.SIGKILL)
