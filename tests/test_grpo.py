@@ -244,8 +244,10 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_asked_to_stop_it_saves_and_goes_on(model, tokenizer, tmp_path, sign):
+    """Between two refreshes of the reference, which is in the checkpoint too."""
     other = copy.deepcopy(model)
-    whole = run(model, tokenizer, SMALL, tmp_path / "whole")
+    config = replace(SMALL, rewards=(characters,), kl_coef=0.1, ref_refresh=2)
+    whole = run(model, tokenizer, config, tmp_path / "whole")
 
     def stop(step, metrics, batch):
         if step == 2:
@@ -253,8 +255,8 @@ def test_asked_to_stop_it_saves_and_goes_on(model, tokenizer, tmp_path, sign):
 
     trained = copy.deepcopy(other)
     with pytest.raises(Stopped, match="after 3 of 6 steps; all is saved"):
-        run(trained, tokenizer, SMALL, tmp_path / "parts", callbacks=[stop])
-    history = run(other, tokenizer, SMALL, tmp_path / "parts")
+        run(trained, tokenizer, config, tmp_path / "parts", callbacks=[stop])
+    history = run(other, tokenizer, config, tmp_path / "parts")
     assert same_weights(model, other) and len(history) == len(whole) == 6
 
 
