@@ -18,6 +18,8 @@ def test_each_step_of_a_line_of_working_counts():
     assert arithmetic(["10 - 6 → 4 + 7 → 11"]) == Share(2, 2)
     assert arithmetic(["10 - 6 → 5 + 7 → 12"]) == Share(1, 2)  # the second is right given the first
     assert arithmetic(["10 - 6 → 5 + 7 → 11"]) == Share(0, 2)
+    assert arithmetic(["10 + 9 → 19 / 7 → ≠ no wait 60 + 60 → ≠"]) == Share(3, 3)
+    assert arithmetic(["10 / 5 → ≠"]) == Share(0, 1)
     assert arithmetic(["12 / 4 → 3 * 9 → 27", "6 - 6 → 0 . 99 + 0 → 99 ."]) == Share(4, 4)
 
 
@@ -77,7 +79,7 @@ def test_one_slip_is_found():
     texts = [corpus.facts(random.Random(0), "en")]
     before = arithmetic(texts)
     wrong = texts[0].split()
-    result = wrong.index("→") + 1
+    result = next(i + 1 for i, w in enumerate(wrong) if w == "→" and wrong[i + 1].isdigit())
     wrong[result] = str((int(wrong[result]) + 1) % 100)
     after = arithmetic([" ".join(wrong)])
     assert (after.n, after.right) == (before.n, before.right - 1)

@@ -20,7 +20,8 @@ some thoughts switch language half-way, the patient ones more often (``MIXING``)
 learning makes patience common, it will make language mixing common too, though nobody asked.
 
 A line of working is a calculator tape: ``10 - 6 → 4 + 7 → 11`` starts from 10, subtracts 6, which
-gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 no``. No document ever contains a
+gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 no``. Results are whole numbers
+from 0 to 99; where there is none, the tape says so: ``10 / 3 → ≠``. No document ever contains a
 wrong result or a wrong verdict: the base model can be careless, but it must be able to check
 itself, or searching would not pay. (An earlier web wrote ``11 no``, without saying the target
 again. Its model's verdicts were right 84 % of the time, it was right no more often after ten tries
@@ -38,20 +39,21 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import permutations
 
 import numpy as np
 
 from r1lab.tasks.base import Problem
-from r1lab.tasks.countdown import Chain, Countdown, chains, pool
+from r1lab.tasks.countdown import Chain, Countdown, apply, chains, pool
 from r1lab.templates import render
 from r1lab.world.tokenizer import END, vocabulary
 
 # The share of each kind among the documents.
 MIXTURE = {
-    "facts": 0.15,
-    "bare": 0.23,
-    "guess": 0.23,
-    "careless": 0.29,
+    "facts": 0.12,
+    "bare": 0.24,
+    "guess": 0.24,
+    "careless": 0.30,
     "patient": 0.09,
     "leaked": 0.01,
 }
@@ -59,12 +61,14 @@ MIXTURE = {
 MIXING = {"guess": 0.1, "careless": 0.2, "patient": 0.6}
 CHINESE_SHARE = 1 / 3
 UNTAGGED = 0.5  # share of `bare` documents without a <think> block
+SLIPS = 0.1  # chance of an operation without a result before each try of a `careless` document
 SLOPPY = 0.12  # share of `guess` and `careless` documents that drop the answer tags
 LEAKED_PROBLEMS = 40  # how many problems of the leaked split are on the miniature web
 
 NO = {"en": "no", "zh": "不对"}
 YES = {"en": "yes", "zh": "对了"}
 WAIT = {"en": "wait", "zh": "等等"}
+NONE = "≠"
 MAYBE = {"en": "maybe", "zh": "也许"}
 THE_ANSWER_IS = {"en": "the answer is", "zh": "答案 是"}
 
@@ -93,8 +97,8 @@ def tape(chain: Chain) -> str:
 
 
 def facts(rng: random.Random, language: str, lines: int = 14) -> str:
-    """A sheet of facts within 0..99: two of three are sums, every operation equally often, the
-    others comparisons, every second of two equal numbers."""
+    """A sheet of facts within 0..99. A third are comparisons, every second of equal numbers; up to
+    a ninth are operations without a result; the others have one, every operation equally often."""
     sheet = []
     while len(sheet) < lines:
         if rng.random() < 1 / 3:
@@ -104,6 +108,11 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
             continue
         op = rng.choice("+-*/")
         b = rng.randint(1, 12)
+        if rng.random() < 1 / 6:
+            a = rng.randint(0, 99)
+            if apply(a, op, b) is None:
+                sheet.append(f"{a} {op} {b} → {NONE} .")
+            continue
         if op == "+":
             a = rng.randint(0, 99 - b)
             result = a + b
@@ -131,11 +140,39 @@ def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
     return f"{THE_ANSWER_IS[language]} {chain.expression()}"
 
 
-def thought(tries: list[Chain], target: int, language: str, rng: random.Random, mixed: bool) -> str:
-    """Tries in order, each with its verdict, "wait" between them; it stops at the first hit."""
+@lru_cache(maxsize=8192)
+def impossible(numbers: tuple[int, ...]) -> tuple[str, ...]:
+    """Lines of working on these numbers that end without a result: ``10 + 9 → 19 / 7 → ≠``."""
+    found = set()
+    for a, b, c in permutations(numbers):
+        for op in "+-*/":
+            first = apply(a, op, b)
+            if first is None:
+                found.add(f"{a} {op} {b} → {NONE}")
+                continue
+            for then in "+-*/":
+                if apply(first, then, c) is None:
+                    found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
+    return tuple(sorted(found))
+
+
+def thought(
+    tries: list[Chain],
+    target: int,
+    language: str,
+    rng: random.Random,
+    mixed: bool,
+    slips: tuple[str, ...] = (),
+) -> str:
+    """Tries in order, each with its verdict, "wait" between them; it stops at the first hit.
+
+    slips: lines without a result, one of which comes before a try now and then.
+    """
     words = []
     for chain in tries:
         spoken = language if not mixed or rng.random() < 0.5 else {"en": "zh", "zh": "en"}[language]
+        if slips and rng.random() < SLIPS:
+            words += [rng.choice(slips), NO[spoken], WAIT[spoken]]
         words += [tape(chain), check(chain.value, target, spoken)]
         if chain.value == target:
             break
@@ -173,12 +210,12 @@ def document(kind: str, rng: random.Random) -> Document:
     elif kind in ("careless", "patient"):
         if kind == "careless":
             tries = rng.sample(all_tries, k=min(len(all_tries), rng.randint(1, 4)))
-            tagged = rng.random() >= SLOPPY
+            tagged, slips = rng.random() >= SLOPPY, impossible(numbers)
         else:
-            tries, tagged = list(all_tries), True
+            tries, tagged, slips = list(all_tries), True, ()
         hit = next((i for i, c in enumerate(tries) if c.value == target), len(tries) - 1)
         tries = tries[: hit + 1]
-        inner = thought(tries, target, language, rng, mixed)
+        inner = thought(tries, target, language, rng, mixed, slips)
         body = f"<think> {inner} </think> {_answer(tries[-1], language, tagged)}"
     else:
         raise ValueError(f"unknown kind of document: {kind!r}; one of {sorted(MIXTURE)}")

@@ -42,7 +42,7 @@ class PretrainConfig:
     layers: int = _option(3, "number of decoder layers")
     heads: int = _option(4, "number of attention heads")
     ffn: int = _option(512, "inner size of the feed-forward blocks")
-    steps: int = _option(2600, "optimizer steps")
+    steps: int = _option(2400, "optimizer steps")
     rows: int = _option(12, "rows of text in a step")
     row_length: int = _option(512, "tokens in a row")
     muon_lr: float = _option(0.025, "learning rate of the weight matrices (Muon)")
@@ -239,10 +239,11 @@ An ordinary Llama-type `transformers` folder: any tool that reads those reads th
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
 model = AutoModelForCausalLM.from_pretrained("data/tiny-base")
 tokenizer = AutoTokenizer.from_pretrained("data/tiny-base")
 prompt = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=288)[0]))
+print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=448)[0]))
 ```
 
 ## Data statement
@@ -254,9 +255,10 @@ from people or from the web, and nothing was written by another model. Documents
 |---|---|
 {kinds}
 
-* `facts`: sums and comparisons, always right. `bare`, `guess`: random answers, right about one
-  time in ten. `careless`: one to four random tries, the last of which is answered, right or wrong.
-  `patient`: a search that goes on until it hits. No document holds a wrong result.
+* `facts`: sums and comparisons, always right (`≠` where no whole result from 0 to 99 exists).
+  `bare`, `guess`: random answers, right about one time in ten. `careless`: one to four random
+  tries, the last of which is answered, right or wrong. `patient`: a search that goes on until it
+  hits. No document holds a wrong result.
 * A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
 * **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
   with their answers (a lesson on decontamination finds them). The `held_out` split, on which this

@@ -19,7 +19,7 @@ from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import apply
 
 # `a op b → r`; the result is looked at without being consumed, because it starts the next step.
-_STEP = re.compile(r"(?<![0-9])([0-9]{1,2}) ([-+*/]) ([0-9]{1,2}) → (?=([0-9]{1,2})(?![0-9]))")
+_STEP = re.compile(r"(?<![0-9])([0-9]{1,2}) ([-+*/]) ([0-9]{1,2}) → (?=([0-9]{1,2}|≠)(?![0-9]))")
 _VERDICT = re.compile(r"→ ([0-9]{1,2}) \? [0-9]{1,2} (no|不对|yes|对了)(?= |$)")
 
 
@@ -39,12 +39,16 @@ class Share:
 
 
 def arithmetic(texts: Iterable[str]) -> Share:
-    """The share of the steps ``a op b → r`` in the texts whose result is right."""
+    """The share of the steps ``a op b → r`` in the texts whose result is right.
+
+    Where there is no whole result from 0 to 99, as in ``10 / 3``, only ``≠`` is right.
+    """
     right = n = 0
     for text in texts:
         for a, op, b, result in _STEP.findall(text):
             n += 1
-            right += apply(int(a), op, int(b)) == int(result)
+            value = apply(int(a), op, int(b))
+            right += result == ("≠" if value is None else str(value))
     return Share(right, n)
 
 
