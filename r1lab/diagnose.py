@@ -195,16 +195,16 @@ def explain(
     """Log, once each, why the reward does not rise; returns the codes that were logged now.
 
     history: metrics of all steps so far; codes said before are under "diagnoses". config: the run's
-    GRPOConfig. problems: those of the last step; a task may have `solution(problem) -> str`, a
-    right answer, and from it comes how long a completion must be to be right. Else an answer of one
-    digit is the bound.
+    GRPOConfig. problems: those of the last step; a task may have `solution(problem)`, a right
+    answer or None, and from it comes how long a completion must be to be right. Else an answer of
+    one digit is the bound.
     """
     size = min(config.patience, config.steps)
     window = history[-size:]
     if len(window) < size or not is_flat(window):
         return []
-    solve = getattr(task, "solution", lambda problem: "0")
-    texts = [f"<answer> {solve(problem)} </answer>" for problem in problems]
+    solve = getattr(task, "solution", lambda problem: None)
+    texts = [f"<answer> {solve(problem) or 0} </answer>" for problem in problems]
     context = Context(
         max_new_tokens=config.max_new_tokens,
         learning_rate=config.learning_rate,

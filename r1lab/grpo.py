@@ -58,7 +58,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 
-from r1lab import checkpoints
+from r1lab import checkpoints, models
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, probe, truncate_lines
 from r1lab.diagnose import explain
@@ -461,8 +461,7 @@ def train(
                     f"{out_dir}. Run the same again to go on from there."
                 )
         with checkpoints.atomic_dir(out_dir / "model") as folder:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+            models.save(model, tokenizer, folder)
     return history
 
 

@@ -7,6 +7,7 @@ learned here on a toy carries over to a real model without a line changed.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -71,11 +72,10 @@ def load(
             "repository, or make it again with `r1lab pretrain`"
         )
     source = str(folder) if folder.exists() else str(name)
-    bars = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # a bar for a second's work is only noise in a notebook
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         offline = "; ".join(f"'{n}': {what}" for n, what in OFFLINE_NAMES.items())
@@ -83,7 +83,23 @@ def load(
             f"cannot load the model '{name}' ({reason}). It must be a folder that holds a "
             f"transformers model, or a hub id with the network on; offline there is {offline}"
         ) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()
     return model.to(device).eval(), tokenizer
+
+
+def save(model, tokenizer, folder: Path) -> None:
+    """Write model and tokenizer as a hub folder, which transformers, TRL and vLLM can load."""
+    with no_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+@contextmanager
+def no_bars():
+    """Without transformers' progress bars: for a second's work they are noise in a notebook."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

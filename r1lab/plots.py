@@ -349,26 +349,27 @@ def _learning_curve(fig, runs, key, label, ink, col, smooth) -> None:
     ]
     if len(series) == 1:
         steps = sorted(series[0])
-        fig.add_trace(
-            go.Scatter(
-                x=steps,
-                y=[series[0][t] for t in steps],
-                name=f"{label}, one seed: each step",
-                showlegend=col == 1,
-                **{
-                    **drawn,
-                    "legendgroup": f"{label} raw",
-                    "line": {"color": _faint(ink, 0.35), "width": 1},
-                },
-            ),
-            **first,
-        )
+        if smooth > 1:
+            fig.add_trace(
+                go.Scatter(
+                    x=steps,
+                    y=[series[0][t] for t in steps],
+                    name=f"{label}, one seed: each step",
+                    showlegend=col == 1,
+                    **{
+                        **drawn,
+                        "legendgroup": f"{label} raw",
+                        "line": {"color": _faint(ink, 0.35), "width": 1},
+                    },
+                ),
+                **first,
+            )
         fig.add_trace(
             go.Scatter(
                 x=steps,
                 y=[smoothed[0][t] for t in steps],
                 showlegend=col == 1,
-                name=f"{label}, mean of {smooth} steps",
+                name=f"{label}, mean of {smooth} steps" if smooth > 1 else label,
                 **drawn,
             ),
             **first,

@@ -372,8 +372,12 @@ def test_problems_can_be_solved_and_are_drawn_quickly(size):
             assert len(numbers) == size and all(1 <= number <= 12 for number in numbers)
             assert 0 <= target <= 99
             assert problem.split == split_of(numbers) == split
-            solution = next(chains(numbers, target))
-            assert task.judge(problem, solution.expression())
+            assert task.judge(problem, task.solution(problem))
+
+
+def test_what_no_chain_solves_has_no_solution():
+    task = get_task("countdown")
+    assert task.solution(task.problem([1, 1, 1], 99)) is None
 
 
 @pytest.mark.parametrize("size", [3, 4])

@@ -275,6 +275,11 @@ class Countdown:
                 return language
         return self.languages[-1]
 
+    def solution(self, problem: Problem) -> str | None:
+        """A right answer, "( 10 + 7 ) + 6": the first of `chains`; None if no chain is one."""
+        chain = next(chains(problem.data["numbers"], problem.data["target"]), None)
+        return chain.expression() if chain else None
+
     def judge(self, problem: Problem, answer: str) -> bool:
         """Does the answer use each number exactly once and equal the target?  Never raises."""
         postfix = _read(problem, answer)

@@ -23,9 +23,8 @@ import torch
 import torch.nn.functional as F
 from tqdm.std import tqdm
 
-from r1lab import checkpoints
+from r1lab import checkpoints, models
 from r1lab.errors import R1LabError
-from r1lab.models import tiny_llama
 from r1lab.world import corpus
 from r1lab.world.tokenizer import build_tokenizer
 
@@ -85,7 +84,7 @@ def build_model(config: PretrainConfig):
     """The decoder before training, and its tokenizer."""
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
-    model = tiny_llama(
+    model = models.tiny_llama(
         len(tokenizer),
         width=config.width,
         layers=config.layers,
@@ -194,8 +193,7 @@ def pretrain(
         "torch": torch.__version__,
     }
     with checkpoints.atomic_dir(out_dir) as folder:
-        model.cpu().eval().save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        models.save(model.cpu().eval(), tokenizer, folder)
         summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
         (folder / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
         (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
