@@ -319,7 +319,7 @@ def trl_arguments(config: GRPOConfig, options: dict[str, Any], folder: Path, see
         epsilon_high=config.clip_high,
         reward_weights=list(config.reward_weights),
         learning_rate=config.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=config.lr_schedule,
         adam_beta1=config.beta1,
         adam_beta2=config.beta2,
         weight_decay=0.0,

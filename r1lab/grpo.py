@@ -94,7 +94,7 @@ class GRPOConfig:
     `rewards` are names or functions with TRL's keyword contract.
     """
 
-    steps: int = option(60, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
+    steps: int = option(40, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
     questions: int = option(16, "questions a step (R1-Zero: 512, 32 a mini-batch)", low=1)
     group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
@@ -103,8 +103,11 @@ class GRPOConfig:
     rewards: tuple = option(("accuracy", "format"), "what is paid for", choices=REWARD_NAMES)
     reward_weights: tuple = option((1.0, 0.1), "weight of each reward (R1-Zero: equal)")
     advantage: str = option("grpo", "advantages within a group", choices=ADVANTAGES)
-    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
+    learning_rate: float = option(5e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
+    lr_schedule: str = option(
+        "linear", "then to 0 at the end, or constant (R1-Zero)", choices=("linear", "constant")
+    )
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
     max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
@@ -280,13 +283,23 @@ def pad(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     return padded.to(like)
 
 
+def learning_rate(step: int, config: GRPOConfig) -> float:
+    """The learning rate of a step: it rises over `warmup_steps`, then stays, or falls by equal
+    parts and would be 0 at step `steps`."""
+    rise, steps = config.warmup_steps, config.steps
+    if step < rise:
+        return config.learning_rate * (step + 1) / rise
+    left = (steps - step) / (steps - rise) if config.lr_schedule == "linear" else 1.0
+    return config.learning_rate * left
+
+
 def update(model, reference, optimizer, batch: Experience, step: int, config: GRPOConfig) -> dict:
     """Inner epochs over mini-batches: the gradient of the clipped objective, an AdamW step each.
 
     Returns loss, kl, clip_fraction, grad_norm (means over the optimizer steps) and lr. Raises
     FloatingPointError for a NaN or inf in the loss, the gradient or the new weights.
     """
-    rate = config.learning_rate * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    rate = learning_rate(step, config)
     for group in optimizer.param_groups:
         group["lr"] = rate
     n = len(batch.measures)
@@ -395,7 +408,10 @@ def train(
         fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
         words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
         questions = hashlib.sha256(words.encode()).hexdigest()[:16]
-        return {name: config.to_json()[name] for name in fixed} | {"questions asked": questions}
+        named = {name: config.to_json()[name] for name in fixed} | {"questions asked": questions}
+        if config.lr_schedule == "linear":
+            named["steps, which a linear lr_schedule depends on,"] = config.steps
+        return named
 
     first, base = 0, fingerprint(model)
     if (state := checkpoints.latest_of_run(out_dir, model, names, config.steps)) is not None:

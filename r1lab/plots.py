@@ -369,7 +369,8 @@ def _learning_curve(fig, runs, key, label, ink, col, smooth) -> None:
                 x=steps,
                 y=[smoothed[0][t] for t in steps],
                 showlegend=col == 1,
-                name=f"{label}, mean of {smooth} steps" if smooth > 1 else label,
+                name=f"{label}, "
+                + (f"mean of {smooth} steps" if smooth > 1 else "one seed: each step"),
                 **drawn,
             ),
             **first,

@@ -46,7 +46,7 @@ def brevity(completions, **_):
 
 SMALL = GRPOConfig(
     steps=6, questions=3, group_size=4, max_new_tokens=12, rewards=(waits,), reward_weights=(1.0,),
-    learning_rate=3e-3, checkpoint_every=2, samples_every=2,
+    learning_rate=3e-3, lr_schedule="constant", checkpoint_every=2, samples_every=2,
 )  # fmt: skip
 
 
@@ -292,6 +292,14 @@ def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_
     assert len(longer) == 8  # more steps are no other run
     run(copy.deepcopy(base), tokenizer, replace(SMALL, steps=1, seed=1), tmp_path, resume=False)
     assert (tmp_path / "earlier-1" / "model").is_dir()  # what was there is kept
+
+
+def test_the_learning_rate_rises_then_falls_to_nothing(model, tokenizer, tmp_path):
+    config = replace(SMALL, warmup_steps=2, learning_rate=0.008, lr_schedule="linear")
+    rates = [m["lr"] for m in run(copy.deepcopy(model), tokenizer, config, tmp_path)]
+    assert rates == pytest.approx([0.004, 0.008, 0.008, 0.006, 0.004, 0.002])
+    with pytest.raises(R1LabError, match="lr_schedule.* was 6 and is 8"):
+        run(model, tokenizer, replace(config, steps=8), tmp_path)  # step 5 would have been another
 
 
 def test_nan_stops_before_the_weights_and_keeps_the_batch(model, tokenizer, tmp_path):
