@@ -313,7 +313,7 @@ def trl_arguments(config: GRPOConfig, options: dict[str, Any], folder: Path, see
         max_completion_length=config.max_new_tokens,
         temperature=config.temperature,
         top_k=0,
-        loss_type="grpo",
+        loss_type={"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}[config.length_norm],
         beta=0.0,
         epsilon=config.clip_low,
         epsilon_high=config.clip_high,

@@ -23,8 +23,9 @@ a rollout.
 Three things here cost nothing in exactness and save most of the time:
 
 * **One update a rollout is on-policy.** pi_old is then the policy itself: rho = 1, its gradient is
-  that of log pi, and nothing needs to be computed again. That is also why the loss stays near zero
-  while the model learns: the advantages of a group sum to zero, their gradients do not.
+  that of log pi, and nothing needs to be computed again. That is also why the loss says nothing
+  about progress: its value is then minus a mean of the advantages (zero with `length_norm`
+  "sequence", as a group's advantages sum to zero), whatever the model does; its gradient is not.
 * **Groups without a spread teach nothing.** All right or all wrong: every advantage is zero, and so
   is its gradient. Without a KL term those rows skip the forward and backward pass; they still count
   in the normaliser, so the gradient is the same number.
@@ -94,7 +95,7 @@ class GRPOConfig:
     `rewards` are names or functions with TRL's keyword contract.
     """
 
-    steps: int = option(40, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
+    steps: int = option(50, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
     questions: int = option(16, "questions a step (R1-Zero: 512, 32 a mini-batch)", low=1)
     group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
@@ -117,7 +118,9 @@ class GRPOConfig:
     clip_low: float = option(0.2, "the ratio is clipped below 1 - this", low=0)
     clip_high: float = option(0.2, "the ratio is clipped above 1 + this", low=0)
     ratio_level: str = option("token", "ratio pi / pi_old of each", choices=("token", "sequence"))
-    length_norm: str = option("sequence", "mean over", choices=("sequence", "token", "constant"))
+    length_norm: str = option(
+        "token", "mean over each (R1-Zero: sequence)", choices=("sequence", "token", "constant")
+    )
     kl_coef: float = option(0.0, "beta of the KL term; 0: no reference (R1-Zero: 0.001)", low=0)
     kl_estimator: str = option(
         "k3", "estimator of the KL (R1-Zero: k3)", choices=("k1", "k2", "k3")

@@ -46,7 +46,8 @@ def brevity(completions, **_):
 
 SMALL = GRPOConfig(
     steps=6, questions=3, group_size=4, max_new_tokens=12, rewards=(waits,), reward_weights=(1.0,),
-    learning_rate=3e-3, lr_schedule="constant", checkpoint_every=2, samples_every=2,
+    learning_rate=3e-3, lr_schedule="constant", length_norm="sequence",
+    checkpoint_every=2, samples_every=2,
 )  # fmt: skip
 
 
