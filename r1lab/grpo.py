@@ -104,10 +104,10 @@ class GRPOConfig:
     rewards: tuple = option(("accuracy", "format"), "what is paid for", choices=REWARD_NAMES)
     reward_weights: tuple = option((1.0, 0.1), "weight of each reward (R1-Zero: equal)")
     advantage: str = option("grpo", "advantages within a group", choices=ADVANTAGES)
-    learning_rate: float = option(5e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
+    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     lr_schedule: str = option(
-        "linear", "then to 0 at the end, or constant (R1-Zero)", choices=("linear", "constant")
+        "constant", "after the warm-up, linear: to 0 at the end", choices=("constant", "linear")
     )
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
