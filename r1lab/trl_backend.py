@@ -479,7 +479,8 @@ class Watch(TrainerCallback):
         self.problems, self.out_dir, self.callbacks = problems, out_dir, callbacks
         self.budget, self.names = budget, names
         self.trainer: Any = None
-        self.asked: list[str] = []  # stop signals
+        self.asked: list[str] = []  # stop signals that this process has got
+        self.stopped: str | None = None  # the one that all agree on
         self.over: str | None = None  # the budget is used up, in words
         self.bar: Any = None
         self.history: list[dict[str, Any]] = []
@@ -623,10 +624,10 @@ class Watch(TrainerCallback):
             self.keep_reference(done)
         self.over = self.over or (self.budget.exceeded(self.seconds()) if self.budget else None)
         words = gather_object([(list(self.asked), self.over)])  # all must stop at the same step
-        self.asked = self.asked or next((list(asked) for asked, _ in words if asked), [])
+        self.stopped = next((asked[0] for asked, _ in words if asked), None)
         self.over = self.over or next((over for _, over in words if over), None)
         last = done == self.config.steps
-        stop = bool(self.asked or self.over) and not last
+        stop = bool(self.stopped or self.over) and not last
         control.should_save = done % self.config.checkpoint_every == 0 or last or stop
         control.should_training_stop |= stop
         return control
@@ -770,11 +771,6 @@ def newest_first(directory: Path) -> list[Path]:
     return sorted(found, key=lambda f: int(f.name.split("-")[-1]), reverse=True)
 
 
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def seal(folder: Path, about: dict[str, Any]) -> None:
     """Force a checkpoint's files to the disk and write, last, what they must be."""
     (folder / SEAL).unlink(missing_ok=True)
@@ -785,7 +781,7 @@ def seal(folder: Path, about: dict[str, Any]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        sums[str(path.relative_to(folder))] = digest(path)
+        sums[str(path.relative_to(folder))] = checkpoints._digest(path)
     text = json.dumps(about | {"files": sums}, indent=1, ensure_ascii=False)
     checkpoints.atomic_write_text(folder / SEAL, text)
 
@@ -798,7 +794,7 @@ def damage(folder: Path) -> str | None:
         return "it was never finished (no checksums in it)"
     for name, expected in sums.items():
         path = folder / name
-        if not path.is_file() or digest(path) != expected:
+        if not path.is_file() or checkpoints._digest(path) != expected:
             return f"it is damaged ({name} differs from what was saved)"
     return None
 
@@ -895,8 +891,9 @@ def make_trainer(
     if sampler == "r1lab":
         rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
         rollout = watch.rollout_func(rollout)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quiet_bars():
         warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated.*")
         trainer = Trainer(
             model=model,
             args=TRLConfig(**options),
@@ -1053,9 +1050,9 @@ def train(
                 watch.bar = bar
                 trainer.train(resume_from_checkpoint=None if folder is None else str(folder))
             done = watch.step
-            if watch.asked and done < config.steps:
+            if watch.stopped and done < config.steps:
                 raise Stopped(
-                    f"stopped by {watch.asked[0]} after {done} of {config.steps} steps; all is "
+                    f"stopped by {watch.stopped} after {done} of {config.steps} steps; all is "
                     f"saved in {out_dir}. Run the same again to go on from there."
                 )
             finish(trainer, watch, lora)
