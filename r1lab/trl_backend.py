@@ -9,7 +9,7 @@ TRL's defaults are not the paper's:
 
     loss_type "dapo"                the mean over all tokens; the paper's is "grpo"
     use_bias_correction_kl True     multiplies the KL term by rho (DeepSeek-V3.2); not in the paper
-    constant_with_warmup            the first step's learning rate is 0, so its answers are wasted
+    lr_scheduler_type "linear"      and any warm-up begins with a rate of 0: a wasted rollout
 
 and `DIFFERENCES` says what no option can make equal. What TRL cannot express is refused.
 
@@ -65,7 +65,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
-from r1lab import checkpoints
+from r1lab import checkpoints, grpo
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
 from r1lab.diagnose import explain
@@ -113,9 +113,9 @@ MAPPING = (
     ),
     Row("learning_rate", "learning_rate, optim='adamw_torch'", "weight decay 0, as everywhere"),
     Row(
-        "warmup_steps",
+        "warmup_steps, lr_schedule",
         "a schedule of our own",
-        "counts rollouts, and starts at 1 / warmup: transformers' starts at 0",
+        "the rate is r1lab.grpo's, rollout by rollout; transformers' warm-up starts at 0",
     ),
     Row("beta1, beta2", "adam_beta1, adam_beta2", "ours are 0.9, 0.95; TRL's default is 0.999"),
     Row("max_grad_norm", "max_grad_norm", "0: never, in both"),
@@ -254,8 +254,7 @@ def trl_options(
         # the optimizer
         "optim": "adamw_torch",
         "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant_with_warmup" if config.warmup_steps else "constant",
-        "warmup_steps": config.warmup_steps * updates(config),
+        "lr_scheduler_type": "constant",  # in name: `Trainer` below sets the rate of each step
         "adam_beta1": config.beta1,
         "adam_beta2": config.beta2,
         "weight_decay": 0.0,
@@ -455,19 +454,25 @@ def whole_weights(trainer, precision: str):
 
 
 class Trainer(GRPOTrainer):
-    """TRL's trainer with our warm-up, which counts rollouts and begins above 0."""
+    """TRL's trainer with our learning rate, which counts rollouts and begins above 0."""
 
-    warmup_rollouts, updates_a_rollout = 0, 1
+    run: GRPOConfig
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         if self.lr_scheduler is None:
-            rollouts, each = max(1, self.warmup_rollouts), self.updates_a_rollout
-            self.lr_scheduler = LambdaLR(
-                self.optimizer if optimizer is None else optimizer,
-                lambda update: min(1.0, (update // each + 1) / rollouts),
-            )
+            run, optimizer = self.run, self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = LambdaLR(optimizer, lambda u: lr_share(u // updates(run), run))
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+
+def lr_share(step: int, config: GRPOConfig) -> float:
+    """The learning rate of a rollout's updates, as a share of config.learning_rate."""
+    step = min(step, config.steps - 1)  # the schedule is asked once more after the last update
+    if hasattr(grpo, "learning_rate"):  # TODO on merging: always so
+        unit = dataclasses.replace(config, learning_rate=1.0)
+        return grpo.learning_rate(step, unit)
+    return min(1.0, (step + 1) / max(1, config.warmup_steps))
 
 
 class Watch(TrainerCallback):
@@ -904,7 +909,7 @@ def make_trainer(
             rollout_func=rollout,
             peft_config=lora_config(lora) if lora else None,
         )
-    trainer.warmup_rollouts, trainer.updates_a_rollout = config.warmup_steps, updates(config)
+    trainer.run = config
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
     return trainer
@@ -996,8 +1001,10 @@ def train(
         """What makes this run this run, after so many steps."""
         fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
         asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
+        linear = getattr(config, "lr_schedule", "constant") == "linear"
         return {name: config.to_json()[name] for name in fixed} | {
             "questions asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
+            "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
             "sampler": "vllm-server" if sampler.startswith("http") else sampler,
             "precision": precision,
             "lora": repr(lora_config(lora).to_dict().get("r")) if lora else None,
@@ -1027,6 +1034,7 @@ def train(
     set_seed(config.seed)
     own_forward = model.__dict__.get("forward")
     with (
+        quiet_bars(),
         checkpoints.stop_signals() as watch.asked,
         checkpoints.memory_errors(config.micro_batch_tokens),
         disk_errors(out_dir),

@@ -42,9 +42,12 @@ def characters(completions, **_):
     return [float(len(text) % 7) for text in completions]
 
 
+# What a resumed run may change: the number of steps, if the learning rate does not depend on it.
+CONSTANT = {f.name: "constant" for f in dataclasses.fields(GRPOConfig) if f.name == "lr_schedule"}
 SMALL = GRPOConfig(
-    steps=3, questions=2, group_size=4, max_new_tokens=10, rewards=(characters,),
-    reward_weights=(1.0,), learning_rate=3e-3, checkpoint_every=1, samples_every=2,
+    **CONSTANT, steps=3, questions=2, group_size=4, max_new_tokens=10, rewards=(characters,),
+    reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3, checkpoint_every=1,
+    samples_every=2,
 )  # fmt: skip
 
 
@@ -143,7 +146,8 @@ def test_one_batch_has_the_same_loss_and_gradient(model, tokenizer, tmp_path, op
     "changes",
     [
         {"kl_coef": 0.01, "ref_refresh": 2, "warmup_steps": 2, "micro_batch_tokens": 80},
-        {"advantage": "rloo", "length_norm": "token", "group_size": 8},
+        {"advantage": "rloo", "length_norm": "token", "group_size": 8}
+        | {name: "linear" for name in CONSTANT},
         {"rewards": ("random", "format"), "reward_weights": (1.0, 0.1), "length_norm": "constant"},
     ],
     ids=str,
@@ -199,11 +203,11 @@ def test_every_option_has_a_line_in_the_table():
 
 def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     config = GRPOConfig(
-        steps=5, questions=4, group_size=6, max_new_tokens=9, temperature=0.7, learning_rate=2e-4,
-        rewards=("accuracy", "format"), reward_weights=(2.0, 0.5), advantage="rloo",
-        warmup_steps=2, beta1=0.8, beta2=0.7, max_grad_norm=0.3, minibatches=3, inner_epochs=2,
-        clip_low=0.1, clip_high=0.3, ratio_level="sequence", length_norm="constant", kl_coef=0.02,
-        ref_refresh=2, seed=3, micro_batch_tokens=120, checkpoint_every=4,
+        **CONSTANT, steps=5, questions=4, group_size=6, max_new_tokens=9, temperature=0.7,
+        learning_rate=2e-4, rewards=("accuracy", "format"), reward_weights=(2.0, 0.5),
+        advantage="rloo", warmup_steps=2, beta1=0.8, beta2=0.7, max_grad_norm=0.3, minibatches=3,
+        inner_epochs=2, clip_low=0.1, clip_high=0.3, ratio_level="sequence", length_norm="constant",
+        kl_coef=0.02, ref_refresh=2, seed=3, micro_batch_tokens=120, checkpoint_every=4,
     )  # fmt: skip
     trainer = trainer_of(model, tokenizer, config, tmp_path)
     a = trainer.args
