@@ -538,7 +538,7 @@ def test_two_processes_are_one(base_model, tmp_path):
         "--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0",
         str(script), str(tmp_path / "two"),
     ]  # fmt: skip
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
 
     model, tokenizer = copy.deepcopy(base_model[0]), base_model[1]
