@@ -68,6 +68,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """The arguments of one command; R1LabError, in one line, for what it does not know."""
     parser, commands = build(argv[0] if argv else None)
     args, unknown = parser.parse_known_args(argv)
+    args.argv = argv
     if not hasattr(args, "command"):
         parser.print_help()
         raise SystemExit(2)
@@ -167,26 +168,37 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         train,
         "train a model by GRPO with rule rewards",
         """
-        R1-Zero on one machine: sample groups of answers, reward them by rules, and follow the
-        clipped policy gradient. Stopped anywhere, the same command goes on where it was.
+        R1-Zero: sample groups of answers, reward them by rules, and follow the clipped policy
+        gradient. Stopped anywhere, the same command goes on where it was.
         Leaves metrics.jsonl, samples.jsonl, checkpoints/ and, at the end, model/.
+
+        Two backends run the same configuration. scratch is this project's own loop, on one device.
+        trl is TRL's GRPOTrainer: GPUs, several of them (--print-launch), vLLM, LoRA.
         """,
         """
         r1lab train                                    the embedded base model on Countdown
         r1lab train --steps 40 --seed 1 --out runs/train-1
         r1lab train --advantage dr_grpo --length-norm constant
         r1lab train --rewards random --reward-weights 1    the control: rewards by coin flip
+        r1lab train --backend trl --max-minutes 30         on TRL, half an hour at most
+        r1lab train --model MODEL --print-launch ddp       how to run it on all GPUs here
         """,
     )
     _model_and_task(sub)
     sub.add_argument(
-        "--out", metavar="FOLDER", default="runs/train", help="output folder (default: runs/train)"
-    )
+        "--out", metavar="FOLDER",
+        help="output folder (default: runs/train; with --backend trl runs/train-trl)",
+    )  # fmt: skip
     sub.add_argument("--fresh", action="store_true", help="begin anew; an earlier run is set aside")
     sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    sub.add_argument(
+        "--backend", metavar="NAME", choices=("scratch", "trl"), default="scratch",
+        help="scratch (default) or trl",
+    )  # fmt: skip
     if command == "train":
         from r1lab.grpo import GRPOConfig
 
+        _trl_options(sub)
         add_fields(sub, GRPOConfig, "every choice of GRPO")
 
     sub = add(
@@ -310,6 +322,57 @@ def _model_and_task(sub: Parser) -> None:
     )
 
 
+TRL_ONLY = (
+    "sampler lora_rank precision gradient_checkpointing max_minutes max_dollars dollars_per_hour "
+    "push_to_hub"
+).split()
+
+
+def _trl_options(sub: Parser) -> None:
+    """What `train --backend trl` takes besides GRPO's own options; absent unless given."""
+    from r1lab import cluster
+
+    group = sub.add_argument_group("with --backend trl")
+
+    def add(name: str, **options: Any) -> None:
+        group.add_argument(name, default=argparse.SUPPRESS, **options)
+
+    add(
+        "--sampler", metavar="NAME",
+        help="who writes the answers: auto (default; by what is installed), r1lab, generate, vllm "
+        "(in this process), vllm-server, or the address of one (http://host:8000)",
+    )  # fmt: skip
+    add(
+        "--lora-rank", metavar="N", type=positive,
+        help="train adapters of this rank on all linear layers, for small GPUs (default: all "
+        "weights)",
+    )  # fmt: skip
+    add(
+        "--precision", metavar="NAME", choices=("auto", "fp32", "bf16"),
+        help="of the arithmetic: fp32, bf16, or auto (default: bf16 on a GPU). The weights are "
+        "trained in float32",
+    )  # fmt: skip
+    add(
+        "--gradient-checkpointing", action=argparse.BooleanOptionalAction,
+        help="compute activations twice to save memory (default: on a GPU)",
+    )  # fmt: skip
+    add("--max-minutes", metavar="X", type=amount, help="stop, with a model, after so many minutes")
+    add("--max-dollars", metavar="X", type=amount, help="stop, with a model, at this cost")
+    add(
+        "--dollars-per-hour", metavar="X", type=amount,
+        help="what the machine costs (default: its entry in the price table)",
+    )  # fmt: skip
+    add(
+        "--push-to-hub", metavar="ID",
+        help="upload the trained model to this repository; a private one is made if there is none",
+    )  # fmt: skip
+    group.add_argument(
+        "--print-launch", metavar="NAME", choices=tuple(cluster.FILES),
+        help=f"train nothing; print the command that starts this run by a recipe: "
+        f"{', '.join(cluster.FILES)}",
+    )  # fmt: skip
+
+
 def add_fields(sub: Parser, configuration: type, title: str) -> None:
     """One option for each field of a dataclass: `kl_coef` becomes `--kl-coef`."""
     group = sub.add_argument_group(title)
@@ -355,6 +418,17 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def amount(text: str) -> float:
+    """argparse type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return value
+
+
 # --------------------------------------------------------------------------------------------------
 # What the commands do
 
@@ -391,25 +465,83 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
+    if args.print_launch:
+        return _print_launch(args)
+    given = [name for name in TRL_ONLY if hasattr(args, name)]
+    if args.backend == "scratch" and given:
+        raise R1LabError(f"--{given[0].replace('_', '-')} needs --backend trl")
     from r1lab import grpo, models
 
     config = configure(grpo.GRPOConfig, args)
     task = _task(args, config.template)
-    out_dir = profiles.run_folder(args.out)
-    model, tokenizer = models.load(_project_folder(args.model))
-    history = grpo.train(
-        model, tokenizer, task, config, out_dir, resume=not args.fresh, progress=not args.quiet
+    out_dir = profiles.run_folder(
+        args.out or ("runs/train-trl" if args.backend == "trl" else "runs/train")
     )
-    if history:
-        first, last = history[0], history[-1]
-        rows = [
-            (name, f"{first[name]:.3g}", f"{last[name]:.3g}")
-            for name in ("accuracy", "format", "length", "reflection")
-            if name in first and name in last
-        ]
-        _table(("on its training batches", "first step", "last step"), rows)
+    options = {"resume": not args.fresh, "progress": not args.quiet}
+    if args.backend == "trl":
+        backend = _trl_backend()
+        options |= _trl_keywords(args)
+    elif any((out_dir / "checkpoints").glob("checkpoint-*")) and not args.fresh:
+        raise R1LabError(f"{out_dir} holds a run of --backend trl; choose another --out")
+    else:
+        backend = grpo
+    model, tokenizer = models.load(_project_folder(args.model))
+    history = backend.train(model, tokenizer, task, config, out_dir, **options)
+    if not history:  # not the main one of several processes
+        return 0
+    first, last = history[0], history[-1]
+    rows = [
+        (name, f"{first[name]:.3g}", f"{last[name]:.3g}")
+        for name in ("accuracy", "format", "length", "reflection")
+        if name in first and name in last
+    ]
+    _table(("on its training batches", "first step", "last step"), rows)
+    if len(history) < config.steps:
+        print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
+              "one the same command goes on")  # fmt: skip
     folder = profiles.shorten(out_dir / "model")
     print(f"the trained model is in {folder}; next: r1lab eval --model {folder}")
+    return 0
+
+
+def _trl_backend():
+    """r1lab.trl_backend, without TRL's remarks on what is experimental (a test watches that)."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from r1lab import trl_backend
+
+    return trl_backend
+
+
+def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
+    """The options of TRL_ONLY that were given, as trl_backend.train calls them."""
+    names = {"lora_rank": "lora"}
+    direct = ("sampler", "lora_rank", "precision", "gradient_checkpointing", "push_to_hub")
+    found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
+    limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
+    if limits["max_minutes"] or limits["max_dollars"]:
+        from r1lab.costs import Budget
+
+        found["budget"] = Budget(**limits)
+    return found
+
+
+def _print_launch(args: argparse.Namespace) -> int:
+    """The command of a recipe, and its file; what was asked for is checked before."""
+    from r1lab import cluster
+    from r1lab.grpo import GRPOConfig
+
+    configure(GRPOConfig, args)
+    words, options = iter(args.argv[1:]), []
+    for word in words:
+        if word in ("--print-launch", "--backend"):
+            next(words)
+        elif not word.startswith(("--print-launch=", "--backend=")):
+            options.append(word)
+    import torch
+
+    gpus = torch.cuda.device_count() or 8
+    print(cluster.command(args.print_launch, options, gpus=gpus, model=args.model))
+    print(f"# {cluster.path(args.print_launch)}")
     return 0
 
 

@@ -1,0 +1,62 @@
+"""Launching a run on several GPUs, on several machines, or on rented ones.
+
+The recipes are files beside this one, made to be read and changed. `r1lab train --print-launch
+NAME`, with the options of your run, prints the exact command that starts it, and the file:
+
+    ddp       accelerate: every GPU holds the whole model. For models that train on one GPU
+    fsdp      accelerate: weights, gradients and optimizer spread over the GPUs (FSDP2)
+    zero3     accelerate: the same by DeepSpeed ZeRO-3
+    slurm     a SLURM job of two nodes with eight GPUs; saves and queues itself again at its limit
+    sky-1     SkyPilot, which rents where it is cheapest: one GPU
+    sky-8     one machine with eight
+    sky-2x8   two machines with eight each
+    vllm      a vLLM server on GPUs of its own, which writes the answers of any of these
+
+All but sky-1 start `r1lab train` once on every GPU. The processes deal a step's questions among
+themselves, average their gradients and keep one set of files, so the folder of --out must be one
+that all machines see.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from r1lab.errors import R1LabError
+
+FILES = {
+    "ddp": "ddp.yaml",
+    "fsdp": "fsdp2.yaml",
+    "zero3": "zero3.yaml",
+    "slurm": "slurm.sh",
+    "sky-1": "sky-1.yaml",
+    "sky-8": "sky-8.yaml",
+    "sky-2x8": "sky-2x8.yaml",
+    "vllm": "vllm-server.sh",
+}
+
+
+def path(name: str) -> Path:
+    """The recipe's file. Raises R1LabError for a name that is not known."""
+    if name not in FILES:
+        raise R1LabError(f"there is no launch recipe '{name}'; take one of {', '.join(FILES)}")
+    return Path(__file__).resolve().parent / FILES[name]
+
+
+def command(name: str, options: Sequence[str], *, gpus: int = 8, model: str = "MODEL") -> str:
+    """The shell command that starts `r1lab train --backend trl OPTIONS` by a recipe.
+
+    gpus: of this machine, for ddp, fsdp and zero3; the other recipes say how many in their files.
+    model: what the vLLM server loads. Run it in the project's folder.
+    """
+    file, train = str(path(name)), ["-m", "r1lab", "train", "--backend", "trl", *options]
+    if name in ("ddp", "fsdp", "zero3"):
+        launch = ["accelerate", "launch", "--config_file", file, "--num_processes", str(gpus)]
+        return shlex.join(launch + train)
+    if name == "vllm":
+        return shlex.join(["bash", file, model])
+    words = shlex.quote(shlex.join(options))
+    if name == "slurm":
+        return f"R1LAB_ARGS={words} sbatch {shlex.quote(file)}"
+    return f"sky launch -c r1lab {shlex.quote(file)} --env R1LAB_ARGS={words}"

@@ -1,0 +1,56 @@
+#!/bin/bash
+# A SLURM job that trains on all GPUs of its nodes and, when its time is up, saves and queues itself
+# again. r1lab train --print-launch slurm [options of the run] prints the command. Change the lines
+# with #SBATCH to what your cluster offers; run it in the project's folder, on a file system that
+# all nodes see.
+#
+#   R1LAB_ARGS    options of r1lab train (--backend trl is added)
+#   R1LAB_CONFIG  ddp (default), fsdp2 or zero3
+#   R1LAB_PYTHON  the interpreter (default: .venv/bin/python)
+#SBATCH --job-name=r1lab
+#SBATCH --nodes=2
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=8
+#SBATCH --cpus-per-task=32
+#SBATCH --time=04:00:00
+#SBATCH --signal=B:TERM@300
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --output=r1lab-%j.log
+set -euo pipefail
+
+export R1LAB_ARGS=${R1LAB_ARGS:-}
+export R1LAB_PYTHON=${R1LAB_PYTHON:-.venv/bin/python}
+export R1LAB_FILE=r1lab/cluster/${R1LAB_CONFIG:-ddp}.yaml
+R1LAB_HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+export R1LAB_HEAD
+
+# One launcher on every node, and by it one process on every GPU.
+srun --kill-on-bad-exit=1 bash -c '
+  eval "set -- $R1LAB_ARGS"
+  exec "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
+    --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \
+    --machine_rank "$SLURM_NODEID" --main_process_ip "$R1LAB_HEAD" --main_process_port 29500 \
+    -m r1lab train --backend trl "$@"' &
+launchers=$!
+
+# Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script. The
+# training processes are told, not their launchers, which would give them 30 seconds only: they
+# finish the step, save, and leave.
+stopping=""
+stop() {
+  stopping=yes
+  srun --overlap --ntasks-per-node=1 bash -c \
+    'for launcher in $(pgrep -f accelerate.commands.launch); do pkill -TERM -P "$launcher"; done' ||
+    true
+}
+trap stop TERM
+
+status=0
+wait "$launchers" || status=$?
+if [ -n "$stopping" ]; then # `wait` came back because of the signal: now for the end
+  wait "$launchers" || true
+  scontrol requeue "$SLURM_JOB_ID" # the same command goes on where it was
+  exit 0
+fi
+exit "$status"
