@@ -469,10 +469,7 @@ class Trainer(GRPOTrainer):
 def lr_share(step: int, config: GRPOConfig) -> float:
     """The learning rate of a rollout's updates, as a share of config.learning_rate."""
     step = min(step, config.steps - 1)  # the schedule is asked once more after the last update
-    if hasattr(grpo, "learning_rate"):  # TODO on merging: always so
-        unit = dataclasses.replace(config, learning_rate=1.0)
-        return grpo.learning_rate(step, unit)
-    return min(1.0, (step + 1) / max(1, config.warmup_steps))
+    return grpo.learning_rate(step, dataclasses.replace(config, learning_rate=1.0))
 
 
 class Watch(TrainerCallback):
@@ -1001,7 +998,7 @@ def train(
         """What makes this run this run, after so many steps."""
         fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
         asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
-        linear = getattr(config, "lr_schedule", "constant") == "linear"
+        linear = config.lr_schedule == "linear"
         return {name: config.to_json()[name] for name in fixed} | {
             "questions asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
             "steps, which a linear lr_schedule depends on,": config.steps if linear else None,

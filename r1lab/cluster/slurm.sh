@@ -22,8 +22,8 @@ set -euo pipefail
 export R1LAB_ARGS=${R1LAB_ARGS:-}
 export R1LAB_PYTHON=${R1LAB_PYTHON:-.venv/bin/python}
 export R1LAB_FILE=r1lab/cluster/${R1LAB_CONFIG:-ddp}.yaml
-R1LAB_HEAD=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-export R1LAB_HEAD
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+export R1LAB_HEAD=${nodes%%$'\n'*} # the first; `| head` would end scontrol with an error
 
 # One launcher on every node, and by it one process on every GPU.
 srun --kill-on-bad-exit=1 bash -c '
