@@ -44,8 +44,8 @@ def characters(completions, **_):
 
 # What a resumed run may change: the number of steps, if the learning rate does not depend on it.
 SMALL = GRPOConfig(
-    lr_schedule="constant", steps=3, questions=2, group_size=4, max_new_tokens=10, rewards=(characters,),
-    reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3, checkpoint_every=1,
+    lr_schedule="constant", steps=3, questions=2, group_size=4, max_new_tokens=10,
+    rewards=(characters,), reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3, checkpoint_every=1,
     samples_every=2,
 )  # fmt: skip
 
@@ -201,7 +201,8 @@ def test_every_option_has_a_line_in_the_table():
 
 def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     config = GRPOConfig(
-        lr_schedule="constant", steps=5, questions=4, group_size=6, max_new_tokens=9, temperature=0.7,
+        lr_schedule="constant", steps=5, questions=4, group_size=6, max_new_tokens=9,
+        temperature=0.7,
         learning_rate=2e-4, rewards=("accuracy", "format"), reward_weights=(2.0, 0.5),
         advantage="rloo", warmup_steps=2, beta1=0.8, beta2=0.7, max_grad_norm=0.3, minibatches=3,
         inner_epochs=2, clip_low=0.1, clip_high=0.3, ratio_level="sequence", length_norm="constant",
