@@ -45,8 +45,8 @@ def characters(completions, **_):
 # What a resumed run may change: the number of steps, if the learning rate does not depend on it.
 SMALL = GRPOConfig(
     lr_schedule="constant", steps=3, questions=2, group_size=4, max_new_tokens=10,
-    rewards=(characters,), reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3, checkpoint_every=1,
-    samples_every=2,
+    rewards=(characters,), reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3,
+    checkpoint_every=1, samples_every=2,
 )  # fmt: skip
 
 
