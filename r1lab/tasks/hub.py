@@ -4,16 +4,16 @@ r"""Data sets from the Hugging Face hub: GSM8K, MATH, and Countdown as TinyZero 
 - `math`: EleutherAI/hendrycks_math (arXiv 2103.03874) to train on; held out is
   HuggingFaceH4/MATH-500, the subset of its test problems that "Let's Verify Step by Step"
   (arXiv 2305.20050) evaluates on.
-- `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 Countdown problems,
-  in our own Countdown's words and judged by its judge.
+- `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 Countdown problems, in our own
+  Countdown's words and judged by its judge.
 
 The answers of the first two are formulas and numbers.  Two plain numbers are compared exactly, here
 and at once; everything else goes to math-verify in a process of its own (`math_equal`).
 
 **Splits.**  GSM8K and MATH bring their own, and a training problem whose words also occur in the
 held-out part is dropped.  Countdown goes by its numbers, as in `r1lab.tasks.countdown`: no set of
-numbers that is held out is ever trained on (a split by rows can
-have one set on both sides).  There is no leaked split: nobody knows what is in a real model's corpus.
+numbers that is held out is ever trained on (a split by rows can have one set on both sides).
+There is no leaked split: nobody knows what is in a real model's corpus.
 
 The first use downloads a data set into the cache of `datasets` (HF_HOME); later ones need no
 network.  `source="folder"` reads train.jsonl and test.jsonl (or .parquet) with the same columns,
