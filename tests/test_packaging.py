@@ -67,6 +67,23 @@ def test_the_installed_environment_is_the_pinned_one():
             assert requirement.specifier.contains(installed), f"{requirement.name} {installed}"
 
 
+def test_packages_without_their_dependencies_are_pinned_where_they_are_asked_for():
+    from r1lab import models
+    from r1lab.tasks import words
+
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["r1lab"]
+    assert tool["without-dependencies"] == [models.SMOLLM2_WHEEL, words.REASONING_GYM]
+
+
+def test_the_gpu_extra_is_pinned_and_within_what_trl_takes():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra = project["optional-dependencies"]["gpu"]
+    for requirement in extra:
+        assert re.match(r"^[a-z]+==[0-9.]+; sys_platform == 'linux'$", requirement), requirement
+    minor = int(re.search(r"vllm==0\.(\d+)\.", " ".join(extra))[1])
+    assert 22 <= minor <= 31  # trl 1.16's own extra: vllm>=0.22.0,<=0.31.0
+
+
 def test_one_version_number():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert r1lab.__version__ == project["version"]

@@ -12,14 +12,35 @@ from typing import TYPE_CHECKING
 from r1lab.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, Task
 from r1lab.tasks.countdown import Countdown
+from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
+from r1lab.tasks.words import WordProblems
 from r1lab.templates import render
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["SPLITS", "TASKS", "Countdown", "Problem", "Task", "as_dataset", "get_task"]
+__all__ = [
+    "GSM8K",
+    "MATH",
+    "SPLITS",
+    "TASKS",
+    "Countdown",
+    "CountdownHub",
+    "Problem",
+    "Task",
+    "WordProblems",
+    "as_dataset",
+    "get_task",
+]
 
-TASKS: dict[str, Callable[..., Task]] = {"countdown": Countdown}
+TASKS: dict[str, Callable[..., Task]] = {
+    "countdown": Countdown,
+    "word_problems": WordProblems,
+    "gsm8k": GSM8K,
+    "math": MATH,
+    "countdown_hub": CountdownHub,
+}
+"""The first two are generated and work offline; the others load data sets from the hub."""
 
 
 def get_task(name: str, **options) -> Task:

@@ -1,0 +1,273 @@
+r"""Are two mathematical answers equal?  math-verify compares them, in a process that can be killed.
+
+MATH answers are formulas: `\frac{3}{2}`, `1.5` and `x = 3/2` are one answer.  math-verify
+(github.com/huggingface/math-verify) reads them as LaTeX and compares them with sympy.  Under RL the
+text is hostile, if only by accident: `9**9**9` keeps sympy busy for hours inside one C call.
+math-verify's own limit is `signal.alarm`, which Python only delivers in the main thread and only
+between two steps of Python code, so it neither works in a thread nor stops that C call.
+
+So one *worker process* does the comparing and we ask it through a pipe:
+
+- text that is too long or oddly built is refused before it is asked about (`readable`);
+- in the worker a comparison has CPU_SECONDS of processor time.  First a signal that Python turns
+  into an exception; if that does not help, a second one ends the process, whatever C code it is in.
+  Both count processor time, not the clock, so a busy machine does not change a verdict;
+- WALL_SECONDS by the clock, after which we kill it ourselves (and the only limit on Windows);
+- the worker may use 4 GB of memory and write no file.
+
+A worker that died is replaced, and the answer it died of is wrong.  A usual comparison takes some
+milliseconds, a repeated one none: verdicts are remembered.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import lru_cache
+
+from r1lab.errors import R1LabError
+
+MAX_CHARS = 300  # the longest answers of MATH have some 150 characters
+MAX_NESTING = 8  # braces and brackets within each other
+CPU_SECONDS = 0.5
+WALL_SECONDS = 60.0 if os.name == "posix" else 5.0
+START_SECONDS = 120.0  # importing sympy: a second, and much more on a machine that is overloaded
+
+UNFINISHED = re.compile(
+    r"^[\d.,\s]+=|[+*^!]|(?<=[\w)}])\s*-|\\(?:cdot|times|div|sum|prod|int|binom|lim|sqrt|log|ln)\b"
+)
+"""Arithmetic that is still to be done.  As an answer to a question for a number it is refused:
+sympy would do the sum for the model, and a policy soon learns to write the question down again."""
+
+TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
+"""A power of a power of numbers, or an exponent of five digits: nobody's answer, and what costs the
+worker its life.  Refusing it saves the second that the next one needs to start."""
+
+PLAIN_NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?")
+
+
+def equal(gold: str, answer: str) -> bool:
+    """Is `answer` mathematically equal to `gold` (LaTeX or plain)?  Never raises on any text.
+
+    Raises R1LabError only where math-verify is not installed: then no answer can be judged.
+    """
+    gold, answer = clean(gold), clean(answer)
+    if gold is None or answer is None:
+        return False
+    if gold == answer:
+        return True
+    if TOWER.search(answer):
+        return False
+    if PLAIN_NUMBER.fullmatch(gold) and UNFINISHED.search(answer.lstrip("-+")):
+        return False
+    return _ask(gold, answer)
+
+
+def clean(text: str) -> str | None:
+    r"""An answer without its wrapping: one `$…$`, `\(…\)` or `\boxed{…}` around it, and a full
+    stop at its end; None for a text that cannot be one answer."""
+    if not readable(text):
+        return None
+    text = " ".join(text.split())
+    for _ in range(4):
+        bare = text.rstrip(".").strip()
+        for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+            if len(bare) > len(start + end) and bare.startswith(start) and bare.endswith(end):
+                bare = bare[len(start) : -len(end)].strip()
+                break
+        inside = boxed(bare)
+        if inside is not None and bare == rf"\boxed{{{inside}}}":
+            bare = inside.strip()
+        if bare == text:
+            break
+        text = bare
+    several = "$" in text.replace(r"\$", "") or r"\boxed" in text or r"\fbox" in text
+    return None if several or not text else text
+
+
+def readable(text: str) -> bool:
+    """Short, printable, with balanced and not too deeply nested brackets.  Linear in MAX_CHARS."""
+    if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARS:
+        return False
+    if not all(char.isprintable() or char in "\n\t\r" for char in text):
+        return False
+    depth = braces = 0
+    for char in text:
+        depth += (char in "{[(") - (char in "}])")  # intervals such as [0, 1) mix them
+        braces += (char == "{") - (char == "}")
+        if braces < 0 or depth > MAX_NESTING:
+            return False
+    return braces == 0
+
+
+def boxed(text: str) -> str | None:
+    r"""What stands in the last `\boxed{…}` (or `\fbox{…}`) of a text, or None."""
+    start = max(text.rfind(r"\boxed{"), text.rfind(r"\fbox{"))
+    if start < 0:
+        return None
+    start = text.index("{", start) + 1
+    depth = 1
+    for end in range(start, len(text)):
+        depth += (text[end] == "{") - (text[end] == "}")
+        if depth == 0:
+            return text[start:end]
+    return None
+
+
+# -- asking the worker ------------------------------------------------------------------------
+
+_lock = threading.Lock()
+_worker: subprocess.Popen | None = None
+_owner = 0  # the process that started it: after a fork the child starts its own
+
+
+@lru_cache(maxsize=50_000)
+def _ask(gold: str, answer: str) -> bool:
+    with _lock:
+        worker = _running()
+        try:
+            worker.stdin.write(json.dumps([gold, answer]) + "\n")
+            worker.stdin.flush()
+            verdict = _line(worker, WALL_SECONDS)
+        except OSError:  # it died between two questions
+            verdict = ""
+        if verdict not in ("0", "1"):
+            _stop()
+            _start()  # imports sympy while we do something else
+        return verdict == "1"
+
+
+def _running() -> subprocess.Popen:
+    """The worker, started and ready."""
+    if _worker is None or _owner != os.getpid() or _worker.poll() is not None:
+        _start()
+    if not getattr(_worker, "ready", False):
+        said = _line(_worker, START_SECONDS)
+        if said != "ready":
+            _stop()
+            raise R1LabError(
+                "answers of this task are judged with math-verify, and its process does not start "
+                f"({said or 'it ended'}): pip install math-verify==0.9.0"
+            )
+        _worker.ready = True
+    return _worker
+
+
+def _start() -> None:
+    global _worker, _owner
+    paths = [path or os.getcwd() for path in sys.path]
+    _worker = subprocess.Popen(
+        [sys.executable, "-c", "from r1lab.tasks.math_equal import serve; serve()"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"},
+    )
+    _owner = os.getpid()
+
+
+@atexit.register
+def _stop() -> None:
+    global _worker
+    worker, _worker = _worker, None
+    if worker is not None and _owner == os.getpid():
+        worker.kill()
+        worker.communicate()
+
+
+def _line(worker: subprocess.Popen, seconds: float) -> str:
+    """The worker's next line; "" if it ends, or has not answered in time and is killed."""
+    alarm = threading.Timer(seconds, worker.kill)
+    alarm.daemon = True
+    alarm.start()
+    try:
+        return worker.stdout.readline().strip()
+    finally:
+        alarm.cancel()
+
+
+# -- in the worker ----------------------------------------------------------------------------
+
+
+class _Enough(BaseException):
+    """Not an Exception: sympy catches those."""
+
+
+def serve() -> None:
+    """The worker: a line of JSON [gold, answer] in, a line "1" or "0" out, until the pipe ends."""
+    say = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever prints, it is no verdict
+    try:
+        import math_verify  # noqa: F401
+
+        compare(
+            "x^2+2x+1", "(x+1)^2"
+        )  # loads grammar, regular expressions and what sympy loads late
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}".splitlines()[0], file=say, flush=True)
+        return
+    limit = _limits()
+    print("ready", file=say, flush=True)
+    for line in sys.stdin:
+        try:
+            limit(CPU_SECONDS)
+            verdict = compare(*json.loads(line))
+        except (_Enough, Exception):
+            verdict = False
+        finally:
+            limit(0)
+        print("1" if verdict else "0", file=say, flush=True)
+
+
+def _limits():
+    """Set the process's limits; returns the function that sets a comparison's (0: none)."""
+    try:
+        import resource
+        import signal
+    except ImportError:  # Windows: the parent's clock has to do
+        return lambda seconds: None
+
+    for kind, most in ((resource.RLIMIT_AS, 4 << 30), (resource.RLIMIT_FSIZE, 0)):
+        try:
+            resource.setrlimit(kind, (most, most))
+        except (ValueError, OSError):  # macOS knows no RLIMIT_AS
+            pass
+
+    def enough(signum, frame):
+        raise _Enough
+
+    signal.signal(signal.SIGVTALRM, enough)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, in the middle of anything
+
+    def limit(seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, 1.5 * seconds)
+
+    return limit
+
+
+def compare(gold: str, answer: str) -> bool:
+    """math-verify's verdict, with nothing to stop it: only for the worker.
+
+    Both are read as LaTeX alone: math-verify's reader for plain expressions picks one number out of
+    many ("I think 41, no: 42") and hands text to sympy's parse_expr, which evaluates it.
+    """
+    from math_verify import LatexExtractionConfig, parse, verify
+
+    def read(text: str) -> list:
+        return parse(
+            f"${text}$",
+            extraction_config=[LatexExtractionConfig(boxed_match_priority=-1)],
+            fallback_mode="no_fallback",
+            extraction_mode="first_match",
+            parsing_timeout=None,
+        )
+
+    return bool(verify(read(gold), read(answer), timeout_seconds=None))

@@ -1,0 +1,345 @@
+"""Hub tasks on rows in the data sets' format: parsing, splits, and judging hostile answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r1lab.errors import R1LabError
+from r1lab.rewards import accuracy_reward
+from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal
+from r1lab.tasks.countdown import evaluate, split_of, to_postfix
+from r1lab.tasks.hub import gsm8k_problems, math_problems, solve
+
+GSM8K_TRAIN = [
+    {
+        "question": "Ada packs 12 boxes with 4 cups each. How many cups are that?",
+        "answer": "12 boxes hold 12*4=<<12*4=48>>48 cups.\n#### 48",
+    },
+    {"question": "A ship carries 1,500 tons twice. How many?", "answer": "So 3000.\n#### 3,000"},
+    {"question": "Bo owes 5 and then 2 more. What is his balance?", "answer": "It is\n#### -7"},
+    {"question": "How many eggs are left?", "answer": "No final line here"},
+    {"question": "Leaked: how many days has a week?", "answer": "#### 7"},
+]
+GSM8K_TEST = [
+    {"question": "leaked - How many days has a week", "answer": "#### 7"},
+    {"question": "How many legs have 2 dogs?", "answer": "#### 8"},
+]
+MATH_TRAIN = [
+    {
+        "problem": "What is $\\frac12 + 1$?",
+        "level": "Level 1",
+        "type": "Prealgebra",
+        "solution": "We add: \\boxed{1} is wrong, so $\\boxed{\\frac{3}{2}}$.",
+    },
+    {
+        "problem": "Solve $x^2 = 4$, $x > 0$.",
+        "level": "Level 5",
+        "type": "Algebra",
+        "solution": "Thus $x = \\boxed{2}$.",
+    },
+    {"problem": "No box", "level": "Level 2", "type": "Algebra", "solution": "It is 2."},
+    {"problem": "No level", "level": "Level ?", "type": "Algebra", "solution": "$\\boxed{2}$"},
+    {"problem": "Open box", "level": "Level 2", "type": "Algebra", "solution": "$\\boxed{2$"},
+]
+MATH_TEST = [
+    {
+        "problem": "Give the interval.",
+        "level": 3,
+        "subject": "Algebra",
+        "answer": "[0,1)",
+        "solution": "It is $\\boxed{[0,1)}$.",
+        "unique_id": "test/algebra/1.json",
+    },
+]
+COUNTDOWN = [
+    {"target": 98, "nums": [44, 19, 35]},
+    {"target": 64, "nums": [63, 95, 96]},
+    {"target": 28, "nums": [95, 11, 56]},
+    {"target": 24, "nums": [3, 3, 8, 8]},
+] + [{"target": 10 + k, "nums": [10, k, 20, 20]} for k in range(1, 40)]
+
+
+# -- rows -------------------------------------------------------------------------------------
+
+
+def test_gsm8k_gold_answers_are_what_stands_after_the_hashes():
+    problems = gsm8k_problems(GSM8K_TRAIN, "train")
+    assert [problem.data["answer"] for problem in problems] == ["48", "3000", "-7", "7"]
+    task = GSM8K()
+    for problem, right in zip(problems, ["48.0", "$3,000", "-7", "\\boxed{7}"], strict=True):
+        assert task.judge(problem, right) and task.judge(problem, task.solution(problem))
+        assert accuracy_reward([f"<answer>{right}</answer>"], problem=[problem]) == [1.0]
+        assert not task.judge(problem, "49") and not task.judge(problem, "")
+        assert Problem.from_json(problem.to_json()) == problem
+
+
+def test_math_gold_answers_are_the_last_box():
+    problems = math_problems(MATH_TRAIN, "train")
+    assert [(p.data["answer"], p.data["level"]) for p in problems] == [
+        ("\\frac{3}{2}", 1),
+        ("2", 5),
+    ]
+    task = MATH()
+    assert task.judge(problems[0], "1.5") and task.judge(problems[0], "$\\frac{6}{4}$")
+    assert not task.judge(problems[0], "1")
+    (held_out,) = math_problems(MATH_TEST, "held_out")
+    assert task.judge(held_out, "$[0, 1)$") and not task.judge(held_out, "(0, 1)")
+    assert task.vote(problems[0], "$ \\frac{3}{2} $.") == task.vote(problems[0], "\\frac{3}{2}")
+    assert task.vote(problems[0], "") is None
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """The rows as folders of JSON lines, which `datasets` reads like a hub data set."""
+    root = tmp_path_factory.mktemp("hub")
+    files = {
+        "gsm8k/train": GSM8K_TRAIN,
+        "gsm8k/test": GSM8K_TEST,
+        "math/train": MATH_TRAIN,
+        "math/test": MATH_TEST,
+        "countdown/train": COUNTDOWN,
+    }
+    for name, rows in files.items():
+        path = root / f"{name}.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    import datasets
+
+    before = datasets.config.HF_DATASETS_CACHE
+    datasets.config.HF_DATASETS_CACHE = root / "cache"
+    yield root
+    datasets.config.HF_DATASETS_CACHE = before
+
+
+def test_splits_share_no_question_and_draws_repeat(folders):
+    task = get_task("gsm8k", source=str(folders / "gsm8k"))
+    train, held_out = task.problems("train", 3), task.problems("held_out", 2)
+    assert {p.split for p in train} == {"train"} and {p.split for p in held_out} == {"held_out"}
+    assert len({p.id for p in train}) == 3 and len({p.id for p in held_out}) == 2
+    assert not {p.id for p in train} & {p.id for p in held_out}
+    assert not [p for p in train if "week" in p.question]  # the same words in other punctuation
+    assert task.problems("train", 7)[:3] == train
+    assert len({tuple(p.id for p in task.problems("train", 3, seed)) for seed in range(8)}) > 1
+    with pytest.raises(R1LabError, match="train and held_out"):
+        task.problems("leaked", 1)
+
+
+def test_a_folder_without_the_file_is_told(folders):
+    with pytest.raises(R1LabError, match="neither test.jsonl nor .parquet"):
+        GSM8K(source=str(folders / "countdown")).problems("train", 1)
+
+
+def test_math_levels_choose(folders):
+    source = str(folders / "math")
+    assert [p.data["level"] for p in MATH(levels=5, source=source).problems("train", 1)] == [5]
+    assert MATH(source=source).problems("held_out", 1)[0].data["answer"] == "[0,1)"
+    with pytest.raises(R1LabError, match="no problem"):
+        MATH(levels=(4,), source=source).problems("train", 1)
+    with pytest.raises(R1LabError, match="levels"):
+        get_task("math", levels=(6,))
+
+
+def test_countdown_rows_become_our_problems(folders):
+    task = get_task("countdown_hub", source=str(folders / "countdown"))
+    problems = task.problems("train", 20) + task.problems("held_out", 3)
+    for problem in problems:
+        numbers, answer = problem.data["numbers"], task.solution(problem)
+        assert (problem.split == "held_out") == (split_of(numbers) == "held_out")
+        assert str(problem.data["target"]) in problem.question
+        if answer is None:
+            continue
+        assert task.judge(problem, answer) and task.vote(problem, answer)
+        assert not task.judge(problem, answer + " + 1")
+        reward = accuracy_reward([f"<answer> {answer} </answer>"], problem=[problem.to_json()])
+        assert reward == [1.0]
+    assert {len(p.data["numbers"]) for p in CountdownHub(3, task.source).problems("train", 2)} == {
+        3
+    }
+    with pytest.raises(R1LabError, match="3 or 4"):
+        get_task("countdown_hub", numbers=5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(1, 20), min_size=3, max_size=4), st.integers(1, 60))
+def test_found_solutions_are_solutions(numbers, target):
+    answer = solve(numbers, target)
+    if answer is not None:
+        postfix = to_postfix(answer)
+        assert evaluate(postfix) == Fraction(target)
+        assert sorted(item for item in postfix if isinstance(item, int)) == sorted(numbers)
+
+
+def test_the_search_knows_fractions():
+    assert evaluate(to_postfix(solve([3, 3, 8, 8], 24))) == 24
+    assert solve([1, 1, 1], 50) is None
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math", "countdown_hub"])
+def test_offline_the_error_names_what_works(task):
+    assert os.environ["HF_HUB_OFFLINE"] == "1"
+    with pytest.raises(R1LabError, match="countdown and word_problems") as caught:
+        get_task(task).problems("train", 1)
+    assert "\n" not in str(caught.value) and "source=" in str(caught.value)
+
+
+# -- equality ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "gold, answer, verdict",
+    [
+        ("14", "14.0", True),
+        ("14", "x = 14", True),
+        ("14", "\\boxed{14}.", True),
+        ("14", "\\left(14\\right)", True),
+        ("\\frac{3}{2}", "1.5", True),
+        ("\\frac{3}{2}", "3/2", True),
+        ("\\frac{3}{2}", "x=\\frac32", True),
+        ("2\\sqrt{3}", "\\sqrt{12}", True),
+        ("x^2+2x+1", "(x+1)^2", True),
+        ("(1,2)", "(1, 2)", True),
+        ("90^\\circ", "90", True),
+        ("1,234", "1234", True),
+        ("\\text{Evelyn}", "Evelyn", True),
+        ("\\pi", "3.14", False),
+        ("(1,2)", "(2,1)", False),
+        ("p - q", "q - p", False),
+        ("\\frac{3}{2}", "1.4", False),
+        # more than one guess, and sums that are left to the judge
+        ("14", "13, no: 14", False),
+        ("14", "13 or 14", False),
+        ("14", "$13$ or $14$", False),
+        ("14", "13, 14", False),
+        ("14", "13 = 14", False),
+        ("14", "\\boxed{13} \\boxed{14}", False),
+        ("14", "13} \\boxed{14", False),
+        ("14", "12 + 2", False),
+        ("14", "7 \\cdot 2", False),
+        ("14", "16 - 2", False),
+        ("14", "\\sum_{n=1}^{14} 1", False),
+        ("14", "", False),
+        ("14", "\\\\", False),
+        ("", "", False),
+    ],
+)
+def test_equality(gold, answer, verdict):
+    assert math_equal.equal(gold, answer) is verdict
+
+
+HOSTILE = {
+    "power": "9**9**9",
+    "tower": "9^{9^{9^9}}",
+    "exponent": "(x+1)^{1000000}",
+    "sum": "\\sum_{n=1}^{10^{9}} n^x",
+    "product": "\\prod_{k=1}^{100000} k",
+    "factorials": "100000!!!",
+    "integral": "\\int_0^1 x^{x^{x^x}} dx",
+    "nested fractions": "\\frac{1}{" * 2000 + "2" + "}" * 2000,
+    "nested fractions within the limit": "\\frac{1}{" * 7 + "2" + "}" * 7,
+    "parentheses": "(" * 100_000 + "9" + ")" * 100_000,
+    "parentheses within the limit": "(" * 8 + "9" + ")" * 8,
+    "huge LaTeX": "\\frac{x}{y}+" * 100_000,
+    "huge LaTeX within the limit": "\\frac{x}{y}+" * 22 + "1",
+    "a megabyte of digits": "9" * 1_000_000,
+    "digits within the limit": "9" * 300,
+    "call": "__import__('os').system('touch {}')",
+    "text call": "\\text{__import__('os').system('touch {}')}",
+    "input": "\\input{/etc/passwd}",
+    "NUL": "1\0",
+    "surrogate": "\ud800",
+    "right to left": "\u202e41",
+    "not text": None,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_answers_are_wrong_and_take_bounded_time(name, tmp_path):
+    answer = HOSTILE[name]
+    if isinstance(answer, str):
+        answer = answer.replace("touch {}", f"touch {tmp_path / 'pwned'}")
+    math_equal.equal("1", "x")  # a worker is there
+    start = time.process_time()
+    assert math_equal.equal("7x^3", answer) is False
+    assert GSM8K().judge(gsm8k_problems(GSM8K_TRAIN, "train")[0], answer) is False
+    assert time.process_time() - start < 0.5  # of ours; the worker has limits of its own
+    assert math_equal.equal("7x^3", "7 x^{3}") is True  # and the next answer is judged
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on processor time")
+def test_a_comparison_that_does_not_end_is_ended(monkeypatch):
+    """In Python code by an exception; in C code, and past every prefilter, with the process."""
+    assert math_equal.equal("x", "y") is False
+    worker = math_equal._worker
+    assert math_equal._ask("x", "\\int_0^1 x^{x^{x^x}} dx") is False
+    assert math_equal._worker is worker and worker.poll() is None
+    assert math_equal._ask("x^5", "9^{9^{9^9}}") is False
+    assert math_equal._worker is not worker
+    assert math_equal.equal("2x", "x+x") is True
+
+
+def test_a_silent_worker_is_killed_by_the_clock(monkeypatch):
+    math_equal.equal("x", "y")
+    monkeypatch.setattr(math_equal, "WALL_SECONDS", 0.0)
+    assert math_equal._ask("x+41", "41+x") in (False, True)  # it may just have been quick enough
+    monkeypatch.undo()
+    assert math_equal.equal("x+42", "42+x") is True
+
+
+def test_a_worker_that_somebody_kills_is_replaced():
+    math_equal.equal("x", "y")
+    math_equal._worker.kill()
+    math_equal._worker.wait()
+    assert math_equal.equal("x+43", "43+x") is True
+
+
+def test_it_works_outside_the_main_thread():
+    """math-verify's own time limit raises there."""
+    verdicts = []
+    threads = [
+        threading.Thread(target=lambda k=k: verdicts.append(math_equal.equal(f"{k}x", f"x{k}")))
+        for k in range(2, 5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(verdicts) == 3 and all(isinstance(verdict, bool) for verdict in verdicts)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.one_of(st.text(max_size=400), st.text("\\${}()[]^*/+-=,.0123456789 boxedfracx")))
+def test_cleaning_takes_any_text_and_is_done_after_once(text):
+    bare = math_equal.clean(text)
+    assert bare is None or (bare and math_equal.clean(bare) == bare)
+    assert bare is None or (len(bare) <= len(text) and "$" not in bare.replace("\\$", ""))
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.text("\\{}()^/-=,.0123456789 xyfracsqrt", max_size=40))
+def test_any_text_gets_a_verdict(text):
+    assert math_equal.equal("7x^3+1", text) in (True, False)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(-999, 999), st.integers(1, 99))
+def test_a_fraction_equals_itself_and_no_other(top, bottom):
+    latex = f"\\frac{{{abs(top)}}}{{{bottom}}}"
+    latex = f"-{latex}" if top < 0 else latex
+    assert math_equal.equal(latex, f"{top}/{bottom}") is True
+    assert math_equal.equal(latex, f"{top + 1}/{bottom}") is False
+
+
+def test_without_math_verify_the_error_says_so(monkeypatch):
+    monkeypatch.setattr(math_equal, "_line", lambda worker, seconds: "ModuleNotFoundError: no")
+    math_equal._stop()
+    with pytest.raises(R1LabError, match="pip install math-verify=="):
+        math_equal.equal("x+44", "44+x")
