@@ -17,9 +17,11 @@ suits them.  SmolLM2-135M-Instruct was tuned on conversations in the ChatML form
 
 and ends its turn with ``<|im_end|>``, its EOS (`tokenizer.apply_chat_template`).  That format makes
 it answer to the point, but not in tags: asked for them in ChatML or with ``r1_zero``, none of 16
-samples held an ``<answer>`` (one question, temperature 1).  Two worked examples in tags before the
-question, as plain text, made it 3 of 12.  RL can only reward answers that come, so a prompt for
-this model should bring such examples, or a few supervised steps should come first.
+samples held an ``<answer>`` (one question, temperature 1, as all shares here).  What suits it is
+what suits a base model, worked examples: with two of them before the question, "Question: … <think>
+… </think> <answer> … </answer>", 3 of 12 samples held an answer, with four 13 of 16.  Ending each
+example with ``<|im_end|>`` teaches it to stop as well (67 % of 48 samples on easy word problems,
+where 42 % were well-formed and 2 % right).  RL can only reward answers that come.
 """
 
 from __future__ import annotations
