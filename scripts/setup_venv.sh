@@ -79,6 +79,12 @@ setuptools_pin=$(sed -n 's/^setuptools==//p' constraints.txt)
   "${pip[@]}" --quiet --no-build-isolation --editable '.[test]'; } ||
   fail "the packages could not be installed; check the network and run make again"
 
+# Packages of which only the files are wanted, not what they depend on ([tool.r1lab] in pyproject).
+files_only=$(sed -n 's/^without-dependencies = \[\(.*\)\]$/\1/p' pyproject.toml | tr -d '",')
+# shellcheck disable=SC2086 # a list of words
+[ -z "$files_only" ] || "${pip[@]}" --quiet --no-deps $files_only ||
+  fail "$files_only could not be installed; check the network and run make again"
+
 rm -f "$VENV/.incomplete"
 printf '%s\n' "$wanted" >"$STAMP"
 say "$VENV is ready"
