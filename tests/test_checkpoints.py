@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -98,28 +99,32 @@ def test_the_checksum_is_what_sha256sum_reads(tmp_path):
     assert name == path.name and digest == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files_only():
-    """The kernel refuses to write more than 20,000 bytes into one file, as a full disk would."""
+    """The kernel refuses to write past 20,000 bytes of any file, as a full disk would.
+
+    Lifted before the test ends: pytest then writes its dot, and standard output may be a file too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
 
-    yield limit
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_is_one_clear_line_and_costs_nothing(tmp_path, small_files_only):
+def test_a_full_disk_is_one_clear_line_and_costs_nothing(tmp_path):
     save(tmp_path, 1, state_of(1))
     before = sorted(p.name for p in tmp_path.iterdir())
-    small_files_only()
-    with pytest.raises(R1LabError, match="cannot write .*step-00000002.pt") as raised:
+    with (
+        small_files_only(),
+        pytest.raises(R1LabError, match="cannot write .*step-00000002.pt") as raised,
+    ):
         save(tmp_path, 2, state_of(2, size=100_000))
     assert "\n" not in str(raised.value) and "Free some space" in str(raised.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == before
     assert latest(tmp_path)["step"] == 1
-    with pytest.raises(R1LabError, match="cannot write"):
+    with small_files_only(), pytest.raises(R1LabError, match="cannot write"):
         append_lines(tmp_path / "log.jsonl", [{"step": i, "x": "y" * 100} for i in range(1000)])
 
 
