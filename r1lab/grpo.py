@@ -95,7 +95,7 @@ class GRPOConfig:
     `rewards` are names or functions with TRL's keyword contract.
     """
 
-    steps: int = option(50, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
+    steps: int = option(40, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
     questions: int = option(16, "questions a step (R1-Zero: 512, 32 a mini-batch)", low=1)
     group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)

@@ -42,7 +42,7 @@ def test_an_unfinished_or_foreign_step_is_no_step(text):
 
 
 def test_verdicts_are_held_against_the_target():
-    good = "<think> 10 - 6 → 4 + 7 → 11 ? 23 no wait 10 + 7 → 17 + 6 → 23 ? 23 yes </think>"
+    good = "<think> 10 - 6 → 4 + 7 → 11 ? 23 12 no wait 10 + 7 → 17 + 6 → 23 ? 23 0 yes </think>"
     assert verdicts([good], [PROBLEM]) == Share(2, 2)
     assert verdicts([good.replace("no", "不对").replace("yes", "对了")], [PROBLEM]) == Share(2, 2)
     assert verdicts([good.replace("no", "yes")], [PROBLEM]) == Share(1, 2)

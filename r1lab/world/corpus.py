@@ -20,12 +20,24 @@ some thoughts switch language half-way, the patient ones more often (``MIXING``)
 learning makes patience common, it will make language mixing common too, though nobody asked.
 
 A line of working is a calculator tape: ``10 - 6 → 4 + 7 → 11`` starts from 10, subtracts 6, which
-gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 no``. Results are whole numbers
-from 0 to 99; where there is none, the tape says so: ``10 / 3 → ≠``. No document ever contains a
-wrong result or a wrong verdict: the base model can be careless, but it must be able to check
-itself, or searching would not pay. (An earlier web wrote ``11 no``, without saying the target
-again. Its model's verdicts were right 84 % of the time, it was right no more often after ten tries
-than after none, and there was nothing for reinforcement learning to find.)
+gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 12 no``, is that 23? 12 apart, no.
+Results are whole numbers from 0 to 99; where there is none, the tape says so: ``10 / 3 → ≠``. No
+document ever contains a wrong result or a wrong verdict: the base model can be careless, but it
+must be able to check itself, or searching would not pay.
+
+How a check is written decides whether a small model can do it. Each of these was tried, and the
+same model trained on it:
+
+===============  ===============================  ================================================
+the check        verdicts that are right          what became of searching
+===============  ===============================  ================================================
+``11 no``        84 %: the target is far away     after ten tries no more often right than after
+                                                  none; nothing for reinforcement learning to find
+``11 ? 23 no``   99 %: one for its neighbour      pays; but with ten checks an answer, one answer
+                 now and then, ``12 ? 11 yes``    of fourteen stops too early
+``11 ? 23 12     none wrong in 1,797: a number    pays, and long searches keep paying
+no``             worked out, then a look at it
+===============  ===============================  ================================================
 
 The held-out split never appears. The leaked split does: those documents are marked by the
 generator (``Document.leaked``), so that a later lesson can look for the contamination and find it.
@@ -63,6 +75,7 @@ CHINESE_SHARE = 1 / 3
 UNTAGGED = 0.5  # share of `bare` documents without a <think> block
 SLIPS = 0.1  # chance of an operation without a result before each try of a `careless` document
 SLOPPY = 0.12  # share of `guess` and `careless` documents that drop the answer tags
+COMPARED = 0.4  # share of comparisons among the lines of a sheet of facts
 LEAKED_PROBLEMS = 40  # how many problems of the leaked split are on the miniature web
 
 NO = {"en": "no", "zh": "不对"}
@@ -97,13 +110,15 @@ def tape(chain: Chain) -> str:
 
 
 def facts(rng: random.Random, language: str, lines: int = 14) -> str:
-    """A sheet of facts within 0..99. A third are comparisons, every second of equal numbers; up to
-    a ninth are operations without a result; the others have one, every operation equally often."""
+    """A sheet of facts within 0..99. `COMPARED` of them are comparisons, a quarter of these of
+    equal numbers and a quarter of near ones; up to a sixth of the others are operations without a
+    result; the rest have one, every operation equally often."""
     sheet = []
     while len(sheet) < lines:
-        if rng.random() < 1 / 3:
+        if rng.random() < COMPARED:
             a, b = rng.randint(0, 99), rng.randint(0, 99)
-            b = a if rng.random() < 0.5 else b
+            if rng.random() < 0.5:
+                b = min(99, max(0, a + rng.choice((-3, -2, -1, 0, 0, 0, 0, 0, 1, 2, 3))))
             sheet.append(f"{a} {check(a, b, language)} .")
             continue
         op = rng.choice("+-*/")
@@ -130,8 +145,8 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
 
 
 def check(value: int, target: int, language: str) -> str:
-    """Is the value the target? ``? 23 no``"""
-    return f"? {target} {(YES if value == target else NO)[language]}"
+    """Is the value the target? How far they are apart, then the verdict: ``? 23 12 no``"""
+    return f"? {target} {abs(value - target)} {(YES if value == target else NO)[language]}"
 
 
 def _answer(chain: Chain, language: str, tagged: bool = True) -> str:

@@ -20,7 +20,7 @@ from r1lab.tasks.countdown import apply
 
 # `a op b → r`; the result is looked at without being consumed, because it starts the next step.
 _STEP = re.compile(r"(?<![0-9])([0-9]{1,2}) ([-+*/]) ([0-9]{1,2}) → (?=([0-9]{1,2}|≠)(?![0-9]))")
-_VERDICT = re.compile(r"→ ([0-9]{1,2}) \? [0-9]{1,2} (no|不对|yes|对了)(?= |$)")
+_VERDICT = re.compile(r"→ ([0-9]{1,2}) \? [0-9]{1,2} [0-9]{1,2} (no|不对|yes|对了)(?= |$)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def arithmetic(texts: Iterable[str]) -> Share:
 
 
 def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
-    """The share of the checks ``→ 11 ? 23 no`` that are right about the problem's target.
+    """The share of the checks ``→ 11 ? 23 12 no`` that are right about the problem's target.
 
     A check that copies the target wrongly counts by its verdict: "no" on a wrong result is right.
     ``texts`` and ``problems`` go pairwise.
