@@ -197,15 +197,19 @@ def _faint(ink: str, alpha: float) -> str:
 def _finish(
     fig: go.Figure, title: str, subtitle: str = "", *, width: int = 720, height: int = 420
 ) -> go.Figure:
-    """Title, margins and legend room in the house style. Long lines are broken to fit."""
+    """Title, margins and legend room in the house style. Long lines are broken to fit.
+
+    They fit the report's column too, which is narrower than JupyterLab's.
+    """
     left, right = 78, 24
+    narrow = min(width, 760)
     # 120 px on the right belong to plotly's buttons
-    title = "<br>".join(textwrap.wrap(title, max(20, int((width - left - right - 120) / 8.6))))
-    subtitle = "<br>".join(textwrap.wrap(subtitle, max(20, int((width - left - right) / 6.9))))
+    title = "<br>".join(textwrap.wrap(title, max(20, int((narrow - left - right - 120) / 8.6))))
+    subtitle = "<br>".join(textwrap.wrap(subtitle, max(20, int((narrow - left - right) / 6.9))))
     names = [trace.name for trace in fig.data if trace.name and trace.showlegend is not False]
     rows = 0
     if fig.layout.showlegend is not False and len(fig.data) > 1 and names:
-        per_row = max(1, int((width - left - 10) / (46 + 6.8 * max(len(name) for name in names))))
+        per_row = max(1, int((narrow - left - 10) / (46 + 6.8 * max(len(name) for name in names))))
         rows = math.ceil(len(names) / per_row)
     lines = 1 + title.count("<br>")
     small = (1 + subtitle.count("<br>")) if subtitle else 0
@@ -213,11 +217,11 @@ def _finish(
         (str(tick).count("<br>") for trace in fig.data if trace.type == "bar" for tick in trace.x),
         default=0,
     )  # lines of a tick label
-    top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 22 * rows
+    top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 28 * rows
     fig.update_layout(
         template="r1lab",
         width=width,
-        height=height + 22 * rows + 21 * small,
+        height=height + 28 * rows + 21 * small,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
         # plotly raises a title of several lines above its place
         title={
@@ -241,7 +245,7 @@ def _style_axis(fig: go.Figure, key: str, col: int) -> None:
 
 
 def _panels(cols: int, **options: Any) -> go.Figure:
-    spacing = {1: 0.0, 2: 0.13, 3: 0.10}.get(cols, 0.08)
+    spacing = {1: 0.0, 2: 0.13, 3: 0.13}.get(cols, 0.08)
     return make_subplots(rows=1, cols=cols, horizontal_spacing=spacing, **options)
 
 
@@ -469,7 +473,7 @@ def growth(
     *,
     key: str = "reflection",
     smooth: int = 5,
-    title: str = "Growth over training, as multiples of the start",
+    title: str | None = None,
 ) -> go.Figure:
     """A metric against the step as a multiple of its start: the paper (left) beside ours (right).
 
@@ -539,6 +543,7 @@ def growth(
         )
     )
     what = AXES[key][0].split(" (")[0]
+    title = title or f"{what[0].upper()}{what[1:]} over training"
     fig.update_xaxes(title_text="RL step", tickformat=",d")
     fig.update_xaxes(range=[-0.05 * end, 1.08 * end], row=1, col=1)
     fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")

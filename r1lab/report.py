@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import os
 import re
@@ -73,7 +74,7 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
 
 
 def _lesson(name: str, executed: Path | None, source: Path | None, entry: dict) -> dict[str, Any]:
-    """Title, goals, time and status of one lesson, and its notebook if it has run."""
+    """Title, goals and status of one lesson, and its notebook if it has run."""
     nb, status = None, entry.get("status", "done" if executed else "not run")
     if executed and status != "left out":
         try:
@@ -81,7 +82,8 @@ def _lesson(name: str, executed: Path | None, source: Path | None, entry: dict) 
         except R1LabError:
             status = "unreadable"
     shown = nb or (profiles.read_notebook(source) if source else NotebookNode(cells=[]))
-    opening = next((c.source for c in shown.cells if c.cell_type == "markdown"), "")
+    before_code = itertools.takewhile(lambda cell: cell.cell_type != "code", shown.cells)
+    opening = "\n\n".join(cell.source for cell in before_code)
     found = re.search(r"^#\s+(.+)$", opening, re.M)
     title = found[1].strip() if found else name.partition("_")[2].replace("_", " ")
     return {
@@ -90,7 +92,6 @@ def _lesson(name: str, executed: Path | None, source: Path | None, entry: dict) 
         "page": f"{name}.html" if nb else None,
         "title": title if title[:1].isdigit() else f"{name[:2]} · {title}",
         "goals": section(opening, "What you will learn"),
-        "time": section(opening, "Time"),
         "status": status,
         "seconds": entry.get("seconds"),
         "reason": entry.get("reason") or entry.get("error"),
@@ -98,7 +99,7 @@ def _lesson(name: str, executed: Path | None, source: Path | None, entry: dict) 
 
 
 def section(text: str, heading: str) -> str:
-    """The markdown under `heading` in a lesson's opening cell.
+    """The markdown under `heading` in a lesson's opening, what stands before its first code.
 
     The heading may be a line of its own (`## Time`) or lead its paragraph (`**Time:** 2 minutes`).
     """
@@ -156,13 +157,14 @@ def _figures_table(ledger: dict) -> str:
             f"<td>{html.escape(figures.show_with_interval(entry))}</td>"
             f"<td>{html.escape(figures.show(entry['paper'], entry['unit']))}</td>"
             f"<td>{'–' if entry['n'] is None else entry['n']}</td>"
-            f'<td><a href="{html.escape(source)}.html">{html.escape(source)}</a></td></tr>'
+            f'<td><a href="{html.escape(source)}.html" title="{html.escape(source)}">'
+            f"{html.escape(source.partition('_')[0])}</a></td></tr>"
         )
     return (
         '<h2 id="figures">Every figure, beside the paper’s</h2><p>Measured by the lessons on this '
         "machine, with 95 % intervals. The paper’s column is DeepSeek’s corresponding figure, for "
         "a model of 671 billion parameters and other questions: compare the shape.</p>"
-        '<div class="table"><table><thead><tr><th>figure</th><th>here</th><th>paper</th>'
+        '<div class="table figures"><table><thead><tr><th>figure</th><th>here</th><th>paper</th>'
         f"<th>n</th><th>lesson</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
@@ -539,6 +541,8 @@ table { border-collapse: collapse; border: 0; font-size: .9rem; }
 th, td { border: 0; padding: .4em .8em; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 th { border-bottom: 2px solid #c5ced8; }
+.figures td:not(:first-child) { white-space: nowrap; }
+.figures td:first-child { overflow-wrap: anywhere; }
 details { margin: 1em 0; }
 article details { border: 1px solid var(--line); border-radius: 6px; padding: .5em 1em; }
 summary { cursor: pointer; font-weight: 600; }
