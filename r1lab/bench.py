@@ -52,6 +52,7 @@ PARTS = ("step", "sampler", "half", "matmul")
 GOALS = {
     "step_vs_trl_default": 4.0,
     "step_vs_trl_best": 2.0,
+    "trl_step_with_our_sampler": 1.5,
     "sampler_vs_generate": 2.5,
     "time_to_half_vs_trl_best": 2.0,
     "matmul_share": 0.4,
@@ -59,6 +60,7 @@ GOALS = {
 MEANING = {
     "step_vs_trl_default": "GRPO step, TRL with its defaults / r1lab",
     "step_vs_trl_best": "GRPO step, TRL at its best / r1lab",
+    "trl_step_with_our_sampler": "GRPO step, TRL at its best / the same with r1lab's sampler",
     "sampler_vs_generate": "tokens a second, r1lab's sampler / generate",
     "time_to_half_vs_trl_best": "time to half of the answers right, TRL at its best / r1lab",
     "matmul_share": "training arithmetic / float32 matrix product",
@@ -246,11 +248,21 @@ def r1lab_run(bench: Bench, seed: int, steps: int, to_half: bool = False) -> Run
 
 
 def trl_run(
-    bench: Bench, options: dict[str, Any], seed: int, steps: int, to_half: bool = False
+    bench: Bench,
+    options: dict[str, Any],
+    seed: int,
+    steps: int,
+    to_half: bool = False,
+    our_sampler: bool = False,
 ) -> Run:
-    """TRL's GRPOTrainer from the base weights on the same questions, rewards and optimizer."""
+    """TRL's GRPOTrainer from the base weights on the same questions, rewards and optimizer.
+
+    our_sampler: r1lab's writes the answers, in place of transformers' generate.
+    """
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
+
+    from r1lab.trl_backend import own_sampler
 
     seen = Run([], [], [], 0.0)
 
@@ -283,6 +295,7 @@ def trl_run(
         train_dataset=as_dataset(problems, config.template),
         reward_funcs=[REWARDS[name] for name in config.rewards],
         callbacks=[Watch()],
+        rollout_func=own_sampler(config, bench.tokenizer) if our_sampler else None,
     )
     trainer.remove_callback(PrinterCallback)
     wanted = "no" if options.get("bf16") is False else "bf16"
@@ -368,9 +381,13 @@ def measure_step(bench: Bench, best: str) -> Measured:
     contenders: dict[str, Callable[[int], Run]] = {
         "r1lab": lambda seed: r1lab_run(bench, seed, steps=1),
         "trl_best": lambda seed: trl_run(bench, TRL_CANDIDATES[best], seed, steps=1),
+        "trl_our_sampler": lambda seed: trl_run(
+            bench, TRL_CANDIDATES[best], seed, steps=1, our_sampler=True
+        ),
         "trl_default": lambda seed: trl_run(bench, TRL_DEFAULT, seed, steps=1),
     }
-    contenders["r1lab"](0)  # warm up; TRL has had its own
+    for name in ("r1lab", "trl_our_sampler"):
+        contenders[name](0)  # warm up; TRL has had its own
     measured = {name: {"seconds": [], "mean_length": []} for name in contenders}
     for repeat in range(bench.plan.repeats):
         for name, contend in contenders.items():
@@ -382,6 +399,9 @@ def measure_step(bench: Bench, best: str) -> Measured:
     return measured, {
         "step_vs_trl_default": divide(measured["trl_default"], measured["r1lab"], "seconds"),
         "step_vs_trl_best": divide(measured["trl_best"], measured["r1lab"], "seconds"),
+        "trl_step_with_our_sampler": divide(
+            measured["trl_best"], measured["trl_our_sampler"], "seconds"
+        ),
     }
 
 

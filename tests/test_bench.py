@@ -36,7 +36,9 @@ def test_a_quick_run_measures_every_ratio_and_leaves_the_committed_results_alone
     assert report["trl_best"]["name"] in bench.TRL_CANDIDATES
     # A random model never stops early, so both loops must have drawn answers of the full length.
     lengths = {n: m["mean_length"] for n, m in report["measured"]["step"].items()}
-    assert lengths == {name: [12.0] for name in ("r1lab", "trl_best", "trl_default")}
+    assert lengths == {
+        name: [12.0] for name in ("r1lab", "trl_best", "trl_our_sampler", "trl_default")
+    }
     assert out.with_suffix(".md").read_text() == bench.page(report)
     assert "step_vs_trl_best" in capsys.readouterr().err
     assert (bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None) == before
