@@ -632,13 +632,11 @@ def report(args: argparse.Namespace) -> int:
 
 
 def _task(args: argparse.Namespace, template: str):
-    """The task, worded for the template: the tiny world's words, or plain English."""
-    from r1lab.tasks import get_task
+    """The task, worded for the template."""
+    from r1lab.tasks import task_for
 
-    options = {}
-    if args.task == "countdown":
-        options = {"numbers": args.numbers, "wording": "tiny" if template == "tiny" else "plain"}
-    return get_task(args.task, **options)
+    options = {"numbers": args.numbers} if args.task == "countdown" else {}
+    return task_for(args.task, template, **options)
 
 
 def _check_device(name: str) -> None:

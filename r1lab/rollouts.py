@@ -32,6 +32,7 @@ answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -639,19 +640,39 @@ def token_logps(
     return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
 
 
-def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) -> list[list[int]]:
     """Indices in batches of similar length, rows x longest <= max_tokens in each.
+
+    A short row beside a long one is padded to its length, and computed for nothing; a pass of its
+    own costs about as much as `overhead` tokens. The batches here are those with the smallest sum
+    of both, by dynamic programming over the lengths that occur: with answers as unequal as a base
+    model's, filling every batch up to max_tokens would more than double the work.
 
     Longest first, so that a batch too big for the memory fails at once. A row that exceeds the
     budget alone gets a batch of its own.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    starts = [k for k, i in enumerate(order) if k == 0 or lengths[i] != lengths[order[k - 1]]]
+    ends = [*starts[1:], len(order)][
+        : len(starts)
+    ]  # rows starts[a] to ends[a] - 1 have one length, the a-th
+    best, cut = [0.0], [0]  # of the first a lengths: the least cost, and where its last part begins
+    for b, end in enumerate(ends):
+        costs = []
+        for a in range(b + 1):  # lengths a to b padded to the a-th, in as many passes as it takes
+            longest, rows = lengths[order[starts[a]]], end - starts[a]
+            passes = math.ceil(rows / max(1, max_tokens // longest))
+            costs.append(best[a] + rows * longest + passes * overhead)
+        best.append(min(costs))
+        cut.append(costs.index(best[-1]))
+    parts, b = [], len(ends)
+    while b:
+        parts.append((starts[cut[b]], ends[b - 1]))
+        b = cut[b]
     batches: list[list[int]] = []
-    for i in order:
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
+    for start, end in reversed(parts):
+        rows = max(1, max_tokens // lengths[order[start]])
+        batches += [order[k : min(k + rows, end)] for k in range(start, end, rows)]
     return batches
 
 

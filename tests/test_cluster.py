@@ -12,6 +12,7 @@ import yaml
 
 from r1lab import cli, cluster
 from r1lab.errors import R1LabError
+from r1lab.grpo import GRPOConfig
 
 SKY = ("sky-1", "sky-8", "sky-2x8")
 RUN = ["--steps", "3", "--rewards", "accuracy", "--reward-weights", "1", "--out", "runs/my run"]
@@ -161,3 +162,24 @@ def test_train_on_trl_from_the_command_line(tmp_path, capsys):
     assert (tmp_path / "model" / "model.safetensors").exists()
     assert cli.main(["train", "--out", str(tmp_path), *options]) == 2
     assert "holds a run of --backend trl" in capsys.readouterr().err
+
+
+def test_a_configuration_survives_the_command_line():
+    config = GRPOConfig(
+        steps=3, learning_rate=1e-5, rewards=("accuracy",), reward_weights=(1.0,), kl_coef=0.001,
+        advantage="dr_grpo", length_norm="constant", seed=7,
+    )  # fmt: skip
+    args = cli.parse(["train", *cluster.options(config)])
+    assert cli.configure(GRPOConfig, args) == config
+    assert cluster.options(GRPOConfig()) == []
+    with pytest.raises(R1LabError, match="can only name rewards"):
+        cluster.options(GRPOConfig(rewards=(len,), reward_weights=(1.0,)))
+
+
+def test_a_launch_that_fails_says_why(tmp_path, capfd):
+    words = ["--out", str(tmp_path), "--steps", "0", "--quiet"]
+    with pytest.raises(R1LabError, match="2 processes of ddp ended with code"):
+        cluster.launch("ddp", words, processes=2, cpu=True)
+    assert "steps must be at least 1" in capfd.readouterr().out
+    with pytest.raises(R1LabError, match="is for another machine"):
+        cluster.launch("sky-1", [], processes=2)

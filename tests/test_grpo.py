@@ -21,7 +21,16 @@ import torch
 
 from r1lab import checkpoints
 from r1lab.errors import R1LabError
-from r1lab.grpo import GRPOConfig, Stopped, backward, collect, pad, questions_at, train
+from r1lab.grpo import (
+    GRPOConfig,
+    Stopped,
+    backward,
+    collect,
+    metrics_of,
+    pad,
+    questions_at,
+    train,
+)
 from r1lab.losses import grpo_loss
 from r1lab.models import load
 from r1lab.rollouts import token_logps
@@ -75,6 +84,15 @@ def test_what_pays_becomes_more_frequent(model, tokenizer, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert lines == json.loads(json.dumps(history))
     assert same_weights(load(str(tmp_path / "model"))[0], model)
+
+
+def test_an_earlier_run_is_found_by_its_options(model, tokenizer, tmp_path):
+    assert metrics_of(tmp_path, SMALL) == []
+    config = replace(SMALL, steps=2)
+    history = run(model, tokenizer, config, tmp_path)
+    found = metrics_of(tmp_path, replace(config, steps=9, micro_batch_tokens=99))  # no other run
+    assert found == json.loads(json.dumps(history))
+    assert metrics_of(tmp_path, replace(config, learning_rate=1e-3)) == []
 
 
 def test_the_end_of_text_is_trained_although_it_also_pads(model, tokenizer, tmp_path):

@@ -312,6 +312,15 @@ def test_micro_batches_keep_the_budget_and_lose_nobody():
     assert len(micro_batches(sizes, 10_000)) == 1 and micro_batches([], 10) == []
 
 
+def test_micro_batches_pad_no_more_than_another_pass_would_cost():
+    sizes = [460] + [30] * 200 + [25] * 55  # one long search among short answers
+    batches = micro_batches(sizes, 16_384)
+    padded = sum(max(sizes[i] for i in batch) * len(batch) for batch in batches)
+    assert [len(batch) for batch in batches] == [1, 255] and padded == 460 + 255 * 30
+    every = micro_batches(sizes, 16_384, overhead=0)  # passes cost nothing: nothing is padded
+    assert sum(max(sizes[i] for i in b) * len(b) for b in every) == sum(sizes)
+
+
 def test_token_logps_carry_a_gradient_and_ignore_padding(llama):
     pairs = [([3, 4, 5], [6, 7, 0]), ([8], [9, 10, 11, 12, 13])]
     logp, mask, _ = token_logps(llama, pairs, 1.0)

@@ -19,10 +19,16 @@ that all machines see.
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shlex
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from r1lab import ROOT
 from r1lab.errors import R1LabError
 
 FILES = {
@@ -60,3 +66,53 @@ def command(name: str, options: Sequence[str], *, gpus: int = 8, model: str = "M
     if name == "slurm":
         return f"R1LAB_ARGS={words} sbatch {shlex.quote(file)}"
     return f"sky launch -c r1lab {shlex.quote(file)} --env R1LAB_ARGS={words}"
+
+
+def options(config: Any) -> list[str]:
+    """The options of `r1lab train` that make a GRPOConfig: those that differ from the defaults.
+
+    Raises R1LabError for a reward that is a function, which has no name on a command line.
+    """
+    words = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value != field.default:
+            values = value if isinstance(value, tuple) else (value,)
+            if any(callable(one) for one in values):
+                raise R1LabError(f"{field.name}: a command line can only name rewards of r1lab")
+            words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+    return words
+
+
+def launch(name: str, options: Sequence[str], *, processes: int, cpu: bool = False) -> None:
+    """Start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3 on this machine, and wait.
+
+    cpu: without GPUs; the processes talk by gloo, with one thread each. What they print is printed
+    here as it comes. Interrupted, it waits until they have saved. Raises R1LabError when the run
+    fails.
+    """
+    command_line = shlex.split(command(name, options, gpus=processes))
+    if name not in ("ddp", "fsdp", "zero3"):
+        raise R1LabError(f"the recipe '{name}' is for another machine; its command is printed by "
+                         f"r1lab train --print-launch {name}")  # fmt: skip
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
+    environment = dict(os.environ)
+    if cpu:
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        launcher + command_line[2:],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    last = ""
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            last = line.strip() or last
+    finally:  # Ctrl-C reaches the processes as well: they save, then end
+        code = process.wait()
+    if code:
+        raise R1LabError(f"the {processes} processes of {name} ended with code {code}: {last}")

@@ -31,6 +31,7 @@ __all__ = [
     "WordProblems",
     "as_dataset",
     "get_task",
+    "task_for",
 ]
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -54,6 +55,14 @@ def get_task(name: str, **options) -> Task:
         return TASKS[name](**options)
     except TypeError as error:
         raise R1LabError(f"task {name}: bad option: {error}") from None
+
+
+def task_for(name: str, template: str, **options) -> Task:
+    """`get_task`, worded for a prompt template: Countdown in the tiny world's words for "tiny", in
+    plain English for the others."""
+    if name == "countdown":
+        options = {"wording": "tiny" if template == "tiny" else "plain"} | options
+    return get_task(name, **options)
 
 
 def as_dataset(problems: Iterable[Problem], template: str) -> datasets.Dataset:
