@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -131,7 +131,7 @@ QUICK = Plan(
     task_options={},
     template="tiny",
     repeats=1,
-    minutes=2.0,
+    minutes=30.0,
     batches=(Batch(4, 6, 2), Batch(4, 6, 2, natural=True)),
     copy_bytes=2**16,
     matmul_sizes=(64,),
@@ -249,6 +249,7 @@ class Stand:
     folder: Path
     sheet: Sheet
     backend: str = "scratch"
+    asked: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -312,38 +313,24 @@ def gpu_versions() -> dict[str, str]:
 
 def attempt(stand: Stand, name: str, action: Callable[..., Any], *arguments: Any) -> Any:
     """What the action returns; where it fails, its error's line is noted and None comes back."""
-    sheet = stand.sheet
-    if sheet.left <= 0:
-        sheet.report["failures"][name] = "not measured: the time was up"
-        sheet.say(f"{name}: not measured, the time was up")
-        return None
-    try:
-        return action(*arguments)
-    except Exception as error:  # out of memory, a version that does not fit, a compiler missing
-        first = (str(error).strip() or "no message").splitlines()[0][:300]
-        words = f"{type(error).__name__}: {first}"
-        if isinstance(error, R1LabError) and first.startswith("not installed"):
-            words = first
-        sheet.report["failures"][name] = words
-        sheet.say(f"{name}: {words}")
-        return None
-    finally:
+    sheet, words = stand.sheet, "not measured: the time was up"
+    if sheet.left > 0:
+        try:
+            return action(*arguments)
+        except Exception as error:  # out of memory, a version that does not fit, no compiler
+            first = (str(error).strip() or "no message").splitlines()[0][:300]
+            absent = isinstance(error, R1LabError) and first.startswith("not installed")
+            words = first if absent else f"{type(error).__name__}: {first}"
         release()
+    sheet.report["failures"][name] = words
+    sheet.say(f"{name}: {words}")
+    return None
 
 
 def release() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def with_precision(config: GRPOConfig, device: torch.device) -> GRPOConfig:
-    """bfloat16 arithmetic on a GPU, where the loop has that option."""
-    named = {f.name: f for f in fields(config)}
-    if device.type != "cuda" or "precision" not in named:
-        return config
-    choices = named["precision"].metadata.get("choices") or ("bf16",)
-    return replace(config, precision="bf16") if "bf16" in choices else config
 
 
 # --- the sampler ---------------------------------------------------------------------------------
@@ -393,15 +380,16 @@ def measure_sampler(stand: Stand) -> None:
                 report["failures"] |= {name: report["failures"].pop(f"{batch.name}/{name}")}
                 del contenders[name]
             sheet.save()
+        live = list(one["contenders"])
         for repeat in range(plan.repeats):
-            for name in [n for n in contenders if n in one["contenders"]]:
+            asked = [len(p) for p in prompts(stand, batch, repeat)]
+            for name in list(live):
                 label = f"{batch.name}/{name}, repeat {repeat + 1}"
-                began = now(stand.device)
-                lengths = attempt(stand, label, contenders[name], batch, repeat)
-                if lengths is None:
+                found = attempt(stand, label, timed, stand, contenders[name], batch, repeat)
+                if found is None:
+                    live.remove(name)
                     continue
-                seconds = now(stand.device) - began
-                asked = [len(p) for p in prompts(stand, batch, repeat)]
+                lengths, seconds = found
                 least = floor_bytes(stand.base, asked, lengths) / bandwidth
                 m = one["contenders"][name]
                 m["seconds"].append(seconds)
@@ -418,10 +406,21 @@ def measure_sampler(stand: Stand) -> None:
         sheet.say(f"{batch.name}: {rates or 'nothing measured'} (tokens a second)")
 
 
+def timed(stand: Stand, draw: Callable, batch: Batch, seed: int) -> tuple[list[int], float]:
+    """Lengths of the answers that a contender draws, and its seconds."""
+    began = now(stand.device)
+    lengths = draw(batch, seed)
+    return lengths, now(stand.device) - began
+
+
 def prompts(stand: Stand, batch: Batch, seed: int) -> list[list[int]]:
-    """The questions of a batch as token ids."""
-    problems = stand.task.problems("train", max(1, batch.rows // batch.group), seed=seed)
-    return stand.tokenizer([render(p, stand.plan.template) for p in problems])["input_ids"]
+    """The questions of a batch as token ids; written once, outside of what is timed."""
+    n = max(1, batch.rows // batch.group)
+    if (n, seed) not in stand.asked:
+        problems = stand.task.problems("train", n, seed=seed)
+        texts = [render(problem, stand.plan.template) for problem in problems]
+        stand.asked[n, seed] = stand.tokenizer(texts)["input_ids"]
+    return stand.asked[n, seed]
 
 
 def widest(stand: Stand, batch: Batch) -> int:
@@ -562,16 +561,13 @@ def measure_step(stand: Stand) -> None:
     turns). r1lab runs first and again last but vLLM: `drift` says what the machine did meanwhile.
     """
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
-    config = with_precision(
-        replace(
-            plan.config,
-            questions=plan.step_questions,
-            max_new_tokens=plan.step_tokens,
-            learning_rate=1e-9,
-            warmup_steps=0,
-            samples_every=0,
-        ),
-        stand.device,
+    config = replace(
+        plan.config,
+        questions=plan.step_questions,
+        max_new_tokens=plan.step_tokens,
+        learning_rate=1e-9,
+        warmup_steps=0,
+        samples_every=0,
     )
     cuda = stand.device.type == "cuda"
     loops = bench.Bench(
@@ -610,6 +606,7 @@ def measure_step(stand: Stand) -> None:
     }
     for name, contend in contenders.items():
         found = attempt(stand, name, contend)
+        release()
         if name == "arithmetic" and found is not None:
             report["arithmetic"] = found[0]
             share = found[1]["matmul_share"]
@@ -658,7 +655,7 @@ def measure_run(stand: Stand) -> None:
     The time kept for the second evaluation is twice what the first took, for answers that grow.
     """
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
-    config = with_precision(plan.config, stand.device)
+    config = plan.config
     report |= {"configuration": config.to_json(), "backend": stand.backend}
     problems = stand.task.problems("held_out", plan.eval_problems, seed=0)
     before = examine(stand, problems)
