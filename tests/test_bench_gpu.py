@@ -213,5 +213,7 @@ def test_worked_examples_keep_the_form_that_they_teach_and_are_in_no_split():
     for question, thought, answer in EXAMPLES:
         assert question in prompt and number(answer) is not None
         assert parse(f"<think> {thought} </think> <answer> {answer} </answer>").well_formed
-    asked = " ".join(p.question for split in ("train", "held_out") for p in task.problems(split, 50))
+    asked = " ".join(
+        p.question for split in ("train", "held_out") for p in task.problems(split, 50)
+    )
     assert not any(question in asked for question, _, _ in EXAMPLES)
