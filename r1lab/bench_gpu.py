@@ -24,9 +24,9 @@ with the largest pass@16 - pass@1, in seconds on a GPU. On two CPU cores, with 1
     Countdown, 3 numbers      0 of 192               0 of 12             0 %
 
 "family" counts sisters and friends, a rule of one step that the model does not know; its "hard"
-numbers (up to 20) leave some 90 problems to hold out. At temperature 1 only 11 % of 128 answers were
-well formed (legs; 1 right), as turns of a chat 8 % of 64 (none right): so the policy of the run,
-drawn, trained and evaluated, is the one at 0.6.
+numbers (up to 20) leave some 90 problems to hold out. At temperature 1 only 11 % of 128 answers
+were well formed (legs; 1 right), as turns of a chat 8 % of 64 (none right): so the policy of the
+run, drawn, trained and evaluated, is the one at 0.6.
 """
 
 from __future__ import annotations
