@@ -288,11 +288,16 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """,
         """
         r1lab figures --seeds 0 1 2
+        r1lab figures --jobs 2                 two seeds side by side, half of the cores each
         """,
     )
     sub.add_argument(
         "--seeds", type=whole, nargs="+", default=[0, 1, 2], help="the seeds (default: 0 1 2)"
     )
+    sub.add_argument(
+        "--jobs", type=positive, default=1,
+        help="seeds that run side by side, each with its share of the cores (default: 1)",
+    )  # fmt: skip
     sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
     sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
     sub.add_argument(
@@ -614,7 +619,9 @@ def measure(args: argparse.Namespace) -> int:
     ledger = Path(args.ledger or runner.LEDGER.with_name(f"figures-{profile}.json"))
     readme = ROOT / "README.md" if ledger == runner.LEDGER else None
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
-    book = runner.measure(args.seeds, profile, base=base, ledger=ledger, readme=readme)
+    book = runner.measure(
+        args.seeds, profile, base=base, ledger=ledger, readme=readme, jobs=args.jobs
+    )
     print(figures.markdown_table(book["figures"]))
     print(f"written to {profiles.shorten(ledger)}")
     return 0

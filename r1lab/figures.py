@@ -203,11 +203,12 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """What stands between the README's markers: the table, and how it was measured."""
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
-    machine = ledger["hardware"]
+    machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
+    beside = f", {jobs} seeds side by side" if jobs > 1 else ""
     return (
         f"\n{markdown_table(ledger['figures'], patterns)}\n"
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
-        f"`make figures` on {machine['cores']} cores ({machine['cpu']}), torch "
+        f"`make figures` on {machine['cores']} cores ({machine['cpu']}{beside}), torch "
         f"{ledger['versions']['torch']}. The paper's figures are AIME 2024 with a model of "
         "671 billion parameters: compare the shape, not the size.\n\n"
     )

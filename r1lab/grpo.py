@@ -484,15 +484,19 @@ def train(
     return history
 
 
-def metrics_of(out_dir: str | os.PathLike, config: GRPOConfig) -> list[dict[str, Any]]:
-    """The metrics of the run in `out_dir`, or [] where there is none or it had other options."""
-    state = checkpoints.latest(Path(out_dir) / "checkpoints")
-    fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
-    now = config.to_json()
-    if state is None or any(state["run"].get(name) != now[name] for name in fixed):
-        return []
-    lines = (Path(out_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines[: state["step"]]]
+def metrics_of(
+    out_dir: str | os.PathLike, config: GRPOConfig | None = None
+) -> list[dict[str, Any]]:
+    """The metrics of the run in `out_dir`; with `config`, [] for a run that had other options."""
+    path = Path(out_dir) / "metrics.jsonl"
+    if config is not None:
+        state = checkpoints.latest(Path(out_dir) / "checkpoints")
+        fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
+        now = config.to_json()
+        if state is None or any(state["run"].get(name) != now[name] for name in fixed):
+            return []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 # --- what a run keeps ----------------------------------------------------------------------------

@@ -87,11 +87,11 @@ def test_what_pays_becomes_more_frequent(model, tokenizer, tmp_path):
 
 
 def test_an_earlier_run_is_found_by_its_options(model, tokenizer, tmp_path):
-    assert metrics_of(tmp_path, SMALL) == []
+    assert metrics_of(tmp_path, SMALL) == metrics_of(tmp_path) == []
     config = replace(SMALL, steps=2)
     history = run(model, tokenizer, config, tmp_path)
     found = metrics_of(tmp_path, replace(config, steps=9, micro_batch_tokens=99))  # no other run
-    assert found == json.loads(json.dumps(history))
+    assert found == metrics_of(tmp_path) == json.loads(json.dumps(history))
     assert metrics_of(tmp_path, replace(config, learning_rate=1e-3)) == []
 
 
