@@ -525,8 +525,8 @@ class FastEngine:
 
     def _forward(self, token: Tensor) -> Tensor:
         """One pass through all layers: token (n,) at `position` -> logits (n, V)."""
-        cos = self.cos[self.position][:, None]  # (n, 1, d)
-        sin = self.sin[self.position][:, None]
+        cos = self.cos.index_select(0, self.position)[:, None]  # (n, 1, d)
+        sin = self.sin.index_select(0, self.position)[:, None]
         x = self.model.model.embed_tokens(token)  # (n, D)
         for layer, kv, prompt_kv in zip(self.layers, self.kv, self.prompt_kv, strict=True):
             qkv = self._project(x, layer, cos, sin)
