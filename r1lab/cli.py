@@ -325,11 +325,13 @@ def _model_and_task(sub: Parser) -> None:
     sub.add_argument(
         "--numbers", type=positive, default=3, help="Countdown: how many numbers (default: 3)"
     )
+    sub.add_argument(
+        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
+    )
 
 
 TRL_ONLY = (
-    "sampler lora_rank precision gradient_checkpointing max_minutes max_dollars dollars_per_hour "
-    "push_to_hub"
+    "sampler lora_rank gradient_checkpointing max_minutes max_dollars dollars_per_hour push_to_hub"
 ).split()
 
 
@@ -351,11 +353,6 @@ def _trl_options(sub: Parser) -> None:
         "--lora-rank", metavar="N", type=positive,
         help="train adapters of this rank on all linear layers, for small GPUs (default: all "
         "weights)",
-    )  # fmt: skip
-    add(
-        "--precision", metavar="NAME", choices=("auto", "fp32", "bf16"),
-        help="of the arithmetic: fp32, bf16, or auto (default: bf16 on a GPU). The weights are "
-        "trained in float32",
     )  # fmt: skip
     add(
         "--gradient-checkpointing", action=argparse.BooleanOptionalAction,
@@ -490,7 +487,10 @@ def train(args: argparse.Namespace) -> int:
         raise R1LabError(f"{out_dir} holds a run of --backend trl; choose another --out")
     else:
         backend = grpo
-    model, tokenizer = models.load(_project_folder(args.model))
+    if args.backend == "trl" and args.device != "auto":
+        raise R1LabError("--device is for --backend scratch: accelerate gives TRL its devices")
+    device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
+    model, tokenizer = models.load(_project_folder(args.model), device=device)
     history = backend.train(model, tokenizer, task, config, out_dir, **options)
     if not history:  # not the main one of several processes
         return 0
@@ -520,7 +520,7 @@ def _trl_backend():
 def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
     """The options of TRL_ONLY that were given, as trl_backend.train calls them."""
     names = {"lora_rank": "lora"}
-    direct = ("sampler", "lora_rank", "precision", "gradient_checkpointing", "push_to_hub")
+    direct = ("sampler", "lora_rank", "gradient_checkpointing", "push_to_hub")
     found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
     limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
     if limits["max_minutes"] or limits["max_dollars"]:
@@ -561,7 +561,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise R1LabError(f"there is no template '{args.template}'{known}")
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
-    model, tokenizer = models.load(_project_folder(args.model))
+    model, tokenizer = models.load(_project_folder(args.model), device=_device(args.device))
     found = evaluation.evaluate(
         model,
         tokenizer,
@@ -596,7 +596,7 @@ def pretrain(args: argparse.Namespace) -> int:
     from r1lab.world import pretrain as recipe
 
     config = configure(recipe.PretrainConfig, args)
-    _check_device(args.device)
+    _device(args.device)
     out_dir = profiles.run_folder(Path(args.out).parent) / Path(args.out).name
     found = recipe.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
     print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
@@ -646,16 +646,19 @@ def _task(args: argparse.Namespace, template: str):
     return task_for(args.task, template, **options)
 
 
-def _check_device(name: str) -> None:
-    """R1LabError when torch cannot compute on `name`."""
+def _device(name: str) -> str:
+    """The device to compute on, "auto" decided; R1LabError when torch cannot compute there."""
     import torch
 
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise R1LabError(
             f"torch cannot use the device '{name}' here; --device cpu works"
         ) from error
+    return name
 
 
 def _project_folder(name: str) -> str:

@@ -37,7 +37,6 @@ vLLM, in this process (colocated) or served by another.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import hashlib
 import importlib.util
@@ -72,6 +71,7 @@ from r1lab.diagnose import explain
 from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
+from r1lab.models import in_type
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
@@ -150,6 +150,7 @@ MAPPING = (
         "checkpoint_every, keep_checkpoints", "save_strategy='no'", "we say when: between rollouts"
     ),
     Row("samples_every, patience", "none", "ours: samples.jsonl, and the diagnosis"),
+    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU"),
     Row("(nothing)", "disable_dropout=True", "the policy that answers is the one that is trained"),
     Row("(nothing)", "logging_nan_inf_filter=False", "Trainer would hide a loss that is NaN"),
 )
@@ -436,18 +437,12 @@ def whole_weights(trainer, precision: str):
     """The policy as our sampler wants it: plain layers, in the type that it is to compute in.
 
     The trainer's own model where that is so. Else a copy for this rollout, with the adapters merged
-    and in bfloat16. A copy must lose the forward that TRL and accelerate have put on the model: it
-    would call the model that was copied.
+    and in bfloat16.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    merge = hasattr(model, "merge_and_unload")
-    if not merge and precision == "fp32":
+    if precision == "fp32" and not hasattr(model, "merge_and_unload"):
         return model
-    twin = copy.deepcopy(model)
-    twin = twin.merge_and_unload() if merge else twin
-    for module in twin.modules():
-        module.__dict__.pop("forward", None)
-    return twin.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    return in_type(model, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 # --- what happens around a step ------------------------------------------------------------------
@@ -965,8 +960,8 @@ def train(
     sampler: see `pick_sampler`. budget: `exceeded(seconds) -> str | None`, asked after every step
     with the seconds spent; words end the run, with a checkpoint and model/. lora: rank, keywords
     of peft.LoraConfig or a peft configuration; model/ then has the adapters merged, adapter/ has
-    them alone. precision: "fp32" | "bf16" | "auto". shares: see `own_sampler`. push_to_hub: the
-    repository's name; a private one is made if there is none.
+    them alone. precision: "fp32" | "bf16" | "auto" (the configuration's). shares: see
+    `own_sampler`. push_to_hub: the repository's name; a private one is made if there is none.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
@@ -974,6 +969,7 @@ def train(
     out_dir, state = Path(out_dir), PartialState(cpu=not torch.cuda.is_available())
     main = state.is_main_process
     check(config, processes=state.num_processes, lora=lora)
+    precision = config.precision if precision == "auto" else precision
     precision, gradient_checkpointing = choose(precision, gradient_checkpointing)
     spread = is_spread()
     if lora and spread:
