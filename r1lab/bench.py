@@ -91,6 +91,7 @@ class Plan:
     limit_seconds: float = 480.0  # ... and seconds
     half_seconds: float = 1200.0  # no further whole training begins when it would pass this
     matmul_sizes: tuple[int, ...] = (512, 1024, 2048)
+    matmul_dtype: torch.dtype = torch.float32
 
 
 # Toy sizes, to see that all of it works: the numbers mean nothing.
@@ -287,7 +288,10 @@ def trl_run(
 
     config = bench.plan.config
     problems = bench.task.problems("train", steps * config.questions, seed=seed)
-    arguments = trl_arguments(config, options, bench.folder, seed, steps)
+    cpu = bench.base.device.type == "cpu"
+    arguments = trl_arguments(config, options, bench.folder, seed, steps, cpu=cpu)
+    precision = "fp32" if options.get("bf16") is False else "bf16"
+    rollout = own_sampler(config, bench.tokenizer, precision=precision) if our_sampler else None
     trainer = GRPOTrainer(
         model=copy.deepcopy(bench.base),
         args=arguments,
@@ -295,10 +299,10 @@ def trl_run(
         train_dataset=as_dataset(problems, config.template),
         reward_funcs=[REWARDS[name] for name in config.rewards],
         callbacks=[Watch()],
-        rollout_func=own_sampler(config, bench.tokenizer) if our_sampler else None,
+        rollout_func=rollout,
     )
     trainer.remove_callback(PrinterCallback)
-    wanted = "no" if options.get("bf16") is False else "bf16"
+    wanted = {"fp32": "no", "bf16": "bf16"}[precision]
     assert trainer.accelerator.mixed_precision == wanted, trainer.accelerator.mixed_precision
     began = time.perf_counter()
     trainer.train()
@@ -306,7 +310,14 @@ def trl_run(
     return seen
 
 
-def trl_arguments(config: GRPOConfig, options: dict[str, Any], folder: Path, seed: int, steps: int):
+def trl_arguments(
+    config: GRPOConfig,
+    options: dict[str, Any],
+    folder: Path,
+    seed: int,
+    steps: int,
+    cpu: bool = True,
+):
     """r1lab's configuration in TRL's words; `options` decide only how it is computed.
 
     A step is one rollout of questions * group_size answers in either; TRL cuts it into
@@ -319,7 +330,7 @@ def trl_arguments(config: GRPOConfig, options: dict[str, Any], folder: Path, see
     rows = min(options.pop("per_device_train_batch_size", 8), batch)
     return TRLConfig(
         output_dir=str(folder / "trl"),
-        use_cpu=True,
+        use_cpu=cpu,
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=batch // rows,
         num_generations=config.group_size,
@@ -454,33 +465,48 @@ def tokens_of(rollouts: Rollouts) -> int:
     return sum(map(len, rollouts.completion_ids))
 
 
-@torch.no_grad()
 def draw_generate(bench: Bench, seed: int, **options: Any) -> int:
     """transformers' generate on the same prompts; returns the tokens drawn, up to each EOS."""
     config, eos = bench.plan.config, bench.tokenizer.eos_token_id
     prompts = [p for p in bench.prompts(seed) for _ in range(config.group_size)]
-    width = max(map(len, prompts))  # padded on the left
-    ids = torch.tensor([[eos] * (width - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    options = {"temperature": config.temperature, "disable_compile": True} | options
+    return sum(generated(bench.base, prompts, config.max_new_tokens, eos, seed, **options))
+
+
+@torch.no_grad()
+def generated(
+    model,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    eos: int,
+    seed: int,
+    width: int = 0,
+    **options: Any,
+) -> list[int]:
+    """Tokens that transformers' generate draws after each prompt, up to its first EOS.
+
+    width: prompts are padded on the left to so many tokens, or to the longest.
+    """
+    width = max(width, *map(len, prompts))
+    ids = torch.tensor([[eos] * (width - len(p)) + list(p) for p in prompts], device=model.device)
+    mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        text = bench.base.generate(
+        text = model.generate(
             input_ids=ids,
-            attention_mask=mask,
+            attention_mask=torch.tensor(mask, device=model.device),
             do_sample=True,
-            temperature=config.temperature,
             top_k=0,
             top_p=1.0,
-            max_new_tokens=config.max_new_tokens,
+            max_new_tokens=max_new_tokens,
             eos_token_id=eos,
             pad_token_id=eos,
-            disable_compile=True,
             **options,
         )
     answers = text[:, width:]  # (N, T)
     ended = (answers == eos).int().cumsum(1) - (answers == eos).int()  # EOS before this token
-    return int((ended == 0).sum())
+    return (ended == 0).sum(1).tolist()
 
 
 def measure_half(bench: Bench, best: str) -> Measured:
@@ -523,8 +549,8 @@ def measure_half(bench: Bench, best: str) -> Measured:
 
 
 def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
-    """Forward and backward of a whole batch, against the best large float32 matrix product."""
-    config = bench.plan.config
+    """Forward and backward of a whole batch, against the best large matrix product."""
+    config, plan, device = bench.plan.config, bench.plan, bench.base.device
     model = copy.deepcopy(bench.base)
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
@@ -542,11 +568,11 @@ def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
             (len(batch.rollouts.prompt_ids[r // config.group_size]), len(ids))
             for r, ids in enumerate(batch.rollouts.completion_ids)
         ]
-        peak, size = matmul_rate(bench.plan.matmul_sizes)
-        began = time.perf_counter()
+        peak, size = matmul_rate(plan.matmul_sizes, dtype=plan.matmul_dtype, device=device)
+        began = now(device)
         grpo.backward(model, None, batch, rows, None, config)
-        seconds = time.perf_counter() - began
-        again, other = matmul_rate(bench.plan.matmul_sizes)
+        seconds = now(device) - began
+        again, other = matmul_rate(plan.matmul_sizes, dtype=plan.matmul_dtype, device=device)
         if repeat < 0:
             continue
         peak, size = max((peak, size), (again, other))  # before or after, whichever is faster
@@ -564,15 +590,27 @@ def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
     return measured, {"matmul_share": pairs}
 
 
-def matmul_rate(sizes: Sequence[int], times: int = 5) -> tuple[float, int]:
-    """The most FLOP/s that a float32 product of two n x n matrices reaches, and that n."""
+def now(device: torch.device | str = "cpu") -> float:
+    """Seconds by the clock, when all that was asked of the device is done."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def matmul_rate(
+    sizes: Sequence[int],
+    times: int = 5,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[float, int]:
+    """The most FLOP/s that a product of two n x n matrices reaches, and that n."""
     best = (0.0, 0)
     for n in sizes:
-        a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+        a, b, out = (torch.randn(n, n, device=device).to(dtype) for _ in range(3))
         for _ in range(times + 1):
-            began = time.perf_counter()
+            began = now(device)
             torch.mm(a, b, out=out)
-            best = max(best, (2 * n**3 / (time.perf_counter() - began), n))
+            best = max(best, (2 * n**3 / (now(device) - began), n))
     return best
 
 
@@ -722,7 +760,21 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of `r1lab bench`, each an argument of `run`."""
     add = parser.add_argument
     add("--quick", action="store_true", help="toy sizes, to see that it works; writes nothing")
+    add(
+        "--gpu", metavar="WHAT", choices=("sampler", "step", "run"),
+        help="measure on a GPU in place of all this, one of: sampler, step, run",
+    )  # fmt: skip
     add("--only", nargs="+", choices=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}")
     add("--repeats", type=int, metavar="N", help="default: 5, whole trainings up to 3")
-    add("--model", default="tiny", help="as for `r1lab train`; default: tiny")
-    add("--out", metavar="FILE", help="default: benchmarks/results/cpu.json, for a whole run only")
+    add("--model", help="as for `r1lab train`; default: tiny, with --gpu smollm2-135m")
+    add(
+        "--out", metavar="FILE",
+        help="default: benchmarks/results/cpu.json, for a whole run only; with --gpu gpu-WHAT.json",
+    )  # fmt: skip
+    add(
+        "--minutes", type=float, metavar="X", help="with --gpu: the most it may take (default: 9.5)"
+    )
+    add(
+        "--backend", choices=("scratch", "trl"), default="scratch",
+        help="of --gpu run: scratch (default) or trl",
+    )  # fmt: skip

@@ -226,9 +226,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
-    sub.add_argument(
-        "--template", default="tiny", help="prompt template: tiny or r1_zero (default: tiny)"
-    )
+    sub.add_argument("--template", default="tiny", help="tiny, r1_zero or examples (default: tiny)")
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
@@ -265,10 +263,15 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """
         Seconds per GRPO step and sampled tokens per second, against TRL's GRPOTrainer and
         transformers' generate, one process at a time. Writes benchmarks/results/cpu.json.
+
+        --gpu measures on a GPU, offline and in under 10 minutes each, and writes
+        benchmarks/results/gpu-WHAT.json: sampler, step, or run (ten minutes of training a real
+        model).
         """,
         """
         r1lab bench
         r1lab bench --quick                    toy sizes, to see that it works; writes nothing
+        r1lab bench --gpu sampler              tokens a second on the GPU of this machine
         """,
     )
     if command == "bench":
@@ -604,11 +607,20 @@ def pretrain(args: argparse.Namespace) -> int:
 
 
 def bench(args: argparse.Namespace) -> int:
+    common = {"repeats": args.repeats, "quick": args.quick, "out": args.out}
+    if args.gpu:
+        from r1lab import bench_gpu
+
+        if args.only:
+            raise R1LabError("--only chooses parts of the CPU benchmark; --gpu is one measurement")
+        options = {"minutes": args.minutes, "backend": args.backend}
+        bench_gpu.run(args.gpu, args.model, **common, **options)
+        return 0
     from r1lab import bench as benchmark
 
-    benchmark.run(
-        args.model, repeats=args.repeats, quick=args.quick, only=args.only, out=args.out
-    )  # fmt: skip
+    if args.minutes is not None or args.backend != "scratch":
+        raise R1LabError("--minutes and --backend are for --gpu; without it there is --only")
+    benchmark.run(args.model or "tiny", only=args.only, **common)
     return 0
 
 

@@ -450,7 +450,7 @@ def fingerprint(path: Path, values: dict[str, Any]) -> str:
 
     Left out: the modules that only show or start things, so that a new colour costs no training.
     """
-    shown = {"cli.py", "__main__.py", "report.py", "runner.py", "bench.py"}
+    shown = {"cli.py", "__main__.py", "report.py", "runner.py", "bench.py", "bench_gpu.py"}
     files = [p for p in sorted((ROOT / "r1lab").rglob("*.py")) if p.name not in shown]
     files += [p for p in sorted((ROOT / "data").rglob("*")) if p.is_file()]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())

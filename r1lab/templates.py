@@ -7,6 +7,9 @@ what appears between the tags is left to RL.
 
     <think> reasoning process here </think> <answer> answer here </answer>
 
+A small model may not take the hint.  Worked examples show it the form (template "examples"), which
+RL can only reward once it comes.
+
 `parse` takes such a completion apart.  It is made of `str.find` and `str.count`, which are linear
 in the text; a regular expression such as `<think>.*?</think>.*?<answer>.*?</answer>` needs
 quadratic time or worse on a text full of opened tags, and models under RL do write such texts.
@@ -34,9 +37,44 @@ R1_ZERO = (
 """Quoted from arXiv 2501.12948v1, Table 1.  There it ends "User: prompt. Assistant:"; here the
 question brings its own full stop or question mark."""
 
+EXAMPLES = (
+    (
+        "A shop sells 7 pens in the morning and 5 pens in the afternoon. How many pens does it "
+        "sell?",
+        "7 + 5 = 12.",
+        "12",
+    ),
+    (
+        "How many wheels do 2 cars and 3 bicycles have together?",
+        "2 cars have 2 * 4 = 8 wheels. 3 bicycles have 3 * 2 = 6 wheels. 8 + 6 = 14.",
+        "14",
+    ),
+    (
+        "Mia has 20 stickers and gives 3 of them to each of her 4 friends. How many are left?",
+        "She gives away 4 * 3 = 12 stickers. 20 - 12 = 8.",
+        "8",
+    ),
+    (
+        "Ben is 9 years old and his sister is twice as old. How old are they together?",
+        "His sister is 2 * 9 = 18. 9 + 18 = 27.",
+        "27",
+    ),
+)
+"""Question, thought and answer; written for this project, and in no task's split."""
+
+END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples teach to stop as well
+
+
+def worked(question: str, thought: str, answer: str) -> str:
+    return (
+        f"Question: {question}\n{THINK} {thought} {END_THINK} {ANSWER} {answer} {END_ANSWER}{END}\n"
+    )
+
+
 TEMPLATES: dict[str, dict[str, str]] = {
     "tiny": {"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"},
     "r1_zero": {"en": R1_ZERO},
+    "examples": {"en": "".join(worked(*one) for one in EXAMPLES) + "Question: {question}\n"},
 }
 """By name, then by the problem's language; a language that is missing takes the English text."""
 

@@ -269,6 +269,7 @@ def trl_options(
         "save_strategy": "no",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
+        "ddp_find_unused_parameters": False,  # every weight has a part in every answer
         "report_to": [],
         "disable_tqdm": True,
     }
@@ -846,13 +847,27 @@ def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = Non
 
 @contextlib.contextmanager
 def quiet_bars():
+    """Without transformers' bars, and without what it and TRL say of themselves: of interfaces that
+    are experimental (a test watches them), of names of theirs that will change, of tied weights
+    that a checkpoint rightly does not hold twice."""
     from transformers.utils import logging as words
 
-    bars = words.is_progress_bar_enabled()
+    def spoken(record: logging.LogRecord) -> bool:
+        return "missing keys in the checkpoint" not in record.getMessage()
+
+    bars, trainer = words.is_progress_bar_enabled(), logging.getLogger("transformers.trainer")
     words.disable_progress_bar()
+    trainer.addFilter(spoken)
     try:
-        yield
+        with warnings.catch_warnings():
+            for message in (
+                ".*rollout_func.*experimental.*",
+                ".*gradient_checkpointing.* is deprecated.*",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
     finally:
+        trainer.removeFilter(spoken)
         if bars:
             words.enable_progress_bar()
 
@@ -888,9 +903,7 @@ def make_trainer(
     if sampler == "r1lab":
         rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
         rollout = watch.rollout_func(rollout)
-    with warnings.catch_warnings(), quiet_bars():
-        warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated.*")
+    with quiet_bars():
         trainer = Trainer(
             model=model,
             args=TRLConfig(**options),
