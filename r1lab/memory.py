@@ -52,6 +52,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 from r1lab.errors import R1LabError
 from r1lab.rollouts import FAST_MODELS, micro_batches
 
+PROMPTS = 512  # so many are read to find a long one
 MARGIN = 1.1  # gradient checkpointing is left off where the plan fits this many times
 FIRST_STEP = 30 << 20  # bytes: what a CPU's libraries take for themselves in the first step
 HEAP = 1.2  # memory that small tensors take on a CPU, by their size
@@ -259,14 +260,13 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
     if job.fast:  # questions once, answers in rooms that double; ended answers have left
         questions = job.config.questions // job.processes
         cache = 2 * questions * P * token
-        room, rows, before = 0, N, 0
-        most = 0
+        room = before = most = 0
         while room < longest:
             alive = sum(n > room for n in lengths)
             room = min(job.config.max_new_tokens, max(64, 2 * room))
             now = alive * room * token
             most = max(most, now + before // layers, before + now // layers)
-            before, rows = now, alive
+            before = now
         cache += most
     else:  # transformers' cache: prompts for every answer, one layer at a time copied to grow
         cache = N * (P + longest) * token
