@@ -190,7 +190,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         help="output folder (default: runs/train; with --backend trl runs/train-trl)",
     )  # fmt: skip
     sub.add_argument("--fresh", action="store_true", help="begin anew; an earlier run is set aside")
-    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar, plan or costs")
+    sub.add_argument(
+        "--dollars-per-hour", metavar="X", type=amount, default=argparse.SUPPRESS,
+        help="what the machine costs (default: its entry in the price table)",
+    )  # fmt: skip
     sub.add_argument(
         "--backend", metavar="NAME", choices=("scratch", "trl"), default="scratch",
         help="scratch (default) or trl",
@@ -333,9 +337,7 @@ def _model_and_task(sub: Parser) -> None:
     )
 
 
-TRL_ONLY = (
-    "sampler lora_rank gradient_checkpointing max_minutes max_dollars dollars_per_hour push_to_hub"
-).split()
+TRL_ONLY = ("sampler lora_rank gradient_checkpointing max_minutes max_dollars push_to_hub").split()
 
 
 def _trl_options(sub: Parser) -> None:
@@ -359,14 +361,10 @@ def _trl_options(sub: Parser) -> None:
     )  # fmt: skip
     add(
         "--gradient-checkpointing", action=argparse.BooleanOptionalAction,
-        help="compute activations twice to save memory (default: on a GPU)",
+        help="compute activations twice to save memory (default: where the plan needs it)",
     )  # fmt: skip
     add("--max-minutes", metavar="X", type=amount, help="stop, with a model, after so many minutes")
     add("--max-dollars", metavar="X", type=amount, help="stop, with a model, at this cost")
-    add(
-        "--dollars-per-hour", metavar="X", type=amount,
-        help="what the machine costs (default: its entry in the price table)",
-    )  # fmt: skip
     add(
         "--push-to-hub", metavar="ID",
         help="upload the trained model to this repository; a private one is made if there is none",
@@ -492,8 +490,15 @@ def train(args: argparse.Namespace) -> int:
         backend = grpo
     if args.backend == "trl" and args.device != "auto":
         raise R1LabError("--device is for --backend scratch: accelerate gives TRL its devices")
+    if not args.quiet:
+        from r1lab import costs
+
+        price = getattr(args, "dollars_per_hour", None)
+        options["callbacks"] = [costs.live(config, options.get("budget"), price)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
+    if backend is grpo:
+        _fit(model, tokenizer, task, config, args.quiet)
     history = backend.train(model, tokenizer, task, config, out_dir, **options)
     if not history:  # not the main one of several processes
         return 0
@@ -510,6 +515,26 @@ def train(args: argparse.Namespace) -> int:
     folder = profiles.shorten(out_dir / "model")
     print(f"the trained model is in {folder}; next: r1lab eval --model {folder}")
     return 0
+
+
+def _fit(model, tokenizer, task, config, quiet: bool) -> None:
+    """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
+    for itself)."""
+    from r1lab import grpo, memory
+    from r1lab.templates import render
+
+    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    prompts = tokenizer([render(p, config.template) for p in problems[: memory.PROMPTS]])
+    job = memory.job_of(
+        model,
+        config,
+        prompts=prompts["input_ids"],
+        device=model.device.type,
+        precision=grpo.precision_on(model.device, config),
+    )
+    _, words = memory.prepare(job)
+    if not quiet:
+        print(words, flush=True)
 
 
 def _trl_backend():

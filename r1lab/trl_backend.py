@@ -64,7 +64,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
-from r1lab import checkpoints, grpo
+from r1lab import checkpoints, grpo, memory
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
 from r1lab.diagnose import explain
@@ -933,17 +933,47 @@ def lora_config(lora: Any):
     return LoraConfig(**(defaults | given))
 
 
-def choose(precision: str, gradient_checkpointing: str | bool) -> tuple[str, bool]:
-    """ "auto" decided: float32 on a CPU; on a GPU bfloat16 arithmetic on float32 weights, and
-    activations computed again rather than kept."""
+def choose(precision: str, gradient_checkpointing: str | bool) -> str:
+    """The precision, "auto" decided: float32 on a CPU; on a GPU bfloat16 arithmetic on float32
+    weights. R1LabError for values that neither option has."""
     cpu = PartialState().device.type == "cpu"
     if precision not in PRECISIONS:
         raise R1LabError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if gradient_checkpointing not in ("auto", True, False):
         raise R1LabError("gradient_checkpointing must be 'auto', True or False")
-    if precision == "auto":
-        precision = "fp32" if cpu else "bf16"
-    return precision, (not cpu) if gradient_checkpointing == "auto" else gradient_checkpointing
+    return ("fp32" if cpu else "bf16") if precision == "auto" else precision
+
+
+def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job: Any):
+    """Gradient checkpointing, "auto" decided by the memory plan, and the plan in words. The main
+    process plans, all follow. Raises R1LabError, on all, for a run that cannot fit.
+
+    job: what memory.Job wants to know besides.
+    """
+    state, found = PartialState(), [None]
+    if state.is_main_process:
+        texts = [render(problem, config.template) for problem in problems[: memory.PROMPTS]]
+        device = state.device.type
+        try:
+            planned = memory.job_of(
+                model,
+                config,
+                prompts=tokenizer(texts)["input_ids"],
+                device=device,
+                backend="trl",
+                processes=state.num_processes,
+                **job,
+            )
+            room = memory.available(device)
+            if device == "cpu":  # the processes of this machine share it
+                room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            found = [memory.prepare(planned, checkpointing=asked, room=room)]
+        except R1LabError as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], R1LabError):
+        raise found[0]
+    return found[0]
 
 
 def train(
@@ -969,11 +999,13 @@ def train(
     As r1lab.grpo.train: the same configuration, the same files in out_dir, the same names in
     metrics.jsonl, resumed by the same call. Started by `accelerate launch`, all processes call it;
     files, callbacks and the history that is returned are the main process's (others get []).
+    Before it starts, the memory plan (`fit`) says what it will take, and refuses what cannot fit.
 
     sampler: see `pick_sampler`. budget: `exceeded(seconds) -> str | None`, asked after every step
     with the seconds spent; words end the run, with a checkpoint and model/. lora: rank, keywords
     of peft.LoraConfig or a peft configuration; model/ then has the adapters merged, adapter/ has
-    them alone. precision: "fp32" | "bf16" | "auto" (the configuration's). shares: see
+    them alone. precision: "fp32" | "bf16" | "auto" (the configuration's). gradient_checkpointing:
+    True, False or "auto", which leaves it off where the plan fits without it. shares: see
     `own_sampler`. push_to_hub: the repository's name; a private one is made if there is none.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
@@ -983,7 +1015,7 @@ def train(
     main = state.is_main_process
     check(config, processes=state.num_processes, lora=lora)
     precision = config.precision if precision == "auto" else precision
-    precision, gradient_checkpointing = choose(precision, gradient_checkpointing)
+    precision = choose(precision, gradient_checkpointing)
     spread = is_spread()
     if lora and spread:
         raise R1LabError("LoRA is for small GPUs: take --print-launch ddp, not FSDP or ZeRO-3")
@@ -1002,6 +1034,15 @@ def train(
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    gradient_checkpointing, words = fit(
+        *(model, tokenizer, config, problems, gradient_checkpointing),
+        precision=precision,
+        lora=lora_config(lora).r if lora else None,
+        sharded=spread,
+        sampler=sampler,
+    )
+    if main and progress:
+        print(words, flush=True)
 
     def names(steps: int) -> dict[str, Any]:
         """What makes this run this run, after so many steps."""
