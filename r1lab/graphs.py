@@ -1,7 +1,7 @@
 """Decoding in fixed shapes: one step, recorded once as a CUDA graph and then replayed.
 
 **Why.** For every new token a small model runs hundreds of kernels of a few microseconds each (30
-layers of some 24). Python takes longer to launch a kernel than the GPU to run it, so the GPU waits
+layers of some 25). Python takes longer to launch a kernel than the GPU to run it, so the GPU waits
 for Python. A CUDA graph records the launches of one step; `replay` sends all of them with one call.
 
 **What that asks of a step.** A replay does the same work at the same addresses, whatever Python

@@ -227,7 +227,7 @@ def test_cuda_in_bfloat16(llama):
 
 @cuda
 @pytest.mark.parametrize("how", [(1.0, 0, 1.0), (0.7, 5, 0.9)], ids=str)
-def test_cuda_steps_never_wait(llama, how):
+def test_cuda_steps_never_wait(how):
     model, uniform = build("llama").cuda(), torch.rand(30, 18, device="cuda")
     eos = torch.tensor([EOS, 5], device="cuda")
     with torch.inference_mode(), graphs.own_stream(model.device):
@@ -243,7 +243,7 @@ def test_cuda_steps_never_wait(llama, how):
 
 
 @cuda
-def test_cuda_records_few_graphs_and_replays_the_rest(llama, monkeypatch):
+def test_cuda_records_few_graphs_and_replays_the_rest(monkeypatch):
     model, made, record = build("llama").cuda(), [], StaticEngine.record
     monkeypatch.setattr(StaticEngine, "record", lambda e: made.append(e.capacity) or record(e))
     sample(model, PROMPTS, group_size=40, max_new_tokens=110, eos_token_id=EOS, seed=0)
