@@ -159,6 +159,15 @@ def size(n: float) -> str:
 
 def plan(job: Job) -> Plan:
     """What `job` will hold. Raises R1LabError for a model that cannot be rehearsed."""
+    try:
+        return _plan(job)
+    except Exception as error:  # code of a model that asks for the values of its tensors
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        name = type(job.model).__name__
+        raise R1LabError(f"the memory of {name} cannot be planned ({reason[:200]})") from error
+
+
+def _plan(job: Job) -> Plan:
     counts = count(job.model)
     share = job.processes if job.sharded else 1
     trained = counts.adapters * job.lora if job.lora else counts.weights
@@ -351,20 +360,15 @@ def rehearse(job: Job, rows: int, width: int, answers: int, layers: int | None =
         return _REHEARSED[key]
     run = _trl_pass if job.backend == "trl" else _scratch_pass
     heap = HEAP if job.device == "cpu" else 1.0
-    try:
-        with ExitStack() as stack, FakeTensorMode(), Count(heap) as counted:
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
-            forward = run(model, job, rows, width, answers, stack)
-            for weight in model.parameters():
-                if weight.requires_grad:
-                    weight.grad = torch.zeros_like(weight)
-            counted.most = always = counted.now
-            forward().backward()
-            _REHEARSED[key] = counted.most - always
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        name = architecture(job.model) or type(job.model).__name__
-        raise R1LabError(f"the memory of {name} cannot be planned ({reason[:200]})") from error
+    with ExitStack() as stack, FakeTensorMode(), Count(heap) as counted:
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+        forward = run(model, job, rows, width, answers, stack)
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.grad = torch.zeros_like(weight)
+        counted.most = always = counted.now
+        forward().backward()
+        _REHEARSED[key] = counted.most - always
     return _REHEARSED[key]
 
 
@@ -603,21 +607,15 @@ def what_fits(job: Job, room: int) -> tuple[str, Plan] | None:
     for options, changed in [*free, *others(job)]:
         if (planned := _fits(changed, room)) is not None:
             return options, planned
-    if free:
-        least, cheap = job, []
-        for options, changed in (free[0], free[-1]):
-            name = options.split()[0]
-            if not any(one.startswith(name) for one in cheap):
-                cheap.append(options)
-            least = dataclasses.replace(
-                least,
-                gradient_checkpointing=least.gradient_checkpointing
-                or changed.gradient_checkpointing,
-                config=changed.config if changed.config != job.config else least.config,
-            )
-        for options, changed in [("", least), *others(least)]:
-            if (planned := _fits(changed, room)) is not None:
-                return " ".join([*cheap, options]).strip(), planned
+    least, cheap = job, {}
+    for options, changed in free:  # the last of each kind is the one that helps most
+        cheap[options.split()[0]] = options
+        on = least.gradient_checkpointing or changed.gradient_checkpointing
+        config = least.config if changed.config == job.config else changed.config
+        least = dataclasses.replace(least, gradient_checkpointing=on, config=config)
+    for options, changed in [("", least), *others(least)] if free else ():
+        if (planned := _fits(changed, room)) is not None:
+            return " ".join([*cheap.values(), options]).strip(), planned
     weights = count(job.model).weights
     for name, model in SMALLER.items():
         smaller = dataclasses.replace(job, model=model)
@@ -648,8 +646,7 @@ def others(job: Job):
         while value // 2 >= low:
             value //= 2
             option = name.replace("_", "-")
-            if config.minibatches <= config.questions * config.group_size // 2:
-                yield f"--{option} {value}", _with(job, **{name: value})
+            yield f"--{option} {value}", _with(job, **{name: value})
     if job.device == "cuda" and not job.lora:
         sampler = "generate" if job.sampler == "r1lab" else job.sampler
         for gpus in (2, 4, 8, 16):
@@ -672,6 +669,9 @@ def _fits(job: Job, room: int) -> Plan | None:
     """The plan, where the job is possible and fits."""
     longest = job.prompt_tokens + job.config.max_new_tokens
     if longest > (getattr(job.model, "max_position_embeddings", None) or longest):
+        return None
+    share = job.processes if job.sharded else 1
+    if job.before + 4 * count(job.model).weights // share > room:  # no need to rehearse
         return None
     try:
         if job.backend == "trl":
