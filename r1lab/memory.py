@@ -35,6 +35,7 @@ import dataclasses
 import os
 import resource
 import sys
+import warnings
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
