@@ -362,6 +362,8 @@ def rehearse(job: Job, rows: int, width: int, answers: int, layers: int | None =
     run = _trl_pass if job.backend == "trl" else _scratch_pass
     heap = HEAP if job.device == "cpu" else 1.0
     with ExitStack() as stack, FakeTensorMode(), Count(heap) as counted:
+        stack.enter_context(warnings.catch_warnings())  # of names that transformers will change
+        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated.*")
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         forward = run(model, job, rows, width, answers, stack)
         for weight in model.parameters():
