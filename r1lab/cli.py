@@ -305,6 +305,10 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         "--jobs", type=positive, default=1,
         help="seeds that run side by side, each with its share of the cores (default: 1)",
     )  # fmt: skip
+    sub.add_argument(
+        "--note", metavar="TEXT", default="",
+        help="what a reader should know of this machine, for the ledger and the README",
+    )  # fmt: skip
     sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
     sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
     sub.add_argument(
@@ -657,7 +661,13 @@ def measure(args: argparse.Namespace) -> int:
     readme = ROOT / "README.md" if ledger == runner.LEDGER else None
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
     book = runner.measure(
-        args.seeds, profile, base=base, ledger=ledger, readme=readme, jobs=args.jobs
+        args.seeds,
+        profile,
+        base=base,
+        ledger=ledger,
+        readme=readme,
+        jobs=args.jobs,
+        note=args.note,
     )
     print(figures.markdown_table(book["figures"]))
     print(f"written to {profiles.shorten(ledger)}")

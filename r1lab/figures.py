@@ -210,7 +210,8 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
         f"`make figures` on {machine['cores']} cores ({machine['cpu']}{beside}), torch "
         f"{ledger['versions']['torch']}. The paper's figures are AIME 2024 with a model of "
-        "671 billion parameters: compare the shape, not the size.\n\n"
+        "671 billion parameters: compare the shape, not the size."
+        f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
     )
 
 

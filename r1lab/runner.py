@@ -362,6 +362,7 @@ def measure(
     ledger: str | os.PathLike = LEDGER,
     readme: str | os.PathLike | None = None,
     jobs: int = 1,
+    note: str = "",
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run all notebooks once per seed, and make the committed ledger and the README's table of it.
@@ -369,6 +370,7 @@ def measure(
     readme  the file whose table is written again; None (as for a trial on another profile): none
     jobs    seeds that run side by side, each with its share of the cores: together they are done
             sooner, and each takes longer by the clock (the ledger says how many there were)
+    note    what a reader should know of this machine; it stands in the ledger and below the table
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
@@ -396,6 +398,7 @@ def measure(
         "seeds": list(seeds),
         "measured": time.strftime("%Y-%m-%d"),
         "jobs": jobs,
+        "note": note,
         "hardware": hardware(),
         "versions": versions(),
         "figures": figures.aggregate(paths, list(seeds)),
