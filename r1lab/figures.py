@@ -125,8 +125,8 @@ def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) ->
         entries = [run[name] for run in runs]
         values = [entry["value"] for entry in entries]
         low, high = t_interval(values)
-        if entries[0]["unit"] == "share" and low is not None:
-            low, high = max(0.0, low), min(1.0, high)
+        if entries[0]["unit"] == "share" and low is not None and min(values) >= 0:
+            low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
         ledger[name] = {
             **entries[0],
             "value": statistics.fmean(values),

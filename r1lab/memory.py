@@ -23,11 +23,12 @@ a tensor without memory cannot say.
 **What the allocator adds.** On a CPU, tensors below 32 MiB lie in the C library's heap, between the
 holes that freed ones leave. Measured with glibc on the embedded model, resident memory rose over
 its start by 144, 310 and 587 MiB for micro-batches of 1,640, 4,100 and 8,200 tokens where 97, 235
-and 465 MiB were alive: `HEAP` times what is alive, and some 30 MiB. Sampling leaves 40 MiB, the
+and 465 MiB were alive: `HEAP` times what is alive, and some 30 MiB. Sampling leaves 40 MiB; the
 rest of a freed heap is used again, so sampling and training do not add up (`FIRST_STEP` holds both
-constants). Larger tensors go back to the system, and a GPU's allocator counts what is alive. Plan
-over measured peak of whole steps: scratch 0.98 (micro-batches of 4,096 tokens, peak 724 MiB) and
-0.95 (10,240 tokens, 1,127 MiB), TRL 0.95 (4,096 tokens, 843 MiB).
+constants). Larger tensors go back to the system, and a GPU's allocator counts what is alive.
+
+Plan over measured peak of whole steps on a CPU: scratch 0.98 (micro-batches of 4,096 tokens, peak
+724 MiB) and 0.95 (10,240 tokens, 1,127 MiB), TRL 0.95 (4,096 tokens, 843 MiB). No GPU was measured.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ import dataclasses
 import os
 import resource
 import sys
-import warnings
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
@@ -364,8 +364,6 @@ def rehearse(job: Job, rows: int, width: int, answers: int, layers: int | None =
     run = _trl_pass if job.backend == "trl" else _scratch_pass
     heap = HEAP if job.device == "cpu" else 1.0
     with ExitStack() as stack, FakeTensorMode(), Count(heap) as counted:
-        stack.enter_context(warnings.catch_warnings())  # of names that transformers will change
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated.*")
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
         forward = run(model, job, rows, width, answers, stack)
         for weight in model.parameters():
@@ -437,7 +435,7 @@ def _trl_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitS
     if job.lora:
         adapt(model, job.lora)
     if job.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         if job.lora:
             model.enable_input_require_grads()
         model.train()
