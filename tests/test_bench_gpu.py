@@ -78,6 +78,11 @@ def check_run(report):
     assert len(measured["before"]["pass@1"]) == len(report["difference"]) == 3
     assert [m["step"] for m in measured["training"]] == [0, 1]
     assert {"accuracy", "length"} <= set(measured["training"][0])
+    assert [one["task"].get("numbers", 3) for one in report["probe"]] == [3, 4]
+    assert report["task"] == {
+        "name": "countdown",
+        "template": "tiny",
+    }  # both without room: the first
     assert {"question", "before", "after"} == set(report["samples"][0])
     assert report["ratios"]["accuracy_points"]["value"] == 0.0  # a random model is never right
     assert report["goals"]["accuracy_points"] == {"goal": 0.3, "met": False}
