@@ -190,7 +190,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         help="output folder (default: runs/train; with --backend trl runs/train-trl)",
     )  # fmt: skip
     sub.add_argument("--fresh", action="store_true", help="begin anew; an earlier run is set aside")
-    sub.add_argument("--quiet", action="store_true", help="no progress bar")
+    sub.add_argument("--quiet", action="store_true", help="no progress bar, plan or costs")
+    sub.add_argument(
+        "--dollars-per-hour", metavar="X", type=amount, default=argparse.SUPPRESS,
+        help="what the machine costs (default: its entry in the price table)",
+    )  # fmt: skip
     sub.add_argument(
         "--backend", metavar="NAME", choices=("scratch", "trl"), default="scratch",
         help="scratch (default) or trl",
@@ -291,11 +295,20 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """,
         """
         r1lab figures --seeds 0 1 2
+        r1lab figures --jobs 2                 two seeds side by side, half of the cores each
         """,
     )
     sub.add_argument(
         "--seeds", type=whole, nargs="+", default=[0, 1, 2], help="the seeds (default: 0 1 2)"
     )
+    sub.add_argument(
+        "--jobs", type=positive, default=1,
+        help="seeds that run side by side, each with its share of the cores (default: 1)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--note", metavar="TEXT", default="",
+        help="what a reader should know of this machine, for the ledger and the README",
+    )  # fmt: skip
     sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
     sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
     sub.add_argument(
@@ -323,12 +336,12 @@ def _model_and_task(sub: Parser) -> None:
     sub.add_argument(
         "--numbers", type=positive, default=3, help="Countdown: how many numbers (default: 3)"
     )
+    sub.add_argument(
+        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
+    )
 
 
-TRL_ONLY = (
-    "sampler lora_rank precision gradient_checkpointing max_minutes max_dollars dollars_per_hour "
-    "push_to_hub"
-).split()
+TRL_ONLY = ("sampler lora_rank gradient_checkpointing max_minutes max_dollars push_to_hub").split()
 
 
 def _trl_options(sub: Parser) -> None:
@@ -351,20 +364,11 @@ def _trl_options(sub: Parser) -> None:
         "weights)",
     )  # fmt: skip
     add(
-        "--precision", metavar="NAME", choices=("auto", "fp32", "bf16"),
-        help="of the arithmetic: fp32, bf16, or auto (default: bf16 on a GPU). The weights are "
-        "trained in float32",
-    )  # fmt: skip
-    add(
         "--gradient-checkpointing", action=argparse.BooleanOptionalAction,
-        help="compute activations twice to save memory (default: on a GPU)",
+        help="compute activations twice to save memory (default: where the plan needs it)",
     )  # fmt: skip
     add("--max-minutes", metavar="X", type=amount, help="stop, with a model, after so many minutes")
     add("--max-dollars", metavar="X", type=amount, help="stop, with a model, at this cost")
-    add(
-        "--dollars-per-hour", metavar="X", type=amount,
-        help="what the machine costs (default: its entry in the price table)",
-    )  # fmt: skip
     add(
         "--push-to-hub", metavar="ID",
         help="upload the trained model to this repository; a private one is made if there is none",
@@ -488,7 +492,17 @@ def train(args: argparse.Namespace) -> int:
         raise R1LabError(f"{out_dir} holds a run of --backend trl; choose another --out")
     else:
         backend = grpo
-    model, tokenizer = models.load(_project_folder(args.model))
+    if args.backend == "trl" and args.device != "auto":
+        raise R1LabError("--device is for --backend scratch: accelerate gives TRL its devices")
+    if not args.quiet:
+        from r1lab import costs
+
+        price = getattr(args, "dollars_per_hour", None)
+        options["callbacks"] = [costs.live(config, options.get("budget"), price)]
+    device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
+    model, tokenizer = models.load(_project_folder(args.model), device=device)
+    if backend is grpo:
+        _fit(model, tokenizer, task, config, args.quiet)
     history = backend.train(model, tokenizer, task, config, out_dir, **options)
     if not history:  # not the main one of several processes
         return 0
@@ -507,6 +521,26 @@ def train(args: argparse.Namespace) -> int:
     return 0
 
 
+def _fit(model, tokenizer, task, config, quiet: bool) -> None:
+    """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
+    for itself)."""
+    from r1lab import grpo, memory
+    from r1lab.templates import render
+
+    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    prompts = tokenizer([render(p, config.template) for p in problems[: memory.PROMPTS]])
+    job = memory.job_of(
+        model,
+        config,
+        prompts=prompts["input_ids"],
+        device=model.device.type,
+        precision=grpo.precision_on(model.device, config),
+    )
+    _, words = memory.prepare(job)
+    if not quiet:
+        print(words, flush=True)
+
+
 def _trl_backend():
     """r1lab.trl_backend, without TRL's remarks on what is experimental (a test watches that)."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -518,7 +552,7 @@ def _trl_backend():
 def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
     """The options of TRL_ONLY that were given, as trl_backend.train calls them."""
     names = {"lora_rank": "lora"}
-    direct = ("sampler", "lora_rank", "precision", "gradient_checkpointing", "push_to_hub")
+    direct = ("sampler", "lora_rank", "gradient_checkpointing", "push_to_hub")
     found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
     limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
     if limits["max_minutes"] or limits["max_dollars"]:
@@ -559,7 +593,7 @@ def evaluate(args: argparse.Namespace) -> int:
         raise R1LabError(f"there is no template '{args.template}'{known}")
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
-    model, tokenizer = models.load(_project_folder(args.model))
+    model, tokenizer = models.load(_project_folder(args.model), device=_device(args.device))
     found = evaluation.evaluate(
         model,
         tokenizer,
@@ -594,7 +628,7 @@ def pretrain(args: argparse.Namespace) -> int:
     from r1lab.world import pretrain as recipe
 
     config = configure(recipe.PretrainConfig, args)
-    _check_device(args.device)
+    _device(args.device)
     out_dir = profiles.run_folder(Path(args.out).parent) / Path(args.out).name
     found = recipe.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
     print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
@@ -626,7 +660,15 @@ def measure(args: argparse.Namespace) -> int:
     ledger = Path(args.ledger or runner.LEDGER.with_name(f"figures-{profile}.json"))
     readme = ROOT / "README.md" if ledger == runner.LEDGER else None
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
-    book = runner.measure(args.seeds, profile, base=base, ledger=ledger, readme=readme)
+    book = runner.measure(
+        args.seeds,
+        profile,
+        base=base,
+        ledger=ledger,
+        readme=readme,
+        jobs=args.jobs,
+        note=args.note,
+    )
     print(figures.markdown_table(book["figures"]))
     print(f"written to {profiles.shorten(ledger)}")
     return 0
@@ -651,16 +693,19 @@ def _task(args: argparse.Namespace, template: str):
     return task_for(args.task, template, **options)
 
 
-def _check_device(name: str) -> None:
-    """R1LabError when torch cannot compute on `name`."""
+def _device(name: str) -> str:
+    """The device to compute on, "auto" decided; R1LabError when torch cannot compute there."""
     import torch
 
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:
         raise R1LabError(
             f"torch cannot use the device '{name}' here; --device cpu works"
         ) from error
+    return name
 
 
 def _project_folder(name: str) -> str:

@@ -4,7 +4,7 @@ The paper's cost is a rental price times hours: 147,000 hours of H800s at $2 mak
 2501.12948, the supplement's table of training costs). The same arithmetic, for a run of minutes:
 
     before    `estimate`: from the seconds of a warm-up step, a range, because answers grow
-    during    `Meter`: tokens, minutes and dollars so far, and expected
+    during    `Meter`: tokens, minutes and dollars so far, and expected; `Live` prints both
     limit     `Budget`: words when the time or the money is used up
 
 Prices are list prices from `data/prices.json`, each with the day it was read and its source. They
@@ -206,6 +206,45 @@ class Meter:
                 expected = dollars(self.expected_seconds, self.dollars_per_hour)
                 line += f" of about {money(expected)}"
         return line
+
+
+@dataclass
+class Live:
+    """A callback of `train` that says, above the progress bar, what the run costs: after its second
+    step what the rest will take (the first pays for imports), then a line in ten parts of it."""
+
+    config: Any  # r1lab.grpo.GRPOConfig
+    meter: Meter
+    calls: int = 0
+
+    def __call__(self, step: int, metrics: dict[str, Any], batch: Any = None) -> None:
+        self.calls += 1
+        self.meter(step, metrics, batch)
+        if self.calls == 2 and step + 1 < self.config.steps:
+            expected = estimate(
+                metrics["seconds"],
+                self.config,
+                mean_length=metrics["length"],
+                dollars_per_hour=self.meter.dollars_per_hour,
+                done=step + 1,
+            )
+            self.say(expected.words())
+        elif (step + 1) % max(1, self.config.steps // 10) == 0:
+            self.say(self.meter.words())
+
+    def say(self, words: str) -> None:
+        from tqdm.std import tqdm
+
+        tqdm.write(words)
+
+
+def live(config: Any, budget: Budget | None = None, dollars_per_hour: float | None = None) -> Live:
+    """The callback for a run; without a price, and without one in the table, of time alone."""
+    if dollars_per_hour is None:
+        dollars_per_hour = budget.dollars_per_hour if budget else None
+    if dollars_per_hour is None:
+        dollars_per_hour = price_here()
+    return Live(config, Meter(config.steps, dollars_per_hour, budget))
 
 
 def clock(seconds: float) -> str:

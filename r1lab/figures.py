@@ -125,8 +125,8 @@ def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) ->
         entries = [run[name] for run in runs]
         values = [entry["value"] for entry in entries]
         low, high = t_interval(values)
-        if entries[0]["unit"] == "share" and low is not None:
-            low, high = max(0.0, low), min(1.0, high)
+        if entries[0]["unit"] == "share" and low is not None and min(values) >= 0:
+            low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
         ledger[name] = {
             **entries[0],
             "value": statistics.fmean(values),
@@ -203,13 +203,15 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """What stands between the README's markers: the table, and how it was measured."""
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
-    machine = ledger["hardware"]
+    machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
+    beside = f", {jobs} seeds side by side" if jobs > 1 else ""
     return (
         f"\n{markdown_table(ledger['figures'], patterns)}\n"
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
-        f"`make figures` on {machine['cores']} cores ({machine['cpu']}), torch "
+        f"`make figures` on {machine['cores']} cores ({machine['cpu']}{beside}), torch "
         f"{ledger['versions']['torch']}. The paper's figures are AIME 2024 with a model of "
-        "671 billion parameters: compare the shape, not the size.\n\n"
+        "671 billion parameters: compare the shape, not the size."
+        f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
     )
 
 

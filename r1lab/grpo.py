@@ -128,6 +128,12 @@ class GRPOConfig:
     ref_refresh: int = option(25, "steps until pi becomes pi_ref; 0: never (R1-Zero: 25)", low=0)
     seed: int = option(0, "seed of questions, answers and mini-batches", low=0)
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
+    precision: str = option(
+        "auto",
+        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU, else fp32",
+        choices=("auto", "fp32", "bf16"),
+        free=True,  # what it comes to is what a continuation must share
+    )
     checkpoint_every: int = option(10, "steps between checkpoints", low=1, free=True)
     keep_checkpoints: int = option(2, "checkpoints kept", low=1, free=True)
     samples_every: int = option(10, "steps between kept completions; 0: none", low=0, free=True)
@@ -175,6 +181,25 @@ def require(good: bool, words: str) -> None:
         raise R1LabError(f"training options: {words}")
 
 
+# --- arithmetic --------------------------------------------------------------------------------
+
+
+def precision_on(device: torch.device | str, config: GRPOConfig) -> str:
+    """ "fp32" or "bf16": what the option `precision` comes to on a device."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if torch.device(device).type == "cuda" else "fp32"
+
+
+def arithmetic(model, config: GRPOConfig):
+    """The context of a forward pass. In bf16 the float32 weights are rounded where a matrix product
+    reads them; sums that matter (norms, softmax, log-probs) and all gradients stay float32. One
+    context a forward: it keeps the rounded weights, which the next optimizer step makes stale."""
+    if precision_on(model.device, config) == "fp32":
+        return nullcontext()
+    return torch.autocast(model.device.type, torch.bfloat16)
+
+
 # --- one step ----------------------------------------------------------------------------------
 
 
@@ -205,8 +230,9 @@ def questions_at(step: int, problems: Sequence[Any], config: GRPOConfig) -> list
 def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> Experience:
     """Group sampling, rewards, advantages: everything before the gradient, for B problems."""
     prompts = [render(problem, config.template) for problem in problems]
+    bf16 = precision_on(model.device, config) == "bf16"
     rollouts = sample(
-        model,
+        models.in_type(model, torch.bfloat16) if bf16 else model,
         tokenizer(prompts)["input_ids"],
         group_size=config.group_size,
         max_new_tokens=config.max_new_tokens,
@@ -254,11 +280,12 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
     for chunk in micro_batches(sizes, config.micro_batch_tokens):
         chunk = [teaches[i] for i in chunk]
         some = [pairs[i] for i in chunk]
-        logp, mask, _ = token_logps(model, some, config.temperature)  # (n, T)
+        with arithmetic(model, config):
+            logp, mask, _ = token_logps(model, some, config.temperature)  # (n, T)
         old_logp = logp.detach() if old is None else pad([old[rows[i]] for i in chunk], logp)
         ref_logp = None
         if reference is not None:
-            with torch.no_grad():
+            with torch.no_grad(), arithmetic(reference, config):
                 ref_logp, _, _ = token_logps(reference, some, config.temperature)
         A = advantages[chunk].to(logp.device)  # (n,)
         loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, total=total, **options)
@@ -312,7 +339,8 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
         if config.old_logprobs == "recompute":
             prompts = [batch.rollouts.prompt_ids[r // config.group_size] for r in range(n)]
             answers, budget = batch.rollouts.completion_ids, config.micro_batch_tokens
-            old = score(model, prompts, answers, config.temperature, budget)
+            with arithmetic(model, config):
+                old = score(model, prompts, answers, config.temperature, budget)
 
     shuffled = random.Random(f"{config.seed}/{step}")
     weights, seen = trainable(model), []
@@ -398,6 +426,9 @@ def train(
     if not resume:
         checkpoints.set_aside(out_dir, ON_DISK)
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    precision = precision_on(model.device, config)
+    if precision == "bf16":
+        model.float()  # AdamW's small steps are lost in bfloat16 weights
     model.eval()  # no dropout: the policy that answers and the policy that is trained are one
     weights = trainable(model)
     for weight in weights:
@@ -412,6 +443,7 @@ def train(
         words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
         questions = hashlib.sha256(words.encode()).hexdigest()[:16]
         named = {name: config.to_json()[name] for name in fixed} | {"questions asked": questions}
+        named["precision"] = precision
         if config.lr_schedule == "linear":
             named["steps, which a linear lr_schedule depends on,"] = config.steps
         return named
@@ -484,15 +516,19 @@ def train(
     return history
 
 
-def metrics_of(out_dir: str | os.PathLike, config: GRPOConfig) -> list[dict[str, Any]]:
-    """The metrics of the run in `out_dir`, or [] where there is none or it had other options."""
-    state = checkpoints.latest(Path(out_dir) / "checkpoints")
-    fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
-    now = config.to_json()
-    if state is None or any(state["run"].get(name) != now[name] for name in fixed):
-        return []
-    lines = (Path(out_dir) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines[: state["step"]]]
+def metrics_of(
+    out_dir: str | os.PathLike, config: GRPOConfig | None = None
+) -> list[dict[str, Any]]:
+    """The metrics of the run in `out_dir`; with `config`, [] for a run that had other options."""
+    path = Path(out_dir) / "metrics.jsonl"
+    if config is not None:
+        state = checkpoints.latest(Path(out_dir) / "checkpoints")
+        fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
+        now = config.to_json()
+        if state is None or any(state["run"].get(name) != now[name] for name in fixed):
+            return []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 # --- what a run keeps ----------------------------------------------------------------------------

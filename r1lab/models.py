@@ -26,6 +26,7 @@ where 42 % were well-formed and 2 % right).  RL can only reward answers that com
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib.util
 import json
@@ -145,6 +146,23 @@ def save(model, tokenizer, folder: Path) -> None:
     with no_bars():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+
+
+def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A copy of the model with its weights in another type, to sample from; adapters are merged.
+
+    Weights only: the rotations' frequencies stay float32, as in a model that is loaded in `dtype`
+    (in bfloat16 a token 500 positions away would be turned by a wrong angle). The copy loses
+    forwards that TRL or accelerate have put on the modules: they would call the model copied.
+    """
+    twin = copy.deepcopy(model)
+    if hasattr(twin, "merge_and_unload"):
+        twin = twin.merge_and_unload()
+    for module in twin.modules():
+        module.__dict__.pop("forward", None)
+    for weight in twin.parameters():
+        weight.data = weight.data.to(dtype)
+    return twin
 
 
 def resolve(name: str | os.PathLike) -> str:

@@ -15,7 +15,7 @@ compared token by token.
 and top-p cut anything. They are what a full forward pass over the finished text gives (`score`),
 and what the ratio pi / pi_old in the objective needs.
 
-**Two engines, equal results.**
+**Three engines, equal results.**
 `forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
 that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
 `fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
@@ -24,6 +24,7 @@ that matter for groups of answers of very unequal length:
      takes the softmax over [question | own answer], two blocks of keys in two places;
   2. finished answers leave the batch, so the tail of a few long answers costs little;
   3. keys and values are written in place, and few large operations do the work of many small ones.
+`static` (in `graphs`) is `fast` in fixed shapes, so that a GPU can repeat a recorded step.
 
 No end-of-text token is ever guessed from its id in a prompt or from padding: lengths say where an
 answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
@@ -85,7 +86,8 @@ def sample(
     temperature > 0 divides the logits; top_k (0: off) and top_p (1: off) narrow what may be drawn,
         first k, then p; greedy takes the likeliest token and reports temperature-1 log-probs.
     seed or generator (not both) fixes the draws; with neither, torch's global generator is used.
-    engine: "auto" (fast where the model allows it), "fast" or "forward".
+    engine: "auto" (where the model allows it static on a CUDA GPU, fast elsewhere; else forward),
+        "static", "fast" or "forward".
     on_token(t, rows, tokens) is called after each position t with the indices (n,) of the answers
         still in the batch, finished ones that have not left it yet included, and their tokens (n,).
 
@@ -96,12 +98,15 @@ def sample(
     if seed is not None and generator is not None:
         raise R1LabError("give sample() a seed or a generator, not both")
     reason = why_not_fast(model)
-    if engine not in ("auto", "fast", "forward"):
-        raise R1LabError(f'unknown engine "{engine}": choose "auto", "fast" or "forward"')
-    if engine == "fast" and reason:
-        raise R1LabError(f'engine "fast" cannot run this model ({reason}); use engine="auto"')
+    if engine not in ("auto", "static", "fast", "forward"):
+        raise R1LabError(f'unknown engine "{engine}": choose "auto", "static", "fast" or "forward"')
+    if engine in ("static", "fast") and reason:
+        raise R1LabError(f'engine "{engine}" cannot run this model ({reason}); use engine="auto"')
 
     device = next(model.parameters()).device
+    if engine == "auto":
+        written_out = "static" if device.type == "cuda" else "fast"
+        engine = "forward" if reason else written_out
     n_rows = len(prompts) * group_size
     if greedy:
         uniform, temperature = None, 1.0
@@ -116,17 +121,20 @@ def sample(
     eos = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
     eos = torch.tensor(eos, dtype=torch.long, device=device)
 
-    fast = engine != "forward" and reason is None
+    how = (uniform, eos, temperature, top_k, top_p, on_token)
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
-    with torch.inference_mode() if fast else torch.no_grad(), _evaluation_mode(model):
-        if fast:
-            Engine = FastEngine
+    own = engine == "forward"
+    with torch.no_grad() if own else torch.inference_mode(), _evaluation_mode(model):
+        if engine == "static":
+            from r1lab.graphs import decode  # it builds on this module
+
+            tokens, logprobs = decode(model, prompts, group_size, max_new_tokens, *how)
         else:
-            Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
-        decoder = Engine(model, prompts, group_size, max_new_tokens)
-        tokens, logprobs = _decode(
-            decoder, n_rows, max_new_tokens, uniform, eos, temperature, top_k, top_p, on_token
-        )
+            Engine = FastEngine
+            if own:
+                Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+            decoder = Engine(model, prompts, group_size, max_new_tokens)
+            tokens, logprobs = _decode(decoder, n_rows, max_new_tokens, *how)
     return _to_rollouts(prompts, tokens, logprobs, eos)
 
 
@@ -408,6 +416,8 @@ class FastEngine:
     serving R = H / K query heads; D the model's width; P prompt tokens (padded); B questions.
     """
 
+    multiple = 1  # the prompts' columns are padded to a multiple of this
+
     def __init__(self, model, prompts, group_size, max_new_tokens):
         config = model.config
         self.model, self.group_size, self.max_new_tokens = model, group_size, max_new_tokens
@@ -417,7 +427,7 @@ class FastEngine:
         self.layers = [fuse(layer) for layer in model.model.layers]
 
         self.lengths = torch.tensor([len(p) for p in prompts], device=self.device)  # (B,)
-        width = max(map(len, prompts))
+        width = -(-max(map(len, prompts)) // self.multiple) * self.multiple
         ids = [p + [0] * (width - len(p)) for p in prompts]  # padded on the right
         self.prompt_ids = torch.tensor(ids, device=self.device)  # (B, P)
 
@@ -510,18 +520,25 @@ class FastEngine:
         if self.t == self.capacity:
             self._grow()
         self.t += 1
-        cos = self.cos[self.position][:, None]  # (n, 1, d)
-        sin = self.sin[self.position][:, None]
+        logits = self._forward(token)
+        self.position = self.position + 1
+        return logits
+
+    def _forward(self, token: Tensor) -> Tensor:
+        """One pass through all layers: token (n,) at `position` -> logits (n, V)."""
+        cos = self.cos.index_select(0, self.position)[:, None]  # (n, 1, d)
+        sin = self.sin.index_select(0, self.position)[:, None]
         x = self.model.model.embed_tokens(token)  # (n, D)
         for layer, kv, prompt_kv in zip(self.layers, self.kv, self.prompt_kv, strict=True):
-            x = self._layer(x, layer, kv, prompt_kv, cos, sin)
-        self.position = self.position + 1
+            qkv = self._project(x, layer, cos, sin)
+            x = self._finish(x, self._attend(qkv, kv, prompt_kv), layer)
         norm, head = self.model.model.norm, self.model.lm_head
         x = F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
         return F.linear(x, head.weight, head.bias)
 
-    def _layer(self, x, layer, kv, prompt_kv, cos, sin) -> Tensor:
-        n, H, K, R, d, t = len(x), self.H, self.K, self.H // self.K, self.d, self.t
+    def _project(self, x, layer, cos, sin) -> Tensor:
+        """Queries, keys and values of x (n, D), the first two rotated: (n, H + 2K, d)."""
+        n, H, K, d = len(x), self.H, self.K, self.d
         h = F.rms_norm(x, x.shape[1:], layer.norm_1, layer.eps)
         qkv = F.linear(h, layer.w_qkv, layer.b_qkv).view(n, H + 2 * K, d)
         if layer.q_norm is not None:
@@ -530,6 +547,11 @@ class FastEngine:
         qk = qkv[:, : H + K]  # rotate queries and keys in place
         swapped = qk.roll(d // 2, -1)
         qk.mul_(cos).addcmul_(swapped, sin)
+        return qkv
+
+    def _attend(self, qkv, kv, prompt_kv) -> Tensor:
+        """Stores this token's key and value; attention over question and own answer: (n, H d)."""
+        n, H, K, R, d, t = len(qkv), self.H, self.K, self.H // self.K, self.d, self.t
         kv[:, :, :, t - 1] = qkv[:, H:].view(n, 2, K, d).transpose(0, 1)
 
         # Scores against the question's keys, a group at a time, and against the row's own
@@ -543,12 +565,15 @@ class FastEngine:
 
         # One softmax over both, then each part weighs its own values
         p = torch.cat((shared, own.view(n * H, t)), -1).softmax(-1, dtype=torch.float32)
-        p = p.to(x.dtype)  # (n*H, P + t)
+        p = p.to(qkv.dtype)  # (n*H, P + t)
         p_shared = p[:, :P].index_select(0, self.p_to_slots).view(B_K, -1, P)
         shared = torch.bmm(p_shared, prompt_values).view(-1, d).index_select(0, self.from_slots)
         out = torch.bmm(p.view(n * K, R, P + t)[:, :, P:], values).view(n * H, d).add_(shared)
-        x = torch.addmm(x, out.view(n, H * d), layer.w_o.T)
+        return out.view(n, H * d)
 
+    def _finish(self, x, attended, layer) -> Tensor:
+        """Attention's output and the MLP, each added to the stream x (n, D)."""
+        x = torch.addmm(x, attended, layer.w_o.T)
         h = F.rms_norm(x, x.shape[1:], layer.norm_2, layer.eps)
         gate, up = F.linear(h, layer.w_gate_up).chunk(2, -1)
         return torch.addmm(x, layer.act(gate) * up, layer.w_down.T)

@@ -361,11 +361,16 @@ def measure(
     base: str | os.PathLike | None = None,
     ledger: str | os.PathLike = LEDGER,
     readme: str | os.PathLike | None = None,
+    jobs: int = 1,
+    note: str = "",
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
     """Run all notebooks once per seed, and make the committed ledger and the README's table of it.
 
     readme  the file whose table is written again; None (as for a trial on another profile): none
+    jobs    seeds that run side by side, each with its share of the cores: together they are done
+            sooner, and each takes longer by the clock (the ledger says how many there were)
+    note    what a reader should know of this machine; it stands in the ledger and below the table
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
@@ -373,7 +378,11 @@ def measure(
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
+    if jobs < 1:
+        raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
     base = profiles.run_folder("runs/figures" if base is None else base)
+    if jobs > 1:
+        _side_by_side(seeds, profile, folder, base, jobs, sys.stderr if stream is None else stream)
     paths = []
     for seed in seeds:
         result = run(
@@ -388,6 +397,8 @@ def measure(
         "profile": profile,
         "seeds": list(seeds),
         "measured": time.strftime("%Y-%m-%d"),
+        "jobs": jobs,
+        "note": note,
         "hardware": hardware(),
         "versions": versions(),
         "figures": figures.aggregate(paths, list(seeds)),
@@ -396,6 +407,45 @@ def measure(
     if readme is not None:
         figures.update_readme(readme, book)
     return book
+
+
+def _side_by_side(seeds, profile: str, folder, base: Path, jobs: int, stream: TextIO) -> None:
+    """`run` for several seeds at once, in processes of their own; what they say goes to
+    base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
+    threads = str(max(1, hardware()["cores"] // jobs))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    program = "import json, sys; from r1lab import runner; runner.run(**json.loads(sys.argv[1]))"
+    where = profiles.shorten(base)
+    print(
+        f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
+        file=stream,
+        flush=True,
+    )
+    waiting, running = list(seeds), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                seed = waiting.pop(0)
+                how = {"profile": profile, "seed": seed, "folder": str(folder), "resume": True}
+                words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
+                with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
+                    running[seed] = subprocess.Popen(
+                        [sys.executable, "-c", program, words],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                    )
+            for seed, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[seed]
+                    print(f"seed {seed}: ended", file=stream, flush=True)
+            time.sleep(0.2)
+    finally:  # interrupted: their kernels save before they end
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
 
 
 def fingerprint(path: Path, values: dict[str, Any]) -> str:

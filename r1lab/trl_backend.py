@@ -37,7 +37,6 @@ vLLM, in this process (colocated) or served by another.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import hashlib
 import importlib.util
@@ -65,13 +64,14 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
-from r1lab import checkpoints, grpo
+from r1lab import checkpoints, grpo, memory
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
 from r1lab.diagnose import explain
 from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
+from r1lab.models import in_type
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
@@ -150,6 +150,7 @@ MAPPING = (
         "checkpoint_every, keep_checkpoints", "save_strategy='no'", "we say when: between rollouts"
     ),
     Row("samples_every, patience", "none", "ours: samples.jsonl, and the diagnosis"),
+    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU"),
     Row("(nothing)", "disable_dropout=True", "the policy that answers is the one that is trained"),
     Row("(nothing)", "logging_nan_inf_filter=False", "Trainer would hide a loss that is NaN"),
 )
@@ -268,6 +269,7 @@ def trl_options(
         "save_strategy": "no",
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
+        "ddp_find_unused_parameters": False,  # every weight has a part in every answer
         "report_to": [],
         "disable_tqdm": True,
     }
@@ -436,18 +438,12 @@ def whole_weights(trainer, precision: str):
     """The policy as our sampler wants it: plain layers, in the type that it is to compute in.
 
     The trainer's own model where that is so. Else a copy for this rollout, with the adapters merged
-    and in bfloat16. A copy must lose the forward that TRL and accelerate have put on the model: it
-    would call the model that was copied.
+    and in bfloat16.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
-    merge = hasattr(model, "merge_and_unload")
-    if not merge and precision == "fp32":
+    if precision == "fp32" and not hasattr(model, "merge_and_unload"):
         return model
-    twin = copy.deepcopy(model)
-    twin = twin.merge_and_unload() if merge else twin
-    for module in twin.modules():
-        module.__dict__.pop("forward", None)
-    return twin.to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    return in_type(model, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 # --- what happens around a step ------------------------------------------------------------------
@@ -851,13 +847,27 @@ def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = Non
 
 @contextlib.contextmanager
 def quiet_bars():
+    """Without transformers' bars, and without what it and TRL say of themselves: of interfaces that
+    are experimental (a test watches them), of names of theirs that will change, of tied weights
+    that a checkpoint rightly does not hold twice."""
     from transformers.utils import logging as words
 
-    bars = words.is_progress_bar_enabled()
+    def spoken(record: logging.LogRecord) -> bool:
+        return "missing keys in the checkpoint" not in record.getMessage()
+
+    bars, trainer = words.is_progress_bar_enabled(), logging.getLogger("transformers.trainer")
     words.disable_progress_bar()
+    trainer.addFilter(spoken)
     try:
-        yield
+        with warnings.catch_warnings():
+            for message in (
+                ".*rollout_func.*experimental.*",
+                ".*gradient_checkpointing.* is deprecated.*",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
     finally:
+        trainer.removeFilter(spoken)
         if bars:
             words.enable_progress_bar()
 
@@ -893,9 +903,7 @@ def make_trainer(
     if sampler == "r1lab":
         rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
         rollout = watch.rollout_func(rollout)
-    with warnings.catch_warnings(), quiet_bars():
-        warnings.filterwarnings("ignore", message=".*rollout_func.*experimental.*")
-        warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*deprecated.*")
+    with quiet_bars():
         trainer = Trainer(
             model=model,
             args=TRLConfig(**options),
@@ -925,17 +933,47 @@ def lora_config(lora: Any):
     return LoraConfig(**(defaults | given))
 
 
-def choose(precision: str, gradient_checkpointing: str | bool) -> tuple[str, bool]:
-    """ "auto" decided: float32 on a CPU; on a GPU bfloat16 arithmetic on float32 weights, and
-    activations computed again rather than kept."""
+def choose(precision: str, gradient_checkpointing: str | bool) -> str:
+    """The precision, "auto" decided: float32 on a CPU; on a GPU bfloat16 arithmetic on float32
+    weights. R1LabError for values that neither option has."""
     cpu = PartialState().device.type == "cpu"
     if precision not in PRECISIONS:
         raise R1LabError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if gradient_checkpointing not in ("auto", True, False):
         raise R1LabError("gradient_checkpointing must be 'auto', True or False")
-    if precision == "auto":
-        precision = "fp32" if cpu else "bf16"
-    return precision, (not cpu) if gradient_checkpointing == "auto" else gradient_checkpointing
+    return ("fp32" if cpu else "bf16") if precision == "auto" else precision
+
+
+def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job: Any):
+    """Gradient checkpointing, "auto" decided by the memory plan, and the plan in words. The main
+    process plans, all follow. Raises R1LabError, on all, for a run that cannot fit.
+
+    job: what memory.Job wants to know besides.
+    """
+    state, found = PartialState(), [None]
+    if state.is_main_process:
+        texts = [render(problem, config.template) for problem in problems[: memory.PROMPTS]]
+        device = state.device.type
+        try:
+            planned = memory.job_of(
+                model,
+                config,
+                prompts=tokenizer(texts)["input_ids"],
+                device=device,
+                backend="trl",
+                processes=state.num_processes,
+                **job,
+            )
+            room = memory.available(device)
+            if device == "cpu":  # the processes of this machine share it
+                room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+            found = [memory.prepare(planned, checkpointing=asked, room=room)]
+        except R1LabError as error:
+            found = [error]
+    broadcast_object_list(found)
+    if isinstance(found[0], R1LabError):
+        raise found[0]
+    return found[0]
 
 
 def train(
@@ -961,12 +999,14 @@ def train(
     As r1lab.grpo.train: the same configuration, the same files in out_dir, the same names in
     metrics.jsonl, resumed by the same call. Started by `accelerate launch`, all processes call it;
     files, callbacks and the history that is returned are the main process's (others get []).
+    Before it starts, the memory plan (`fit`) says what it will take, and refuses what cannot fit.
 
     sampler: see `pick_sampler`. budget: `exceeded(seconds) -> str | None`, asked after every step
     with the seconds spent; words end the run, with a checkpoint and model/. lora: rank, keywords
     of peft.LoraConfig or a peft configuration; model/ then has the adapters merged, adapter/ has
-    them alone. precision: "fp32" | "bf16" | "auto". shares: see `own_sampler`. push_to_hub: the
-    repository's name; a private one is made if there is none.
+    them alone. precision: "fp32" | "bf16" | "auto" (the configuration's). gradient_checkpointing:
+    True, False or "auto", which leaves it off where the plan fits without it. shares: see
+    `own_sampler`. push_to_hub: the repository's name; a private one is made if there is none.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
@@ -974,7 +1014,8 @@ def train(
     out_dir, state = Path(out_dir), PartialState(cpu=not torch.cuda.is_available())
     main = state.is_main_process
     check(config, processes=state.num_processes, lora=lora)
-    precision, gradient_checkpointing = choose(precision, gradient_checkpointing)
+    precision = config.precision if precision == "auto" else precision
+    precision = choose(precision, gradient_checkpointing)
     spread = is_spread()
     if lora and spread:
         raise R1LabError("LoRA is for small GPUs: take --print-launch ddp, not FSDP or ZeRO-3")
@@ -993,6 +1034,15 @@ def train(
         if getattr(module, "attention_dropout", 0.0):
             module.attention_dropout = 0.0
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    gradient_checkpointing, words = fit(
+        *(model, tokenizer, config, problems, gradient_checkpointing),
+        precision=precision,
+        lora=lora_config(lora).r if lora else None,
+        sharded=spread,
+        sampler=sampler,
+    )
+    if main and progress:
+        print(words, flush=True)
 
     def names(steps: int) -> dict[str, Any]:
         """What makes this run this run, after so many steps."""

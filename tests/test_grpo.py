@@ -24,6 +24,7 @@ from r1lab.errors import R1LabError
 from r1lab.grpo import (
     GRPOConfig,
     Stopped,
+    arithmetic,
     backward,
     collect,
     metrics_of,
@@ -87,11 +88,11 @@ def test_what_pays_becomes_more_frequent(model, tokenizer, tmp_path):
 
 
 def test_an_earlier_run_is_found_by_its_options(model, tokenizer, tmp_path):
-    assert metrics_of(tmp_path, SMALL) == []
+    assert metrics_of(tmp_path, SMALL) == metrics_of(tmp_path) == []
     config = replace(SMALL, steps=2)
     history = run(model, tokenizer, config, tmp_path)
     found = metrics_of(tmp_path, replace(config, steps=9, micro_batch_tokens=99))  # no other run
-    assert found == json.loads(json.dumps(history))
+    assert found == metrics_of(tmp_path) == json.loads(json.dumps(history))
     assert metrics_of(tmp_path, replace(config, learning_rate=1e-3)) == []
 
 
@@ -429,3 +430,43 @@ def test_a_model_without_anything_to_train_is_refused(model, tokenizer, tmp_path
     model.requires_grad_(False)
     with pytest.raises(R1LabError, match="nothing can be trained"):
         run(model, tokenizer, SMALL, tmp_path)
+
+
+# --- bfloat16 arithmetic -----------------------------------------------------------------------
+
+
+def test_bfloat16_trains_float32_weights(model, tokenizer, tmp_path):
+    """Also where they come in bfloat16; what is learned is more than bfloat16 can hold."""
+    config = replace(SMALL, steps=2, precision="bf16", rewards=(characters,), minibatches=2,
+                     old_logprobs="recompute", kl_coef=0.01)  # fmt: skip
+    model = model.to(torch.bfloat16)
+    before = [weight.clone() for weight in model.parameters()]
+    history = run(model, tokenizer, config, tmp_path)
+    for weight, old in zip(model.parameters(), before, strict=True):
+        assert weight.dtype == weight.grad.dtype == torch.float32
+        assert not torch.equal(weight, old.float())
+        assert not torch.equal(weight, weight.bfloat16().float())
+    assert all(m["grad_norm"] > 0 for m in history)
+    with pytest.raises(R1LabError, match="precision was 'bf16' and is 'fp32'"):
+        run(model, tokenizer, replace(config, precision="auto"), tmp_path)
+
+
+def test_bfloat16_gradients_are_those_of_float32_within_rounding(model, tokenizer):
+    config = replace(SMALL, rewards=(characters,))
+    batch, _ = rollout(model, tokenizer, config)
+    _, exact = gradients(model, batch, config)
+    _, rounded = gradients(model, batch, replace(config, precision="bf16"))
+    for a, b in zip(exact, rounded, strict=True):
+        assert 0 < (a - b).norm() < 0.05 * a.norm()
+
+
+def test_the_samplers_log_probs_in_bfloat16_are_the_trainers_within_rounding(model, tokenizer):
+    """The sampler keeps its whole stream in bfloat16, training only its matrix products."""
+    config = replace(SMALL, precision="bf16", questions=4, group_size=8)
+    problems = TASK.problems("train", 4, seed=0)
+    drawn = collect(model, tokenizer, TASK, problems, 0, config).rollouts
+    rows = [(drawn.prompt_ids[r // 8], ids) for r, ids in enumerate(drawn.completion_ids)]
+    with arithmetic(model, config), torch.no_grad():
+        logp, mask, _ = token_logps(model, rows, 1.0)
+    apart = (logp - pad(drawn.logprobs, logp)).abs()[mask]
+    assert 0 < apart.mean() < 0.01 and apart.max() < 0.05

@@ -24,13 +24,14 @@ def markdown(nb) -> str:
 
 
 def test_the_course_is_there():
-    assert LESSONS[:6] == [
+    assert LESSONS[:7] == [
         "00_start_here",
         "01_base_model",
         "02_rule_rewards",
         "03_group_advantages",
         "04_grpo_objective",
         "05_r1_zero",
+        "06_full_gpu",
     ]
 
 

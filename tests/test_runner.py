@@ -238,6 +238,15 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert figures.load_ledger(ledger) == book
     assert figures.readme_is_current(readme.read_text(), ledger)
 
+    how = {"jobs": 2, "note": "A slow machine."}
+    book = runner.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
+    assert book["jobs"] == 2 and book["figures"]["r1_zero/seconds"]["value"] == 44.5
+    assert (
+        "2 seeds side by side" in readme.read_text() and "A slow machine.\n" in readme.read_text()
+    )
+    with pytest.raises(R1LabError, match="jobs must be 1 or more"):
+        runner.measure([4], "smoke", jobs=0, **where)
+
     before = ledger.read_bytes(), readme.read_bytes()
     write(folder, "00_first", "raise ValueError('no')")
     with pytest.raises(R1LabError, match="seed 0: 00_first failed"):

@@ -1,0 +1,193 @@
+"""The memory plan: against measured peaks, what it refuses and what it then names."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from r1lab import ROOT, costs, memory
+from r1lab import trl_backend as backend
+from r1lab.errors import R1LabError
+from r1lab.grpo import GRPOConfig
+from r1lab.memory import SMALLER, Job, available, cgroup_room, check_fit, plan, prepare, size
+
+CONFIG = GRPOConfig(questions=4, group_size=8, max_new_tokens=128, micro_batch_tokens=4096)
+TINY = Job(SMALLER["tiny"], CONFIG, prompt_tokens=16)
+TRL = replace(TINY, backend="trl")
+
+MEASURE = """
+import importlib, json, resource, sys, tempfile
+from dataclasses import replace
+import torch
+torch.set_num_threads(1)
+from r1lab import memory, models
+from r1lab.grpo import GRPOConfig
+from r1lab.tasks import get_task
+
+name, kl = sys.argv[1], float(sys.argv[2])
+backend = importlib.import_module({"scratch": "r1lab.grpo", "trl": "r1lab.trl_backend"}[name])
+def characters(completions, **_):
+    return [float(len(text) % 7) for text in completions]  # so every group teaches
+config = GRPOConfig(
+    steps=1, questions=8, group_size=16, max_new_tokens=256, micro_batch_tokens=10240,
+    kl_coef=kl, rewards=(characters,), reward_weights=(1.0,),
+)
+model, tokenizer = models.load("tiny")
+task = get_task("countdown")
+prompts = [[0] * 12]
+job = memory.job_of(model, config, prompts=prompts, device="cpu", backend=name)
+lengths = []
+def note(step, metrics, batch):
+    lengths.extend(map(len, batch.rollouts.completion_ids))
+    longest = max(map(len, batch.rollouts.prompt_ids))
+    lengths.append(longest)
+backend.train(model, tokenizer, task, config, tempfile.mkdtemp(), progress=False, callbacks=[note])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+longest = lengths.pop()
+planned = memory.plan(replace(job, lengths=tuple(lengths), prompt_tokens=longest))
+print(json.dumps({"peak": peak, "planned": planned.peak, "words": planned.words()}))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measured with glibc")
+@pytest.mark.parametrize(("name", "kl"), [("scratch", 0.0), ("scratch", 0.05), ("trl", 0.0)])
+def test_the_plan_is_within_15_percent_of_what_a_step_took(name, kl):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, name, str(kl)],
+        capture_output=True, text=True, cwd=ROOT, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    assert 0.85 < found["planned"] / found["peak"] < 1.15, found
+
+
+def test_what_is_kept_is_counted_by_the_shape():
+    weights = memory.count(TINY.model).weights
+    found = plan(TINY)
+    assert found.weights == found.gradients == 4 * weights and found.optimizer == 8 * weights
+    assert found.reference == 0 and found.peak > found.training > found.activations > 0
+    asked = replace(TINY, config=replace(CONFIG, kl_coef=0.1))
+    assert plan(asked).reference == 4 * weights and plan(asked).activations >= found.activations
+    assert plan(replace(TRL, config=asked.config, lora=4)).reference == 0  # the base is the model
+    lora = plan(replace(TRL, lora=4))
+    assert lora.optimizer == 2 * lora.gradients < found.optimizer / 10
+
+
+def test_activations_follow_tokens_and_checkpointing():
+    small = plan(replace(TINY, config=replace(CONFIG, micro_batch_tokens=1024))).activations
+    assert plan(TINY).activations == pytest.approx(4 * small, rel=0.2)
+    two = replace(TINY, config=replace(CONFIG, questions=2))  # all in one micro-batch
+    long = plan(replace(two, lengths=(128,) * 16)).activations
+    assert plan(replace(two, lengths=(64,) * 16)).activations < 0.6 * long
+    assert plan(replace(TRL, gradient_checkpointing=True)).activations < 0.7 * plan(TRL).activations
+    bf16 = plan(replace(TRL, precision="bf16")).activations
+    assert bf16 < plan(TRL).activations
+
+
+def test_deep_models_are_rehearsed_in_part():
+    model = memory.shallow(TINY.model, None)
+    model.num_hidden_layers = 8
+    deep = replace(TINY, model=model)
+    rows, width, answers = memory.micro_batch(deep)
+    assert memory.activations(deep) == pytest.approx(
+        memory.rehearse(deep, rows, width, answers), rel=0.02
+    )
+
+
+def test_sharding_divides_what_it_should():
+    one = plan(replace(TRL, sampler="generate"))
+    four = replace(TRL, sampler="generate", processes=4)
+    spread = plan(replace(four, sharded=True))
+    for part in ("weights", "gradients", "optimizer"):
+        assert getattr(spread, part) == getattr(one, part) // 4
+    copies = plan(four)  # DDP: everything whole, and buckets beside the gradients
+    assert copies.weights == one.weights and copies.gradients == 2 * one.gradients
+    assert spread.cache == copies.cache < one.cache  # answers are dealt out by both
+
+
+@pytest.mark.parametrize("job", [TINY, TRL], ids=["scratch", "trl"])
+def test_a_refusal_names_an_option_that_then_fits(job):
+    full = plan(job).peak
+    assert check_fit(job, full).peak == full
+    with pytest.raises(R1LabError) as error:
+        check_fit(job, full - 1)
+    found, smaller = memory.what_fits(job, full - 1)
+    assert f"{found} would fit" in str(error.value) and "\n" not in str(error.value)
+    assert smaller.peak < full
+    assert found.startswith("--gradient-checkpointing" if job is TRL else "--micro-batch-tokens")
+    if job is TINY:
+        tokens = int(found.split()[1])
+        assert plan(memory._with(job, micro_batch_tokens=tokens)).peak <= full - 1
+    with pytest.raises(R1LabError, match="larger machine"):
+        check_fit(job, 1 << 20)
+
+
+def test_auto_checkpointing_is_off_where_there_is_room():
+    full = plan(TRL).peak
+    assert prepare(TRL, checkpointing="auto", room=2 * full)[0] is False
+    on, words = prepare(TRL, checkpointing="auto", room=full)
+    assert on is True and "activations" in words
+    assert prepare(TRL, checkpointing=True, room=2 * full)[0] is True
+
+
+def test_a_model_that_cannot_be_planned_is_not_held_up(monkeypatch):
+    monkeypatch.setattr(memory, "_REHEARSED", {})
+    monkeypatch.setattr(memory, "_scratch_pass", lambda *_: 1 / 0)
+    on, words = prepare(TINY, room=1 << 40)
+    assert on is False and "cannot be planned" in words
+
+
+def test_the_words_are_for_reading():
+    assert size(5.2 * 2**20) == "5.2 MiB" and size(2**29) == "0.50 GiB"
+    assert size(12.34 * 2**30) == "12.3 GiB"
+    text = plan(TINY).words(room=2**34)
+    assert "of 16.0 GiB that can be used" in text and text.count("\n") == 2
+
+
+def test_a_container_s_limit_counts(tmp_path):
+    own = tmp_path / "cgroup"
+    room = {"own": str(own), "root": str(tmp_path)}
+    assert cgroup_room(**room) == float("inf")  # no such file: not Linux
+
+    own.write_text("0::/a/b\n")  # version 2: the parent's limit holds as well
+    for name, limit, used in (("a", "1000", "300"), ("a/b", "max", "200")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "memory.max").write_text(limit)
+        (tmp_path / name / "memory.current").write_text(used)
+    assert cgroup_room(**room) == 700
+    (tmp_path / "a" / "memory.stat").write_text("file 90\ninactive_file 50\n")
+    assert cgroup_room(**room) == 750
+
+    own.write_text("8:pids:/\n4:memory:/hidden\n0::/\n")  # version 1, the group seen as the root
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text("5000")
+    (tmp_path / "memory" / "memory.usage_in_bytes").write_text("4500")
+    assert cgroup_room(**room) == 500
+
+
+def test_this_machine_has_memory():
+    assert available() > memory.held() > 50 << 20
+
+
+def test_trl_refuses_before_it_trains(random_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
+    model, tokenizer = random_model
+    config = replace(CONFIG, steps=1, max_new_tokens=8)
+    from r1lab.tasks import get_task
+
+    with pytest.raises(R1LabError, match="needs .* of memory and this machine has 1 MiB"):
+        backend.train(model, tokenizer, get_task("countdown"), config, tmp_path, progress=False)
+
+
+def test_the_live_meter_says_what_is_to_come(capsys):
+    meter = costs.live(GRPOConfig(steps=20), dollars_per_hour=3.6)
+    for step in range(4):
+        meter(step, {"tokens": 100, "seconds": 10.0, "length": 50.0})
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("time: 3.0 min to") and "cost: $0.18 to" in out[0]
+    assert out[1].startswith("step 4 of 20, 400 tokens, 40 s of about 3.3 min, $0.040")
+    assert len(out) == 2
