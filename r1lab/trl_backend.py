@@ -71,7 +71,7 @@ from r1lab.diagnose import explain
 from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
-from r1lab.models import in_type
+from r1lab.models import in_type, no_bars
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
@@ -850,16 +850,14 @@ def quiet_bars():
     """Without transformers' bars, and without what it and TRL say of themselves: of interfaces that
     are experimental (a test watches them), of names of theirs that will change, of tied weights
     that a checkpoint rightly does not hold twice."""
-    from transformers.utils import logging as words
 
     def spoken(record: logging.LogRecord) -> bool:
         return "missing keys in the checkpoint" not in record.getMessage()
 
-    bars, trainer = words.is_progress_bar_enabled(), logging.getLogger("transformers.trainer")
-    words.disable_progress_bar()
+    trainer = logging.getLogger("transformers.trainer")
     trainer.addFilter(spoken)
     try:
-        with warnings.catch_warnings():
+        with no_bars(), warnings.catch_warnings():
             for message in (
                 ".*rollout_func.*experimental.*",
                 ".*gradient_checkpointing.* is deprecated.*",
@@ -868,8 +866,6 @@ def quiet_bars():
             yield
     finally:
         trainer.removeFilter(spoken)
-        if bars:
-            words.enable_progress_bar()
 
 
 # --- the run -------------------------------------------------------------------------------------
