@@ -516,17 +516,9 @@ def train(
     return history
 
 
-def metrics_of(
-    out_dir: str | os.PathLike, config: GRPOConfig | None = None
-) -> list[dict[str, Any]]:
-    """The metrics of the run in `out_dir`; with `config`, [] for a run that had other options."""
+def metrics_of(out_dir: str | os.PathLike) -> list[dict[str, Any]]:
+    """The metrics of every step of the run in `out_dir`, of either backend; [] without one."""
     path = Path(out_dir) / "metrics.jsonl"
-    if config is not None:
-        state = checkpoints.latest(Path(out_dir) / "checkpoints")
-        fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
-        now = config.to_json()
-        if state is None or any(state["run"].get(name) != now[name] for name in fixed):
-            return []
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

@@ -19,9 +19,9 @@ and ends its turn with ``<|im_end|>``, its EOS (`tokenizer.apply_chat_template`)
 it answer to the point, but not in tags: asked for them in ChatML or with ``r1_zero``, none of 16
 samples held an ``<answer>`` (one question, temperature 1, as all shares here).  What suits it is
 what suits a base model, worked examples: with two of them before the question, "Question: … <think>
-… </think> <answer> … </answer>", 3 of 12 samples held an answer, with four 13 of 16.  Ending each
-example with ``<|im_end|>`` teaches it to stop as well (67 % of 48 samples on easy word problems,
-where 42 % were well-formed and 2 % right).  RL can only reward answers that come.
+… </think> <answer> … </answer>", each ended with ``<|im_end|>`` so that it learns to stop as well
+(template ``examples``): 11 % of 128 answers to easy word problems were well formed at temperature 1,
+49 to 61 % at 0.6, of which 1 to 2 % were right (`r1lab.bench_gpu` has the table).  RL can only reward answers that come.
 """
 
 from __future__ import annotations

@@ -87,13 +87,10 @@ def test_what_pays_becomes_more_frequent(model, tokenizer, tmp_path):
     assert same_weights(load(str(tmp_path / "model"))[0], model)
 
 
-def test_an_earlier_run_is_found_by_its_options(model, tokenizer, tmp_path):
-    assert metrics_of(tmp_path, SMALL) == metrics_of(tmp_path) == []
-    config = replace(SMALL, steps=2)
-    history = run(model, tokenizer, config, tmp_path)
-    found = metrics_of(tmp_path, replace(config, steps=9, micro_batch_tokens=99))  # no other run
-    assert found == metrics_of(tmp_path) == json.loads(json.dumps(history))
-    assert metrics_of(tmp_path, replace(config, learning_rate=1e-3)) == []
+def test_the_metrics_of_an_earlier_run_are_found(model, tokenizer, tmp_path):
+    assert metrics_of(tmp_path) == []
+    history = run(model, tokenizer, replace(SMALL, steps=2), tmp_path)
+    assert metrics_of(tmp_path) == json.loads(json.dumps(history))
 
 
 def test_the_end_of_text_is_trained_although_it_also_pads(model, tokenizer, tmp_path):
