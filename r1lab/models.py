@@ -17,11 +17,12 @@ suits them.  SmolLM2-135M-Instruct was tuned on conversations in the ChatML form
 
 and ends its turn with ``<|im_end|>``, its EOS (`tokenizer.apply_chat_template`).  That format makes
 it answer to the point, but not in tags: asked for them in ChatML or with ``r1_zero``, none of 16
-samples held an ``<answer>`` (one question, temperature 1, as all shares here).  What suits it is
-what suits a base model, worked examples: with two of them before the question, "Question: … <think>
-… </think> <answer> … </answer>", each ended with ``<|im_end|>`` so that it learns to stop as well
-(template ``examples``): 11 % of 128 answers to easy word problems were well formed at temperature 1,
-49 to 61 % at 0.6, of which 1 to 2 % were right (`r1lab.bench_gpu` has the table).  RL can only reward answers that come.
+samples held an ``<answer>`` (one question, temperature 1).  What suits it is what suits a base
+model, worked examples: with some before the question, "Question: … <think> … </think> <answer> …
+</answer>", each ended with ``<|im_end|>`` so that it learns to stop as well (template
+``examples``), 11 % of 128 answers to easy word problems were well formed at temperature 1 and 49 to
+61 % at 0.6, of which few are right (1 to 2 % of all; `r1lab.bench_gpu` has the table).  RL can only
+reward answers that come.
 """
 
 from __future__ import annotations
