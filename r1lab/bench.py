@@ -23,6 +23,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import json
 import logging
 import os
 import statistics
@@ -48,11 +49,12 @@ from r1lab.tasks import as_dataset, get_task
 from r1lab.templates import render
 
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-PARTS = ("step", "sampler", "half", "matmul")
+PARTS = ("step", "backend", "sampler", "half", "matmul")
 GOALS = {
     "step_vs_trl_default": 4.0,
     "step_vs_trl_best": 2.0,
-    "trl_step_with_our_sampler": 1.5,
+    "trl_step_with_our_sampler": 1.0,
+    "trl_step_with_our_backend": 1.5,
     "sampler_vs_generate": 2.5,
     "time_to_half_vs_trl_best": 2.0,
     "matmul_share": 0.4,
@@ -61,6 +63,7 @@ MEANING = {
     "step_vs_trl_default": "GRPO step, TRL with its defaults / r1lab",
     "step_vs_trl_best": "GRPO step, TRL at its best / r1lab",
     "trl_step_with_our_sampler": "GRPO step, TRL at its best / the same with r1lab's sampler",
+    "trl_step_with_our_backend": "GRPO step, TRL at its best / the same through r1lab.trl_backend",
     "sampler_vs_generate": "tokens a second, r1lab's sampler / generate",
     "time_to_half_vs_trl_best": "time to half of the answers right, TRL at its best / r1lab",
     "matmul_share": "training arithmetic / float32 matrix product",
@@ -121,8 +124,9 @@ def run(
     repeats  default 5 (3 of the whole trainings, or fewer when fewer are asked for)
     quick    toy sizes, to prove that it works
     only     some of PARTS; default all
-    out      default benchmarks/results/cpu.json; a quick or partial run is written only where `out`
-             says, so that what is committed always comes from one whole run
+    out      default benchmarks/results/cpu.json; a quick run is written only where `out` says, and a
+             partial one too unless what is there comes from this machine, with these versions: then
+             its parts take the place of those there
 
     Raises R1LabError for an unknown part or a number of repeats below 1.
     """
@@ -137,14 +141,15 @@ def run(
         raise R1LabError(f"unknown part '{unknown[0]}' of the benchmark; take {', '.join(PARTS)}")
     if not parts:
         raise R1LabError(f"nothing to measure; take some of {', '.join(PARTS)}")
-    if out is None and not quick and set(parts) == set(PARTS):
-        out = RESULTS
-
     began = time.perf_counter()
     base, tokenizer = models.load(model)
     report = measure(base, tokenizer, plan, parts, lambda text: print(text, file=stream))
     report |= {"model": describe_model(base, str(model)), "quick": quick}
     report["minutes"] = round((time.perf_counter() - began) / 60, 1)
+    if out is None and not quick:
+        whole = set(parts) == set(PARTS)
+        report = report if whole else merged(report, RESULTS)
+        out = RESULTS if whole or "parts" in report else None
     print(f"\n{table(report)}", file=stream)
     if out is not None:
         out = Path(out).with_suffix(".json")
@@ -154,6 +159,23 @@ def run(
     elif not quick:
         print("a partial run is not written; --out says where, if it should be", file=stream)
     return report
+
+
+def merged(report: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A partial report put into the whole one at `path`, with its day under `parts`; the partial
+    one as it is where that comes from another machine, other versions, or another configuration."""
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        same = ("hardware", "threads", "versions", "configuration", "model")
+        if any(old[name] != report[name] for name in same):
+            return report
+        old["parts"] = old.get("parts", {}) | {part: report["when"] for part in report["measured"]}
+        old["minutes"] = round(old["minutes"] + report["minutes"], 1)
+        for name in ("measured", "pairs", "ratios"):
+            old[name] |= report[name]
+        return old | {"goals": {name: GOALS[name] for name in old["ratios"]}}
+    except (OSError, ValueError, KeyError):
+        return report
 
 
 def measure(
@@ -173,7 +195,7 @@ def measure(
     }
     with quietly(), tempfile.TemporaryDirectory() as folder:
         bench = Bench(base, tokenizer, get_task("countdown"), plan, Path(folder), say)
-        if {"step", "half"} & set(parts):
+        if {"step", "backend", "half"} & set(parts):
             report["trl_best"] = choose_trl(bench)
         for part in PARTS:
             if part in parts:
@@ -254,16 +276,17 @@ def trl_run(
     seed: int,
     steps: int,
     to_half: bool = False,
-    our_sampler: bool = False,
+    ours: str = "",
 ) -> Run:
     """TRL's GRPOTrainer from the base weights on the same questions, rewards and optimizer.
 
-    our_sampler: r1lab's writes the answers, in place of transformers' generate.
+    ours: "sampler": r1lab's writes the answers, in place of transformers' generate; "backend": as
+    `r1lab train --backend trl` runs it, where each pass has answers of like length as well.
     """
     from transformers import PrinterCallback, TrainerCallback
     from trl import GRPOTrainer
 
-    from r1lab.trl_backend import own_sampler
+    from r1lab.trl_backend import Trainer, own_sampler
 
     seen = Run([], [], [], 0.0)
 
@@ -291,8 +314,8 @@ def trl_run(
     cpu = bench.base.device.type == "cpu"
     arguments = trl_arguments(config, options, bench.folder, seed, steps, cpu=cpu)
     precision = "fp32" if options.get("bf16") is False else "bf16"
-    rollout = own_sampler(config, bench.tokenizer, precision=precision) if our_sampler else None
-    trainer = GRPOTrainer(
+    rollout = own_sampler(config, bench.tokenizer, precision=precision) if ours else None
+    trainer = (Trainer if ours == "backend" else GRPOTrainer)(
         model=copy.deepcopy(bench.base),
         args=arguments,
         processing_class=bench.tokenizer,
@@ -301,6 +324,7 @@ def trl_run(
         callbacks=[Watch()],
         rollout_func=rollout,
     )
+    trainer.run = replace(config, steps=steps)  # what our Trainer's learning rate goes by
     trainer.remove_callback(PrinterCallback)
     wanted = {"fp32": "no", "bf16": "bf16"}[precision]
     assert trainer.accelerator.mixed_precision == wanted, trainer.accelerator.mixed_precision
@@ -393,12 +417,40 @@ def measure_step(bench: Bench, best: str) -> Measured:
         "r1lab": lambda seed: r1lab_run(bench, seed, steps=1),
         "trl_best": lambda seed: trl_run(bench, TRL_CANDIDATES[best], seed, steps=1),
         "trl_our_sampler": lambda seed: trl_run(
-            bench, TRL_CANDIDATES[best], seed, steps=1, our_sampler=True
+            bench, TRL_CANDIDATES[best], seed, steps=1, ours="sampler"
         ),
         "trl_default": lambda seed: trl_run(bench, TRL_DEFAULT, seed, steps=1),
     }
-    for name in ("r1lab", "trl_our_sampler"):
-        contenders[name](0)  # warm up; TRL has had its own
+    measured = _steps(bench, contenders, warm=("r1lab", "trl_our_sampler"))
+    return measured, {
+        "step_vs_trl_default": divide(measured["trl_default"], measured["r1lab"], "seconds"),
+        "step_vs_trl_best": divide(measured["trl_best"], measured["r1lab"], "seconds"),
+        "trl_step_with_our_sampler": divide(
+            measured["trl_best"], measured["trl_our_sampler"], "seconds"
+        ),
+    }
+
+
+def measure_backend(bench: Bench, best: str) -> Measured:
+    """The same step by TRL at its best, and as `r1lab train --backend trl` has it computed."""
+    measured = _steps(
+        bench,
+        {
+            "trl_best": lambda seed: trl_run(bench, TRL_CANDIDATES[best], seed, steps=1),
+            "trl_backend": lambda seed: trl_run(
+                bench, TRL_CANDIDATES[best], seed, steps=1, ours="backend"
+            ),
+        },
+        warm=("trl_backend",),
+    )
+    pairs = divide(measured["trl_best"], measured["trl_backend"], "seconds")
+    return measured, {"trl_step_with_our_backend": pairs}
+
+
+def _steps(bench: Bench, contenders: dict[str, Callable], warm: Sequence[str]) -> dict[str, Any]:
+    """Each contender's step in turn, in every repeat; `warm` do one before that does not count."""
+    for name in warm:
+        contenders[name](0)
     measured = {name: {"seconds": [], "mean_length": []} for name in contenders}
     for repeat in range(bench.plan.repeats):
         for name, contend in contenders.items():
@@ -407,13 +459,7 @@ def measure_step(bench: Bench, best: str) -> Measured:
             measured[name]["mean_length"].append(seen.length[0])
         times = ", ".join(f"{name} {m['seconds'][-1]:.2f} s" for name, m in measured.items())
         bench.say(f"step, repeat {repeat + 1} of {bench.plan.repeats}: {times}")
-    return measured, {
-        "step_vs_trl_default": divide(measured["trl_default"], measured["r1lab"], "seconds"),
-        "step_vs_trl_best": divide(measured["trl_best"], measured["r1lab"], "seconds"),
-        "trl_step_with_our_sampler": divide(
-            measured["trl_best"], measured["trl_our_sampler"], "seconds"
-        ),
-    }
+    return measured
 
 
 def measure_sampler(bench: Bench, best: str | None = None) -> Measured:
@@ -637,6 +683,7 @@ def training_flops(model, sizes: Sequence[tuple[int, int]]) -> float:
 
 MEASURES: dict[str, Callable[..., Measured]] = {
     "step": measure_step,
+    "backend": measure_backend,
     "sampler": measure_sampler,
     "half": measure_half,
     "matmul": measure_matmul,
@@ -730,6 +777,9 @@ def page(report: dict[str, Any]) -> str:
     if "trl_best" in report:
         tried = ", ".join(f"{n} {s:.2f} s" for n, s in report["trl_best"]["tried"].items())
         text.append(f"- TRL at its best: {report['trl_best']['name']} (a step of each: {tried})")
+    if "parts" in report:
+        later = ", ".join(f"{part} ({day})" for part, day in report["parts"].items())
+        text.append(f"- Measured again later, by themselves: {later}")
     if "minutes" in report:
         text.append(f"- The whole run took {report['minutes']:g} minutes")
     return "\n".join(text) + "\n"

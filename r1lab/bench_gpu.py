@@ -623,7 +623,7 @@ def measure_step(stand: Stand) -> None:
     contenders: dict[str, Callable[[], bench.Run]] = {
         "r1lab": lambda: bench.r1lab_run(loops, 0, steps),
         "trl_generate": lambda: bench.trl_run(loops, trl, 0, steps),
-        "trl_our_sampler": lambda: bench.trl_run(loops, trl, 0, steps, our_sampler=True),
+        "trl_our_sampler": lambda: bench.trl_run(loops, trl, 0, steps, ours="backend"),
         "trl_default": lambda: bench.trl_run(loops, bench.TRL_DEFAULT if cuda else trl, 0, steps),
         "r1lab_again": lambda: bench.r1lab_run(loops, 0, steps),
         "arithmetic": lambda: bench.measure_matmul(loops),

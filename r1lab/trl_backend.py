@@ -163,8 +163,9 @@ DIFFERENCES = (
     ),
     (
         "padding",
-        "we cut micro-batches by tokens, of rows of like length; TRL by rows, padded to the "
-        "rollout's longest answer",
+        "we cut micro-batches by tokens; TRL by rows, in random order and all padded to the "
+        "rollout's longest answer. `trl_backend.Trainer` sorts them first and pads each pass to "
+        "its own longest",
     ),
     (
         "token mean of several minibatches",
@@ -450,9 +451,24 @@ def whole_weights(trainer, precision: str):
 
 
 class Trainer(GRPOTrainer):
-    """TRL's trainer with our learning rate, which counts rollouts and begins above 0."""
+    """TRL's trainer with our learning rate, which counts rollouts and begins above 0, and with
+    answers of like length in each pass."""
 
     run: GRPOConfig
+
+    def _prepare_inputs(self, generation_batch):
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before:
+            return inputs
+        # A new rollout: TRL has shuffled it and cut it into passes, all as wide as the longest.
+        passes = self.args.gradient_accumulation_steps
+        self._buffered_inputs = [
+            dealt
+            for first in range(0, len(self._buffered_inputs), passes)
+            for dealt in by_length(self._buffered_inputs[first : first + passes])
+        ]
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
     def create_scheduler(self, num_training_steps: int, optimizer=None):
         if self.lr_scheduler is None:
@@ -460,6 +476,41 @@ class Trainer(GRPOTrainer):
             self.lr_scheduler = LambdaLR(optimizer, lambda u: lr_share(u // updates(run), run))
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+
+def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers of one optimizer step dealt anew to its forward passes: the longest first, each
+    pass as wide as its own longest answer. Gradients add up to the same; padding costs less.
+
+    passes: TRL's buffered inputs, dicts of tensors with n rows (prompts padded on the left to P,
+    answers on the right to T), or with no rows, or None. Anything else in them: as it was.
+    """
+    kept = [value for one in passes for value in one.values() if value is not None]
+    if not all(isinstance(value, torch.Tensor) for value in kept):
+        return passes  # images and the like
+    joined = {
+        name: torch.cat([one[name] for one in passes])
+        if value is not None and value.ndim > 0
+        else value
+        for name, value in passes[0].items()
+    }
+    P, T = joined["prompt_ids"].shape[1], joined["completion_ids"].shape[1]
+    lengths = joined["completion_mask"].sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    dealt, rows = [], len(order) // len(passes)
+    for i in range(len(passes)):
+        some = order[i * rows : (i + 1) * rows]
+        asked, wide = int(joined["prompt_mask"][some].sum(1).max()), int(lengths[some].max())
+        dealt.append({})
+        for name, value in joined.items():
+            if value is not None and value.ndim > 0:
+                value = value[some]
+                if name in ("prompt_ids", "prompt_mask"):
+                    value = value[:, P - asked :]
+                elif value.ndim == 2 and value.shape[1] == T:
+                    value = value[:, : max(1, wide)]
+            dealt[-1][name] = value
+    return dealt
 
 
 def lr_share(step: int, config: GRPOConfig) -> float:

@@ -125,6 +125,25 @@ def test_the_committed_page_is_made_from_the_committed_numbers():
     assert report["configuration"]["group_size"] == GRPOConfig().group_size
 
 
+def test_a_part_measured_again_replaces_that_part_on_the_same_machine_only(tmp_path):
+    path = tmp_path / "cpu.json"
+    whole = {name: 1 for name in ("hardware", "threads", "versions", "configuration", "model")}
+    whole |= {"minutes": 50.0, "when": "2026-01-01", "measured": {"step": 1, "matmul": 2}}
+    whole["ratios"] = whole["pairs"] = {"step_vs_trl_best": 3.0, "matmul_share": 0.5}
+    part = whole | {"minutes": 2.0, "when": "2026-01-02", "measured": {"matmul": 9}}
+    part["ratios"] = part["pairs"] = {"matmul_share": 0.6}
+    assert bench.merged(part, path) is part  # nothing there yet
+    path.write_text(json.dumps(whole))
+    found = bench.merged(part, path)
+    assert found["measured"] == {"step": 1, "matmul": 9} and found["minutes"] == 52.0
+    assert found["ratios"] == {"step_vs_trl_best": 3.0, "matmul_share": 0.6}
+    assert found["parts"] == {"matmul": "2026-01-02"} and found["when"] == "2026-01-01"
+    other = part | {"hardware": 2}
+    assert bench.merged(other, path) is other
+    path.write_text("half a fi")
+    assert bench.merged(part, path) is part
+
+
 def test_a_training_that_was_given_up_is_a_lower_bound():
     pairs = {"time_to_half_vs_trl_best": [4.0]}
     report = {"ratios": {"time_to_half_vs_trl_best": 4.0}, "pairs": pairs, "goals": bench.GOALS}

@@ -176,6 +176,54 @@ def test_the_two_loops_draw_the_same_answers_and_learn_the_same(
     assert "| accuracy |" in (tmp_path / "b" / "model" / "README.md").read_text()
 
 
+def test_answers_dealt_by_length_are_the_same_answers_with_less_padding():
+    """As TRL buffers them: prompts padded on the left, answers on the right."""
+    asked, long = [3, 1, 2, 3, 1, 1], [2, 9, 4, 0, 7, 5]  # tokens; N = 6, T = 9
+    rows = {
+        "prompt_ids": torch.tensor([[0] * (3 - n) + [i + 1] * n for i, n in enumerate(asked)]),
+        "prompt_mask": torch.tensor([[0] * (3 - n) + [1] * n for n in asked]),
+        "completion_ids": torch.tensor([[i + 1] * n + [0] * (9 - n) for i, n in enumerate(long)]),
+        "completion_mask": torch.tensor([[1] * n + [0] * (9 - n) for n in long]),
+        "old_per_token_logps": torch.tensor(
+            [[-i - 1.0] * n + [0.0] * (9 - n) for i, n in enumerate(long)]
+        ),
+        "advantages": torch.arange(6.0),
+    }  # fmt: skip
+    other = {"num_items_in_batch": torch.tensor(27), "ref_per_token_logps": None}
+    passes = [{k: v[i : i + 2] for k, v in rows.items()} | other for i in (0, 2, 4)]
+    dealt = backend.by_length(passes)
+    assert [one["completion_ids"].shape for one in dealt] == [(2, 9), (2, 5), (2, 2)]
+    assert [one["prompt_ids"].shape[1] for one in dealt] == [1, 2, 3]
+    seen = []
+    for one in dealt:
+        assert one["num_items_in_batch"] == 27 and one["ref_per_token_logps"] is None
+        for r, i in enumerate(one["advantages"].int().tolist()):
+            seen.append(i)
+            assert one["prompt_mask"][r].sum() == asked[i] == (one["prompt_ids"][r] == i + 1).sum()
+            assert one["completion_mask"][r].tolist() == (one["completion_ids"][r] > 0).tolist()
+            assert one["completion_mask"][r].sum() == long[i]
+            assert one["old_per_token_logps"][r].sum() == -(i + 1.0) * long[i]
+    assert sorted(seen) == list(range(6))
+    images = [one | {"pixel_values": [1, 2]} for one in passes]
+    assert backend.by_length(images) is images
+
+
+def test_trl_as_it_comes_computes_the_same_step(model, tokenizer, tmp_path, monkeypatch):
+    """With and without answers of like length in each pass: one optimizer step or two."""
+    found = []
+    for name, deal in {"sorted": backend.by_length, "as it comes": lambda passes: passes}.items():
+        monkeypatch.setattr(backend, "by_length", deal)
+        for minibatches in (1, 2):
+            config = replace(SMALL, steps=1, micro_batch_tokens=50, minibatches=minibatches)
+            out, policy = tmp_path / f"{name}{minibatches}", copy.deepcopy(model)
+            (metrics,) = backend.train(policy, tokenizer, TASK, config, out, progress=False)
+            weights = torch.cat([p.detach().flatten() for p in policy.parameters()])
+            found.append((metrics["loss"], metrics["grad_norm"], weights))
+    for a, b in zip(found[:2], found[2:], strict=True):
+        assert a[0] == pytest.approx(b[0], abs=1e-6) and a[1] == pytest.approx(b[1], rel=1e-5)
+        assert torch.allclose(a[2], b[2], atol=1e-5)
+
+
 def test_mini_batches_and_inner_epochs(model, tokenizer, tmp_path):
     """4 optimizer steps a rollout, off-policy; rewards are seen once a rollout."""
     config = replace(SMALL, minibatches=2, inner_epochs=2, learning_rate=3e-2, warmup_steps=3)
