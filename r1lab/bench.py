@@ -124,9 +124,9 @@ def run(
     repeats  default 5 (3 of the whole trainings, or fewer when fewer are asked for)
     quick    toy sizes, to prove that it works
     only     some of PARTS; default all
-    out      default benchmarks/results/cpu.json; a quick run is written only where `out` says, and a
-             partial one too unless what is there comes from this machine, with these versions: then
-             its parts take the place of those there
+    out      default benchmarks/results/cpu.json; a quick run is written only where `out` says,
+             and a partial one too, unless what is there comes from this machine with these
+             versions: then its parts take the place of those there
 
     Raises R1LabError for an unknown part or a number of repeats below 1.
     """
