@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from r1lab.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, Task
 from r1lab.tasks.countdown import Countdown
+from r1lab.tasks.general import Lists, Mixture, Requests, Steps
 from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
 from r1lab.tasks.words import WordProblems
 from r1lab.templates import render
@@ -26,7 +27,11 @@ __all__ = [
     "TASKS",
     "Countdown",
     "CountdownHub",
+    "Lists",
+    "Mixture",
     "Problem",
+    "Requests",
+    "Steps",
     "Task",
     "WordProblems",
     "as_dataset",
@@ -36,12 +41,16 @@ __all__ = [
 
 TASKS: dict[str, Callable[..., Task]] = {
     "countdown": Countdown,
+    "steps": Steps,
+    "lists": Lists,
+    "requests": Requests,
+    "mixture": Mixture,
     "word_problems": WordProblems,
     "gsm8k": GSM8K,
     "math": MATH,
     "countdown_hub": CountdownHub,
 }
-"""The first two are generated and work offline; the others load data sets from the hub."""
+"""All but the last three are generated and work offline; those load data sets from the hub."""
 
 
 def get_task(name: str, **options) -> Task:
@@ -58,9 +67,9 @@ def get_task(name: str, **options) -> Task:
 
 
 def task_for(name: str, template: str, **options) -> Task:
-    """`get_task`, worded for a prompt template: Countdown in the tiny world's words for "tiny", in
+    """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
     plain English for the others."""
-    if name == "countdown":
+    if name in ("countdown", "steps", "lists", "requests", "mixture"):
         options = {"wording": "tiny" if template == "tiny" else "plain"} | options
     return get_task(name, **options)
 

@@ -37,7 +37,7 @@ from fractions import Fraction
 from functools import cache
 
 from r1lab.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem
+from r1lab.tasks.base import SPLITS, Problem, split_of_content
 
 REASONING_GYM = "reasoning-gym==0.1.25"
 PATIENCE = 5000  # draws in a row that bring nothing new: a kind has been used up
@@ -154,7 +154,7 @@ class WordProblems:
             id=f"word_problems/{kind}/{tag}={value}",
             question=f"{text} {INSTRUCTION}",
             language="en",
-            split=split_of(content),
+            split=split_of_content(content),
             data={"kind": kind, "answer": str(value)},
         )
 
@@ -171,12 +171,6 @@ class WordProblems:
     def solution(self, problem: Problem) -> str | None:
         """The right answer."""
         return problem.data.get("answer")
-
-
-def split_of(content: str) -> str:
-    """The split that a content belongs to: one part in ten held out, one leaked, the rest train."""
-    tenth = int.from_bytes(hashlib.sha256(f"split/{content}".encode()).digest()[:8], "big") % 10
-    return {0: "held_out", 1: "leaked"}.get(tenth, "train")
 
 
 DIGITS = r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?"
