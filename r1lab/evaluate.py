@@ -38,6 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from r1lab.errors import R1LabError
+from r1lab.languages import LATIN_LETTERS, language_share, language_words
 
 
 class Estimate(NamedTuple):
@@ -208,15 +209,11 @@ REFLECTION_WORDS: dict[str, list[str]] = {
     ],
     "zh": ["等等", "失误", "然而", "但是", "重试", "错误", "验证", "错", "评估", "检查"],
 }
-_LATIN = "A-Za-zÀ-ÖØ-öø-ɏ"
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _REFLECTION = re.compile(
-    f"(?<![{_LATIN}])(?:{'|'.join(REFLECTION_WORDS['en'])})(?![{_LATIN}])"
+    f"(?<![{LATIN_LETTERS}])(?:{'|'.join(REFLECTION_WORDS['en'])})(?![{LATIN_LETTERS}])"
     f"|(?<![不没])(?:{'|'.join(REFLECTION_WORDS['zh'])})",
     re.IGNORECASE,
 )  # 没错: "quite right"
-_MARKUP = re.compile(r"</?(?:think|answer)>|<\|[a-z_]{1,20}\|>|\\[A-Za-z]+")
-_WORDS = {"en": re.compile(f"[{_LATIN}]{{2,}}"), "zh": re.compile(f"[{_CJK}]+")}
 
 
 def reflection_words(text: str) -> int:
@@ -226,33 +223,6 @@ def reflection_words(text: str) -> int:
     not); Chinese, which puts no spaces between words, wherever the characters stand.
     """
     return len(_REFLECTION.findall(text))
-
-
-def language_words(text: str) -> dict[str, int]:
-    """Words of each language in a text, told apart by script: {"en": ..., "zh": ...}.
-
-    A word is a run of two or more Latin letters (so the x of an equation is none), or two Chinese
-    characters of a run, rounded up: Chinese does not mark its words, and most have two. Tags,
-    special tokens, LaTeX commands, numbers and symbols are no words.
-    """
-    text = _MARKUP.sub(" ", text)
-    return {
-        "en": len(_WORDS["en"].findall(text)),
-        "zh": sum(-(-len(run) // 2) for run in _WORDS["zh"].findall(text)),
-    }
-
-
-def language_share(text: str, language: str) -> float | None:
-    """Share of a thought's words that are in `language` ("en" | "zh"); None when it has no words.
-
-    The paper's language consistency reward (section 2.3.2 of v1: "the proportion of target
-    language words in the CoT") is this number.
-    """
-    words = language_words(text)
-    if language not in words:
-        raise R1LabError(f"language {language!r} is not known: use one of {sorted(words)}.")
-    total = sum(words.values())
-    return words[language] / total if total else None
 
 
 # --- one model on one set of problems ------------------------------------------------------------
@@ -462,7 +432,7 @@ def evaluate(
     training mode is put back. Raises R1LabError when there is nothing to evaluate.
     """
     from r1lab.rollouts import sample
-    from r1lab.templates import render
+    from r1lab.templates import encode, render
 
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
@@ -477,7 +447,7 @@ def evaluate(
     try:
         for start in starts:
             batch = problems[start : start + batch_questions]
-            prompts = [tokenizer(render(problem, template))["input_ids"] for problem in batch]
+            prompts = encode(tokenizer, [render(problem, template) for problem in batch])
             drawn = sample(
                 model,
                 prompts,

@@ -68,7 +68,7 @@ from r1lab.evaluate import Completion, measure
 from r1lab.losses import grpo_loss
 from r1lab.rewards import REWARDS, combine, get_reward
 from r1lab.rollouts import Rollouts, micro_batches, sample, score, token_logps
-from r1lab.templates import TEMPLATES, parse, render
+from r1lab.templates import TEMPLATES, encode, parse, render
 
 REWARD_NAMES = (*REWARDS, "random")
 LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
@@ -233,7 +233,7 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     bf16 = precision_on(model.device, config) == "bf16"
     rollouts = sample(
         models.in_type(model, torch.bfloat16) if bf16 else model,
-        tokenizer(prompts)["input_ids"],
+        encode(tokenizer, prompts),
         group_size=config.group_size,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,

@@ -8,6 +8,8 @@ long RL learns to exploit (arXiv 2501.12948v2, section 2.2, equation 4):
 - **accuracy**: 1 if the task's judge finds the answer right, else 0;
 - **format**: 1 if the completion is one `<think>` block and then one `<answer>` block, else 0.
 
+R1 adds a third, **language**: the share of the thought's words that are in the question's language.
+
 Each reward is a plain function with TRL's keyword contract, so that `trl.GRPOTrainer` takes it as
 it is: `f(prompts=, completions=, completion_ids=, <every column of the data set>, trainer_state=,
 log_extra=, log_metric=)` returns one float for each completion.  Our own loop calls the same
@@ -29,6 +31,7 @@ from functools import lru_cache
 from typing import Any
 
 from r1lab.errors import R1LabError
+from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem, get_task
 from r1lab.templates import parse
 
@@ -91,6 +94,39 @@ def format_reward(completions: Sequence, *, prefilled: bool = False, **kwargs) -
     ]
 
 
+def language_reward(
+    completions: Sequence, *, problem: Any = None, detect: bool = False, **kwargs
+) -> list[float]:
+    """The share of the thought's words that are in the problem's language, from 0.0 to 1.0.
+
+    R1's language consistency reward (arXiv 2501.12948v2, section 3, equation 7), which it adds to
+    the others because R1-Zero mixes languages; it costs a little accuracy there.
+
+    detect  tell languages of one script apart as well (see `r1lab.languages`), for real text
+
+    A thought that is missing, not ended or without a word gets 0.0: silence is not consistent.
+    """
+    return [
+        _language(completion, of, detect is True) for completion, of in _pairs(completions, problem)
+    ]
+
+
+def _language(completion: Any, of: Any, detect: bool) -> float:
+    thought = parse(text_of(completion)).think
+    if thought is None:
+        return 0.0
+    try:
+        return language_share(thought[:LONGEST], _problem(of).language, detect) or 0.0
+    except Exception as error:  # a broken problem, an unknown language
+        _report(f"{type(error).__name__}: {error}"[:300])
+        return 0.0
+
+
+def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
+    """`language_reward` for real text: languages of one script are told apart too."""
+    return language_reward(completions, **kwargs | {"detect": True})
+
+
 def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
     """The control: a reward function that pays 1.0 with probability `p`, whatever is written.
 
@@ -123,7 +159,12 @@ def _uniform(seed: int, step: Any, problem_id: str, index: int, text: str) -> fl
     return int.from_bytes(digest.digest()[:6], "big") / 2**48  # 48 bits: exact in a float
 
 
-REWARDS: dict[str, RewardFunction] = {"accuracy": accuracy_reward, "format": format_reward}
+REWARDS: dict[str, RewardFunction] = {
+    "accuracy": accuracy_reward,
+    "format": format_reward,
+    "language": language_reward,
+    "detected_language": detected_language_reward,
+}
 
 
 def get_reward(name: str, seed: int = 0) -> RewardFunction:
@@ -227,4 +268,4 @@ def _problem_id(of: Any) -> str:
 @lru_cache(maxsize=64)
 def _report(reason: str) -> None:
     """Log a reason once; the cache makes the second time do nothing."""
-    logger.warning("accuracy reward is 0 because the problem cannot be judged: %s", reason)
+    logger.warning("a reward is 0 because the problem cannot be judged: %s", reason)

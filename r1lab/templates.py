@@ -17,6 +17,7 @@ quadratic time or worse on a text full of opened tags, and models under RL do wr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,21 @@ def render(problem: Problem, template: str) -> str:
     texts = TEMPLATES[template]
     text = texts.get(problem.language, texts["en"])
     return text.replace("{question}", problem.question)
+
+
+def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
+    """Token ids of prompts. Raises R1LabError where the tokenizer does not know a word: a small
+    vocabulary, such as the tiny world's, and a task or template that is not made for it."""
+    ids = tokenizer(list(prompts))["input_ids"]
+    unknown = tokenizer.unk_token_id
+    if unknown is not None and unknown != tokenizer.eos_token_id:
+        for prompt, row in zip(prompts, ids, strict=True):
+            if unknown in row:
+                raise R1LabError(
+                    f"this model's tokenizer does not know {row.count(unknown)} words of the "
+                    f"prompt {prompt[:200]!r}; choose another task, template or model"
+                )
+    return ids
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ from r1lab.models import in_type, no_bars
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
-from r1lab.templates import render
+from r1lab.templates import encode, render
 
 log = logging.getLogger(__name__)
 SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
@@ -1005,7 +1005,7 @@ def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job
             planned = memory.job_of(
                 model,
                 config,
-                prompts=tokenizer(texts)["input_ids"],
+                prompts=encode(tokenizer, texts),
                 device=device,
                 backend="trl",
                 processes=state.num_processes,

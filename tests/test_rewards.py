@@ -298,14 +298,13 @@ def test_combine_says_what_does_not_fit():
         combine([RIGHT, RIGHT], [PROBLEM], [accuracy_reward], [1.0])
     with pytest.raises(R1LabError, match="one for each completion"):
         combine([RIGHT], [PROBLEM], [lambda **_: []], [1.0])
-    with pytest.raises(R1LabError, match="accuracy, format, random"):
+    with pytest.raises(R1LabError, match="accuracy, format, language, detected_language, random"):
         get_reward("style")
 
 
 def test_names():
     assert {name: reward_name(function) for name, function in REWARDS.items()} == {
-        "accuracy": "accuracy",
-        "format": "format",
+        name: name for name in ("accuracy", "format", "language", "detected_language")
     }
     assert reward_name(random_reward(0)) == "random"
     assert random_reward(0).__name__ == "random_reward"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from r1lab.errors import R1LabError
 from r1lab.tasks import get_task
-from r1lab.templates import TEMPLATES, Parsed, parse, render
+from r1lab.templates import TEMPLATES, Parsed, encode, parse, render
 
 TASK = get_task("countdown")
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine
@@ -136,3 +136,10 @@ def test_megabytes_take_less_than_50_ms(name, prefilled):
 @pytest.mark.parametrize("text", [None, 3, b"<think>", ["<think>"], {}])
 def test_what_is_no_text_has_no_parts(text):
     assert parse(text) == Parsed(None, None, False)
+
+
+def test_words_that_the_tokenizer_does_not_know_are_named(tokenizer):
+    known, unknown = "user : make 23 from 7 6 10 . assistant :", "user : bake a cake assistant :"
+    assert encode(tokenizer, [known]) == [tokenizer(known)["input_ids"]]
+    with pytest.raises(R1LabError, match="does not know 3 words of the prompt 'user : bake a cake"):
+        encode(tokenizer, [known, unknown])

@@ -1,0 +1,118 @@
+"""In which language is a thought? R1-Zero mixed them, and R1 is paid for not mixing.
+
+The paper's language consistency reward (arXiv 2501.12948v2, section 3, "proportion of target
+language words in the CoT"):
+
+    Reward_language = Num(Words_target) / Num(Words)
+
+Two ways to tell a word's language, and what each is for:
+
+- by **script**: Chinese characters are Chinese, Latin letters English. Exact where the languages at
+  hand differ in script, as DeepSeek's (mostly English and Chinese) and the tiny world's do;
+- by **detection**: two languages of one script, such as English and French, are told apart sentence
+  by sentence by py3langid (github.com/adbar/py3langid), a statistical identifier. It needs a few
+  words to judge by, so shorter sentences count as what their script allows.
+
+Tags, special tokens, LaTeX commands, numbers and symbols are no words: mathematics has no language.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from r1lab.errors import R1LabError
+
+LATIN_LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"
+_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_MARKUP = re.compile(r"</?(?:think|answer)>|<\|[a-z_]{1,20}\|>|\\[A-Za-z]+")
+_WORDS = {"en": re.compile(f"[{LATIN_LETTERS}]{{2,}}"), "zh": re.compile(f"[{_CJK}]+")}
+_RUN = re.compile(r"[^\W\d_]+")
+_SENTENCE = re.compile(r"[^.!?。！？\n]+")
+
+SCRIPTS = {
+    "zh": ("CJK",),
+    "ja": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
+    "ko": ("HANGUL",),
+    "ru": ("CYRILLIC",),
+    "uk": ("CYRILLIC",),
+    "el": ("GREEK",),
+    "ar": ("ARABIC",),
+    "fa": ("ARABIC",),
+    "he": ("HEBREW",),
+    "hi": ("DEVANAGARI",),
+    "th": ("THAI",),
+}
+"""The scripts of a language, by the first word of a letter's Unicode name; others are Latin."""
+
+LATIN = ("en", "fr", "de", "es", "it", "pt", "nl", "pl", "cs", "sv", "tr", "vi", "id")
+LANGUAGES = (*LATIN, *SCRIPTS)
+ENOUGH = 4  # words that a sentence must have for its language to be detected
+LONGEST = 50_000  # characters looked at, from the start
+
+
+def language_words(text: str) -> dict[str, int]:
+    """Words of each language in a text, told apart by script: {"en": ..., "zh": ...}.
+
+    A word is a run of two or more Latin letters (so the x of an equation is none), or two Chinese
+    characters of a run, rounded up: Chinese does not mark its words, and most have two.
+    """
+    text = _MARKUP.sub(" ", text)
+    return {
+        "en": len(_WORDS["en"].findall(text)),
+        "zh": sum(-(-len(run) // 2) for run in _WORDS["zh"].findall(text)),
+    }
+
+
+def language_share(text: str, language: str, detect: bool = False) -> float | None:
+    """Share of a thought's words that are in `language`; None when it has no words.
+
+    detect: False tells English ("en") and Chinese ("zh") apart by their scripts; True takes any of
+    LANGUAGES, and finds out sentence by sentence which of those with the same script it is.
+    Raises R1LabError for a language that is not known.
+    """
+    known = LANGUAGES if detect else tuple(_WORDS)
+    if language not in known:
+        raise R1LabError(f"language {language!r} is not known: use one of {', '.join(known)}.")
+    if detect:
+        words, right = _detected(text[:LONGEST], language)
+    else:
+        found = language_words(text)
+        words, right = sum(found.values()), found[language]
+    return right / words if words else None
+
+
+def _detected(text: str, language: str) -> tuple[int, int]:
+    """How many words a text has, and how many of them are in the language."""
+    scripts = SCRIPTS.get(language, ("LATIN",))
+    alike = tuple(one for one in LANGUAGES if set(SCRIPTS.get(one, ("LATIN",))) & set(scripts))
+    words = right = 0
+    for sentence in _SENTENCE.findall(_MARKUP.sub(" ", text)):
+        inside = 0
+        for run in _RUN.findall(sentence):
+            script = _script(run[0])
+            if script == "LATIN" and len(run) < 2:
+                continue
+            n = -(-len(run) // 2) if script in ("CJK", "HIRAGANA", "KATAKANA") else 1
+            words += n
+            inside += n * (script in scripts)
+        if inside >= ENOUGH and len(alike) > 1:
+            inside *= _identifier(alike).classify(sentence)[0] == language
+        right += inside
+    return words, right
+
+
+@lru_cache(maxsize=4096)
+def _script(letter: str) -> str:
+    return unicodedata.name(letter, "UNKNOWN").split()[0]
+
+
+@lru_cache(maxsize=8)
+def _identifier(languages: tuple[str, ...]):
+    """py3langid's identifier, which takes a second to load, for a choice of languages."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    identifier.set_languages(list(languages))
+    return identifier
