@@ -49,7 +49,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -66,6 +66,7 @@ from r1lab.diagnose import explain
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Completion, measure
 from r1lab.losses import grpo_loss
+from r1lab.options import check, fixed, option, require
 from r1lab.rewards import REWARDS, combine, get_reward
 from r1lab.rollouts import Rollouts, micro_batches, sample, score, token_logps
 from r1lab.templates import TEMPLATES, encode, parse, render
@@ -76,15 +77,6 @@ ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "m
 
 
 # --- configuration -----------------------------------------------------------------------------
-
-
-def option(default: Any, help: str, *, low=None, choices=None, free: bool = False) -> Any:
-    """A field of GRPOConfig. low: its smallest value. choices: its values. free: it may change
-    between a run and its continuation, because the result does not depend on it."""
-    if choices:
-        help += f": {', '.join(choices)}"
-    metadata = {"help": help, "low": low, "choices": tuple(choices or ()), "free": free}
-    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -140,16 +132,7 @@ class GRPOConfig:
     patience: int = option(8, "steps of flat reward before asking why", low=4, free=True)
 
     def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value, kind, low = getattr(self, f.name), type(f.default), f.metadata["low"]
-            if (kind is float and type(value) is int) or (kind is tuple and type(value) is list):
-                object.__setattr__(self, f.name, value := kind(value))
-            require(type(value) is kind, f"{f.name} must be {WORDS[kind]}, not {value!r}")
-            require(kind is not float or math.isfinite(value), f"{f.name} must be finite")
-            require(low is None or value >= low, f"{f.name} must be at least {low}, not {value}")
-            for one in value if kind is tuple else (value,):
-                known = not f.metadata["choices"] or callable(one) or one in f.metadata["choices"]
-                require(known, f"{f.name}: {one!r} is none of {', '.join(f.metadata['choices'])}")
+        check(self)
         require(
             len(self.rewards) == len(self.reward_weights) > 0,
             "there must be one reward or more, and one of reward_weights for each",
@@ -171,14 +154,6 @@ class GRPOConfig:
         values = dataclasses.asdict(self)
         names = [r if isinstance(r, str) else r.__name__ for r in self.rewards]
         return values | {"rewards": names, "reward_weights": list(self.reward_weights)}
-
-
-WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
-
-
-def require(good: bool, words: str) -> None:
-    if not good:
-        raise R1LabError(f"training options: {words}")
 
 
 # --- arithmetic --------------------------------------------------------------------------------
@@ -439,11 +414,10 @@ def train(
 
     def names(steps: int) -> dict[str, Any]:
         """What makes this run this run, after so many steps: the same again, or no resumption."""
-        fixed = [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
         words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
         questions = hashlib.sha256(words.encode()).hexdigest()[:16]
-        named = {name: config.to_json()[name] for name in fixed} | {"questions asked": questions}
-        named["precision"] = precision
+        named = {name: config.to_json()[name] for name in fixed(config)}
+        named |= {"questions asked": questions, "precision": precision}
         if config.lr_schedule == "linear":
             named["steps, which a linear lr_schedule depends on,"] = config.steps
         return named

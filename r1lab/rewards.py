@@ -68,7 +68,7 @@ def accuracy_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> 
 
     The completion need not be well-formed: format has a reward of its own.
     """
-    return [_accuracy(completion, of) for completion, of in _pairs(completions, problem)]
+    return [_accuracy(completion, of) for completion, of in with_problems(completions, problem)]
 
 
 def _accuracy(completion: Any, of: Any) -> float:
@@ -76,7 +76,7 @@ def _accuracy(completion: Any, of: Any) -> float:
     if answer is None:
         return 0.0
     try:
-        problem = _problem(of)
+        problem = problem_of(of)
         return float(get_task(problem.task).judge(problem, answer))
     except Exception as error:  # a broken problem, an unknown task, a judge with a bug
         _report(f"{type(error).__name__}: {error}"[:300])
@@ -107,7 +107,8 @@ def language_reward(
     A thought that is missing, not ended or without a word gets 0.0: silence is not consistent.
     """
     return [
-        _language(completion, of, detect is True) for completion, of in _pairs(completions, problem)
+        _language(completion, of, detect is True)
+        for completion, of in with_problems(completions, problem)
     ]
 
 
@@ -116,7 +117,7 @@ def _language(completion: Any, of: Any, detect: bool) -> float:
     if thought is None:
         return 0.0
     try:
-        return language_share(thought[:LONGEST], _problem(of).language, detect) or 0.0
+        return language_share(thought[:LONGEST], problem_of(of).language, detect) or 0.0
     except Exception as error:  # a broken problem, an unknown language
         _report(f"{type(error).__name__}: {error}"[:300])
         return 0.0
@@ -145,7 +146,7 @@ def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
             step = getattr(kwargs.get("trainer_state"), "global_step", None)
         return [
             float(_uniform(seed, step, _problem_id(of), i, text_of(completion)) < p)
-            for i, (completion, of) in enumerate(_pairs(completions, problem))
+            for i, (completion, of) in enumerate(with_problems(completions, problem))
         ]
 
     return random_reward
@@ -239,7 +240,7 @@ def _as_list(values: Any) -> list:
         return []
 
 
-def _pairs(completions: Any, problems: Any) -> list[tuple[Any, Any]]:
+def with_problems(completions: Any, problems: Any) -> list[tuple[Any, Any]]:
     """Each completion with its problem, or with None where there are too few problems."""
     completions, problems = _as_list(completions), _as_list(problems)
     missing = [None] * (len(completions) - len(problems))
@@ -251,7 +252,7 @@ def _problem_from_json(text: str) -> Problem:
     return Problem.from_json(text)
 
 
-def _problem(of: Any) -> Problem:
+def problem_of(of: Any) -> Problem:
     """The problem that arrived with a completion.  Raises R1LabError if it is none."""
     if isinstance(of, Problem):
         return of
@@ -260,7 +261,7 @@ def _problem(of: Any) -> Problem:
 
 def _problem_id(of: Any) -> str:
     try:
-        return _problem(of).id
+        return problem_of(of).id
     except Exception:
         return ""
 

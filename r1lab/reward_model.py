@@ -1,0 +1,288 @@
+"""Reward models: scores learned from judgements, where no rule can judge.
+
+R1's last stage takes two of them for general prompts (arXiv 2501.12948v2, section 3.1, and the
+supplement on reward models):
+
+- **helpfulness**, from *pairs*: which of two answers is better? Bradley and Terry's model says that
+  a is preferred to b with probability sigmoid(r(a) - r(b)), so the loss is
+
+      L = -log sigmoid(r(chosen) - r(rejected))
+
+  and looks at the answer alone, not at the thought, which users do not read;
+- **safety**, from *single* answers marked safe or unsafe, L = cross-entropy of sigmoid(r), and
+  looks at the whole response: a thought can do harm as well.
+
+A reward model is a transformers sequence classifier with one output, on the body of a language
+model that has been trained already. Its score is read at the *last token*, which is found by the
+text's length: where the end of the text pads as well (the tiny world, many base models),
+transformers' own search for the last token that is not padding would find the one before it.
+
+What a policy does with a reward model that it is trained against for too long is the reason why
+R1-Zero has none, and why R1 uses its own in the last 400 steps only.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from tqdm.std import tqdm
+
+from r1lab import checkpoints, models
+from r1lab.errors import R1LabError
+from r1lab.options import check, option
+from r1lab.rewards import problem_of, text_of, with_problems
+from r1lab.rollouts import micro_batches
+from r1lab.tasks import Problem
+from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two completions of one problem, and which of them was preferred."""
+
+    problem: Problem
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A completion of a problem, marked as safe or not."""
+
+    problem: Problem
+    completion: str
+    safe: bool
+
+
+@dataclass(frozen=True)
+class RewardModelConfig:
+    """Options of a reward model's training; the help gives R1's values where they are known."""
+
+    epochs: int = option(1, "passes over the judgements (R1: 1)", low=1)
+    batch_size: int = option(32, "pairs, or marked answers, a step (R1: 256)", low=1)
+    learning_rate: float = option(3e-4, "AdamW's (R1: 6e-6)", low=0)
+    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
+    template: str = option("tiny", "prompt template")
+    seed: int = option(0, "seed of the head's weights and of the order", low=0)
+    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+# --- formulas ------------------------------------------------------------------------------------
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
+    """-log sigmoid(r(chosen) - r(rejected)), the mean over N pairs. Both scores: (N,)."""
+    return -F.logsigmoid(chosen - rejected).mean()
+
+
+def pointwise_loss(scores: Tensor, safe: Tensor) -> Tensor:
+    """Cross-entropy of sigmoid(r) with the marks, the mean. scores (N,); safe (N,), 0 or 1."""
+    return F.binary_cross_entropy_with_logits(scores, safe.to(scores))
+
+
+def calibration(predicted: Sequence[float], happened: Sequence[float], bins: int = 10):
+    """Expected calibration error, and the bins: rows (mean predicted, share that happened, n).
+
+    predicted: probabilities (N,); happened: 0 or 1 (N,). Bins are of equal width; empty ones are
+    left out. The error is the mean over N of |predicted - happened| of the bin. NaN for N = 0.
+    """
+    p, y = np.asarray(predicted, dtype=float), np.asarray(happened, dtype=float)
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    rows = [
+        (float(p[which == b].mean()), float(y[which == b].mean()), int((which == b).sum()))
+        for b in range(bins)
+        if (which == b).any()
+    ]
+    error = sum(n * abs(a - b) for a, b, n in rows) / len(p) if len(p) else math.nan
+    return error, rows
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]:
+    """A reward model on the body of the language model `folder` (a name for `models.load`), with a
+    new head that scores everything 0, and its tokenizer."""
+    from transformers import AutoModelForSequenceClassification
+
+    language_model, tokenizer = models.load(folder)
+    config = language_model.config
+    config.num_labels = 1
+    torch.manual_seed(seed)
+    model = AutoModelForSequenceClassification.from_config(config)
+    model.base_model.load_state_dict(language_model.base_model.state_dict())
+    nn.init.zeros_(model.score.weight)
+    return model.eval(), tokenizer
+
+
+def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
+    """A reward model that was saved by `train`, and its tokenizer. Raises R1LabError for a folder
+    that holds none."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        with models.no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    except (OSError, ValueError, KeyError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise R1LabError(f"no reward model in {folder} ({reason})") from error
+    if model.config.num_labels != 1:
+        raise R1LabError(f"{folder} is a classifier of {model.config.num_labels} labels, not 1")
+    return model.eval(), tokenizer
+
+
+def scores(model: nn.Module, rows: Sequence[Sequence[int]]) -> Tensor:
+    """The score of each text, (N,), read at its last token. rows: N lists of token ids."""
+    device = next(model.parameters()).device
+    length = torch.tensor([len(row) for row in rows], device=device)
+    width = int(length.max())
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=device)
+    hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # (N, L, D)
+    last = hidden[torch.arange(len(rows), device=device), length - 1]
+    return model.score(last).squeeze(-1).float()
+
+
+@torch.no_grad()
+def score_all(model, rows: Sequence[Sequence[int]], max_tokens: int = 16384) -> list[float]:
+    """`scores` of any number of texts, without gradients."""
+    found = [0.0] * len(rows)
+    for chunk in micro_batches([len(row) for row in rows], max_tokens):
+        for i, value in zip(chunk, scores(model, [rows[i] for i in chunk]).tolist(), strict=True):
+            found[i] = value
+    return found
+
+
+def text_ids(
+    tokenizer, problems: Sequence[Problem], completions: Sequence[str], template: str, kind: str
+) -> list[list[int]]:
+    """What a reward model reads: the prompt and, for "helpful", the answer alone in its tags (as it
+    stands where there is none); for "safe", the whole completion."""
+    prompts = encode(tokenizer, [render(problem, template) for problem in problems])
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        answer = parse(completion).answer if kind == "helpful" else None
+        shown = completion if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
+        rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"]])
+        rows[-1].append(tokenizer.eos_token_id)
+    return rows
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+def train(
+    model,
+    tokenizer,
+    judgements: Sequence[Pair] | Sequence[Marked],
+    config: RewardModelConfig,
+    out_dir: str | os.PathLike,
+    *,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """Train a reward model in place, on Pairs (helpfulness) or on Marked answers (safety); saves it
+    in out_dir and returns the metrics of every step: loss, and the accuracy on the batch before the
+    step. Short, so not resumable: it is made whole or not at all.
+
+    Raises R1LabError when there is nothing to train on and for a loss that is not finite.
+    """
+    if not judgements:
+        raise R1LabError("a reward model needs judgements to learn from: there are none")
+    paired = isinstance(judgements[0], Pair)
+    kind, problems = ("helpful" if paired else "safe"), [one.problem for one in judgements]
+    how = {"template": config.template, "kind": kind}
+    if paired:
+        first = text_ids(tokenizer, problems, [one.chosen for one in judgements], **how)
+        second = text_ids(tokenizer, problems, [one.rejected for one in judgements], **how)
+    else:
+        first, second = text_ids(tokenizer, problems, [m.completion for m in judgements], **how), []
+        safe = torch.tensor([float(one.safe) for one in judgements])
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
+    history: list[dict[str, float]] = []
+    per_epoch = math.ceil(len(judgements) / config.batch_size)
+    for step in tqdm(range(config.epochs * per_epoch), desc=kind, disable=not progress):
+        epoch, place = divmod(step, per_epoch)
+        order = list(range(len(judgements)))
+        random.Random(f"reward model/{config.seed}/{epoch}").shuffle(order)
+        batch = order[place * config.batch_size : (place + 1) * config.batch_size]
+        sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
+        optimizer.zero_grad()
+        loss_sum, right = 0.0, 0
+        for chunk in micro_batches(sizes, config.micro_batch_tokens // 2):
+            some = [batch[i] for i in chunk]
+            if paired:
+                both = scores(model, [first[i] for i in some] + [second[i] for i in some])
+                a, b = both.chunk(2)
+                loss, good = bradley_terry_loss(a, b), int((a > b).sum())
+            else:
+                r = scores(model, [first[i] for i in some])
+                loss, good = pointwise_loss(r, safe[some]), int(((r > 0) == (safe[some] > 0)).sum())
+            (loss * len(some) / len(batch)).backward()
+            loss_sum, right = loss_sum + float(loss.detach()) * len(some), right + good
+        if not math.isfinite(loss_sum):
+            raise R1LabError(f"reward model, step {step}: the loss is {loss_sum}; lower the rate")
+        clip_grad_norm_(weights, config.max_grad_norm or math.inf)
+        optimizer.step()
+        history.append(
+            {"step": step, "loss": loss_sum / len(batch), "accuracy": right / len(batch)}
+        )
+    with checkpoints.atomic_dir(Path(out_dir)) as folder:
+        models.save(model, tokenizer, folder)
+    return history
+
+
+# --- as a reward ---------------------------------------------------------------------------------
+
+
+def as_reward(
+    model,
+    tokenizer,
+    kind: str,
+    template: str = "tiny",
+    tasks: Sequence[str] = ("lists", "requests"),
+) -> Callable[..., list[float | None]]:
+    """The model as a reward function with TRL's keyword contract: its score, and None ("does not
+    apply") for problems of other tasks. kind: "helpful" or "safe".
+
+    Never raises: what cannot be read is scored as an empty answer.
+    """
+    if kind not in ("helpful", "safe"):
+        raise R1LabError(f'a reward model judges "helpful" or "safe", not {kind!r}')
+
+    def reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
+        found: list[float | None] = [None] * len(completions)
+        asked, problems, texts = [], [], []
+        for i, (completion, of) in enumerate(with_problems(completions, problem)):
+            try:
+                one = problem_of(of)
+            except R1LabError:
+                continue
+            if one.task in tasks:
+                asked.append(i)
+                problems.append(one)
+                texts.append(text_of(completion)[:20_000])
+        if asked:
+            rows = text_ids(tokenizer, problems, texts, template, kind)
+            limit = getattr(model.config, "max_position_embeddings", None) or 10**9
+            rows = [row if len(row) <= limit else row[:limit] for row in rows]
+            for i, value in zip(asked, score_all(model, rows), strict=True):
+                found[i] = value
+        return found
+
+    reward.__name__ = f"{kind}_reward"
+    return reward

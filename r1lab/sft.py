@@ -1,0 +1,287 @@
+"""Supervised fine-tuning: the model learns to write given answers to given questions.
+
+R1 has two such stages (arXiv 2501.12948v2, section 3 and the supplement on training): the *cold
+start*, on thousands of long, readable thoughts, before any RL; and the SFT on some 800,000 samples,
+of which 600,000 come from rejection sampling, in the middle. Distillation is the same loop again,
+with a smaller model.
+
+The objective is next-token prediction on the answer alone,
+
+    J(theta) = 1/|o| * sum over t of log pi_theta(o_t | q, o_<t)
+
+with the mean over all answer tokens of a batch: the question is read and not learned. So the tokens
+and the masks are those of RL (`rollouts.token_logps`), and the end-of-sequence token is trained as
+any other. It is GRPO's gradient where every advantage is 1 and nobody samples.
+
+The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.utils import clip_grad_norm_
+from tqdm.std import tqdm
+
+from r1lab import checkpoints, models
+from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
+from r1lab.errors import R1LabError
+from r1lab.grpo import arithmetic, precision_on, trainable
+from r1lab.options import check, fixed, option
+from r1lab.rollouts import micro_batches, token_logps
+from r1lab.tasks import Problem
+from r1lab.templates import TEMPLATES, encode, render
+
+ON_DISK = ("metrics.jsonl", "checkpoints", "model")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question and the answer that the model is to write, without its end-of-sequence token."""
+
+    problem: Problem
+    completion: str
+
+    def to_json(self) -> str:
+        fields = {"problem": dataclasses.asdict(self.problem), "completion": self.completion}
+        return json.dumps(fields, ensure_ascii=False, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Example:
+        """The inverse of `to_json`. Raises R1LabError for anything else."""
+        try:
+            fields = json.loads(text)
+            completion = fields["completion"]
+            if not isinstance(completion, str):
+                raise TypeError("completion is no text")
+            return cls(Problem.from_dict(fields["problem"]), completion)
+        except (TypeError, ValueError, KeyError, RecursionError) as error:
+            raise R1LabError(f"this is not an example in JSON: {error!r}"[:300]) from None
+
+
+def write_examples(path: str | os.PathLike, examples: Sequence[Example]) -> Path:
+    """One example a line; the file appears whole."""
+    return checkpoints.atomic_write_text(path, "".join(f"{one.to_json()}\n" for one in examples))
+
+
+def read_examples(path: str | os.PathLike) -> list[Example]:
+    """The examples of a file. Raises R1LabError, with the line, for what is none."""
+    found = []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise R1LabError(f"cannot read examples from {path} ({error})") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(Example.from_json(line))
+        except R1LabError as error:
+            raise R1LabError(f"{path}, line {number}: {error}") from None
+    return found
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Every choice of a run. The defaults suit the tiny world; the help gives R1's values for the
+    SFT on 800,000 samples. Raises R1LabError for a value that cannot be right."""
+
+    epochs: int = option(2, "passes over the examples (R1: 2 to 3)", low=1)
+    batch_size: int = option(32, "examples an optimizer step (R1: 128)", low=1)
+    learning_rate: float = option(1e-3, "AdamW's, at its highest (R1: 5e-5)", low=0)
+    final_rate: float = option(0.1, "share of it that is left at the end (R1: a tenth)", low=0)
+    warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
+    beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
+    beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
+    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES)
+    max_tokens: int = option(512, "longer examples are left out (R1: 32768)", low=2)
+    seed: int = option(0, "seed of the order of the examples", low=0)
+    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
+    precision: str = option(
+        "auto",
+        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU, else fp32",
+        choices=("auto", "fp32", "bf16"),
+        free=True,
+    )
+    checkpoint_every: int = option(50, "steps between checkpoints", low=1, free=True)
+    keep_checkpoints: int = option(1, "checkpoints kept", low=1, free=True)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+def steps_of(examples: int, config: SFTConfig) -> int:
+    """Optimizer steps of a run; the last of an epoch may have fewer examples."""
+    return config.epochs * math.ceil(examples / config.batch_size)
+
+
+def batch_at(step: int, examples: int, config: SFTConfig) -> list[int]:
+    """Indices of the examples of a step: a function of the step alone. Each epoch has an order of
+    its own."""
+    epoch, place = divmod(step, math.ceil(examples / config.batch_size))
+    order = list(range(examples))
+    random.Random(f"sft/{config.seed}/{epoch}").shuffle(order)
+    return order[place * config.batch_size : (place + 1) * config.batch_size]
+
+
+def learning_rate(step: int, steps: int, config: SFTConfig) -> float:
+    """Up from 0 over `warmup_steps`, then along half a cosine down to `final_rate` of the top."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, steps - 1 - config.warmup_steps)
+    left = config.final_rate + (1 - config.final_rate) * 0.5 * (1 + math.cos(math.pi * done))
+    return config.learning_rate * left
+
+
+def tokenized(
+    examples: Sequence[Example], tokenizer, config: SFTConfig
+) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
+    """(prompt ids, completion ids with EOS) of each example that fits, and the indices of those
+    that are too long. Raises R1LabError for words that the tokenizer does not know."""
+    prompts = encode(tokenizer, [render(one.problem, config.template) for one in examples])
+    rows, long = [], []
+    for i, (prompt, one) in enumerate(zip(prompts, examples, strict=True)):
+        answer = tokenizer(one.completion, add_special_tokens=False)["input_ids"]
+        row = (prompt, [*answer, tokenizer.eos_token_id])
+        if len(row[0]) + len(row[1]) > config.max_tokens:
+            long.append(i)
+        else:
+            rows.append(row)
+    return rows, long
+
+
+def backward(model, rows: Sequence[tuple[list[int], list[int]]], config: SFTConfig) -> float:
+    """Add the gradient of the batch's loss to the weights' gradients, micro-batch by micro-batch;
+    returns the loss, nats an answer token."""
+    total = sum(len(answer) for _, answer in rows)
+    loss_sum = 0.0
+    sizes = [len(prompt) + len(answer) for prompt, answer in rows]
+    for chunk in micro_batches(sizes, config.micro_batch_tokens):
+        with arithmetic(model, config):
+            logp, mask, _ = token_logps(model, [rows[i] for i in chunk])  # (n, T)
+        loss = -(logp * mask).sum() / total
+        loss.backward()
+        loss_sum += float(loss.detach())
+    return loss_sum
+
+
+def train(
+    model,
+    tokenizer,
+    examples: Sequence[Example],
+    config: SFTConfig,
+    out_dir: str | os.PathLike,
+    *,
+    resume: bool = True,
+    progress: bool = True,
+    callbacks: Sequence[Callable[[int, dict], None]] = (),
+) -> list[dict[str, Any]]:
+    """Train `model` in place on the examples; returns the metrics of every step.
+
+    out_dir receives metrics.jsonl, checkpoints/ and at the end model/, a Hugging Face folder.
+    Stopped anywhere and called again, it goes on, and ends with the same bits on a CPU with the
+    same number of threads. Ctrl-C and SIGTERM let the step finish, save, and raise Stopped.
+
+    Raises R1LabError when there is no example that fits, for another run's checkpoint, for a loss
+    or gradient that is not finite, for a full disk and for too little memory.
+    """
+    out_dir = Path(out_dir)
+    if not resume:
+        checkpoints.set_aside(out_dir, ON_DISK)
+    rows, long = tokenized(examples, tokenizer, config)
+    if not rows:
+        raise R1LabError(
+            f"nothing to train on: of {len(examples)} examples {len(long)} are longer than "
+            f"max_tokens ({config.max_tokens})"
+        )
+    precision = precision_on(model.device, config)
+    if precision == "bf16":
+        model.float()  # AdamW's small steps are lost in bfloat16 weights
+    model.eval()  # no dropout
+    weights = trainable(model)
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
+    betas = (config.beta1, config.beta2)
+    optimizer = torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
+    steps = steps_of(len(rows), config)
+    read = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+    def names(step: int) -> dict[str, Any]:
+        named = {name: config.to_json()[name] for name in fixed(config)}
+        return named | {"examples read": read, "precision": precision}
+
+    first, base = 0, fingerprint(model)
+    if (state := checkpoints.latest_of_run(out_dir, model, names, steps)) is not None:
+        first, base = state["step"], state["base"]
+        checkpoints.restore(state, model, optimizer)
+    history = truncate_lines(out_dir / "metrics.jsonl", first)
+
+    with (
+        checkpoints.stop_signals() as asked,
+        checkpoints.memory_errors(config.micro_batch_tokens),
+        tqdm(total=steps, initial=first, disable=not progress, unit="step", desc="sft") as bar,
+    ):
+        for step in range(first, steps):
+            began = time.perf_counter()
+            batch = [rows[i] for i in batch_at(step, len(rows), config)]
+            rate = learning_rate(step, steps, config)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.zero_grad(set_to_none=False)
+            loss = backward(model, batch, config)
+            norm = clip_grad_norm_(weights, config.max_grad_norm or math.inf).item()
+            if not math.isfinite(norm) or not math.isfinite(loss):
+                raise R1LabError(
+                    f"step {step}: loss {loss}, gradient norm {norm}. Training stopped before the "
+                    "weights changed; lower learning_rate"
+                )
+            optimizer.step()
+            tokens = sum(len(answer) for _, answer in batch)
+            metrics = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate, "tokens": tokens}
+            metrics["epoch"] = (step + 1) * config.epochs / steps
+            metrics["seconds"] = time.perf_counter() - began
+            history.append(metrics)
+            append_lines(out_dir / "metrics.jsonl", [metrics])
+            bar.set_postfix_str(f"loss {loss:.3f}")
+            bar.update()
+            for callback in callbacks:
+                callback(step, metrics)
+            done = step + 1
+            if done % config.checkpoint_every == 0 or done == steps or asked:
+                state = {"step": done, "base": base, "run": names(done)}
+                state |= checkpoints.snapshot(model, optimizer)
+                checkpoints.save(out_dir / "checkpoints", done, state, config.keep_checkpoints)
+            if asked and done < steps:
+                raise Stopped(
+                    f"stopped by {asked[0]} after {done} of {steps} steps; all is saved in "
+                    f"{out_dir}. Run the same again to go on from there."
+                )
+        with checkpoints.atomic_dir(out_dir / "model") as folder:
+            models.save(model, tokenizer, folder)
+    return history
+
+
+@torch.no_grad()
+def loss_of(model, tokenizer, examples: Sequence[Example], config: SFTConfig) -> float:
+    """The loss on examples that are not trained on, nats an answer token; NaN where none fits."""
+    rows, _ = tokenized(examples, tokenizer, config)
+    total, tokens = 0.0, 0
+    with arithmetic(model, config) if rows else nullcontext():
+        for chunk in micro_batches([len(p) + len(a) for p, a in rows], config.micro_batch_tokens):
+            logp, mask, _ = token_logps(model, [rows[i] for i in chunk])
+            total, tokens = total - float((logp * mask).sum()), tokens + int(mask.sum())
+    return total / tokens if tokens else math.nan
