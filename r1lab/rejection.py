@@ -1,0 +1,114 @@
+"""Rejection sampling: many answers are drawn, and those that are good enough become training data.
+
+R1's second SFT learns from about 600,000 reasoning samples made like this from the checkpoint of
+the first RL stage (arXiv 2501.12948v2, section 3 and the supplement on SFT data): for each prompt
+several answers, of which only right ones are kept, and of these only readable ones, without mixed
+languages or long paragraphs. The cold start's few thousand thoughts were filtered in the same way.
+
+`funnel` does it in steps and counts what each of them leaves: a filter whose yield nobody looks at
+is where data goes wrong.
+
+    drawn           all answers
+    finished        ended by themselves, within the length limit
+    right           by the task's judge
+    well formed     one thought, one answer, nothing else
+    one language    the thought has words, all of them in the question's language
+    readable        no longer than `longest`, no line of working twice
+    new             not the same text again
+    few a question  at most `keep` to each question, drawn at random, so that easy questions, which
+                    have many right answers, do not crowd out hard ones
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from r1lab.errors import R1LabError
+from r1lab.evaluate import Completion, Evaluation
+from r1lab.sft import Example
+from r1lab.tasks import Problem
+from r1lab.templates import parse
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """What was kept, and what each filter left."""
+
+    examples: list[Example]
+    stages: list[tuple[str, int, int]]  # (filter, answers left, questions that still have one)
+
+    def share(self, name: str) -> float:
+        """Answers that a filter left, of those that came to it; NaN where none came."""
+        names = [stage for stage, _, _ in self.stages]
+        if name not in names[1:]:
+            raise R1LabError(f"no filter {name!r}; there are {', '.join(names[1:])}")
+        i = names.index(name)
+        before, after = self.stages[i - 1][1], self.stages[i][1]
+        return after / before if before else float("nan")
+
+
+def repeats(thought: str) -> bool:
+    """Does a thought try the same thing twice? Lines of working are what stands between the checks
+    ("…? 23 12 no wait"), or between full stops where there are none."""
+    parts = thought.replace("?", "\n?").replace(". ", "\n").split("\n")
+    lines = [" ".join(part.split()[-9:]) for part in parts if "→" in part or "=" in part]
+    return len(set(lines)) < len(lines)
+
+
+def funnel(
+    drawn: Evaluation,
+    *,
+    keep: int = 4,
+    longest: int = 10**9,
+    seed: int = 0,
+    extra: Sequence[tuple[str, Callable[[Problem, Completion], bool]]] = (),
+) -> Funnel:
+    """Filter what `evaluate.evaluate` drew from *train* problems; see the top of this module.
+
+    keep     answers to each question at most
+    longest  tokens of an answer at most, for "readable"
+    extra    more filters (name, function of problem and completion), before "new"
+
+    Raises R1LabError for problems of another split: what is evaluated on must not be learned.
+    """
+    if any(problem.split != "train" for problem in drawn.problems):
+        raise R1LabError("rejection sampling learns from train problems only; these are held out")
+    filters: list[tuple[str, Callable[[Problem, Completion], bool]]] = [
+        ("finished", lambda problem, one: one.finished),
+        ("right", lambda problem, one: one.correct),
+        ("well formed", lambda problem, one: one.well_formed),
+        ("one language", lambda problem, one: one.consistency == 1.0),
+        (
+            "readable",
+            lambda problem, one: one.length <= longest and not repeats(parse(one.text).think or ""),
+        ),
+        *extra,
+    ]
+    left = [(q, one) for q, row in enumerate(drawn.completions) for one in row]
+    stages = [("drawn", len(left), len({q for q, _ in left}))]
+
+    def note(name: str) -> None:
+        stages.append((name, len(left), len({q for q, _ in left})))
+
+    for name, good in filters:
+        left = [(q, one) for q, one in left if good(drawn.problems[q], one)]
+        note(name)
+    seen: set[tuple[str, str]] = set()
+    new = []
+    for q, one in left:
+        key = (drawn.problems[q].question, " ".join(one.text.split()))
+        if key not in seen:
+            seen.add(key)
+            new.append((q, one))
+    left = new
+    note("new")
+    rng = random.Random(f"rejection/{seed}")
+    kept = []
+    for q in sorted({q for q, _ in left}):
+        row = [pair for pair in left if pair[0] == q]
+        kept += row if len(row) <= keep else rng.sample(row, keep)
+    left = kept
+    note("few a question")
+    return Funnel([Example(drawn.problems[q], one.text) for q, one in left], stages)
