@@ -12,7 +12,7 @@ from r1lab.rejection import funnel, repeats
 from r1lab.tasks import get_task
 
 TASK = get_task("countdown")
-EN, ZH = TASK.problem([12, 5, 2], 34), TASK.problem([6, 4, 5], 29, "zh")
+EN, ZH = TASK.problem([12, 5, 2], 34), TASK.problem([7, 4, 5], 33, "zh")
 assert EN.split == ZH.split == "train", "choose others"
 LINE = "12 * 2 → 24 + 5 → 29 ? 34 5 no wait"
 GOOD = f"<think> {LINE} 12 + 5 → 17 * 2 → 34 ? 34 0 yes </think> <answer> ( 12 + 5 ) * 2 </answer>"
@@ -23,7 +23,7 @@ MIXED = GOOD.replace("no wait", "不对 wait")
 WORDLESS = "<think> 12 + 5 → 17 * 2 → 34 </think> <answer> ( 12 + 5 ) * 2 </answer>"
 AGAIN = GOOD.replace(LINE, f"{LINE} {LINE}")
 OTHER = GOOD.replace(LINE, "12 - 5 → 7 + 2 → 9 ? 34 25 no wait")
-ZH_GOOD = "<think> 6 * 4 → 24 + 5 → 29 ? 29 0 对了 </think> <answer> ( 6 * 4 ) + 5 </answer>"
+ZH_GOOD = "<think> 7 * 4 → 28 + 5 → 33 ? 33 0 对了 </think> <answer> ( 7 * 4 ) + 5 </answer>"
 
 
 def drawn(*rows):
