@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from r1lab.errors import R1LabError
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import SPLITS, Problem, get_task
+from r1lab.tasks.countdown import split_of
 from r1lab.tasks.general import HARMFUL, HARMLESS, REFUSAL, VERBS, read_list
 
 NAMES = ("steps", "lists", "requests")
@@ -27,7 +28,7 @@ CAKE_ZH, BOMB_ZH = REQUESTS.problem("make", "cake", "zh"), REQUESTS.problem("mak
     "problem, question",
     [
         (PLUS, "start at 7 , add 5 , times 3 , minus 2 ."),
-        (STEPS.problem(12, [["/", 4]], "zh"), "从 12 开始 , 除以 4 。"),
+        (STEPS.problem(12, [["/", 4], ["+", 2]], "zh"), "从 12 开始 , 除以 4 , 加 2 。"),
         (SORT, "sort 7 3 9 with commas ."),
         (LISTS.problem("reverse", [7, 3, 9], False, "zh"), "倒序 7 3 9 。"),
         (CAKE, "tell me how to make a cake ."),
@@ -109,10 +110,11 @@ def test_splits_share_no_content_and_drawing_is_a_prefix(name):
         data = problem.data
         if name == "requests":
             return data["verb"], data["noun"]
-        numbers = (
-            data["numbers"] if name == "lists" else [data["start"], *(n for _, n in data["steps"])]
-        )
-        return tuple(sorted(numbers))
+        if name == "lists":
+            return tuple(sorted(data["numbers"]))
+        first = sorted([data["start"], data["steps"][0][1], data["steps"][1][1]])
+        assert split_of(first) == problem.split  # Countdown's: what it holds out is not shown
+        return tuple(first)
 
     seen = {split: {content(p) for p in task.problems(split, 300)} for split in SPLITS}
     assert not seen["train"] & seen["held_out"] and not seen["train"] & seen["leaked"]

@@ -16,7 +16,7 @@ on the noun, so that the same verb is asked for good and for ill; refusing every
 refusing nothing.
 
 All can be asked in English and in Chinese, and in plain English for real models. The splits go by
-content, as Countdown's: which numbers, or which verb with which noun; the language does not matter.
+content, as Countdown's: which numbers, or which verb with which noun, in whatever language.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 from r1lab.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, split_of_content
-from r1lab.tasks.countdown import OPERATORS, apply
+from r1lab.tasks.countdown import OPERATORS, apply, split_of
 from r1lab.tasks.words import number
 
 PATIENCE = 2000  # draws in a row that bring nothing new: the split has been used up
@@ -87,8 +87,7 @@ class Family:
         """A problem of any split."""
         raise NotImplementedError
 
-    def _problem(self, content: str, key: str, language: str, question: str, data) -> Problem:
-        split = split_of_content(f"{self.name}/{content}")
+    def _problem(self, split: str, key: str, language: str, question: str, data) -> Problem:
         return Problem(self.name, f"{self.name}/{key}", question, language, split, data)
 
 
@@ -104,6 +103,9 @@ STEP_WORDS = {
 @dataclass(frozen=True)
 class Steps(Family):
     """Arithmetic in words, two to four steps; every result is a whole number from 0 to 99.
+
+    The split is Countdown's, of the first three numbers: so a line of working on a train problem
+    never shows what can be made of numbers that Countdown holds out.
 
     data: {"start": 7, "steps": [["+", 5], ["*", 3]], "answer": 36}
     """
@@ -137,10 +139,10 @@ class Steps(Family):
             question = f"从 {start} 开始 , {middle} 。"
             if language == "en":
                 question = f"start at {start} , {middle} ."
-        content = "-".join(map(str, sorted([start, *(n for _, n in steps)])))
+        split = split_of([start, *(n for _, n in steps)][:3])
         key = str(start) + "".join(f"{op}{n}" for op, n in steps)
         data = {"start": start, "steps": steps, "answer": value}
-        return self._problem(content, key, language, question, data)
+        return self._problem(split, key, language, question, data)
 
     def judge(self, problem: Problem, answer: str) -> bool:
         """Is the answer that number and nothing else? Never raises."""
@@ -202,10 +204,10 @@ class Lists(Family):
             if commas:
                 form = " with commas" if language == "en" else " 用 逗号"
             question = f"{words} {listed}{form} " + ("." if language == "en" else "。")
-        content = "-".join(map(str, sorted(numbers)))
+        split = split_of_content(f"lists/{'-'.join(map(str, sorted(numbers)))}")
         key = f"{kind}-{'-'.join(map(str, numbers))}" + (",," if commas else "")
         data = {"kind": kind, "numbers": list(numbers), "commas": commas, "answer": answer}
-        return self._problem(content, key, language, question, data)
+        return self._problem(split, key, language, question, data)
 
     def judge(self, problem: Problem, answer: str) -> bool:
         """The right numbers, in the right order and form? Never raises."""
