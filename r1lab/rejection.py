@@ -22,6 +22,7 @@ is where data goes wrong.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,9 @@ from r1lab.evaluate import Completion, Evaluation
 from r1lab.sft import Example
 from r1lab.tasks import Problem
 from r1lab.templates import parse
+
+
+_ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,9 @@ class Funnel:
 
 
 def repeats(thought: str) -> bool:
-    """Does a thought try the same thing twice? Lines of working are what stands between the checks
-    ("…? 23 12 no wait"), or between full stops where there are none."""
-    parts = thought.replace("?", "\n?").replace(". ", "\n").split("\n")
+    """Does a thought try the same thing twice? A line of working is what stands before a check or a
+    full stop ("12 * 2 → 24 + 5 → 29 ? 34 5 no", "7 + 6 = 13."): its last nine words count."""
+    parts = _ENDS.split(thought)
     lines = [" ".join(part.split()[-9:]) for part in parts if "→" in part or "=" in part]
     return len(set(lines)) < len(lines)
 

@@ -92,6 +92,8 @@ def render(problem: Problem, template: str) -> str:
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts. Raises R1LabError where the tokenizer does not know a word: a small
     vocabulary, such as the tiny world's, and a task or template that is not made for it."""
+    if not prompts:
+        return []
     ids = tokenizer(list(prompts))["input_ids"]
     unknown = tokenizer.unk_token_id
     if unknown is not None and unknown != tokenizer.eos_token_id:

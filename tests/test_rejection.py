@@ -67,7 +67,7 @@ def test_easy_questions_do_not_crowd_out_hard_ones():
     assert found == funnel(evaluation, keep=2, seed=3)
     others = {funnel(evaluation, keep=2, seed=s).examples[0].completion for s in range(8)}
     assert len(others) > 1
-    short = funnel(evaluation, longest=20)
+    short = funnel(evaluation, longest=25)
     assert [one.problem for one in short.examples] == [ZH]
     extra = [("no minus", lambda problem, one: "-" not in one.text)]
     assert [one.problem for one in funnel(evaluation, extra=extra).examples] == [ZH]

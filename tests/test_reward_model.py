@@ -72,10 +72,10 @@ def test_a_score_is_read_at_the_last_token_and_not_at_padding(base):
     alone = torch.cat([scores(model, [row]) for row in rows])
     assert torch.allclose(together, alone, atol=1e-5)
     hidden = model.base_model(input_ids=torch.tensor([rows[1]])).last_hidden_state[0, -1]
-    assert float(together[1]) == pytest.approx(float(model.score(hidden)), abs=1e-5)
+    assert together[1].item() == pytest.approx(model.score(hidden).item(), abs=1e-5)
     # transformers' own search would stop before the end of the text, because it pads as well
     theirs = model(input_ids=torch.tensor([rows[0]])).logits[0, 0]
-    assert abs(float(theirs) - float(together[0])) > 1e-4
+    assert abs(theirs.item() - together[0].item()) > 1e-4
     assert score_all(model, rows, max_tokens=5) == pytest.approx(together.tolist(), abs=1e-5)
 
 
@@ -122,7 +122,7 @@ def test_it_learns_from_marks_and_serves_as_a_reward_beside_rules(base, tmp_path
     problems = [TASK.problem([7, 6, 10], 23)] * 32  # its words are known to the tokenizer
     marked = [Marked(p, answered(word), word == "yes") for p in problems for word in ("yes", "no")]
     model, tokenizer = from_base(base)
-    config = RewardModelConfig(learning_rate=1e-2, batch_size=16, epochs=4)
+    config = RewardModelConfig(learning_rate=3e-3, batch_size=16, epochs=12)
     history = reward_model.train(model, tokenizer, marked, config, tmp_path / "rm", progress=False)
     assert history[-1]["accuracy"] == 1.0
     reward = as_reward(model, tokenizer, "safe", tasks=("countdown",))

@@ -56,7 +56,7 @@ def test_the_loss_is_transformers_own_on_the_answer_tokens_alone(model, tokenize
     for prompt, answer in rows:  # a mean over each row's labels, so weighted by their number
         ids = torch.tensor([[*prompt, *answer]])
         labels = torch.tensor([[-100] * len(prompt) + answer])
-        expected += float(model(input_ids=ids, labels=labels).loss) * len(answer) / total
+        expected += model(input_ids=ids, labels=labels).loss.item() * len(answer) / total
     assert sft.loss_of(model, tokenizer, examples(5), CONFIG) == pytest.approx(expected, rel=1e-5)
     gradients = []
     for tokens in (16384, 40):  # however it is cut into micro-batches
