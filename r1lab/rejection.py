@@ -32,7 +32,6 @@ from r1lab.sft import Example
 from r1lab.tasks import Problem
 from r1lab.templates import parse
 
-
 _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 
