@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from r1lab import models, stages
 from r1lab.stages import content, stage
@@ -53,8 +54,7 @@ def test_it_is_made_once(base, tmp_path):
     assert first["writes"] == {"model": content(tmp_path / "a" / "model")}
     assert "already made" in said[-1]
     assert json.loads((tmp_path / "a" / "stage.json").read_text())["options"] == {"epochs": 2}
-    transformers = pytest.importorskip("transformers")
-    transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "model")
+    AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "model")
 
 
 def test_a_changed_option_or_input_makes_it_and_what_follows_again(base, tmp_path):
