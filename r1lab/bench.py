@@ -143,7 +143,9 @@ def run(
         raise R1LabError(f"nothing to measure; take some of {', '.join(PARTS)}")
     began = time.perf_counter()
     base, tokenizer = models.load(model)
-    report = measure(base, tokenizer, plan, parts, lambda text: print(text, file=stream))
+    best = None if set(parts) == set(PARTS) or quick else known_best(RESULTS)
+    say = lambda text: print(text, file=stream, flush=True)  # noqa: E731
+    report = measure(base, tokenizer, plan, parts, say, best)
     report |= {"model": describe_model(base, str(model)), "quick": quick}
     report["minutes"] = round((time.perf_counter() - began) / 60, 1)
     if out is None and not quick:
@@ -159,6 +161,18 @@ def run(
     elif not quick:
         print("a partial run is not written; --out says where, if it should be", file=stream)
     return report
+
+
+def known_best(path: Path) -> dict[str, Any] | None:
+    """TRL's best settings as a whole run on this machine has found them, or None."""
+    from r1lab.runner import hardware, versions
+
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        same = (old["hardware"], old["versions"]) == (hardware(), versions())
+        return old["trl_best"] if same else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def merged(report: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -179,9 +193,15 @@ def merged(report: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def measure(
-    base, tokenizer, plan: Plan, parts: Sequence[str] = PARTS, say: Callable = print
+    base,
+    tokenizer,
+    plan: Plan,
+    parts: Sequence[str] = PARTS,
+    say: Callable = print,
+    best: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """All that was measured, as plain values: see benchmarks/README.md for the fields."""
+    """All that was measured, as plain values: see benchmarks/README.md for the fields. best: TRL's
+    best settings where they are known, as `choose_trl` returns them."""
     from r1lab.runner import hardware, versions
 
     report: dict[str, Any] = {
@@ -196,7 +216,7 @@ def measure(
     with quietly(), tempfile.TemporaryDirectory() as folder:
         bench = Bench(base, tokenizer, get_task("countdown"), plan, Path(folder), say)
         if {"step", "backend", "half"} & set(parts):
-            report["trl_best"] = choose_trl(bench)
+            report["trl_best"] = best or choose_trl(bench)
         for part in PARTS:
             if part in parts:
                 measured, pairs = MEASURES[part](bench, report.get("trl_best", {}).get("name"))
@@ -441,7 +461,7 @@ def measure_backend(bench: Bench, best: str) -> Measured:
                 bench, TRL_CANDIDATES[best], seed, steps=1, ours="backend"
             ),
         },
-        warm=("trl_backend",),
+        warm=("trl_best", "trl_backend"),
     )
     pairs = divide(measured["trl_best"], measured["trl_backend"], "seconds")
     return measured, {"trl_step_with_our_backend": pairs}
