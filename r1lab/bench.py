@@ -34,6 +34,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -144,7 +145,7 @@ def run(
     began = time.perf_counter()
     base, tokenizer = models.load(model)
     best = None if set(parts) == set(PARTS) or quick else known_best(RESULTS)
-    say = lambda text: print(text, file=stream, flush=True)  # noqa: E731
+    say = partial(print, file=stream, flush=True)
     report = measure(base, tokenizer, plan, parts, say, best)
     report |= {"model": describe_model(base, str(model)), "quick": quick}
     report["minutes"] = round((time.perf_counter() - began) / 60, 1)
