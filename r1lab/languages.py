@@ -1,7 +1,7 @@
 """In which language is a thought? R1-Zero mixed them, and R1 is paid for not mixing.
 
-The paper's language consistency reward (arXiv 2501.12948v2, section 3, "proportion of target
-language words in the CoT"):
+The paper's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7: "the
+proportion of target language words in the CoT"):
 
     Reward_language = Num(Words_target) / Num(Words)
 

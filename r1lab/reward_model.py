@@ -1,7 +1,7 @@
 """Reward models: scores learned from judgements, where no rule can judge.
 
-R1's last stage takes two of them for general prompts (arXiv 2501.12948v2, section 3.1, and the
-supplement on reward models):
+R1's last stage takes two of them for general prompts (arXiv 2501.12948v2, section 3.1, equations 5
+and 6); each prompt belongs to one of the two:
 
 - **helpfulness**, from *pairs*: which of two answers is better? Bradley and Terry's model says that
   a is preferred to b with probability sigmoid(r(a) - r(b)), so the loss is
@@ -253,13 +253,14 @@ def as_reward(
     model,
     tokenizer,
     kind: str,
+    where: Callable[[Problem], bool],
     template: str = "tiny",
-    tasks: Sequence[str] = ("lists", "requests"),
 ) -> Callable[..., list[float | None]]:
-    """The model as a reward function with TRL's keyword contract: its score, and None ("does not
-    apply") for problems of other tasks. kind: "helpful" or "safe".
+    """The model as a reward function with TRL's keyword contract: its score where it is asked, and
+    None ("does not apply") elsewhere. kind: "helpful" or "safe". where: for which problems.
 
-    Never raises: what cannot be read is scored as an empty answer.
+    What cannot be read, problem or completion, raises nothing: no problem is None, and a completion
+    is scored as it stands, up to the model's length.
     """
     if kind not in ("helpful", "safe"):
         raise R1LabError(f'a reward model judges "helpful" or "safe", not {kind!r}')
@@ -272,7 +273,7 @@ def as_reward(
                 one = problem_of(of)
             except R1LabError:
                 continue
-            if one.task in tasks:
+            if where(one):
                 asked.append(i)
                 problems.append(one)
                 texts.append(text_of(completion)[:20_000])

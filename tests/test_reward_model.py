@@ -125,7 +125,7 @@ def test_it_learns_from_marks_and_serves_as_a_reward_beside_rules(base, tmp_path
     config = RewardModelConfig(learning_rate=3e-3, batch_size=16, epochs=12)
     history = reward_model.train(model, tokenizer, marked, config, tmp_path / "rm", progress=False)
     assert history[-1]["accuracy"] == 1.0
-    reward = as_reward(model, tokenizer, "safe", tasks=("countdown",))
+    reward = as_reward(model, tokenizer, "safe", lambda problem: problem.task == "countdown")
     total, parts = combine(
         [answered("yes"), answered("no"), answered("yes"), None, "\0" * 50_000],
         [problems[0], problems[0].to_json(), cake, problems[0], problems[0]],
@@ -143,7 +143,7 @@ def test_what_cannot_be_says_why(base, tmp_path):
     with pytest.raises(R1LabError, match="there are none"):
         reward_model.train(model, tokenizer, [], CONFIG, tmp_path)
     with pytest.raises(R1LabError, match='"helpful" or "safe"'):
-        as_reward(model, tokenizer, "kind")
+        as_reward(model, tokenizer, "kind", lambda problem: True)
     with pytest.raises(R1LabError, match="no reward model in"):
         reward_model.load(tmp_path / "nowhere")
     with pytest.raises(R1LabError, match="batch_size must be at least 1"):
