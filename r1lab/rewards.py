@@ -99,8 +99,8 @@ def language_reward(
 ) -> list[float]:
     """The share of the thought's words that are in the problem's language, from 0.0 to 1.0.
 
-    R1's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7), which it adds to
-    the others because R1-Zero mixes languages; it costs a little accuracy there.
+    R1's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7), added to the
+    others because R1-Zero mixes languages; it costs a little accuracy there (supplement B.6).
 
     detect  tell languages of one script apart as well (see `r1lab.languages`), for real text
 
