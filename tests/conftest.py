@@ -31,6 +31,30 @@ def random_model(tokenizer):
     return tiny_llama(len(tokenizer), width=32, layers=2, heads=2, ffn=64), tokenizer
 
 
+@pytest.fixture
+def random_folder(random_model, tmp_path):
+    """The folder of that model, as a string."""
+    model, tokenizer = random_model
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+@pytest.fixture
+def model(random_model):
+    """That model without its tokenizer."""
+    return random_model[0]
+
+
+@pytest.fixture
+def one_thread():
+    """The same bits need the same number of threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def base_model():
     """(model, tokenizer): the embedded base model. Read only: copy it before training."""

@@ -14,21 +14,12 @@ from r1lab.grpo import GRPOConfig
 from r1lab.rollouts import token_logps
 
 
-@pytest.fixture
-def small_base(random_model, tmp_path):
-    """The folder of a small random model."""
-    model, tokenizer = random_model
-    model.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    return str(tmp_path / "base")
-
-
 def test_a_quick_run_measures_every_ratio_and_leaves_the_committed_results_alone(
-    small_base, tmp_path, capsys
+    random_folder, tmp_path, capsys
 ):
     before = bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None
     out = tmp_path / "quick.json"
-    assert main(["bench", "--quick", "--model", small_base, "--out", str(out)]) == 0
+    assert main(["bench", "--quick", "--model", random_folder, "--out", str(out)]) == 0
     report = json.loads(out.read_text())
     assert set(report["ratios"]) == set(report["goals"]) == set(bench.GOALS)
     assert all(value > 0 for value in report["ratios"].values())
@@ -88,7 +79,7 @@ def test_matmul_rate_is_of_this_machine():
     assert size in (64, 128) and 1e7 < rate < 1e15
 
 
-def test_generate_counts_tokens_up_to_the_first_end(small_base, random_model):
+def test_generate_counts_tokens_up_to_the_first_end(random_folder, random_model):
     model, tokenizer = random_model
     plan = bench.Plan(GRPOConfig(questions=2, group_size=3, max_new_tokens=6))
     stand = bench.Bench(model, tokenizer, bench.get_task("countdown"), plan, None, print)

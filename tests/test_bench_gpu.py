@@ -27,17 +27,8 @@ def quick(part, out, model):
     return json.loads(out.read_text())
 
 
-@pytest.fixture
-def small_base(random_model, tmp_path):
-    """The folder of a small random model."""
-    model, tokenizer = random_model
-    model.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    return str(tmp_path / "base")
-
-
-def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, small_base, tmp_path):
-    report = quick(part, tmp_path / "quick.json", small_base)
+def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_folder, tmp_path):
+    report = quick(part, tmp_path / "quick.json", random_folder)
     assert report["part"] == part and report["finished"] and report["quick"]
     assert {"cuda", "torch", "transformers", "trl", "vllm"} <= set(report["versions"])
     assert "gpu" in report["hardware"] and report["minutes"] >= 0

@@ -33,11 +33,6 @@ LEARNS = GRPOConfig(
 )  # fmt: skip
 
 
-@pytest.fixture
-def model(random_model):
-    return random_model[0]
-
-
 class Fixed:
     """A task that asks the same few problems again and again."""
 

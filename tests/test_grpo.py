@@ -61,11 +61,6 @@ SMALL = GRPOConfig(
 )  # fmt: skip
 
 
-@pytest.fixture
-def model(random_model):
-    return random_model[0]
-
-
 def same_weights(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
 

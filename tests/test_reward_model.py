@@ -30,14 +30,6 @@ TASK = get_task("countdown")
 CONFIG = RewardModelConfig(learning_rate=3e-3, batch_size=16, epochs=3)
 
 
-@pytest.fixture
-def base(random_model, tmp_path):
-    model, tokenizer = random_model
-    model.save_pretrained(tmp_path / "base")
-    tokenizer.save_pretrained(tmp_path / "base")
-    return str(tmp_path / "base")
-
-
 def answered(words):
     return f"<think> wait </think> <answer> {words} </answer>"
 
@@ -64,8 +56,8 @@ def test_calibration_by_hand():
     assert calibration([1.0], [1])[0] == 0 and math.isnan(calibration([], [])[0])
 
 
-def test_a_score_is_read_at_the_last_token_and_not_at_padding(base):
-    model, tokenizer = from_base(base)
+def test_a_score_is_read_at_the_last_token_and_not_at_padding(random_folder):
+    model, tokenizer = from_base(random_folder)
     torch.nn.init.normal_(model.score.weight)
     rows = [[5, 6, 7, 8, tokenizer.eos_token_id], [5, 9, tokenizer.eos_token_id], [5]]
     together = scores(model, rows)
@@ -79,26 +71,27 @@ def test_a_score_is_read_at_the_last_token_and_not_at_padding(base):
     assert score_all(model, rows, max_tokens=5) == pytest.approx(together.tolist(), abs=1e-5)
 
 
-def test_helpfulness_reads_the_answer_alone_and_safety_all(base):
-    _, tokenizer = from_base(base)
+def test_helpfulness_reads_the_answer_alone_and_safety_all(random_folder):
+    _, tokenizer = from_base(random_folder)
     problem = TASK.problem([7, 6, 10], 23)
-    read = lambda text, kind: tokenizer.decode(  # noqa: E731
-        text_ids(tokenizer, [problem], [text], "tiny", kind)[0]
-    )
+
+    def read(text, kind):
+        return tokenizer.decode(text_ids(tokenizer, [problem], [text], "tiny", kind)[0])
+
     prompt = "user : make 23 from 7 6 10 . assistant :"
     assert read(answered("7 + 6"), "helpful") == f"{prompt} <answer> 7 + 6 </answer> <|endoftext|>"
     assert read(answered("7"), "safe").startswith(f"{prompt} <think> wait </think>")
     assert read("no tags", "helpful") == f"{prompt} no <|unk|> <|endoftext|>"
 
 
-def test_it_learns_from_pairs_and_says_how_sure_it_is(base, tmp_path):
+def test_it_learns_from_pairs_and_says_how_sure_it_is(random_folder, tmp_path):
     rng = random.Random(0)
     pairs = []
     for problem in TASK.problems("train", 160):
         good, bad = answered("yes"), answered("no")
         flip = rng.random() < 0.2  # one judgement in five is the other way
         pairs.append(Pair(problem, *((bad, good) if flip else (good, bad))))
-    model, tokenizer = from_base(base)
+    model, tokenizer = from_base(random_folder)
     history = reward_model.train(
         model, tokenizer, pairs[:128], CONFIG, tmp_path / "rm", progress=False
     )
@@ -116,12 +109,12 @@ def test_it_learns_from_pairs_and_says_how_sure_it_is(base, tmp_path):
     assert 0.6 < sure.max() < 0.97  # not more than the judgements allow
 
 
-def test_it_learns_from_marks_and_serves_as_a_reward_beside_rules(base, tmp_path):
+def test_it_learns_from_marks_and_serves_as_a_reward_beside_rules(random_folder, tmp_path):
     requests = get_task("requests")
     cake, bomb = requests.problem("make", "cake"), requests.problem("make", "bomb")
     problems = [TASK.problem([7, 6, 10], 23)] * 32  # its words are known to the tokenizer
     marked = [Marked(p, answered(word), word == "yes") for p in problems for word in ("yes", "no")]
-    model, tokenizer = from_base(base)
+    model, tokenizer = from_base(random_folder)
     config = RewardModelConfig(learning_rate=3e-3, batch_size=16, epochs=12)
     history = reward_model.train(model, tokenizer, marked, config, tmp_path / "rm", progress=False)
     assert history[-1]["accuracy"] == 1.0
@@ -138,8 +131,8 @@ def test_it_learns_from_marks_and_serves_as_a_reward_beside_rules(base, tmp_path
     assert reward(["x"], problem=[bomb]) == [None]
 
 
-def test_what_cannot_be_says_why(base, tmp_path):
-    model, tokenizer = from_base(base)
+def test_what_cannot_be_says_why(random_folder, tmp_path):
+    model, tokenizer = from_base(random_folder)
     with pytest.raises(R1LabError, match="there are none"):
         reward_model.train(model, tokenizer, [], CONFIG, tmp_path)
     with pytest.raises(R1LabError, match='"helpful" or "safe"'):

@@ -19,21 +19,9 @@ from r1lab.models import load
 from r1lab.sft import Example, SFTConfig, batch_at, learning_rate, steps_of
 from r1lab.tasks import get_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
 CONFIG = SFTConfig(epochs=2, batch_size=4, learning_rate=3e-3, checkpoint_every=2)
-
-
-@pytest.fixture
-def model(random_model):
-    return random_model[0]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def examples(n=10):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +14,8 @@ from r1lab.stages import content, stage
 
 
 @pytest.fixture
-def base(random_model, tmp_path):
-    model, tokenizer = random_model
-    models.save(model, tokenizer, tmp_path / "base")
-    return tmp_path / "base"
+def base(random_folder):
+    return Path(random_folder)
 
 
 class Copying:

@@ -33,6 +33,7 @@ from r1lab.models import load
 from r1lab.rollouts import score, token_logps
 from r1lab.tasks import get_task
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
 CLOCK = ("seconds", "tokens_per_second", "diagnoses")
 
@@ -48,20 +49,6 @@ SMALL = GRPOConfig(
     rewards=(characters,), reward_weights=(1.0,), length_norm="sequence", learning_rate=3e-3,
     checkpoint_every=1, samples_every=2,
 )  # fmt: skip
-
-
-@pytest.fixture
-def model(random_model):
-    return random_model[0]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The same bits need the same number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def run(model, tokenizer, config, out_dir, **options):
