@@ -144,13 +144,14 @@ def run(
         raise R1LabError(f"nothing to measure; take some of {', '.join(PARTS)}")
     began = time.perf_counter()
     base, tokenizer = models.load(model)
-    best = None if set(parts) == set(PARTS) or quick else known_best(RESULTS)
+    whole = set(parts) == set(PARTS)
+    known = None if whole or quick else earlier(RESULTS, machine())
+    best = known.get("trl_best") if known else None
     say = partial(print, file=stream, flush=True)
     report = measure(base, tokenizer, plan, parts, say, best)
     report |= {"model": describe_model(base, str(model)), "quick": quick}
     report["minutes"] = round((time.perf_counter() - began) / 60, 1)
     if out is None and not quick:
-        whole = set(parts) == set(PARTS)
         report = report if whole else merged(report, RESULTS)
         out = RESULTS if whole or "parts" in report else None
     print(f"\n{table(report)}", file=stream)
@@ -164,14 +165,18 @@ def run(
     return report
 
 
-def known_best(path: Path) -> dict[str, Any] | None:
-    """TRL's best settings as a whole run on this machine has found them, or None."""
+def machine() -> dict[str, Any]:
+    """What a result must share with another to stand beside it."""
     from r1lab.runner import hardware, versions
 
+    return {"hardware": hardware(), "threads": torch.get_num_threads(), "versions": versions()}
+
+
+def earlier(path: Path, same: dict[str, Any]) -> dict[str, Any] | None:
+    """The report at `path`, where everything in `same` is the same there; else None."""
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
-        same = (old["hardware"], old["versions"]) == (hardware(), versions())
-        return old["trl_best"] if same else None
+        return old if all(old[name] == value for name, value in same.items()) else None
     except (OSError, ValueError, KeyError):
         return None
 
@@ -179,18 +184,18 @@ def known_best(path: Path) -> dict[str, Any] | None:
 def merged(report: dict[str, Any], path: Path) -> dict[str, Any]:
     """A partial report put into the whole one at `path`, with its day under `parts`; the partial
     one as it is where that comes from another machine, other versions, or another configuration."""
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        same = ("hardware", "threads", "versions", "configuration", "model")
-        if any(old[name] != report[name] for name in same):
-            return report
-        old["parts"] = old.get("parts", {}) | {part: report["when"] for part in report["measured"]}
-        old["minutes"] = round(old["minutes"] + report["minutes"], 1)
-        for name in ("measured", "pairs", "ratios"):
-            old[name] |= report[name]
-        return old | {"goals": {name: GOALS[name] for name in old["ratios"]}}
-    except (OSError, ValueError, KeyError):
+    names = ("hardware", "threads", "versions", "configuration", "model")
+    old = earlier(path, {name: report[name] for name in names})
+    if old is None:
         return report
+    old["parts"] = old.get("parts", {}) | {part: report["when"] for part in report["measured"]}
+    old["minutes"] = round(old["minutes"] + report["minutes"], 1)
+    for name in ("measured", "pairs", "ratios"):
+        old[name] |= report[name]
+    if "half" in report["measured"]:  # whether TRL was given up is of this part alone
+        old.pop("lower_bounds", None)
+        old |= {name: report[name] for name in ("lower_bounds",) if name in report}
+    return old | {"goals": {name: GOALS[name] for name in old["ratios"]}}
 
 
 def measure(
@@ -203,13 +208,9 @@ def measure(
 ) -> dict[str, Any]:
     """All that was measured, as plain values: see benchmarks/README.md for the fields. best: TRL's
     best settings where they are known, as `choose_trl` returns them."""
-    from r1lab.runner import hardware, versions
-
     report: dict[str, Any] = {
         "when": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "hardware": hardware(),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
+        **machine(),
         "configuration": plan.config.to_json(),
         "measured": {},
         "pairs": {},

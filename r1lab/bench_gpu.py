@@ -80,7 +80,7 @@ MEANING = {
     "share_of_floor": "time that reading weights, keys and values must take / time of r1lab",
     "step_vs_trl_generate": "GRPO step, TRL with generate / r1lab",
     "step_vs_trl_default": "GRPO step, TRL with all of its defaults / r1lab",
-    "step_vs_trl_our_sampler": "GRPO step, TRL with r1lab's sampler / r1lab",
+    "step_vs_trl_our_sampler": "GRPO step, TRL through r1lab.trl_backend / r1lab",
     "step_vs_trl_vllm": "GRPO step, TRL with vLLM / r1lab",
     "matmul_share": "training arithmetic / matrix product",
     "accuracy_ratio": "held-out pass@1 after / before",

@@ -159,7 +159,7 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
     path = directory / f"step-{step:08d}.pt"
     with _temporary(path) as temporary:
         torch.save(state, temporary)
-        digest = _digest(temporary)
+        digest = digest_of(temporary)
         _sidecar(path).unlink(missing_ok=True)  # from here until it is back: "never finished"
     atomic_write_text(_sidecar(path), f"{digest}  {path.name}\n")
     for old in _newest_first(directory)[max(1, keep) :]:
@@ -237,7 +237,8 @@ def _sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file, read in blocks."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -251,7 +252,7 @@ def _damage(path: Path) -> str | None:
         expected = _sidecar(path).read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError, UnicodeDecodeError):
         return "it was never finished (no checksum beside it)"
-    if _digest(path) != expected:
+    if digest_of(path) != expected:
         return "it is damaged (its checksum differs from the one saved with it)"
     return None
 
@@ -278,6 +279,30 @@ def restore(state: dict[str, Any], model, optimizer, reference=None) -> None:
     if reference is not None:
         reference.load_state_dict(state["reference"])
     torch.set_rng_state(state["rng"])
+
+
+def step_done(
+    out_dir: Path,
+    done: int,
+    steps: int,
+    config: Any,
+    asked: list[str],
+    state: Callable[[int], dict],
+) -> bool:
+    """After a training step: save a checkpoint when one is due, at the end, or when asked to stop.
+    Returns whether it saved. Raises Stopped when asked before the end.
+
+    config: its checkpoint_every and keep_checkpoints. state(done): what is saved.
+    """
+    due = bool(done % config.checkpoint_every == 0 or done == steps or asked)
+    if due:
+        save(out_dir / "checkpoints", done, state(done), config.keep_checkpoints)
+    if asked and done < steps:
+        raise Stopped(
+            f"stopped by {asked[0]} after {done} of {steps} steps; all is saved in {out_dir}. Run "
+            "the same again to go on from there."
+        )
+    return due
 
 
 def probe(model: torch.nn.Module) -> torch.Tensor:

@@ -61,7 +61,7 @@ from tqdm.std import tqdm
 
 from r1lab import checkpoints, models
 from r1lab.advantages import ADVANTAGES
-from r1lab.checkpoints import Stopped, append_lines, fingerprint, probe, truncate_lines
+from r1lab.checkpoints import append_lines, fingerprint, probe, truncate_lines
 from r1lab.diagnose import explain
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Completion, measure
@@ -422,6 +422,10 @@ def train(
             named["steps, which a linear lr_schedule depends on,"] = config.steps
         return named
 
+    def state_after(done: int) -> dict[str, Any]:
+        state = {"step": done, "base": base, "run": names(done)}
+        return state | checkpoints.snapshot(model, optimizer, reference)
+
     first, base = 0, fingerprint(model)
     if (state := checkpoints.latest_of_run(out_dir, model, names, config.steps)) is not None:
         first, base = state["step"], state["base"]
@@ -475,16 +479,8 @@ def train(
                 callback(step, metrics, batch)
 
             done = step + 1
-            if done % config.checkpoint_every == 0 or done == config.steps or asked:
-                state = {"step": done, "base": base, "run": names(done)}
-                state |= checkpoints.snapshot(model, optimizer, reference)
-                checkpoints.save(out_dir / "checkpoints", done, state, config.keep_checkpoints)
+            if checkpoints.step_done(out_dir, done, config.steps, config, asked, state_after):
                 saved = done
-            if asked and done < config.steps:
-                raise Stopped(
-                    f"stopped by {asked[0]} after {done} of {config.steps} steps; all is saved in "
-                    f"{out_dir}. Run the same again to go on from there."
-                )
         with checkpoints.atomic_dir(out_dir / "model") as folder:
             models.save(model, tokenizer, folder)
     return history

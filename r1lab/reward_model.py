@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +42,7 @@ from r1lab.errors import R1LabError
 from r1lab.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.rollouts import micro_batches
+from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
 
@@ -214,12 +214,9 @@ def train(
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
     history: list[dict[str, float]] = []
-    per_epoch = math.ceil(len(judgements) / config.batch_size)
-    for step in tqdm(range(config.epochs * per_epoch), desc=kind, disable=not progress):
-        epoch, place = divmod(step, per_epoch)
-        order = list(range(len(judgements)))
-        random.Random(f"reward model/{config.seed}/{epoch}").shuffle(order)
-        batch = order[place * config.batch_size : (place + 1) * config.batch_size]
+    steps = steps_of(len(judgements), config)
+    for step in tqdm(range(steps), desc=kind, disable=not progress):
+        batch = batch_at(step, len(judgements), config)
         sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
         optimizer.zero_grad()
         loss_sum, right = 0.0, 0

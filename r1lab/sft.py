@@ -36,7 +36,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.std import tqdm
 
 from r1lab import checkpoints, models
-from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
+from r1lab.checkpoints import append_lines, fingerprint, truncate_lines
 from r1lab.errors import R1LabError
 from r1lab.grpo import arithmetic, precision_on, trainable
 from r1lab.options import check, fixed, option
@@ -124,12 +124,13 @@ class SFTConfig:
         return dataclasses.asdict(self)
 
 
-def steps_of(examples: int, config: SFTConfig) -> int:
-    """Optimizer steps of a run; the last of an epoch may have fewer examples."""
+def steps_of(examples: int, config: Any) -> int:
+    """Optimizer steps of a run; the last of an epoch may have fewer examples. config: epochs and
+    batch_size of any supervised run, here and in `batch_at`, which asks for its seed as well."""
     return config.epochs * math.ceil(examples / config.batch_size)
 
 
-def batch_at(step: int, examples: int, config: SFTConfig) -> list[int]:
+def batch_at(step: int, examples: int, config: Any) -> list[int]:
     """Indices of the examples of a step: a function of the step alone. Each epoch has an order of
     its own."""
     epoch, place = divmod(step, math.ceil(examples / config.batch_size))
@@ -224,6 +225,10 @@ def train(
         named = {name: config.to_json()[name] for name in fixed(config)}
         return named | {"examples read": read, "precision": precision}
 
+    def state_after(done: int) -> dict[str, Any]:
+        state = {"step": done, "base": base, "run": names(done)}
+        return state | checkpoints.snapshot(model, optimizer)
+
     first, base = 0, fingerprint(model)
     if (state := checkpoints.latest_of_run(out_dir, model, names, steps)) is not None:
         first, base = state["step"], state["base"]
@@ -261,15 +266,7 @@ def train(
             for callback in callbacks:
                 callback(step, metrics)
             done = step + 1
-            if done % config.checkpoint_every == 0 or done == steps or asked:
-                state = {"step": done, "base": base, "run": names(done)}
-                state |= checkpoints.snapshot(model, optimizer)
-                checkpoints.save(out_dir / "checkpoints", done, state, config.keep_checkpoints)
-            if asked and done < steps:
-                raise Stopped(
-                    f"stopped by {asked[0]} after {done} of {steps} steps; all is saved in "
-                    f"{out_dir}. Run the same again to go on from there."
-                )
+            checkpoints.step_done(out_dir, done, steps, config, asked, state_after)
         with checkpoints.atomic_dir(out_dir / "model") as folder:
             models.save(model, tokenizer, folder)
     return history

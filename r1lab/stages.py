@@ -31,21 +31,13 @@ def content(source: str | os.PathLike) -> str:
     tokenizer. A hub id, which names a content itself, stays as it is."""
     path = Path(models.resolve(source)) if not Path(source).exists() else Path(source)
     if path.is_file():
-        return _sha256([path])
+        return checkpoints.digest_of(path)
     if path.is_dir():
+        tokenizer = path.glob("tokenizer.json")
         parts = [p for p in path.iterdir() if p.suffix == ".safetensors"]
-        return _sha256(sorted([*parts, *path.glob("tokenizer.json")]))
+        sums = [f"{p.name} {checkpoints.digest_of(p)}" for p in sorted([*parts, *tokenizer])]
+        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
     return str(source)
-
-
-def _sha256(paths: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()[:32]
 
 
 def stage(

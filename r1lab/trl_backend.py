@@ -831,7 +831,7 @@ def seal(folder: Path, about: dict[str, Any]) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-        sums[str(path.relative_to(folder))] = checkpoints._digest(path)
+        sums[str(path.relative_to(folder))] = checkpoints.digest_of(path)
     text = json.dumps(about | {"files": sums}, indent=1, ensure_ascii=False)
     checkpoints.atomic_write_text(folder / SEAL, text)
 
@@ -844,7 +844,7 @@ def damage(folder: Path) -> str | None:
         return "it was never finished (no checksums in it)"
     for name, expected in sums.items():
         path = folder / name
-        if not path.is_file() or checkpoints._digest(path) != expected:
+        if not path.is_file() or checkpoints.digest_of(path) != expected:
             return f"it is damaged ({name} differs from what was saved)"
     return None
 

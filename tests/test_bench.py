@@ -131,6 +131,11 @@ def test_a_part_measured_again_replaces_that_part_on_the_same_machine_only(tmp_p
     assert found["parts"] == {"matmul": "2026-01-02"} and found["when"] == "2026-01-01"
     other = part | {"hardware": 2}
     assert bench.merged(other, path) is other
+    half = part | {"measured": {"half": 3}, "lower_bounds": ["time_to_half_vs_trl_best"]}
+    assert bench.merged(half, path)["lower_bounds"] == half["lower_bounds"]
+    path.write_text(json.dumps(whole | {"lower_bounds": half["lower_bounds"]}))
+    assert "lower_bounds" in bench.merged(part, path)
+    assert "lower_bounds" not in bench.merged(part | {"measured": {"half": 3}}, path)
     path.write_text("half a fi")
     assert bench.merged(part, path) is part
 

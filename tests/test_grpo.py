@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from r1lab import checkpoints
+from r1lab.checkpoints import Stopped
 from r1lab.errors import R1LabError
 from r1lab.grpo import (
     GRPOConfig,
-    Stopped,
     arithmetic,
     backward,
     collect,
