@@ -525,14 +525,12 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
     from r1lab import grpo, memory
-    from r1lab.templates import render
 
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
-    prompts = tokenizer([render(p, config.template) for p in problems[: memory.PROMPTS]])
     job = memory.job_of(
         model,
         config,
-        prompts=prompts["input_ids"],
+        prompts=memory.prompts_of(tokenizer, problems, config.template),
         device=model.device.type,
         precision=grpo.precision_on(model.device, config),
     )

@@ -54,6 +54,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from r1lab.errors import R1LabError
 from r1lab.rollouts import FAST_MODELS, micro_batches
+from r1lab.templates import encode, render
 
 PROMPTS = 512  # so many are read to find a long one
 MARGIN = 1.1  # gradient checkpointing is left off where the plan fits this many times
@@ -688,6 +689,11 @@ def _fits(job: Job, room: int) -> Plan | None:
 
 
 # --- before a run --------------------------------------------------------------------------------
+
+
+def prompts_of(tokenizer, problems: Sequence, template: str) -> list[list[int]]:
+    """Token ids of the first PROMPTS questions, among which a long one is looked for."""
+    return encode(tokenizer, [render(problem, template) for problem in problems[:PROMPTS]])
 
 
 def job_of(model, config, *, prompts: Sequence[Sequence[int]], device: str, **options) -> Job:

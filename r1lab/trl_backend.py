@@ -76,7 +76,7 @@ from r1lab.options import fixed
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
-from r1lab.templates import encode, render
+from r1lab.templates import render
 
 log = logging.getLogger(__name__)
 SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
@@ -1000,13 +1000,12 @@ def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job
     """
     state, found = PartialState(), [None]
     if state.is_main_process:
-        texts = [render(problem, config.template) for problem in problems[: memory.PROMPTS]]
         device = state.device.type
         try:
             planned = memory.job_of(
                 model,
                 config,
-                prompts=encode(tokenizer, texts),
+                prompts=memory.prompts_of(tokenizer, problems, config.template),
                 device=device,
                 backend="trl",
                 processes=state.num_processes,

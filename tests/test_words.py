@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import importlib.util
 import inspect
@@ -19,6 +20,7 @@ from r1lab.errors import R1LabError
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import SPLITS, Problem, get_task, words
 from r1lab.tasks.words import LEVELS, WRITERS, WordProblems, number
+from r1lab.templates import render
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
@@ -254,6 +256,10 @@ def test_the_loop_trains_on_them_unchanged(random_model, tmp_path):
     from r1lab.grpo import GRPOConfig, train
 
     model, tokenizer = random_model
+    tokenizer = copy.deepcopy(tokenizer)  # the tiny world's, and the words of these questions
+    asked = [render(p, "tiny") for p in WordProblems("easy").problems("train", 2)]
+    tokenizer.add_tokens(sorted({piece for text in asked for piece in re.findall(r"\w+|\W", text)}))
+    model.resize_token_embeddings(len(tokenizer))
     config = GRPOConfig(steps=1, questions=2, group_size=2, max_new_tokens=4, template="tiny")
     history = train(model, tokenizer, WordProblems("easy"), config, tmp_path, progress=False)
     assert history[0]["accuracy"] == 0.0 and history[0]["step"] in (0, 1)

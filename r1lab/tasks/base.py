@@ -14,7 +14,10 @@ set into reward functions (`r1lab.rewards`) and into the files that a run leaves
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
+import random
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -75,6 +78,30 @@ def split_of_content(content: str) -> str:
     the rest train.  What counts as content is the task's to say."""
     tenth = int.from_bytes(hashlib.sha256(f"split/{content}".encode()).digest()[:8], "big") % 10
     return {0: "held_out", 1: "leaked"}.get(tenth, "train")
+
+
+def languages_of(task: str, wording: str, languages: Sequence[str] | None) -> tuple[str, ...]:
+    """The languages that a task of the tiny world is asked in: those given, or all of its wording,
+    English and Chinese for "tiny" and English for "plain".  Raises R1LabError for any other."""
+    if wording not in ("tiny", "plain"):
+        raise R1LabError(f"{task}: wording must be tiny or plain, not {wording!r}")
+    known = ("en",) if wording == "plain" else ("en", "zh")
+    chosen = known if languages is None else tuple(languages)
+    if not chosen or not set(chosen) <= set(known):
+        raise R1LabError(
+            f"{task}: languages for wording={wording} must be out of {', '.join(known)}, not "
+            f"{languages!r}"
+        )
+    return chosen
+
+
+def drawn_by_weight(items: Sequence[Any], weights: Sequence[float], rng: random.Random) -> Any:
+    """One of the items, by one rng.random(), the method whose sequence Python promises to keep."""
+    point = rng.random() * sum(weights)
+    for item, edge in zip(items, itertools.accumulate(weights), strict=True):
+        if point < edge:
+            return item
+    return items[-1]
 
 
 class Task(Protocol):

@@ -31,7 +31,7 @@ from fractions import Fraction
 from functools import cache
 
 from r1lab.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem
+from r1lab.tasks.base import SPLITS, Problem, drawn_by_weight, languages_of
 
 OPERATORS = "+-*/"
 SMALLEST, LARGEST = 1, 12  # the numbers given
@@ -227,15 +227,7 @@ class Countdown:
     def __post_init__(self) -> None:
         if self.numbers not in (3, 4):
             raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
-        if self.wording not in ("tiny", "plain"):
-            raise R1LabError(f"countdown: wording must be tiny or plain, not {self.wording!r}")
-        known = ("en",) if self.wording == "plain" else ("en", "zh")
-        languages = known if self.languages is None else tuple(self.languages)
-        if not languages or not set(languages) <= set(known):
-            raise R1LabError(
-                f"countdown: languages for wording={self.wording} must be out of "
-                f"{', '.join(known)}, not {self.languages!r}"
-            )
+        languages = languages_of(self.name, self.wording, self.languages)
         default = tuple(2.0 if language == "en" else 1.0 for language in languages)
         weights = default if self.weights is None else tuple(self.weights)
         if len(weights) != len(languages) or min(weights) < 0 or sum(weights) <= 0:
@@ -269,11 +261,7 @@ class Countdown:
         )
 
     def _language(self, rng: random.Random) -> str:
-        point = rng.random() * sum(self.weights)
-        for language, edge in zip(self.languages, itertools.accumulate(self.weights), strict=True):
-            if point < edge:
-                return language
-        return self.languages[-1]
+        return drawn_by_weight(self.languages, self.weights, rng)
 
     def solution(self, problem: Problem) -> str | None:
         """A right answer, "( 10 + 7 ) + 6": the first of `chains`; None if no chain is one."""

@@ -26,7 +26,13 @@ import re
 from dataclasses import dataclass
 
 from r1lab.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem, split_of_content
+from r1lab.tasks.base import (
+    SPLITS,
+    Problem,
+    drawn_by_weight,
+    languages_of,
+    split_of_content,
+)
 from r1lab.tasks.countdown import OPERATORS, apply, split_of
 from r1lab.tasks.words import number
 
@@ -48,16 +54,8 @@ class Family:
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.wording not in ("tiny", "plain"):
-            raise R1LabError(f"{self.name}: wording must be tiny or plain, not {self.wording!r}")
-        known = ("en",) if self.wording == "plain" else ("en", "zh")
-        chosen = known if self.languages is None else tuple(self.languages)
-        if not chosen or not set(chosen) <= set(known):
-            raise R1LabError(
-                f"{self.name}: languages for wording={self.wording} must be out of "
-                f"{', '.join(known)}, not {self.languages!r}"
-            )
-        object.__setattr__(self, "languages", chosen)
+        languages = languages_of(self.name, self.wording, self.languages)
+        object.__setattr__(self, "languages", languages)
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         """`n` problems of a split; the first m of them are the same for every n >= m. None comes
@@ -386,16 +384,8 @@ class Mixture:
         from r1lab.tasks import get_task
 
         rng = random.Random(f"mixture/{split}/{seed}")
-        total = sum(weight for _, weight in self.parts)
-        which = []
-        for _ in range(n):
-            point = rng.random() * total
-            for name, weight in self.parts:
-                chosen = name
-                point -= weight
-                if point < 0:
-                    break
-            which.append(chosen)
+        names, weights = zip(*self.parts, strict=True)
+        which = [drawn_by_weight(names, weights, rng) for _ in range(n)]
         drawn = {
             name: iter(
                 get_task(name, wording=self.wording).problems(split, which.count(name), seed)
