@@ -27,6 +27,10 @@ with the largest pass@16 - pass@1, in seconds on a GPU. On two CPU cores, with 1
 numbers (up to 20) leave some 90 problems to hold out. At temperature 1 only 11 % of 128 answers
 were well formed (legs; 1 right), as turns of a chat 8 % of 64 (none right): so the policy of the
 run, drawn, trained and evaluated, is the one at 0.6.
+
+On an H100, at rate 3e-5, the accuracy of the training batches rose from 2 to 65 % in nine steps;
+that rate was chosen by them, and no other was seen to the end (three trainings at once were too
+much for its memory).
 """
 
 from __future__ import annotations
@@ -136,7 +140,7 @@ class Plan:
         max_new_tokens=128,
         temperature=0.6,
         template="examples",
-        learning_rate=1e-5,
+        learning_rate=3e-5,
         warmup_steps=5,
         micro_batch_tokens=32768,
         checkpoint_every=10**9,
@@ -219,6 +223,9 @@ def run(
     dtype = torch.bfloat16 if cuda and part == "sampler" else torch.float32
     if cuda:
         torch.set_float32_matmul_precision("high")  # TF32, where nothing says bfloat16
+        from r1lab.trl_backend import without_cudnn_attention
+
+        without_cudnn_attention()
     base, tokenizer = models.load(name, dtype=dtype, device=device)
     sheet.report["model"] = bench.describe_model(base, name)
     task = get_task(plan.task, **plan.task_options)

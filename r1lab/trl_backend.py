@@ -1023,6 +1023,17 @@ def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job
     return found[0]
 
 
+def without_cudnn_attention() -> None:
+    """Keep torch's attention off cuDNN in this process; flash and memory-efficient attention stay.
+
+    TRL pads prompts on the left, so the first positions of short ones may look at nothing. With
+    cuDNN's attention allowed, TRL's part of `r1lab bench --gpu step` ended in "probability tensor
+    contains either inf, nan or element < 0" (H100, torch 2.11, CUDA 13.0, bfloat16); without it,
+    the same ran through twice.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def train(
     model,
     tokenizer,
@@ -1059,6 +1070,7 @@ def train(
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
     """
     out_dir, state = Path(out_dir), PartialState(cpu=not torch.cuda.is_available())
+    without_cudnn_attention()
     main = state.is_main_process
     check(config, processes=state.num_processes, lora=lora)
     precision = config.precision if precision == "auto" else precision
