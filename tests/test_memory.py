@@ -89,6 +89,12 @@ def test_activations_follow_tokens_and_checkpointing():
     assert bf16 < plan(TRL).activations
 
 
+@pytest.mark.parametrize("job", [TINY, TRL], ids=["scratch", "trl"])
+def test_bfloat16_arithmetic_keeps_less(job):
+    full = replace(job, device="cuda")
+    assert memory.activations(replace(full, precision="bf16")) < 0.9 * memory.activations(full)
+
+
 def test_deep_models_are_rehearsed_in_part():
     model = memory.shallow(TINY.model, None)
     model.num_hidden_layers = 8
