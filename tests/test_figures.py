@@ -155,6 +155,42 @@ def test_the_readme_shows_the_committed_ledger():
     assert figures.readme_is_current(text, ledger), "run `make figures` to rewrite the table"
 
 
+@pytest.fixture(scope="module")
+def committed():
+    """The figures of the committed ledger: {name: {value, low, high, ...}}."""
+    return figures.load_ledger(ROOT / "benchmarks" / "results" / "figures-cpu.json")["figures"]
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("r1_zero/base/pass@1", 0.10, 0.30),
+        ("r1_zero/trained/pass@1", 0.80, 1.0),
+        ("r1_zero/trained/cons@16", 0.90, 1.0),
+        ("r1_zero/ratio/pass@1", 4.0, 99),
+        ("r1_zero/ratio/length", 2.5, 99),
+        ("r1_zero/ratio/reflection", 3.0, 99),
+        ("r1_zero/seconds", 0, 480),
+    ],
+)
+def test_r1_zero_reached_what_the_readme_says_it_does(committed, name, low, high):
+    entry = committed[name]
+    assert entry["n"] == 3, entry
+    assert low <= entry["value"] <= high, entry
+
+
+def test_random_rewards_did_not_teach(committed):
+    assert committed["r1_zero/control/gain"]["low"] <= 0
+
+
+@pytest.mark.parametrize("third", [1, 2, 3])
+def test_two_engines_learn_alike(committed, third):
+    """TRL's learning curve and ours, in three parts: each mean lies in the other's 95 % band."""
+    one, two = (committed[f"engines/{who}/accuracy_third_{third}"] for who in ("TRL", "r1lab.grpo"))
+    assert one["low"] <= two["value"] <= one["high"]
+    assert two["low"] <= one["value"] <= two["high"]
+
+
 def test_a_readme_that_differs_from_the_ledger_is_found(tmp_path):
     figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
     ledger = tmp_path / "ledger.json"
