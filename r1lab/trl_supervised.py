@@ -312,7 +312,7 @@ def lent(model, tokenizer):
     finally:
         backend.put_back(model, None, forward, None)
         if model.is_activation_checkpointing and not recomputes:
-            model.gradient_checkpointing_disable()
+            model.activation_checkpointing_disable()
         tokenizer.pad_token = pad
         for one, value in pads:
             one.pad_token_id = value
