@@ -298,10 +298,7 @@ def step_done(
     if due:
         save(out_dir / "checkpoints", done, state(done), config.keep_checkpoints)
     if asked and done < steps:
-        raise Stopped(
-            f"stopped by {asked[0]} after {done} of {steps} steps; all is saved in {out_dir}. Run "
-            "the same again to go on from there."
-        )
+        raise Stopped.after(asked[0], done, steps, out_dir)
     return due
 
 
@@ -392,6 +389,14 @@ def memory_errors(micro_batch_tokens: int) -> Iterator[None]:
 
 class Stopped(KeyboardInterrupt):
     """A run was asked to stop (Ctrl-C, SIGTERM), and left a checkpoint to go on from."""
+
+    @classmethod
+    def after(cls, by: str, done: int, steps: int, out_dir: Path) -> Stopped:
+        """by: the signal's name. done: of `steps`."""
+        return cls(
+            f"stopped by {by} after {done} of {steps} steps; all is saved in {out_dir}. Run the "
+            "same again to go on from there."
+        )
 
     def _render_traceback_(self) -> list[str]:  # what IPython shows in place of a traceback
         return [str(self)]

@@ -19,6 +19,7 @@ The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6).
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -134,9 +135,16 @@ def batch_at(step: int, examples: int, config: Any) -> list[int]:
     """Indices of the examples of a step: a function of the step alone. Each epoch has an order of
     its own."""
     epoch, place = divmod(step, math.ceil(examples / config.batch_size))
+    order = order_of(epoch, examples, config.seed)
+    return list(order[place * config.batch_size : (place + 1) * config.batch_size])
+
+
+@functools.lru_cache(maxsize=2)
+def order_of(epoch: int, examples: int, seed: int) -> tuple[int, ...]:
+    """The indices of the examples as an epoch shows them; kept, for every step asks."""
     order = list(range(examples))
-    random.Random(f"sft/{config.seed}/{epoch}").shuffle(order)
-    return order[place * config.batch_size : (place + 1) * config.batch_size]
+    random.Random(f"sft/{seed}/{epoch}").shuffle(order)
+    return tuple(order)
 
 
 def learning_rate(step: int, steps: int, config: SFTConfig) -> float:
@@ -163,6 +171,26 @@ def tokenized(
         else:
             rows.append(row)
     return rows, long
+
+
+def fitting(
+    examples: Sequence[Example], tokenizer, config: SFTConfig
+) -> list[tuple[list[int], list[int]]]:
+    """The rows of `tokenized` alone. Raises R1LabError where there is none."""
+    rows, long = tokenized(examples, tokenizer, config)
+    if not rows:
+        raise R1LabError(
+            f"nothing to train on: of {len(examples)} examples {len(long)} are longer than "
+            f"max_tokens ({config.max_tokens})"
+        )
+    return rows
+
+
+def identity(config: SFTConfig, rows: Sequence, precision: str) -> dict[str, Any]:
+    """What a run must share with its continuation, by name."""
+    named = {name: config.to_json()[name] for name in fixed(config)}
+    read = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+    return named | {"examples read": read, "precision": precision}
 
 
 def backward(model, rows: Sequence[tuple[list[int], list[int]]], config: SFTConfig) -> float:
@@ -203,12 +231,7 @@ def train(
     out_dir = Path(out_dir)
     if not resume:
         checkpoints.set_aside(out_dir, ON_DISK)
-    rows, long = tokenized(examples, tokenizer, config)
-    if not rows:
-        raise R1LabError(
-            f"nothing to train on: of {len(examples)} examples {len(long)} are longer than "
-            f"max_tokens ({config.max_tokens})"
-        )
+    rows = fitting(examples, tokenizer, config)
     precision = precision_on(model.device, config)
     if precision == "bf16":
         model.float()  # AdamW's small steps are lost in bfloat16 weights
@@ -219,18 +242,14 @@ def train(
     betas = (config.beta1, config.beta2)
     optimizer = torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
     steps = steps_of(len(rows), config)
-    read = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-
-    def names(step: int) -> dict[str, Any]:
-        named = {name: config.to_json()[name] for name in fixed(config)}
-        return named | {"examples read": read, "precision": precision}
+    run = identity(config, rows, precision)
 
     def state_after(done: int) -> dict[str, Any]:
-        state = {"step": done, "base": base, "run": names(done)}
+        state = {"step": done, "base": base, "run": run}
         return state | checkpoints.snapshot(model, optimizer)
 
     first, base = 0, fingerprint(model)
-    if (state := checkpoints.latest_of_run(out_dir, model, names, steps)) is not None:
+    if (state := checkpoints.latest_of_run(out_dir, model, lambda step: run, steps)) is not None:
         first, base = state["step"], state["base"]
         checkpoints.restore(state, model, optimizer)
     history = truncate_lines(out_dir / "metrics.jsonl", first)

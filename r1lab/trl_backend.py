@@ -451,11 +451,25 @@ def whole_weights(trainer, precision: str):
 # --- what happens around a step ------------------------------------------------------------------
 
 
-class Trainer(GRPOTrainer):
+class OwnRate:
+    """A Trainer's part: its learning rate is `rate(updates)` times the configured one."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = LambdaLR(optimizer, lambda update: self.rate(update))
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+
+class Trainer(OwnRate, GRPOTrainer):
     """TRL's trainer with our learning rate, which counts rollouts and begins above 0, and with
     answers of like length in each pass."""
 
     run: GRPOConfig
+
+    def rate(self, update: int) -> float:
+        return lr_share(update // updates(self.run), self.run)
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
@@ -470,13 +484,6 @@ class Trainer(GRPOTrainer):
             for dealt in by_length(self._buffered_inputs[first : first + passes])
         ]
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
-
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
-        if self.lr_scheduler is None:
-            run, optimizer = self.run, self.optimizer if optimizer is None else optimizer
-            self.lr_scheduler = LambdaLR(optimizer, lambda u: lr_share(u // updates(run), run))
-            self._created_lr_scheduler = True
-        return self.lr_scheduler
 
 
 def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -750,10 +757,7 @@ class Watch(TrainerCallback):
                 "now": fingerprint_of(self.trainer),
                 "run": self.names(self.step),
             }
-            seal(folder, about)
-            for old in newest_first(folder.parent)[max(1, self.config.keep_checkpoints) :]:
-                (old / SEAL).unlink(missing_ok=True)
-                shutil.rmtree(old, ignore_errors=True)
+            seal_newest(folder, about, self.config.keep_checkpoints)
             if self.config.kl_coef > 0 and self.config.ref_refresh:
                 self.drop_references()
         self.saved = self.step
@@ -834,6 +838,14 @@ def seal(folder: Path, about: dict[str, Any]) -> None:
         sums[str(path.relative_to(folder))] = checkpoints.digest_of(path)
     text = json.dumps(about | {"files": sums}, indent=1, ensure_ascii=False)
     checkpoints.atomic_write_text(folder / SEAL, text)
+
+
+def seal_newest(folder: Path, about: dict[str, Any], keep: int) -> None:
+    """`seal`, then delete all checkpoints beside this one but the newest `keep`."""
+    seal(folder, about)
+    for old in newest_first(folder.parent)[max(1, keep) :]:
+        (old / SEAL).unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def damage(folder: Path) -> str | None:
@@ -998,23 +1010,34 @@ def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job
 
     job: what memory.Job wants to know besides.
     """
-    state, found = PartialState(), [None]
-    if state.is_main_process:
+    state = PartialState()
+
+    def decide() -> tuple[bool, str]:
         device = state.device.type
+        planned = memory.job_of(
+            model,
+            config,
+            prompts=memory.prompts_of(tokenizer, problems, config.template),
+            device=device,
+            backend="trl",
+            processes=state.num_processes,
+            **job,
+        )
+        room = memory.available(device)
+        if device == "cpu":  # the processes of this machine share it
+            room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        return memory.prepare(planned, checkpointing=asked, room=room)
+
+    return main_decides(decide)
+
+
+def main_decides(decide: Callable[[], Any]) -> Any:
+    """What decide() gives on the main process, which alone calls it, on all of them; so with its
+    R1LabError."""
+    found: list[Any] = [None]
+    if PartialState().is_main_process:
         try:
-            planned = memory.job_of(
-                model,
-                config,
-                prompts=memory.prompts_of(tokenizer, problems, config.template),
-                device=device,
-                backend="trl",
-                processes=state.num_processes,
-                **job,
-            )
-            room = memory.available(device)
-            if device == "cpu":  # the processes of this machine share it
-                room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-            found = [memory.prepare(planned, checkpointing=asked, room=room)]
+            found = [decide()]
         except R1LabError as error:
             found = [error]
     broadcast_object_list(found)
@@ -1117,18 +1140,10 @@ def train(
 
     watch = Watch(config, tokenizer, task, problems, out_dir, callbacks, budget, names)
     watch.base = fingerprint(model)
-    found: list[Any] = [None]
-    if main:  # one process reads and sums the folders, all follow
-        try:
-            found = [latest_of_run(out_dir, model, names, config.steps)]
-        except R1LabError as error:
-            found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], R1LabError):
-        raise found[0]
     folder = None
-    if found[0] is not None:
-        folder, about = found[0]
+    found = main_decides(lambda: latest_of_run(out_dir, model, names, config.steps))
+    if found is not None:
+        folder, about = found
         watch.first = watch.saved = about["step"]
         watch.base = about["base"]
     if main:
@@ -1164,10 +1179,7 @@ def train(
                 trainer.train(resume_from_checkpoint=None if folder is None else str(folder))
             done = watch.step
             if watch.stopped and done < config.steps:
-                raise Stopped(
-                    f"stopped by {watch.stopped} after {done} of {config.steps} steps; all is "
-                    f"saved in {out_dir}. Run the same again to go on from there."
-                )
+                raise Stopped.after(watch.stopped, done, config.steps, out_dir)
             finish(trainer, watch, lora)
         finally:
             put_back(model, trainer, own_forward, lora)
