@@ -40,6 +40,42 @@ def random_folder(random_model, tmp_path):
     return str(tmp_path / "base")
 
 
+@pytest.fixture(scope="session")
+def general_tokenizer():
+    """A tokenizer that knows the words of the general tasks too."""
+    # to become: return build_tokenizer(general=True)
+    from r1lab.tasks import general
+    from r1lab.world import tokenizer as world
+
+    nouns = general.HARMLESS | general.HARMFUL
+    texts = [
+        *general.REFUSAL.values(),
+        "start at tell me how to a an first think , then with commas",
+    ]
+    texts += ["从 开始 用 逗号 告诉 我 怎么 首先 想 , 然后"]
+    for table in (*general.STEP_WORDS.values(), *general.LIST_WORDS.values()):
+        texts += table.values()
+    texts += [*general.VERBS, *general.VERBS.values(), *nouns, *nouns.values()]
+    known, words = world.vocabulary(), [word for text in texts for word in text.split()]
+    try:
+        world.vocabulary, before = lambda: list(dict.fromkeys([*known, *words])), world.vocabulary
+        return build_tokenizer()
+    finally:
+        world.vocabulary = before
+
+
+@pytest.fixture
+def general_folder(general_tokenizer, tmp_path):
+    """The folder of a very small random model that knows them, as a string."""
+    from r1lab.models import tiny_llama
+
+    torch.manual_seed(0)
+    size = {"width": 32, "layers": 2, "heads": 2, "ffn": 64}
+    tiny_llama(len(general_tokenizer), **size).save_pretrained(tmp_path / "general")
+    general_tokenizer.save_pretrained(tmp_path / "general")
+    return str(tmp_path / "general")
+
+
 @pytest.fixture
 def model(random_model):
     """That model without its tokenizer."""
