@@ -252,7 +252,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         r1lab pipeline --smoke --out runs/smoke     the same in miniature, to see that all works
         r1lab pipeline --until dev2                 the first four stages
         r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
-        r1lab pipeline --skip zero --seed 1         with the R1-Zero that is there, other seeds after
+        r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
         """,
     )
     sub.add_argument(
