@@ -154,6 +154,11 @@ def test_all_of_r1_from_one_command(general_folder, tmp_path, capsys):
     assert "R1-Zero" in printed and "AIME 2024" in printed and "79.8" in printed
     assert {len(line) for line in table_lines(table)} == {7}
 
+    assert cli.main([*argv, "--only", "data", "--student", general_folder]) == 0
+    assert {"student", "teach", "reinforce", "both"} <= {
+        line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()
+    }
+
     cards = {name: (out / name / "scorecard.json").stat().st_mtime_ns for name in MODELS}
     assert cli.main(argv) == 0  # nothing is made or measured again
     assert capsys.readouterr().out.count("already made from the same") == len(STAGES)
