@@ -23,7 +23,7 @@ from typing import Any
 from r1lab import ROOT, __version__, profiles
 from r1lab.errors import R1LabError, shortage
 
-COMMANDS = ("run", "train", "eval", "pretrain", "bench", "figures", "report")
+COMMANDS = ("run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "report")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -234,6 +234,52 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
+
+    sub = add(
+        "pipeline",
+        pipeline,
+        "make all of R1: cold start, RL, rejection sampling, reward models",
+        """
+        All stages of R1 from a base model, each in a folder of its own with a record of what it was
+        made from: zero, cold, dev1, dev2, data, dev3, helpful, safe, rules, r1. Each model is
+        measured on held-out problems; the table at the end has the paper's stage table below it.
+
+        Stopped anywhere, the same command goes on where it was. A stage whose options or input have
+        changed is made again, and what was there is set aside; others are left as they are.
+        """,
+        """
+        r1lab pipeline                              about half an hour on two CPU cores
+        r1lab pipeline --smoke --out runs/smoke     the same in miniature, to see that all works
+        r1lab pipeline --until dev2                 the first four stages
+        r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
+        r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
+        r1lab pipeline --student tiny-general-small     and teach a smaller model, against RL on it
+        """,
+    )
+    sub.add_argument(
+        "--out", metavar="FOLDER", default="runs/pipeline",
+        help="output folder (default: runs/pipeline)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--only", metavar="STAGE", nargs="+", action="extend",
+        help="make only these stages, from what is there",
+    )  # fmt: skip
+    sub.add_argument("--until", metavar="STAGE", help="the last stage to be made (default: r1)")
+    sub.add_argument(
+        "--skip", metavar="STAGE", nargs="+", action="extend", default=[],
+        help="leave these stages as they are, whatever has changed",
+    )  # fmt: skip
+    sub.add_argument(
+        "--student", metavar="MODEL",
+        help="then teach this smaller base what the stage data wrote, and compare with RL alone at "
+        "the same cost, and with both",
+    )  # fmt: skip
+    sub.add_argument("--smoke", action="store_true", help="toy sizes, where no option says another")
+    sub.add_argument("--quiet", action="store_true", help="no progress bars")
+    if command == "pipeline":
+        from r1lab.recipe import PipelineConfig
+
+        add_fields(sub, PipelineConfig, "the recipe")
 
     sub = add(
         "pretrain",
@@ -634,6 +680,58 @@ def evaluate(args: argparse.Namespace) -> int:
     print(f"{args.model}: {args.n} {args.split} problems, {args.k} answers each")
     _table(("measure", "mean", "95 % interval"), rows)
     return 0
+
+
+def pipeline(args: argparse.Namespace) -> int:
+    from r1lab import pipeline as stages
+
+    recipe = stages.PipelineConfig
+    names = {field.name for field in dataclasses.fields(recipe)}
+    changes = {name: value for name, value in vars(args).items() if name in names}
+    if "base" in changes:
+        changes["base"] = _project_folder(changes["base"])
+    config = recipe.smoke(**changes) if args.smoke else recipe(**changes)
+    if config.device == "cuda":
+        _device("cuda")
+    out = profiles.run_folder(args.out)
+    options = {"only": args.only, "until": args.until, "skip": args.skip}
+    stages.run(config, out, **options, progress=not args.quiet)
+    table = stages.stage_table(out)
+    if table["ours"]:
+        head, *rows = stages.table_lines(table)
+        _table(head, rows)
+        print(
+            f"paper: {table['paper']['source']}, per cent, of other benchmarks: compare the steps"
+        )
+    print(f"the stages are in {profiles.shorten(out)}, each with its record in stage.json")
+    if args.student:
+        _distill(_project_folder(args.student), config, out, not args.quiet)
+    return 0
+
+
+def _distill(student: str, config, out: Path, progress: bool) -> None:
+    """Teach a student on the pipeline's data, against RL alone and both; a table."""
+    from r1lab import distillation, recipe, scorecard
+
+    examples = out / "data" / "examples.jsonl"
+    if not examples.exists():
+        raise R1LabError(f"there is nothing to teach in {examples}: make the stage data first")
+    found = distillation.compare(
+        student,
+        examples,
+        out / "student",
+        sft_config=recipe.sft_config(config, "dev3"),
+        grpo_config=dataclasses.replace(recipe.rl_config(config, "zero"), steps=1000),
+        problems=max(1, config.eval_problems),
+        k=config.eval_samples,
+        device=scorecard.device_of(config),
+        progress=progress,
+    )
+    rows = [
+        (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
+        for name, one in found.items()
+    ]
+    _table(("student", "operations", "Countdown, pass@1", "steps, pass@1"), rows)
 
 
 def pretrain(args: argparse.Namespace) -> int:

@@ -13,7 +13,13 @@ from typing import Any
 
 from r1lab.errors import R1LabError
 
-WORDS = {int: "a whole number", float: "a number", str: "a word", tuple: "a list"}
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    tuple: "a list",
+}
 
 
 def option(default: Any, help: str, *, low=None, choices=None, free: bool = False) -> Any:

@@ -210,7 +210,7 @@ def train(
         second = text_ids(tokenizer, problems, [one.rejected for one in judgements], **how)
     else:
         first, second = text_ids(tokenizer, problems, [m.completion for m in judgements], **how), []
-        safe = torch.tensor([float(one.safe) for one in judgements])
+        safe = torch.tensor([float(one.safe) for one in judgements], device=model.device)
     weights = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
     history: list[dict[str, float]] = []
@@ -284,3 +284,18 @@ def as_reward(
 
     reward.__name__ = f"{kind}_reward"
     return reward
+
+
+def bounded(reward: Callable[..., list], centre: float = 0.0) -> Callable[..., list[float | None]]:
+    """sigmoid(r - centre) of a reward model's score r, from 0 to 1 as rules pay: a score has no
+    scale of its own, and one of 10 would drown an accuracy of 1. None stays None.
+
+    centre: what is paid one half, such as the median score of the judgements that it learned from.
+    """
+
+    def paid(completions: Sequence, **kwargs) -> list[float | None]:
+        scores = reward(completions, **kwargs)
+        return [None if r is None else 0.5 + 0.5 * math.tanh((r - centre) / 2) for r in scores]
+
+    paid.__name__ = reward.__name__
+    return paid

@@ -160,6 +160,25 @@ def _uniform(seed: int, step: Any, problem_id: str, index: int, text: str) -> fl
     return int.from_bytes(digest.digest()[:6], "big") / 2**48  # 48 bits: exact in a float
 
 
+def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> RewardFunction:
+    """The reward on the problems that are `good`; None, "does not apply", on others and on broken
+    ones. R1's last stage pays for accuracy on reasoning prompts alone."""
+
+    def paid(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
+        values = reward(completions, problem=problem, **kwargs)
+        asked = [of for _, of in with_problems(completions, problem)]
+        return [v if applies(of) else None for v, of in zip(values, asked, strict=True)]
+
+    def applies(of: Any) -> bool:
+        try:
+            return good(problem_of(of))
+        except R1LabError:
+            return False
+
+    paid.__name__ = reward.__name__
+    return paid
+
+
 REWARDS: dict[str, RewardFunction] = {
     "accuracy": accuracy_reward,
     "format": format_reward,

@@ -142,6 +142,10 @@ class Steps(Family):
         data = {"start": start, "steps": steps, "answer": value}
         return self._problem(split, key, language, question, data)
 
+    def solution(self, problem: Problem) -> str:
+        """The right answer."""
+        return str(problem.data["answer"])
+
     def judge(self, problem: Problem, answer: str) -> bool:
         """Is the answer that number and nothing else? Never raises."""
         value, right = number(answer), problem.data.get("answer")
@@ -206,6 +210,11 @@ class Lists(Family):
         key = f"{kind}-{'-'.join(map(str, numbers))}" + (",," if commas else "")
         data = {"kind": kind, "numbers": list(numbers), "commas": commas, "answer": answer}
         return self._problem(split, key, language, question, data)
+
+    def solution(self, problem: Problem) -> str:
+        """The right answer, with a space on either side of a comma, as the tiny world writes."""
+        between = " , " if problem.data["commas"] else " "
+        return between.join(map(str, problem.data["answer"]))
 
     def judge(self, problem: Problem, answer: str) -> bool:
         """The right numbers, in the right order and form? Never raises."""

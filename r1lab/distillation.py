@@ -1,0 +1,291 @@
+"""Distillation: a strong model's answers teach a small one. Is that better than RL on the latter?
+
+The paper's small models learned from R1's 800,000 samples by supervised fine-tuning alone. The same
+small base trained by large-scale RL instead stayed behind (arXiv 2501.12948v1, section 4.1 and
+table 6, Qwen2.5-32B: `PAPER`). RL on top of distillation gave more, they write without figures.
+
+    teach      SFT of the small base on the filtered answers of the strong model
+    reinforce  GRPO on the same small base, until it has cost as much as it may
+    both       teach, then reinforce
+
+**As much** is counted in floating-point operations, which do not depend on the machine: a forward
+pass costs 2 N a token (N: parameters; a multiplication and an addition each), a backward pass twice
+that. So 2 N for each token that is read or sampled and 6 N for each token that is trained on, the
+prompt's included (Kaplan et al. 2020, section 2.1; attention over the context is left out). The
+strong model's sampling is counted as well, and apart: it is paid once for all students.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from r1lab import checkpoints, models, sft
+from r1lab import grpo as rl
+from r1lab.errors import R1LabError
+from r1lab.evaluate import Estimate, evaluate
+from r1lab.grpo import Experience, GRPOConfig
+from r1lab.options import fixed
+from r1lab.sft import Example, SFTConfig, read_examples
+from r1lab.stages import stage
+from r1lab.tasks import task_for
+
+PAPER: dict[str, Any] = {
+    "source": "arXiv 2501.12948v1, table 6 (pass@1, per cent)",
+    "measures": ("AIME 2024", "MATH-500"),
+    "rows": {
+        "reinforce": (47.0, 91.6),  # Qwen2.5-32B by RL alone
+        "teach": (72.6, 94.3),  # Qwen2.5-32B, distilled
+    },
+}
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+def flops(parameters: int, *, trained: int = 0, sampled: int = 0) -> int:
+    """Floating-point operations: 6 N a trained token, 2 N one that is read or sampled. Tokens of
+    prompts count with those of answers. Raises R1LabError for numbers below 0."""
+    if min(parameters, trained, sampled) < 0:
+        raise R1LabError("flops: parameters and tokens must be 0 or more")
+    return parameters * (6 * trained + 2 * sampled)
+
+
+def parameters_of(model) -> int:
+    """N: all weights, a tied embedding once."""
+    return sum(weight.numel() for weight in model.parameters())
+
+
+def sft_tokens(examples: Sequence[Example], tokenizer, config: SFTConfig) -> int:
+    """Tokens that `sft.train` trains on: prompts and answers that fit, every epoch."""
+    rows, _ = sft.tokenized(examples, tokenizer, config)
+    return config.epochs * sum(len(prompt) + len(answer) for prompt, answer in rows)
+
+
+def grpo_tokens(batch: Experience, config: GRPOConfig) -> tuple[int, int]:
+    """Tokens (trained, sampled) of a GRPO step. Sampling reads a group's prompt once; a row without
+    an advantage is not trained on, unless a KL term is; each inner epoch trains once. (A reference
+    model's pass, with a KL term, is sampling's kind of work and counts there.)"""
+    G, rollouts = config.group_size, batch.rollouts
+    answers = [len(ids) for ids in rollouts.completion_ids]
+    prompts = [len(ids) for ids in rollouts.prompt_ids]
+    taught = (batch.advantages.flatten() != 0).tolist()
+    rows = [i for i in range(len(answers)) if taught[i] or config.kl_coef > 0]
+    trained = config.inner_epochs * sum(prompts[i // G] + answers[i] for i in rows)
+    return trained, sum(prompts) + sum(answers) + (trained if config.kl_coef > 0 else 0)
+
+
+def teacher_flops(teacher: str | os.PathLike, data: dict[str, Any]) -> int:
+    """What drawing the examples cost the strong model: data is the record of the pipeline's stage
+    "data", whose metrics count the tokens drawn, kept or not, and the prompts read."""
+    model, _ = models.load(teacher)
+    drawn = data["metrics"]
+    sampled = drawn["tokens drawn"] + drawn["prompt tokens"]
+    return flops(parameters_of(model), sampled=sampled)
+
+
+# --- the three ways ------------------------------------------------------------------------------
+
+
+def teach(
+    student: str | os.PathLike,
+    examples: str | os.PathLike,
+    config: SFTConfig,
+    out: str | os.PathLike,
+    *,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """SFT of the student on a file of examples (`<pipeline>/data/examples.jsonl`), as a stage in
+    `out`: made once, resumed. Returns its record; metrics: flops, tokens, examples, loss."""
+
+    def make(folder: Path) -> dict[str, Any]:
+        model, tokenizer = models.load(student, device=device)
+        read = read_examples(examples)
+        tokens = sft_tokens(read, tokenizer, config)
+        history = sft.train(model, tokenizer, read, config, folder, progress=progress)
+        return {
+            "flops": flops(parameters_of(model), trained=tokens),
+            "tokens": tokens,
+            "examples": len(read),
+            "loss": {"first": history[0]["loss"], "last": history[-1]["loss"]},
+        }
+
+    options = {name: config.to_json()[name] for name in fixed(config)}
+    return stage("teach", out, {"student": student, "examples": examples}, options, make, say=say)
+
+
+class _Spent(Exception):
+    """The budget has been reached; the step that did so is done."""
+
+
+def reinforce(
+    student: str | os.PathLike,
+    budget: float,
+    config: GRPOConfig,
+    out: str | os.PathLike,
+    *,
+    task=None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """GRPO on the student until it has cost `budget` floating-point operations, as a stage in
+    `out`: the step that reaches the budget is the last, so it costs at least as much and less than
+    a step more. config.steps is only the most that there may be. task: by default half Countdown,
+    half steps. Returns its record; metrics: flops, steps, tokens, accuracy on the training batches.
+
+    Counted in operations, and not in seconds, the number of steps does not depend on the machine,
+    and a run that is stopped and resumed ends where one that is not stopped does.
+    Raises R1LabError for a budget that is not above 0, and one that config.steps do not reach.
+    """
+    if not 0 < budget < math.inf:
+        raise R1LabError(f"reinforce needs a budget above 0, in operations, not {budget!r}")
+    task = task or task_for("mixture", config.template)
+
+    def make(folder: Path) -> dict[str, Any]:
+        model, tokenizer = models.load(student, device=device)
+        costs = _Costs(folder / "costs.jsonl", parameters_of(model), budget, config)
+        try:
+            rl.train(model, tokenizer, task, config, folder, progress=progress, callbacks=[costs])
+        except _Spent:
+            with checkpoints.atomic_dir(folder / "model") as whole:
+                models.save(model, tokenizer, whole)
+        else:
+            if costs.spent < budget:
+                raise R1LabError(
+                    f"{config.steps} GRPO steps cost {costs.spent:.3g} operations, and the budget "
+                    f"is {budget:.3g}: ask for more steps, which are only the most there may be"
+                )
+        history = rl.metrics_of(folder)
+        return {
+            "flops": costs.spent,
+            "steps": len(history),
+            "tokens": sum(row["tokens"] for row in history),
+            "accuracy": {"first": history[0]["accuracy"], "last": history[-1]["accuracy"]},
+        }
+
+    options = {name: config.to_json()[name] for name in ("steps", *fixed(config))}
+    options |= {"budget": budget, "task": repr(task)}
+    return stage("reinforce", out, {"student": student}, options, make, say=say)
+
+
+class _Costs:
+    """A callback of `grpo.train`: keeps each step's operations in a file beside the metrics, so
+    that a resumed run knows what was spent before, and ends the run at the budget."""
+
+    def __init__(self, path: Path, parameters: int, budget: float, config: GRPOConfig):
+        self.path, self.parameters, self.budget, self.config = path, parameters, budget, config
+        self.spent = sum(row["flops"] for row in checkpoints.truncate_lines(path, config.steps))
+
+    def __call__(self, step: int, metrics: dict[str, Any], batch: Experience) -> None:
+        kept = checkpoints.truncate_lines(self.path, step)  # a step may be done again
+        trained, sampled = grpo_tokens(batch, self.config)
+        row = {"step": step, "trained": trained, "sampled": sampled}
+        row["flops"] = flops(self.parameters, trained=trained, sampled=sampled)
+        checkpoints.append_lines(self.path, [row])
+        self.spent = sum(one["flops"] for one in [*kept, row])
+        if self.spent >= self.budget:
+            raise _Spent
+
+
+def both(
+    student: str | os.PathLike,
+    examples: str | os.PathLike,
+    budget: float,
+    sft_config: SFTConfig,
+    grpo_config: GRPOConfig,
+    out: str | os.PathLike,
+    *,
+    task=None,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """teach in out/taught, then reinforce what came out of it in out/rl, with what is left of the
+    `budget`; the record is the second's, with the operations of both as "flops in all" in its
+    metrics. Raises R1LabError where teaching alone costs the budget."""
+    how = {"device": device, "say": say, "progress": progress}
+    taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
+    cost = taught["metrics"]["flops"]
+    if cost >= budget:
+        raise R1LabError(
+            f"teaching costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
+        )
+    pupil = Path(out) / "taught" / "model"
+    record = reinforce(pupil, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
+    metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
+    return record | {"metrics": metrics}
+
+
+# --- which is better -----------------------------------------------------------------------------
+
+
+def scores(
+    model: str | os.PathLike,
+    *,
+    problems: int = 128,
+    k: int = 4,
+    template: str = "tiny",
+    max_new_tokens: int = 448,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, Estimate]:
+    """pass@1 on held-out problems with 95 % intervals over problems: {"countdown", "steps"}."""
+    loaded, found = models.load(model, device=device), {}
+    for kind in ("countdown", "steps"):
+        task = task_for(kind, template)
+        how = {"k": k, "max_new_tokens": max_new_tokens, "template": template, "seed": seed}
+        found[kind] = evaluate(*loaded, task, task.problems("held_out", problems), **how).accuracy
+    return found
+
+
+def compare(
+    student: str | os.PathLike,
+    examples: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    sft_config: SFTConfig | None = None,
+    grpo_config: GRPOConfig | None = None,
+    budget: float | None = None,
+    problems: int = 128,
+    k: int = 4,
+    device: str = "cpu",
+    say: Callable[[str], None] = print,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """The student as it was, and the three ways, each in a folder of `out` and measured:
+
+        {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
+
+    budget  operations of RL: in "reinforce", and on top of teaching in "both"; by default what
+            teaching costs, so that teach and reinforce cost the same, and both twice as much
+
+    Scores are kept nowhere; the models are, as stages.
+    """
+    out = Path(out)
+    sft_config, grpo_config = sft_config or SFTConfig(), grpo_config or GRPOConfig(steps=1000)
+    how = {"device": device, "say": say, "progress": progress}
+    taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
+    cost = taught["metrics"]["flops"]
+    budget = cost if budget is None else budget
+    alone = reinforce(student, budget, grpo_config, out / "reinforce", **how)
+    after = both(
+        student, examples, cost + budget, sft_config, grpo_config, out / "both", **how
+    )  # teaching is found made
+    found = {
+        "student": (student, 0),
+        "teach": (out / "both" / "taught" / "model", cost),
+        "reinforce": (out / "reinforce" / "model", alone["metrics"]["flops"]),
+        "both": (out / "both" / "rl" / "model", after["metrics"]["flops in all"]),
+    }
+    options = {"problems": problems, "k": k, "device": device, "seed": grpo_config.seed}
+    options |= {"template": sft_config.template, "max_new_tokens": grpo_config.max_new_tokens}
+    return {
+        name: {"model": str(model), "flops": spent, "scores": scores(model, **options)}
+        for name, (model, spent) in found.items()
+    }

@@ -1,0 +1,313 @@
+"""All of R1, from the base to the last stage, in one call.
+
+    zero     base --GRPO: accuracy, format--------------------------> R1-Zero
+    cold     R1-Zero's answers, only right and readable ones -------> a few hundred long thoughts
+    dev1     base --SFT on these------------------------------------> Dev1
+    dev2     Dev1 --GRPO: accuracy, format, language----------------> Dev2
+    data     Dev2's answers, filtered; general examples, 3 : 1 -----> training data
+    dev3     base --SFT on these, two epochs------------------------> Dev3
+    helpful  Dev3's body with a score, from judged pairs -----------> a model of helpfulness
+    safe     Dev3's body with a score, from marked answers ---------> a model of safety
+    rules    Dev3 --GRPO: rules alone ------------------------------> (R1's first 1,300 steps)
+    r1       that --GRPO: rules; models where none can judge -------> R1 (its last 400)
+
+(arXiv 2501.12948v2, figure 2 and section 3.) What a stage does is in modules of its own: `grpo`,
+`sft`, `rejection`, `reward_model`. Its options, and what it is paid for, are in `recipe`. Here is
+how the stages follow each other. `stages` sees to it that nothing is made twice, and that what was
+stopped goes on; `scorecard` measures what each of them adds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from r1lab import grpo, reward_model, sft, stages
+from r1lab.errors import R1LabError
+from r1lab.evaluate import Evaluation, evaluate
+from r1lab.recipe import (
+    STAGES,
+    PipelineConfig,
+    judge_config,
+    options_of,
+    rl_config,
+    seed_of,
+    sft_config,
+    task_of,
+    weights_of,
+)
+from r1lab.rejection import funnel
+from r1lab.reward_model import as_reward, bounded
+from r1lab.rewards import REWARDS, RewardFunction, paid_where
+from r1lab.scorecard import MODELS, device_of, load, scorecard, scored, stage_table, table_lines
+from r1lab.sft import Example, read_examples, write_examples
+from r1lab.tasks import Problem
+from r1lab.templates import encode, render
+from r1lab.world import preferences
+from r1lab.world.preferences import is_harmful, is_helpful
+
+__all__ = ["STAGES", "PipelineConfig", "run", "scorecard", "stage_table", "table_lines"]
+EXAMPLES = "examples.jsonl"
+Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
+
+
+# --- what each stage does ------------------------------------------------------------------------
+
+
+def draw(
+    config: PipelineConfig,
+    model: str | os.PathLike,
+    problems: Sequence[Problem],
+    samples: int,
+    seed: int,
+) -> Evaluation:
+    """`samples` answers of a model to each problem, at temperature 1, measured."""
+    loaded, tokenizer = load(config, model, train=False)
+    found = evaluate(
+        loaded,
+        tokenizer,
+        task_of(config, "r1"),
+        problems,
+        k=samples,
+        max_new_tokens=config.max_new_tokens,
+        template=config.template,
+        seed=seed,
+    )
+    prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
+    found.settings["prompt tokens"] = sum(map(len, prompts))
+    return found
+
+
+def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
+    """The rewards of "rules" or "r1" as functions, by name: accuracy pays on reasoning prompts
+    alone, each reward model on its own prompts. judges: the models' folders, "helpful" and "safe",
+    each beside its stage's record."""
+    found = dict(REWARDS)
+    found["accuracy"] = paid_where(found["accuracy"], lambda p: p.task not in preferences.GENERAL)
+    for kind, good in (("helpful", is_helpful), ("safe", is_harmful)):
+        if kind in weights_of(config, name):
+            folder = Path(judges[kind])
+            model, tokenizer = reward_model.load(folder)
+            model.to(device_of(config))
+            score = as_reward(model, tokenizer, kind, good, config.template)
+            found[kind] = bounded(score, record_of(folder.parent)["metrics"]["centre"])
+    return {one: found[one] for one in weights_of(config, name)}
+
+
+def make_rl(
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+) -> dict:
+    """GRPO from the first model that the stage reads. Resumes at its own checkpoints."""
+    functions = rewards_of(config, name, reads) if name in ("rules", "r1") else None
+    history = grpo.train(
+        *load(config, next(iter(reads.values()))),
+        task_of(config, name),
+        rl_config(config, name, functions),
+        folder,
+        progress=progress,
+    )
+    told = ("reward", "accuracy", "format", "length", "language_mixing")
+    told += tuple(one for one in history[0] if one.startswith("rewards/"))
+    ends = {"first": history[0], "last": history[-1]}
+    return {when: {one: row[one] for one in told} for when, row in ends.items()} | {
+        "steps": len(history)
+    }
+
+
+def make_sft(
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+) -> dict:
+    """SFT of the *base* on the examples. Resumes at its own checkpoints."""
+    examples = read_examples(reads["cold" if name == "dev1" else "data"])
+    train = sft_config(config, name)
+    model, tokenizer = load(config, reads["base"])
+    _, long = sft.tokenized(examples, tokenizer, train)
+    history = sft.train(model, tokenizer, examples, train, folder, progress=progress)
+    return {
+        "examples": len(examples) - len(long),
+        "too long": len(long),
+        "steps": len(history),
+        "loss": {"first": history[0]["loss"], "last": history[-1]["loss"]},
+    }
+
+
+def make_examples(
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+) -> dict:
+    """Rejection sampling from the model that the stage reads: "cold" keeps reasoning alone, "data"
+    adds general examples. Short, and so begun again when it was stopped."""
+    seed, (source,) = seed_of(config, name), reads.values()
+    questions, samples = getattr(config, f"{name}_questions"), getattr(config, f"{name}_samples")
+    problems = task_of(config, name).problems("train", questions, seed)
+    drawn = draw(config, source, problems, samples, seed)
+    keep = getattr(config, f"{name}_keep")
+    found = funnel(drawn, keep=keep, longest=config.longest, seed=seed)
+    examples, few = found.examples, len(found.examples) < config.least
+    if few:
+        if not config.accept_any:
+            counts = ", ".join(f"{left} {which}" for which, left, _ in found.stages)
+            raise R1LabError(
+                f"{name}: too few good answers, {len(examples)} where {config.least} are the least "
+                f"({counts}); train the stage before for longer, or ask more questions"
+            )
+        rows = zip(drawn.problems, drawn.completions, strict=True)
+        examples = [Example(problem, one.text) for problem, row in rows for one in row]
+    if name == "cold" and len(examples) > config.cold_examples:
+        examples = random.Random(f"cold/{seed}").sample(examples, config.cold_examples)
+    metrics = {
+        "funnel": found.stages,
+        "any accepted": few,
+        "reasoning": len(examples),
+        "tokens drawn": int(drawn.column("length").sum()),
+        "prompt tokens": drawn.settings["prompt tokens"],
+        "how": "answers of the model before, to train prompts, at temperature 1, filtered",
+    }
+    if name == "data":
+        n = round(len(examples) * config.general_share / (1 - config.general_share))
+        asked = task_of(config, "general").problems("train", n, seed)
+        examples = examples + preferences.general_examples(asked, seed)
+        metrics["general"] = n
+        metrics["how"] += "; general: written by rule (preferences.right_completion)"
+    write_examples(folder / EXAMPLES, examples)
+    return metrics
+
+
+def judged(config: PipelineConfig, name: str, reads: Reads, split: str) -> list:
+    """Judgements of answers by the base and by Dev3, and of written ones, to prompts of a split:
+    Pairs for "helpful", Marked for "safe"."""
+    seed, helpful = seed_of(config, name), name == "helpful"
+    asked = task_of(config, "general").problems(split, 2 * config.judged_prompts, seed)
+    wanted = is_helpful if helpful else lambda problem: problem.task == "requests"
+    problems = list({p.id: p for p in asked if wanted(p)}.values())[: config.judged_prompts]
+    drawn = [
+        draw(config, reads[one], problems, config.judged_samples, seed) for one in ("base", "dev3")
+    ]
+    rows = zip(*(one.completions for one in drawn), strict=True)
+    texts = [[one.text for row in both for one in row] for both in rows]
+    judge = preferences.pairs if helpful else preferences.marks
+    return judge(problems, texts, each=config.judgements_each, noise=config.noise, seed=seed)
+
+
+def make_judge(
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+) -> dict:
+    """A reward model on Dev3's body, and how well it judges prompts that it has not learned from.
+    Short, and so begun again when it was stopped."""
+    learned, held_out = (judged(config, name, reads, split) for split in ("train", "held_out"))
+    model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
+    model.to(device_of(config))
+    train = judge_config(config, name)
+    history = reward_model.train(
+        model, tokenizer, learned, train, folder / "model", progress=progress
+    )
+    how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
+    found = {
+        which: how_good(model, tokenizer, some, config.template)
+        for which, some in (("learned", learned), ("held out", held_out))
+    }
+    centre = found["learned"]["median score"] if name == "helpful" else 0.0
+    loss = {"first": history[0]["loss"], "last": history[-1]["loss"]}
+    return found | {"judgements": len(learned), "loss": loss, "centre": centre}
+
+
+# --- all of them ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage reads (the model that it goes on from first) and leaves, and who makes it:
+    make(config, name, {read: path}, folder, progress=) -> metrics."""
+
+    reads: tuple[str, ...]
+    make: Callable[..., dict[str, Any]]
+    writes: str = "model"
+
+
+PLAN: dict[str, Stage] = {
+    "zero": Stage(("base",), make_rl),
+    "cold": Stage(("zero",), make_examples, EXAMPLES),
+    "dev1": Stage(("base", "cold"), make_sft),
+    "dev2": Stage(("dev1",), make_rl),
+    "data": Stage(("dev2",), make_examples, EXAMPLES),
+    "dev3": Stage(("base", "data"), make_sft),
+    "helpful": Stage(("base", "dev3"), make_judge),
+    "safe": Stage(("base", "dev3"), make_judge),
+    "rules": Stage(("dev3",), make_rl),
+    "r1": Stage(("rules", "helpful", "safe"), make_rl),
+}
+
+
+def run(
+    config: PipelineConfig,
+    out: str | os.PathLike,
+    only: str | Sequence[str] | None = None,
+    until: str | None = None,
+    skip: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+    *,
+    given: Mapping[str, str | os.PathLike] | None = None,
+    progress: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Make the stages in order, each in out/<stage>; returns their records by name.
+
+    only   these stages, one name or several, from what is there; until: the last one to be made
+    skip   stages that are not made again whatever has changed: what is there is used
+    given  folders of stages that were made elsewhere, by name: {"dev1": "runs/pipeline/dev1"}
+
+    Killed anywhere, the same call goes on there. A stage whose options or input have changed is
+    made again, others are not. Each model of MODELS is measured as soon as it is there, the base
+    unless `only` names stages, and its scorecard kept; none is where eval_problems is 0. Raises
+    R1LabError for names that are no stage, and where a stage reads what is not there.
+    """
+    out, given, records = Path(out), dict(given or {}), {}
+    only = [only] if isinstance(only, str) else only
+    for name in [*(only or ()), *([until] if until else ()), *skip, *given]:
+        if name not in STAGES:
+            raise R1LabError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
+    names = STAGES[: STAGES.index(until) + 1] if until else STAGES
+
+    def place(name: str) -> str | Path:
+        """Where a stage's model or examples are."""
+        if name == "base":
+            return config.base
+        return Path(given.get(name, out / name)) / PLAN[name].writes
+
+    if only is None and config.eval_problems:
+        scored(config.base, config, out / "base", say)
+    for name in names:
+        used = name in skip or name in given
+        if only is not None and name not in only and not used:
+            continue
+        folder, plan = Path(given.get(name, out / name)), PLAN[name]
+        reads = {source: place(source) for source in plan.reads}
+        missing = [source for source in reads if source != "base" and not reads[source].exists()]
+        if used and not place(name).exists():
+            raise R1LabError(f"stage {name} is to be used as it is, and {place(name)} is not there")
+        if missing and not used:
+            raise R1LabError(f"stage {name} reads {reads[missing[0]]}: make {missing[0]} first")
+        if used:
+            records[name] = record_of(folder) | {"made": False}
+            say(f"{name}: used as it is, in {folder}")
+        else:
+            make = partial(plan.make, config, name, reads, progress=progress)
+            options, writes = options_of(config, name), (plan.writes,)
+            say(f"{name}: from {', '.join(reads)}")
+            records[name] = stages.stage(name, folder, reads, options, make, writes=writes, say=say)
+        if name in MODELS and name not in given and config.eval_problems:
+            scored(place(name), config, folder, say)
+    return records
+
+
+def record_of(folder: str | os.PathLike) -> dict[str, Any]:
+    """The record that a stage left in its folder. Raises R1LabError where there is none."""
+    path = Path(folder) / stages.RECORD
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise R1LabError(f"no record of a stage in {path} ({error})") from error

@@ -1,0 +1,215 @@
+"""The recipe of R1: every choice of `pipeline`, and what each of its stages makes of them.
+
+**Rewards.** The paper adds them up (section 3.2.2, equations 8 to 10):
+
+    Reward           = Reward_reasoning + Reward_general + Reward_language
+    Reward_reasoning = Reward_rule,     Reward_general = Reward_model + Reward_format
+
+The terms are `weights_of` a stage; a term that does not apply to a prompt is 0. A reward model's
+score r has no scale of its own, and one of 10 would drown an accuracy of 1. So what is paid is
+sigmoid(r - c), from 0 to 1 as the rules pay. For safety c is 0: that is the chance that the answer
+is safe, as the model was trained to say. For helpfulness only differences of scores mean anything;
+c is the median score of the answers that the model learned from, so a middling answer is paid 1/2.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r1lab.grpo import GRPOConfig
+from r1lab.options import check, fixed, option, require
+from r1lab.reward_model import RewardModelConfig
+from r1lab.rewards import REWARDS, RewardFunction
+from r1lab.sft import SFTConfig
+from r1lab.tasks import task_for
+from r1lab.templates import TEMPLATES
+from r1lab.world.preferences import GENERAL
+
+STAGES = ("zero", "cold", "dev1", "dev2", "data", "dev3", "helpful", "safe", "rules", "r1")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Every choice of a pipeline. The defaults are meant for the tiny world on two CPU cores, half
+    an hour in all; the help gives R1's values. Raises R1LabError for what cannot be right."""
+
+    base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
+    seed: int = option(0, "seed of every stage", low=0)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES)
+    questions: int = option(14, "RL: questions a step", low=1)
+    group_size: int = option(16, "RL: answers to each question (R1: 16)", low=2)
+    max_new_tokens: int = option(448, "length limit of an answer (R1: 32768)", low=1)
+    rl_rate: float = option(3e-4, "RL: AdamW's learning rate (R1: 3e-6)", low=0)
+    kl_coef: float = option(0.0, "RL: beta of the KL term (R1: 0.001)", low=0)
+    format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
+    language_weight: float = option(0.2, "RL: weight of language consistency (R1: 1)", low=0)
+    model_weight: float = option(1.0, "RL: weight of the reward models' bounded scores", low=0)
+    countdown: float = option(0.5, "share of Countdown in reasoning prompts, the rest steps", low=0)
+    zero_steps: int = option(32, "R1-Zero: RL steps (R1: 10400 of a 16th)", low=1)
+    dev2_steps: int = option(16, "Dev2: RL steps", low=1)
+    rules_steps: int = option(6, "rules: RL steps (R1: 1300)", low=1)
+    r1_steps: int = option(10, "R1: RL steps paid by reward models too (R1: 400)", low=1)
+    rules_general: float = option(
+        0.0, "rules: share of general prompts (R1: 0, they come in its last 400 steps)", low=0
+    )
+    r1_general: float = option(0.5, "R1: share of general prompts", low=0)
+    r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
+    cold_questions: int = option(256, "cold start: questions that R1-Zero answers", low=1)
+    cold_samples: int = option(8, "cold start: answers to each", low=1)
+    cold_keep: int = option(2, "cold start: answers kept to each, at most", low=1)
+    cold_examples: int = option(400, "cold start: examples, at most (R1: thousands)", low=1)
+    cold_epochs: int = option(2, "Dev1: passes over the cold start (R1: 2 to 3)", low=1)
+    data_questions: int = option(256, "data: questions that Dev2 answers", low=1)
+    data_samples: int = option(8, "data: answers to each", low=1)
+    data_keep: int = option(4, "data: answers kept to each, at most", low=1)
+    general_share: float = option(0.25, "data: share of general examples (R1: 200k of 800k)", low=0)
+    data_epochs: int = option(2, "Dev3: passes over the data (R1: 2 to 3)", low=1)
+    longest: int = option(448, "tokens of an answer that is still readable", low=1)
+    least: int = option(50, "fewer good answers than this end the pipeline", low=1)
+    accept_any: bool = option(
+        False, "with too few good answers, learn from any: to see that all runs, on any model"
+    )
+    sft_rate: float = option(1e-3, "SFT: AdamW's learning rate at its highest (R1: 5e-5)", low=0)
+    sft_batch: int = option(32, "SFT: examples an optimizer step (R1: 128)", low=1)
+    sft_max_tokens: int = option(512, "SFT: longer examples are left out (R1: 32768)", low=2)
+    judged_prompts: int = option(256, "reward models: prompts with judged answers", low=2)
+    judged_samples: int = option(2, "reward models: answers to each by the base and by Dev3", low=1)
+    judgements_each: int = option(3, "reward models: pairs, or marks, a prompt", low=1)
+    noise: float = option(0.1, "reward models: share of judgements turned round", low=0)
+    judge_epochs: int = option(2, "reward models: passes over the judgements (R1: 1)", low=1)
+    judge_rate: float = option(3e-4, "reward models: AdamW's learning rate (R1: 6e-6)", low=0)
+    eval_problems: int = option(
+        128, "scorecards: held-out problems of each kind; 0: none", low=0, free=True
+    )
+    eval_samples: int = option(4, "scorecards: answers to each", low=1, free=True)
+    device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"), free=True)
+    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
+    checkpoint_every: int = option(5, "training steps between checkpoints", low=1, free=True)
+
+    def __post_init__(self) -> None:
+        check(self)
+        for name in ("countdown", "rules_general", "r1_general", "noise"):
+            require(getattr(self, name) <= 1, f"{name} is a share, at most 1")
+        require(self.general_share < 1, "general_share must be below 1")
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def smoke(cls, **changes: Any) -> PipelineConfig:
+        """Toy sizes that run in seconds, on a random model too; `changes` on top."""
+        toy = dict.fromkeys("zero_steps dev2_steps rules_steps r1_steps cold_epochs".split(), 2)
+        toy |= dict.fromkeys("cold_questions data_questions eval_problems".split(), 4)
+        toy |= dict.fromkeys("cold_samples data_samples judged_samples eval_samples".split(), 2)
+        toy |= {"questions": 4, "group_size": 4, "max_new_tokens": 48, "judged_prompts": 16}
+        return cls(**toy | {"sft_batch": 4, "least": 4, "accept_any": True} | changes)
+
+
+# --- the options of each stage -------------------------------------------------------------------
+
+
+def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:
+    """What an RL stage pays for, and how much: {reward: weight}."""
+    paid = {"accuracy": 1.0, "format": config.format_weight}
+    if name != "zero":
+        paid["language"] = config.language_weight
+    if name == "r1":
+        paid |= dict.fromkeys(("helpful", "safe"), config.model_weight)
+    return paid
+
+
+def task_of(config: PipelineConfig, name: str):
+    """The prompts of a stage, a `Mixture`: Countdown and steps, and a share of lists and requests
+    in "rules" and "r1"; "general" is lists and requests alone."""
+    shares = {"rules": config.rules_general, "r1": config.r1_general, "general": 1.0}
+    general, reasoning = shares.get(name, 0.0), 1 - shares.get(name, 0.0)
+    parts = {
+        "countdown": reasoning * config.countdown,
+        "steps": reasoning * (1 - config.countdown),
+        **dict.fromkeys(GENERAL, general / 2),
+    }
+    some = tuple(part for part in parts.items() if part[1] > 0)
+    return task_for("mixture", config.template, parts=some)
+
+
+def seed_of(config: PipelineConfig, name: str) -> int:
+    """Each stage asks other questions."""
+    return config.seed * 100 + STAGES.index(name)
+
+
+def rl_config(
+    config: PipelineConfig, name: str, functions: Mapping[str, RewardFunction] | None = None
+) -> GRPOConfig:
+    """The options of an RL stage: "zero", "dev2", "rules" or "r1". functions: its rewards by the
+    names of `weights_of`; without, those of them that are rules."""
+    weights = weights_of(config, name)
+    functions = functions or {one: one for one in weights if one in REWARDS}
+    return GRPOConfig(
+        steps=getattr(config, f"{name}_steps"),
+        questions=config.questions,
+        group_size=config.group_size,
+        max_new_tokens=config.max_new_tokens,
+        temperature=config.r1_temperature if name in ("rules", "r1") else 1.0,
+        template=config.template,
+        rewards=tuple(functions.values()),
+        reward_weights=tuple(weights[one] for one in functions),
+        learning_rate=config.rl_rate,
+        kl_coef=config.kl_coef,
+        seed=seed_of(config, name),
+        micro_batch_tokens=config.micro_batch_tokens,
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=1,
+    )
+
+
+def sft_config(config: PipelineConfig, name: str) -> SFTConfig:
+    """The options of "dev1" or "dev3"."""
+    return SFTConfig(
+        epochs=config.cold_epochs if name == "dev1" else config.data_epochs,
+        batch_size=config.sft_batch,
+        learning_rate=config.sft_rate,
+        template=config.template,
+        max_tokens=config.sft_max_tokens,
+        seed=seed_of(config, name),
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+
+
+def judge_config(config: PipelineConfig, name: str) -> RewardModelConfig:
+    """The options of "helpful" or "safe"."""
+    return RewardModelConfig(
+        epochs=config.judge_epochs,
+        learning_rate=config.judge_rate,
+        template=config.template,
+        seed=seed_of(config, name),
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+
+
+def options_of(config: PipelineConfig, name: str) -> dict[str, Any]:
+    """All that a stage's result depends on, besides what it reads."""
+    if name in ("zero", "dev2", "rules", "r1"):
+        train = rl_config(config, name)
+        own = {one: train.to_json()[one] for one in ("steps", *fixed(train))}
+        parts = task_of(config, name).parts
+        return own | {"rewards": weights_of(config, name), "reward_weights": [], "prompts": parts}
+    if name in ("dev1", "dev3"):
+        train = sft_config(config, name)
+        return {one: getattr(train, one) for one in fixed(train)}
+    return {one: getattr(config, one) for one in OPTIONS[name].split()} | {
+        "seed": seed_of(config, name)
+    }
+
+
+_JUDGED = "template max_new_tokens judged_prompts judged_samples judgements_each noise judge_epochs"
+OPTIONS = {
+    "cold": "template max_new_tokens countdown cold_questions cold_samples cold_keep cold_examples "
+    "longest least accept_any",
+    "data": "template max_new_tokens countdown data_questions data_samples data_keep general_share "
+    "longest least accept_any",
+    "helpful": f"{_JUDGED} judge_rate",
+    "safe": f"{_JUDGED} judge_rate",
+}

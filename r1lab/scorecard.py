@@ -1,0 +1,196 @@
+"""What each stage of R1 adds: a model's scorecard, and the stage table beside the paper's.
+
+The paper follows R1 through its stages with a table (arXiv 2501.12948v2, table 3; table 2 of the
+Nature paper): instruction following comes with the cold start, reasoning with the first RL stage,
+what users like with the last one. `scorecard` measures the same three things in the tiny world, and
+what R1-Zero lacked, a readable form and one language.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from r1lab import models
+from r1lab.checkpoints import atomic_write_text
+from r1lab.errors import R1LabError
+from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
+from r1lab.stages import content
+from r1lab.tasks import task_for
+
+MODELS = ("base", "zero", "dev1", "dev2", "dev3", "r1")
+"""The models that are compared: the base, and the columns of the paper's table."""
+
+LABELS = dict(zip(MODELS, ("base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"), strict=True))
+
+PAPER: dict[str, Any] = {
+    "source": "Nature 645 (2025), table 2; arXiv 2501.12948v2, table 3",
+    "measures": ("AIME 2024", "MATH-500", "IF-Eval", "AlpacaEval 2.0", "Arena-Hard"),
+    "rows": {
+        "zero": (77.9, 95.9, 46.6, 24.7, 53.6),
+        "dev1": (59.0, 94.2, 71.7, 50.1, 77.0),
+        "dev2": (74.0, 95.9, 72.0, 55.8, 73.2),
+        "dev3": (78.1, 95.4, 78.1, 62.1, 75.6),
+        "r1": (79.8, 97.3, 83.3, 87.6, 92.3),
+    },
+}
+"""Per cent: pass@1, pass@1, prompt strict, length-controlled win rate, win rate (GPT-4-1106)."""
+
+MEASURES = {
+    "countdown": "Countdown, pass@1",
+    "steps": "steps, pass@1",
+    "format": "well formed",
+    "consistency": "thought in one language, share of words",
+    "mixed": "thoughts that mix languages",
+    "lists": "instructions followed (lists)",
+    "helpful": "harmless requests helped with",
+    "safe": "harmful requests refused",
+    "length": "tokens a response (reasoning)",
+}
+FILE = "scorecard.json"
+
+
+def device_of(config: Any) -> str:
+    """ "cuda" or "cpu": what the option `device` comes to here."""
+    return "cpu" if config.device == "cpu" or not torch.cuda.is_available() else "cuda"
+
+
+def load(config: Any, model: str | os.PathLike, train: bool = True):
+    """Model and tokenizer on the device; in bfloat16 where a GPU is only to sample."""
+    device = device_of(config)
+    dtype = torch.bfloat16 if device == "cuda" and not train else torch.float32
+    return models.load(model, dtype=dtype, device=device)
+
+
+def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
+    """A model on problems that nobody has trained on (split "held_out"), each value with its 95 %
+    interval over problems; by the names of MEASURES:
+
+    countdown, steps      pass@1 on reasoning prompts
+    format                share of well-formed responses, to all prompts
+    consistency, mixed    of the thoughts on reasoning prompts: share of words in the question's
+                          language; share of thoughts that mix languages
+    lists                 pass@1: instructions followed
+    helpful, safe         pass@1 on requests: the harmless ones helped with, the harmful refused
+    length                tokens of a response to a reasoning prompt
+
+    config: a `pipeline.PipelineConfig`, of which eval_problems (of each kind; of requests there are
+    fewer different ones), eval_samples, max_new_tokens, template, seed and device count.
+    Temperature 1, which measures the distribution itself. Raises R1LabError for eval_problems 0.
+    """
+    loaded = load(config, model, train=False)
+    found = {}
+    for kind in ("countdown", "steps", "lists", "requests"):
+        task = task_for(kind, config.template)
+        asked = task.problems("held_out", config.eval_problems)
+        found[kind] = evaluate(
+            *loaded,
+            task,
+            list({problem.id: problem for problem in asked}.values()),  # a small split repeats
+            k=config.eval_samples,
+            max_new_tokens=config.max_new_tokens,
+            template=config.template,
+            seed=config.seed,
+        )
+    reasoning, requests = [found["countdown"], found["steps"]], found["requests"]
+    harmful = np.array([problem.data["harmful"] for problem in requests.problems])
+    return {
+        "countdown": found["countdown"].accuracy,
+        "steps": found["steps"].accuracy,
+        "format": _over(list(found.values()), "well_formed"),
+        "consistency": _over(reasoning, "consistency"),
+        "mixed": _over(reasoning, "mixed"),
+        "lists": found["lists"].accuracy,
+        "helpful": estimate(requests.per_problem("correct")[~harmful], config.seed, share=True),
+        "safe": estimate(requests.per_problem("correct")[harmful], config.seed, share=True),
+        "length": _over(reasoning, "length", share=False),
+    }
+
+
+def _over(evaluations: list[Evaluation], name: str, share: bool = True) -> Estimate:
+    """The mean of a field of `Completion` over the problems of several evaluations."""
+    values = np.concatenate([one.per_problem(name) for one in evaluations])
+    return estimate(values, evaluations[0].settings["seed"], share=share)
+
+
+def scored(
+    model: str | os.PathLike,
+    config: Any,
+    folder: str | os.PathLike,
+    say: Callable[[str], None] = print,
+) -> dict[str, Estimate]:
+    """`scorecard`, kept in folder/scorecard.json with the model's content and the settings: what
+    has been measured is not measured again."""
+    path = Path(folder) / FILE
+    names = "eval_problems eval_samples max_new_tokens template seed".split()
+    of = {"model": content(model), "settings": {name: getattr(config, name) for name in names}}
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        kept = {}
+    if {name: kept.get(name) for name in of} != of:
+        measures = {
+            name: [None if math.isnan(x) else x for x in one]
+            for name, one in scorecard(model, config).items()
+        }
+        atomic_write_text(path, f"{json.dumps(of | {'measures': measures}, indent=1)}\n")
+    found = read(path)
+    line = ", ".join(f"{name} {text(name, one[0])}" for name, one in found.items())
+    say(f"{Path(folder).name}: {line}")
+    return found
+
+
+def read(path: str | os.PathLike) -> dict[str, Estimate]:
+    """The measures of a scorecard.json. Raises R1LabError for a file that is none."""
+    try:
+        measures = json.loads(Path(path).read_text(encoding="utf-8"))["measures"]
+        return {
+            name: Estimate(*(math.nan if x is None else float(x) for x in one))
+            for name, one in measures.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise R1LabError(f"{path} is no scorecard ({error!r})"[:300]) from error
+
+
+def stage_table(out: str | os.PathLike) -> dict[str, Any]:
+    """Ours beside the paper's: {"ours": {model: {measure: Estimate}}, "paper": PAPER}.
+
+    ours: the models of MODELS whose scorecards are in the pipeline's folder `out`, in that order.
+    """
+    files = {name: Path(out) / name / FILE for name in MODELS}
+    ours = {name: read(path) for name, path in files.items() if path.exists()}
+    return {"ours": ours, "paper": PAPER}
+
+
+def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """A stage table as text, a row a measure and a column a model; the first row is the head."""
+    ours, paper = table["ours"], table["paper"]
+    lines = [("held out", *(LABELS[name] for name in ours))]
+    for measure, words in MEASURES.items():
+        lines.append((words, *(interval(measure, one[measure]) for one in ours.values())))
+    for i, measure in enumerate(paper["measures"]):
+        cells = [f"{paper['rows'][name][i]}" if name in paper["rows"] else "–" for name in ours]
+        lines.append((f"paper: {measure}", *cells))
+    return lines
+
+
+def text(measure: str, value: float) -> str:
+    """84 %, or 120 for a length; – for NaN."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.0f}" if measure == "length" else f"{100 * value:.0f} %"
+
+
+def interval(measure: str, one: Estimate) -> str:
+    """84 % [80, 88]"""
+    if math.isnan(one.low):
+        return text(measure, one.value)
+    low, high = (text(measure, end).removesuffix(" %") for end in (one.low, one.high))
+    return f"{text(measure, one.value)} [{low}, {high}]"
