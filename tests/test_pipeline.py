@@ -75,13 +75,15 @@ def test_what_each_stage_is_paid_for():
     assert weights_of(config, "r1") == rules | {"helpful": 0.5, "safe": 0.5}
     for name, parts, temperature in (
         ("zero", {"countdown": 0.5, "steps": 0.5}, 1.0),
-        ("rules", {"countdown": 0.375, "steps": 0.375, "lists": 0.125, "requests": 0.125}, 0.7),
+        ("rules", {"countdown": 0.5, "steps": 0.5}, 0.7),
         ("r1", dict.fromkeys(("countdown", "steps", "lists", "requests"), 0.25), 0.7),
         ("general", {"lists": 0.5, "requests": 0.5}, None),
     ):
         assert dict(task_of(config, name).parts) == parts
         assert temperature in (None, name != "general" and rl_config(config, name).temperature)
     assert dict(task_of(replace(config, countdown=1, r1_general=0), "r1").parts) == {"countdown": 1}
+    some = dict(task_of(replace(config, rules_general=0.5), "rules").parts)
+    assert some == dict.fromkeys(("countdown", "steps", "lists", "requests"), 0.25)
     seeds = {
         rl_config(PipelineConfig(seed=s), name).seed for s in (0, 1) for name in ("zero", "r1")
     }
