@@ -120,7 +120,7 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "zero_spread_groups": ("groups without a spread", "", None),
     "tokens_per_second": ("tokens a second", "", None),
     "rewards/language": ("language consistency (share of words)", ".0%", (0, 1)),
-    "lr": ("learning rate", ".1e", None),
+    "lr": ("learning rate", ".0e", None),
 }
 
 pio.templates["r1lab"] = go.layout.Template(
@@ -878,13 +878,13 @@ def stage_bars(
     _check_cards(cards, measures)
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
-        ["<br>".join(textwrap.wrap(words, 15)) for words in measures.values()],
+        ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
         {label: [one[0] for one in rows] for label, rows in found.items()},
         title=title,
         y_title="share",
         errors=found,
         tickformat=".0%",
-        width=min(900, 240 + 95 * len(measures)),
+        width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
     )
     return fig.update_yaxes(range=[0, 1.04])
 
@@ -973,12 +973,12 @@ def funnel(
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig.update_xaxes(
         title_text="share of all answers drawn",
-        tickformat=".0%",
         tickvals=[0, 0.25, 0.5, 0.75, 1],
+        ticktext=["0%", "25%", "50%", "75%", "100%"],
         range=[0, 1.3],
     )
     note = "In brackets: the share of the answers that came to the filter."
-    fig = _finish(fig, title, note, height=150 + 24 * len(names[0]) * (1 + len(funnels)) // 2)
+    fig = _finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
     return fig.update_layout(margin_l=130)
 
 

@@ -190,11 +190,67 @@ def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     return lines
 
 
+def labelled(table: dict[str, Any]) -> tuple[dict[str, dict], dict[str, dict]]:
+    """A stage table as `plots.stage_curves` takes it: our scorecards, and what the paper states of
+    the benchmarks BESIDE ours as shares, both by LABELS."""
+    ours = {LABELS[name]: card for name, card in table["ours"].items()}
+    paper = {LABELS[name]: {m: stated(name, m) for m in BESIDE} for name in table["paper"]["rows"]}
+    return ours, paper
+
+
+def direction(before: Estimate, after: Estimate) -> int:
+    """1 or -1 where a measure went up or down and the intervals are apart; else 0: not clear."""
+    return int(after.low > before.high) - int(after.high < before.low)
+
+
+def changes(before: dict[str, Estimate], after: dict[str, Estimate]) -> list[tuple[str, ...]]:
+    """What changed from one scorecard to another, a row a measure: its words, the value before and
+    after, and up, down or not clear (`direction`)."""
+    words = {1: "up", -1: "down", 0: "not clear"}
+    return [
+        (
+            said,
+            interval(measure, before[measure]),
+            interval(measure, after[measure]),
+            words[direction(before[measure], after[measure])],
+        )
+        for measure, said in MEASURES.items()
+    ]
+
+
+def arrows(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Which of the paper's arrows ours reproduces: a row for each step from one stage to the next
+    and each measure with a benchmark BESIDE it. The first row is the head."""
+    ours, rows = table["ours"], [("from, to", "here", "paper", "")]
+    names = [name for name in MODELS if name in ours and name in table["paper"]["rows"]]
+    for before, after in zip(names, names[1:], strict=False):
+        for measure, benchmark in BESIDE.items():
+            here = direction(ours[before][measure], ours[after][measure])
+            there = [100 * stated(name, measure) for name in (before, after)]
+            same = (there[1] > there[0]) - (there[1] < there[0]) == here
+            change = " → ".join(
+                text(measure, ours[name][measure].value) for name in (before, after)
+            )
+            rows.append(
+                (
+                    f"{LABELS[before]} → {LABELS[after]}",
+                    f"{measure} {change}",
+                    f"{benchmark} {there[0]:.1f} → {there[1]:.1f}",
+                    "not clear here"
+                    if here == 0
+                    else "as in the paper"
+                    if same
+                    else "the contrary",
+                )
+            )
+    return rows
+
+
 def stated(name: str, measure: str) -> float | None:
     """What the paper states of a stage on the benchmark BESIDE a measure, as a share; or None."""
     if name not in PAPER["rows"] or measure not in BESIDE:
         return None
-    return PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100
+    return round(PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100, 4)
 
 
 def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from r1lab import ROOT, figures, profiles, report
+from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
 every_lesson = pytest.mark.parametrize("name", LESSONS)
@@ -25,7 +26,7 @@ def markdown(nb) -> str:
 
 
 def test_the_course_is_there():
-    assert LESSONS[:7] == [
+    assert LESSONS[:10] == [
         "00_start_here",
         "01_base_model",
         "02_rule_rewards",
@@ -33,6 +34,9 @@ def test_the_course_is_there():
         "04_grpo_objective",
         "05_r1_zero",
         "06_full_gpu",
+        "07_cold_start",
+        "08_language_consistency",
+        "09_rejection_sampling",
     ]
 
 
@@ -72,6 +76,22 @@ def test_its_parameters_are_typed_explained_and_the_cpu_values(name):
         profiles.check_value(parameter, parameter.default, name)
     assert offered["seed"].annotation == "int" and offered["out_dir"].default == "runs/cpu"
     assert not profiles.resolve("cpu", path_of(name)), "cpu values stand in the parameters cell"
+
+
+def test_the_lessons_on_r1_make_each_stage_once():
+    """One recipe and one folder for all of them: the stages that one made are found by the next."""
+    mine = [name for name in LESSONS if "pipeline_options" in profiles.parameters(path_of(name))]
+    assert len(mine) >= 3
+    for profile in profiles.NAMES:
+        chosen = [
+            {parameter.name: parameter.default for parameter in profiles.parameters(path).values()}
+            | profiles.resolve(profile, path)
+            for path in map(path_of, mine)
+        ]
+        assert all(one["pipeline_options"] == chosen[0]["pipeline_options"] for one in chosen)
+        assert all(one["model"] == chosen[0]["model"] for one in chosen)
+    toy = profiles.resolve("smoke", path_of(mine[0]))["pipeline_options"]
+    assert PipelineConfig(**toy) == PipelineConfig.smoke()
 
 
 def test_ruff_finds_nothing_in_the_notebooks():
