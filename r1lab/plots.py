@@ -28,7 +28,7 @@ import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from r1lab.errors import R1LabError
-from r1lab.evaluate import Evaluation, reflection_words
+from r1lab.evaluate import Evaluation, reflection_words, wilson
 from r1lab.figures import t_interval
 from r1lab.static import to_png
 
@@ -1253,3 +1253,154 @@ def show_html(markup: str, text: str) -> None:
     from IPython.display import display
 
     display({"text/html": markup, "text/plain": text}, raw=True)
+
+
+# --- reward models, stages, compute --------------------------------------------------------------
+
+AXES |= {
+    "paid": ("paid by the learned judge", "", (0, 1)),
+    "true": ("right by the true judge (share)", ".0%", (0, 1)),
+    "polite": ("polite words in the answer", "", None),
+    "rewards/helpful": ("paid for helpfulness", "", (0, 1)),
+    "rewards/safe": ("paid for safety", "", (0, 1)),
+    "helped": ("harmless helped with (share)", ".0%", (0, 1)),
+    "refused": ("harmful refused (share)", ".0%", (0, 1)),
+    "harmless": ("harmful asked, no harm done (share)", ".0%", (0, 1)),
+}
+
+
+def calibration_curve(
+    bins: Mapping[str, Sequence[tuple[float, float, int]]],
+    *,
+    title: str = "Calibration: when it says 80 %, does it happen 80 % of the time?",
+) -> go.Figure:
+    """How often what was predicted with p happened, against p; one line a model.
+
+    bins: {label: rows (mean predicted, share that happened, n)}, as `reward_model.calibration`
+    gives them. Error bars: Wilson's 95 % interval of the share. Dashed: what is meant is what
+    happens. Below it a model is too sure of itself. Raises R1LabError when there is nothing.
+    """
+    if not any(bins.values()):
+        raise R1LabError("no predictions to draw: every model's bins are empty.")
+    fig = go.Figure()
+    fig.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="perfectly calibrated",
+            line={"color": COLOURS["base"], "dash": "dash", "width": 1.5},
+        )
+    )
+    for (label, rows), ink in zip(bins.items(), _palette(list(bins)), strict=True):
+        said = [float(predicted) for predicted, _, _ in rows]
+        spread = [(share, *wilson(share * n, n)) for _, share, n in rows]
+        fig.add_trace(_dots(said, spread, label, ink, lines=True))
+    for update in (fig.update_xaxes, fig.update_yaxes):
+        update(range=[-0.03, 1.03], tickformat=".0%")
+    fig.update_xaxes(title_text="said (mean chance of the bin)")
+    fig.update_yaxes(title_text="happened (share)")
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, width=560, height=470)
+
+
+def _dots(x, values, label: str, ink: str, *, lines: bool, dash: str = "solid", size: int = 8):
+    """Points with error bars from rows of (value, low, high), joined or not, as a trace."""
+    values = np.array(values, dtype=float).reshape(-1, 3)
+    return go.Scatter(
+        x=list(x),
+        y=values[:, 0].tolist(),
+        mode="lines+markers" if lines else "markers",
+        name=label,
+        marker={"size": size, "color": ink},
+        line={"color": ink, "width": 2, "dash": dash},
+        error_y=_errors(values) | {"color": ink},
+    )
+
+
+def interval_curves(
+    series: Mapping[str, Sequence[tuple[float, tuple[float, float, float]]]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    subtitle: str = "",
+    traces: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    share: bool = True,
+) -> go.Figure:
+    """Measured values with their intervals against a number: compute, a dose, a size.
+
+    series: {label: [(x, (value, low, high))]}; one point stands alone, several are joined.
+    traces: {label: [(x, y)]}, thin lines without intervals behind them, such as a training run.
+    share: the values are shares from 0 to 1. Raises R1LabError when there is nothing to draw.
+    """
+    if not any(series.values()):
+        raise R1LabError("nothing to draw: every series is empty.")
+    fig = go.Figure()
+    inks = _palette([*series, *(traces or {})])
+    for (label, points), ink in zip((traces or {}).items(), inks[len(series) :], strict=True):
+        x, y = zip(*points, strict=True) if points else ((), ())
+        thin = {"color": ink, "width": 1.5}
+        fig.add_trace(go.Scatter(x=list(x), y=list(y), mode="lines", name=label, line=thin))
+    for (label, points), ink in zip(series.items(), inks, strict=False):
+        x = [float(place) for place, _ in points]
+        fig.add_trace(_dots(x, [value for _, value in points], label, ink, lines=len(x) > 1))
+    fig.update_xaxes(title_text=x_title)
+    fig.update_yaxes(title_text=y_title)
+    if share:
+        fig.update_yaxes(tickformat=".0%", range=[0, 1.02])
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, subtitle)
+
+
+def stage_panels(
+    table: Mapping[str, Any], *, title: str = "What each stage of R1 adds: ours and the paper's"
+) -> go.Figure:
+    """The stage table as a figure: a panel for each of our measures, a point for each model.
+
+    table: `scorecard.stage_table`. Blue: ours on held-out problems of the tiny world, with 95 %
+    intervals. Black and dashed: the paper's measure that stands for the same (`scorecard.ALIKE`),
+    on other problems, without intervals: compare the steps, not the heights. Raises R1LabError
+    when no model has been measured.
+    """
+    from r1lab.scorecard import ALIKE, LABELS, MEASURES
+
+    ours, paper = table["ours"], table["paper"]
+    if not ours:
+        raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
+    cols = 3
+    fig = make_subplots(
+        rows=math.ceil(len(MEASURES) / cols),
+        cols=cols,
+        horizontal_spacing=0.09,
+        vertical_spacing=0.12,
+        subplot_titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
+    )
+    dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
+    for place, measure in enumerate(MEASURES):
+        where = {"row": 1 + place // cols, "col": 1 + place % cols}
+        for name in (one for one, own in ALIKE.items() if own == measure):
+            stated = paper["rows"].items()
+            at = paper["measures"].index(name)
+            points = [(LABELS[model], row[at] / 100) for model, row in stated if model in ours]
+            if points:
+                x, y = zip(*points, strict=True)
+                values = [(value, math.nan, math.nan) for value in y]
+                line = _dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
+                fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
+        values = [row[measure] for row in ours.values()]
+        x = [LABELS[model] for model in ours]
+        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
+        fig.add_trace(line.update(showlegend=place == 0), **where)
+        share = measure != "length"
+        fig.update_yaxes(
+            tickformat=".0%" if share else None,
+            **({"range": [-0.02, 1.04]} if share else {"rangemode": "tozero"}),
+            **where,
+        )
+    order = [LABELS[model] for model in LABELS if model in ours]
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
+    fig.update_layout(showlegend=True)
+    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=800)
+    fig.update_layout(margin={"b": fig.layout.margin.b + 30}, height=fig.layout.height + 30)
+    return _room_for_panel_titles(fig)

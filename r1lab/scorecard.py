@@ -12,8 +12,9 @@ import json
 import math
 import os
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -194,3 +195,115 @@ def interval(measure: str, one: Estimate) -> str:
         return text(measure, one.value)
     low, high = (text(measure, end).removesuffix(" %") for end in (one.low, one.high))
     return f"{text(measure, one.value)} [{low}, {high}]"
+
+
+# --- which way it went ---------------------------------------------------------------------------
+
+ALIKE = {
+    "AIME 2024": "countdown",
+    "MATH-500": "steps",
+    "IF-Eval": "lists",
+    "AlpacaEval 2.0": "helpful",
+    "Arena-Hard": "helpful",
+}
+"""Which of our measures stands for which of the paper's: hard reasoning, easier reasoning,
+instructions followed, what users like. A likeness of purpose, not of content or difficulty."""
+
+UP, DOWN, LEVEL = "up", "down", "not told apart"
+REPRODUCED, OTHERWISE = "reproduced", "the other way"
+
+
+class Arrow(NamedTuple):
+    """What became of a measure from one model to the next."""
+
+    measure: str
+    before: str
+    after: str
+    change: Estimate
+    way: str  # UP, DOWN or LEVEL
+
+
+class Beside(NamedTuple):
+    """One of the paper's movements beside ours."""
+
+    paper: str  # the paper's measure
+    stated: float  # its change, in points of per cent; the paper gives no interval
+    ours: Arrow
+    verdict: str  # REPRODUCED, OTHERWISE or LEVEL
+
+
+def gap(before: Estimate, after: Estimate) -> Estimate:
+    """after - before with a 95 % interval that is made of theirs:
+
+        low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
+        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
+
+    Squaring and adding (Newcombe 1998, Statistics in Medicine 17, method 10) supposes that the two
+    are independent. Where both were measured on the same problems the true interval is rather
+    narrower, so what is told apart here is told apart. NaN ends where one has no interval.
+    """
+    d = after.value - before.value
+    low = math.hypot(after.value - after.low, before.high - before.value)
+    high = math.hypot(after.high - after.value, before.value - before.low)
+    return Estimate(d, d - low, d + high)
+
+
+def way(change: Estimate) -> str:
+    """UP or DOWN where the interval leaves no other; else LEVEL, which is not "equal"."""
+    return UP if change.low > 0 else DOWN if change.high < 0 else LEVEL
+
+
+def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
+    """Each measure of a stage table's "ours", from each model to the one that follows it there."""
+    found = []
+    for before, after in pairwise(ours):
+        for measure in MEASURES:
+            change = gap(ours[before][measure], ours[after][measure])
+            found.append(Arrow(measure, before, after, change, way(change)))
+    return found
+
+
+def beside_paper(table: dict[str, Any]) -> list[Beside]:
+    """The paper's movements from each stage to the next, each beside ours, as far as both stages
+    are measured here. A movement of 0 is none and left out."""
+    found, rows = [], table["paper"]["rows"]
+    for i, name in enumerate(table["paper"]["measures"]):
+        for one in arrows(
+            {model: table["ours"][model] for model in rows if model in table["ours"]}
+        ):
+            stated = rows[one.after][i] - rows[one.before][i]
+            if one.measure == ALIKE[name] and stated:
+                same = REPRODUCED if (one.way == UP) == (stated > 0) else OTHERWISE
+                verdict = LEVEL if one.way == LEVEL else same
+                found.append(Beside(name, round(stated, 1), one, verdict))
+    return found
+
+
+def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Ours and the paper's movements as text, a row a measure and a column a step from one stage to
+    the next; the first row is the head. Ours has an arrow only where the interval allows one."""
+    ours, marks = table["ours"], {UP: "↑", DOWN: "↓", LEVEL: "≈"}
+    steps = list(pairwise(ours))
+    lines = [("", *(f"{LABELS[a]} → {LABELS[b]}" for a, b in steps))]
+    found = {(one.measure, one.before, one.after): one for one in arrows(ours)}
+    for measure, words in MEASURES.items():
+        some = [found[measure, a, b] for a, b in steps]
+        lines.append((words, *(f"{marks[one.way]} {moved(one)}" for one in some)))
+    rows = {(one.paper, one.ours.before, one.ours.after): one for one in beside_paper(table)}
+    for name in table["paper"]["measures"]:
+        some = [rows.get((name, a, b)) for a, b in steps]
+        cells = [
+            f"{'↑' if s.stated > 0 else '↓'} {s.stated:+.1f}: {s.verdict}" if s else "–"
+            for s in some
+        ]
+        lines.append((f"paper: {name}", *cells))
+    return lines
+
+
+def moved(one: Arrow) -> str:
+    """+12 [+8, +16], in points of per cent, or in tokens for a length; – for NaN."""
+    scale = 1 if one.measure == "length" else 100
+    value, low, high = (scale * x for x in one.change)
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.0f}" if math.isnan(low) else f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"
