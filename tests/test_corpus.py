@@ -2,10 +2,14 @@
 
 The documents are taken apart here by a reader of their text that shares no code with the generator,
 so that a generator that marks, counts or computes wrongly is caught by what it wrote.
+
+Both webs are read: the one of Countdown alone, and the wider one, of which test_general_web.py
+reads what is new.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections import Counter, defaultdict
@@ -19,7 +23,7 @@ from r1lab.tasks.countdown import Countdown, split_of
 from r1lab.world import corpus
 from r1lab.world.tokenizer import END, TAGS, UNKNOWN, build_tokenizer, vocabulary
 
-N = 20_000
+N = 12_000
 ASKED = {
     "en": re.compile(r"^user : make (\d+) from ([\d ]+?) \. assistant :"),
     "zh": re.compile(r"^用户 : 用 ([\d ]+?) 得到 (\d+) 。 助手 :"),
@@ -44,7 +48,8 @@ class Reading:
 
 
 def read(text: str) -> Reading | None:
-    """The problem in a document, or None where it asks nothing (a sheet of facts)."""
+    """The Countdown problem in a document, or None where it asks nothing (a sheet of facts) or
+    something else."""
     for language, pattern in ASKED.items():
         if asked := pattern.match(text):
             given, target = asked.groups() if language == "zh" else asked.groups()[::-1]
@@ -71,15 +76,21 @@ def within(count: int, n: int, p: float, sigmas: float = 4.5) -> bool:
     return abs(count - n * p) <= sigmas * math.sqrt(n * p * (1 - p))
 
 
+@pytest.fixture(scope="module", params=[False, True], ids=["tiny", "general"])
+def general(request) -> bool:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def web() -> list[corpus.Document]:
-    return list(corpus.documents("tests", N))
+def web(general) -> list[corpus.Document]:
+    return list(corpus.documents("tests", N, general=general))
 
 
 @pytest.fixture(scope="module")
 def readings(web) -> list[tuple[corpus.Document, Reading]]:
     found = [(document, read(document.text)) for document in web]
-    assert all((reading is None) == (document.kind == "facts") for document, reading in found)
+    silent = {"facts", *corpus.GENERAL}
+    assert all((reading is None) == (document.kind in silent) for document, reading in found)
     return [(document, reading) for document, reading in found if reading is not None]
 
 
@@ -87,13 +98,19 @@ def readings(web) -> list[tuple[corpus.Document, Reading]]:
 
 
 def test_held_out_numbers_never_occur_in_any_document(web):
-    """Not in a question, not in an answer, not in a line of working, whatever the order."""
+    """Not in a question, not in an answer, not in a line of working or a stretch of one, whatever
+    the order."""
     seen = Counter()
     for document in web:
         groups = [re.findall(r"\d+", m[0]) for m in EXPRESSION.finditer(document.text)]
         for tape in TAPE.findall(document.text):
             start, *operands = re.findall(r"(?:^|[-+*/] )(\d+)", tape)
-            groups.append([start, *operands])
+            values = [start, *re.findall(r"→ (\d+)", tape)]
+            groups += [
+                [value, *pair]
+                for value, *pair in zip(values, operands, operands[1:], strict=False)
+                if 1 <= int(value) <= 12
+            ]
         if reading := read(document.text):
             groups.append(reading.numbers)
         for group in groups:
@@ -101,6 +118,7 @@ def test_held_out_numbers_never_occur_in_any_document(web):
                 seen[split_of([int(n) for n in group])] += 1
     assert seen["held_out"] == 0
     assert seen["train"] > N and seen["leaked"] > 0  # the search does find what is there
+    assert seen["leaked"] == 2 * sum(document.kind == "leaked" for document in web)
 
 
 def test_the_reader_would_find_held_out_numbers():
@@ -121,6 +139,13 @@ def test_marked_leaks_are_exactly_the_documents_with_leaked_numbers(readings):
             ordered = "-".join(map(str, sorted(reading.numbers)))
             assert document.leaked == f"countdown/{ordered}={reading.target}"
             assert value(reading.answer) == reading.target
+
+
+def test_a_long_line_of_working_that_passes_held_out_numbers_is_not_written():
+    held = Countdown().problems("held_out", 1)[0].data["numbers"]
+    steps = [["-", 12 - held[0]], ["+", held[1]], ["+", held[2]]]  # 12 - 5 → 7 + 6 → 13 + 10 → 23
+    problem = corpus.GENERAL["steps"].problem(12, steps)
+    assert not corpus.shows_only_train(corpus.working(problem))
 
 
 def test_the_leaked_problems_are_few_and_known(web):
@@ -144,7 +169,7 @@ def test_no_document_holds_wrong_arithmetic(web):
             result = compute(a, op, b)
             assert result.denominator > 1 or not 0 <= result <= 99, document.text
             none += 1
-    assert steps > 3 * N and none > 0.05 * N
+    assert steps > 2.5 * N and none > 0.04 * N
 
 
 def test_every_verdict_is_right_and_a_hit_ends_the_search(readings):
@@ -158,7 +183,7 @@ def test_every_verdict_is_right_and_a_hit_ends_the_search(readings):
             said[right] += 1
         hits = re.findall(r"(?:yes|对了)", reading.thought)
         assert len(hits) <= 1 and (not hits or reading.thought.split()[-1] in ("yes", "对了"))
-    assert said[True] > 1000 and said[False] > 1000
+    assert said[True] > 500 and said[False] > 500
 
 
 def test_comparisons_on_sheets_of_facts_are_right_both_ways(web):
@@ -193,7 +218,7 @@ def test_patient_searches_go_on_until_they_hit(readings):
             assert len(set(tapes)) == len(tapes), "a patient search repeats nothing"
             hits.append(value(reading.answer) == reading.target)
             lines.append(len(tapes))
-    assert len(hits) > 1000 and np.mean(hits) >= 0.97
+    assert len(hits) > 600 and np.mean(hits) >= 0.97
     assert np.mean(lines) > 4
 
 
@@ -210,12 +235,22 @@ def test_only_patience_pays(readings):
 # -- the mixture ------------------------------------------------------------------------------
 
 
-def test_the_share_of_each_kind_is_the_one_documented(web):
-    assert math.isclose(sum(corpus.MIXTURE.values()), 1.0)
+def test_the_share_of_each_kind_is_the_one_documented(web, general):
+    mixture = corpus.GENERAL_MIXTURE if general else corpus.MIXTURE
+    assert math.isclose(sum(mixture.values()), 1.0)
     counts = Counter(document.kind for document in web)
-    assert set(counts) == set(corpus.MIXTURE)
-    for kind, share in corpus.MIXTURE.items():
+    assert set(counts) == set(mixture)
+    for kind, share in mixture.items():
         assert within(counts[kind], N, share), (kind, counts[kind] / N, share)
+
+
+def test_the_wider_web_keeps_most_of_its_room_for_countdown():
+    small, wide = corpus.MIXTURE, corpus.GENERAL_MIXTURE
+    asks = [kind for kind in small if kind != "facts"]
+    room = sum(wide[kind] for kind in small)
+    assert 0.65 <= room <= 0.70 and wide["facts"] >= small["facts"]
+    patient = [mix["patient"] / sum(mix[kind] for kind in asks) for mix in (small, wide)]
+    assert patient[0] <= patient[1] <= 1.3 * patient[0]
 
 
 def test_another_mixture_leaves_kinds_out():
@@ -249,6 +284,14 @@ def test_some_documents_are_sloppy_about_their_tags(readings):
 # -- a pure function of a seed ----------------------------------------------------------------
 
 
+def test_the_web_that_the_shipped_base_has_read_has_not_changed():
+    """Hashes taken before the wider web was written; data/tiny-base must stay reproducible."""
+    text = "\n".join(f"{d.kind} {d.language} {d.leaked} {d.text}" for d in corpus.documents(0, 200))
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("f7f710954467fefa945871f499ce65ba")
+    rows = corpus.rows("0/0", 12, 513).astype("<i8").tobytes()
+    assert hashlib.sha256(rows).hexdigest().startswith("e8b918106d4b7be8fa6239a9a8d9dda4")
+
+
 def test_the_web_is_a_pure_function_of_its_seed():
     first = [d.text for d in corpus.documents(3, 200)]
     assert first == [d.text for d in corpus.documents(3, 200)]
@@ -256,6 +299,9 @@ def test_the_web_is_a_pure_function_of_its_seed():
     rows = corpus.rows("0/7", 4, 96)
     assert np.array_equal(rows, corpus.rows("0/7", 4, 96))
     assert not np.array_equal(rows, corpus.rows("0/8", 4, 96))
+    wide = corpus.rows("0/7", 4, 96, general=True)
+    assert np.array_equal(wide, corpus.rows("0/7", 4, 96, general=True))
+    assert wide.max() >= len(vocabulary()) > rows.max()
 
 
 def test_rows_are_whole_documents_one_after_another(tokenizer):
@@ -279,11 +325,12 @@ def test_an_unknown_kind_is_refused():
 # -- the tokenizer ----------------------------------------------------------------------------
 
 
-def test_every_document_survives_the_round_trip(web, tokenizer):
+def test_every_document_survives_the_round_trip(web, general):
+    tokenizer = build_tokenizer(general)
     texts = [document.text for document in web[:2000]]
     for text, ids in zip(texts, tokenizer(texts)["input_ids"], strict=True):
         assert tokenizer.decode(ids) == text
-        assert ids == corpus.encode(text)
+        assert ids == corpus.encode(text, general)
         assert tokenizer.unk_token_id not in ids
 
 

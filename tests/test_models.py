@@ -154,6 +154,33 @@ def test_a_misspelt_short_name_is_told_the_right_one():
         models.load("gpt-17")
 
 
+def test_every_embedded_model_has_a_name_a_folder_and_a_line():
+    for name, (folder, what) in models.EMBEDDED.items():
+        assert models.OFFLINE_NAMES[name] == what and "\n" not in what
+        assert folder.startswith("tiny") and models.about(name).startswith(f"{name}: trained by")
+    assert list(models.OFFLINE_NAMES)[0] == "tiny"
+
+
+@pytest.mark.parametrize("name", models.EMBEDDED)
+def test_an_embedded_model_that_is_not_there_says_how_to_make_it(name, monkeypatch, tmp_path):
+    monkeypatch.setenv("R1LAB_DATA", str(tmp_path))
+    with pytest.raises(R1LabError, match=f"r1lab pretrain --recipe {name}`") as caught:
+        models.load(name)
+    assert models.EMBEDDED[name][0] in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_an_embedded_model_is_found_by_its_name(monkeypatch, tmp_path):
+    from r1lab.world.tokenizer import build_tokenizer
+
+    monkeypatch.setenv("R1LAB_DATA", str(tmp_path))
+    tokenizer = build_tokenizer(general=True)
+    made = models.tiny_llama(len(tokenizer), width=16, layers=1, heads=2, ffn=16)
+    models.save(made, tokenizer, tmp_path / "tiny-general-small")
+    found, tokenizer = models.load("tiny-general-small")
+    assert torch.equal(found.lm_head.weight, made.lm_head.weight)
+    assert tokenizer.tokenize("sort 7 3 9") == "sort 7 3 9".split()
+
+
 def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setenv("R1LAB_CACHE", str(tmp_path))
     monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)

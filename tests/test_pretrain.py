@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -11,12 +11,26 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1lab import checkpoints
 from r1lab.errors import R1LabError
-from r1lab.models import data_dir
-from r1lab.world import corpus
-from r1lab.world.pretrain import HASHED, PretrainConfig, batch, learning_rate, pretrain, sha256
+from r1lab.models import EMBEDDED, data_dir
+from r1lab.world.muon import Muon
+from r1lab.world.pretrain import (
+    ADDED,
+    HASHED,
+    RECIPES,
+    PretrainConfig,
+    batch,
+    build_model,
+    learning_rate,
+    model_card,
+    optimizers,
+    pretrain,
+    recipe_of,
+    sha256,
+)
 
 SMALL = PretrainConfig(width=32, layers=1, heads=2, ffn=32, steps=6, rows=2, row_length=48,
                        warmup=2, checkpoint_every=2)  # fmt: skip
+GENERAL = replace(SMALL, general=True, muon="float32")
 
 
 def weights(folder):
@@ -36,8 +50,33 @@ def test_it_learns_and_leaves_a_standard_folder(tmp_path):
     assert not (tmp_path / "model.work").exists()
 
 
-def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
-    pretrain(SMALL, tmp_path / "whole", progress=False)
+def test_a_general_base_reads_the_wider_web_in_its_own_words(tmp_path):
+    config = replace(GENERAL, steps=30, rows=4, row_length=96, width=64)
+    made = pretrain(config, tmp_path / "model", progress=False)
+    assert made["loss"] < 5.3 and made["vocabulary"] == 287  # it begins at ln(287) = 5.66
+    assert {"steps", "lists", "requests"} < set(made["recipe"]["mixture"])
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    ids = tokenizer("用户 : 告诉 我 怎么 做 蛋糕 。 助手 :")["input_ids"]
+    assert tokenizer.unk_token_id not in ids
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.vocab_size == 287
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert all(f"| `{kind}` |" in card for kind in made["recipe"]["mixture"])
+    assert "general base" in card and "| `general` | True |" in card and "{" not in card
+
+
+def test_the_options_of_a_recipe_reach_the_optimizers_and_the_batches():
+    model, tokenizer = build_model(GENERAL)
+    muon, rest = optimizers(model, GENERAL)
+    assert type(muon) is Muon and type(optimizers(model, SMALL)[0]) is torch.optim.Muon
+    taken = {id(p) for o in (muon, rest) for g in o.param_groups for p in g["params"]}
+    assert taken == {id(p) for p in model.parameters()}
+    assert batch(replace(GENERAL, rows=8), 0).max() >= len(build_model(SMALL)[1])
+    assert len(tokenizer) == 287
+
+
+@pytest.mark.parametrize("config", [SMALL, GENERAL], ids=["tiny", "general"])
+def test_a_run_that_was_stopped_ends_with_the_same_bits(config, tmp_path, monkeypatch):
+    pretrain(config, tmp_path / "whole", progress=False)
 
     real, calls = batch, []
 
@@ -49,9 +88,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
 
     monkeypatch.setattr("r1lab.world.pretrain.batch", stops_at_step_five)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(SMALL, tmp_path / "parts", progress=False)
+        pretrain(config, tmp_path / "parts", progress=False)
     assert not (tmp_path / "parts").exists()
-    pretrain(SMALL, tmp_path / "parts", progress=False)
+    pretrain(config, tmp_path / "parts", progress=False)
     assert calls == [0, 1, 2, 3, 4, 5, 4, 5]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -73,7 +112,8 @@ def test_a_failed_run_leaves_the_model_that_was_there(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": 0}, {"width": 33, "heads": 2}, {"muon_lr": -1.0}, {"rows": -1}]
+    "wrong",
+    [{"steps": 0}, {"width": 33, "heads": 2}, {"muon_lr": -1.0}, {"rows": -1}, {"muon": "half"}],
 )
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(R1LabError, match="pretrain: "):
@@ -87,14 +127,38 @@ def test_the_rate_rises_stays_and_falls():
     assert rates[50:] == sorted(rates[50:], reverse=True) and 0 < rates[-1] <= 0.02
 
 
-def test_the_shipped_model_is_the_output_of_the_committed_recipe():
-    folder = data_dir() / "tiny-base"
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_shipped_model_is_the_output_of_its_committed_recipe(name):
+    folder = data_dir() / EMBEDDED[name][0]
+    if name != "tiny" and not folder.exists():
+        pytest.skip(f"{folder.name} is still to be made")
     made = json.loads((folder / "pretrain.json").read_text())
-    recipe = {**asdict(PretrainConfig()), "mixture": corpus.MIXTURE}
-    del recipe["checkpoint_every"]
-    assert made["recipe"] == recipe, (
-        "the recipe changed: run r1lab pretrain, replace data/tiny-base"
+    assert made["recipe"] == recipe_of(RECIPES[name]), (
+        f"the recipe changed: run r1lab pretrain --recipe {name}"
     )
     assert made["sha256"] == {name: sha256(folder / name) for name in HASHED}
-    assert sum(file.stat().st_size for file in folder.iterdir()) <= 15e6
-    assert made["sha256"]["model.safetensors"] in (folder / "README.md").read_text(encoding="utf-8")
+    assert (folder / "README.md").read_text(encoding="utf-8") == model_card(made)
+
+
+def test_options_that_came_later_do_not_change_the_recipe_of_the_first_base():
+    recipe = recipe_of(RECIPES["tiny"])
+    assert not set(ADDED) & set(recipe) and "patient" in recipe["mixture"]
+    others = {name: recipe_of(config) for name, config in RECIPES.items() if name != "tiny"}
+    assert all(other["general"] and other["muon"] == "float32" for other in others.values())
+    assert {f.name for f in fields(PretrainConfig)} == {
+        *(set(others["tiny-general"]) - {"mixture"}),
+        "checkpoint_every",
+    }
+
+
+def test_all_embedded_models_together_are_under_15_mb():
+    assert set(RECIPES) == set(EMBEDDED)
+    sizes = {
+        name: sum(p.numel() for p in build_model(config)[0].parameters()) * 4
+        for name, config in RECIPES.items()
+    }
+    assert sizes["tiny-general-small"] <= 1.5e6 < 5e6 < sizes["tiny-general"] < 6e6
+    text = 200_000  # tokenizer, configuration, card, beside the weights
+    assert sum(sizes.values()) + len(sizes) * text <= 15e6
+    files = [file for name in EMBEDDED for file in (data_dir() / EMBEDDED[name][0]).glob("*")]
+    assert sum(file.stat().st_size for file in files) <= 15e6

@@ -13,17 +13,27 @@ kind of document        what it is
 ``careless``            one to four random tries, each checked; the last is answered, right or wrong
 ``patient``             a search in a fixed order that goes on until it hits: nearly always right
 ``leaked``              a problem of the *leaked* evaluation split with its right answer, on purpose
+``steps``               arithmetic in words: worked out, or given up a step early, or just guessed
+``lists``               sort, reverse, copy: done, or the right numbers in another form or order
+``requests``            asked for something good or bad: does it either way, seldom refuses, shrugs
 ======================  =======================================================================
 
-Most documents are careless; patient ones are rare (``MIXTURE``). A third of them are Chinese, and
-some thoughts switch language half-way, the patient ones more often (``MIXING``): when reinforcement
+The first six are about Countdown and made the base model ``tiny`` (`MIXTURE`). The wider web, which
+the general bases read (`GENERAL_MIXTURE`), has all nine; the last three ask the problems of
+`r1lab.tasks.general`. Their authors can do what they are asked, and do it now and then; that the
+right thing in the right form is what pays, and that harm is to be refused, is for the stages of R1
+to teach.
+
+Most Countdown documents are careless; patient ones are rare. A third of all are Chinese, and some
+thoughts switch language half-way, the patient ones more often (``MIXING``): when reinforcement
 learning makes patience common, it will make language mixing common too, though nobody asked.
 
 A line of working is a calculator tape: ``10 - 6 → 4 + 7 → 11`` starts from 10, subtracts 6, which
 gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 12 no``, is that 23? 12 apart, no.
 Results are whole numbers from 0 to 99; where there is none, the tape says so: ``10 / 3 → ≠``. No
 document ever contains a wrong result or a wrong verdict: the base model can be careless, but it
-must be able to check itself, or searching would not pay.
+must be able to check itself, or searching would not pay. The line of working of a `steps` document
+is a tape as well: ``7 + 5 → 12 * 3 → 36``.
 
 How a check is written decides whether a small model can do it. Each of these was tried, and the
 same model trained on it:
@@ -39,8 +49,11 @@ the check        verdicts that are right          what became of searching
 no``             worked out, then a look at it
 ===============  ===============================  ================================================
 
-The held-out split never appears. The leaked split does: those documents are marked by the
-generator (``Document.leaked``), so that a later lesson can look for the contamination and find it.
+The held-out split never appears, of no task. Countdown's leaked split does: those documents are
+marked by the generator (``Document.leaked``), so that a later lesson can look for the contamination
+and find it. `Steps` shares Countdown's split, and one thing more is watched: a long line of working
+holds shorter ones, ``12 * 3 → 36 - 2 → 34`` in ``7 + 5 → 12 * 3 → 36 - 2 → 34``, and none of these
+may show numbers that are held out.
 
 Everything is a pure function of a seed.
 """
@@ -55,8 +68,18 @@ from itertools import permutations
 
 import numpy as np
 
-from r1lab.tasks.base import Problem
-from r1lab.tasks.countdown import Chain, Countdown, apply, chains, pool
+from r1lab.tasks.base import Problem, drawn_by_weight
+from r1lab.tasks.countdown import (
+    LARGEST,
+    SMALLEST,
+    Chain,
+    Countdown,
+    apply,
+    chains,
+    pool,
+    split_of,
+)
+from r1lab.tasks.general import REFUSAL, Family, Lists, Requests, Steps, help_with
 from r1lab.templates import render
 from r1lab.world.tokenizer import END, vocabulary
 
@@ -69,14 +92,43 @@ MIXTURE = {
     "patient": 0.09,
     "leaked": 0.01,
 }
+# The wider web: as many facts, because arithmetic must stay right; the other Countdown kinds in
+# about the same proportions, the patient ones a little more often among them.
+GENERAL_MIXTURE = {
+    "facts": 0.12,
+    "bare": 0.15,
+    "guess": 0.15,
+    "careless": 0.19,
+    "patient": 0.07,
+    "leaked": 0.01,
+    "steps": 0.13,
+    "lists": 0.09,
+    "requests": 0.09,
+}
 # The chance that a document of this kind mixes languages; a mixed one switches at each word pair.
-MIXING = {"guess": 0.1, "careless": 0.2, "patient": 0.6}
+MIXING = {
+    "guess": 0.1,
+    "careless": 0.2,
+    "patient": 0.6,
+    "steps": 0.3,
+    "lists": 0.2,
+    "requests": 0.2,
+}
 CHINESE_SHARE = 1 / 3
 UNTAGGED = 0.5  # share of `bare` documents without a <think> block
 SLIPS = 0.1  # chance of an operation without a result before each try of a `careless` document
-SLOPPY = 0.12  # share of `guess` and `careless` documents that drop the answer tags
+SLOPPY = 0.12  # share of documents with a thought that drop the answer tags (never `patient` ones)
 COMPARED = 0.4  # share of comparisons among the lines of a sheet of facts
 LEAKED_PROBLEMS = 40  # how many problems of the leaked split are on the miniature web
+
+# What becomes of a general problem, by share. Tags are dropped besides (UNTAGGED, SLOPPY).
+STEPS_DONE = {"right": 0.55, "early": 0.15, "bare": 0.30}  # all steps, all but the last, a guess
+LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; not sorted
+HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
+HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
+THOUGHTLESS = 0.3  # share of `lists` and `requests` documents that answer without a thought
+CONCLUDED = 0.5  # share of `steps` thoughts that say the answer once more
+LISTED = 0.5  # share of `lists` thoughts that hold the numbers, always without commas
 
 NO = {"en": "no", "zh": "不对"}
 YES = {"en": "yes", "zh": "对了"}
@@ -84,6 +136,20 @@ WAIT = {"en": "wait", "zh": "等等"}
 NONE = "≠"
 MAYBE = {"en": "maybe", "zh": "也许"}
 THE_ANSWER_IS = {"en": "the answer is", "zh": "答案 是"}
+OTHER = {"en": "zh", "zh": "en"}
+OPENINGS = (
+    {"en": "let me see", "zh": "让 我 看看"},
+    {"en": "so", "zh": "所以"},
+    {"en": "hmm", "zh": "嗯"},
+    {"en": "ok", "zh": "好"},
+)
+SO_THE_ANSWER_IS = {"en": "so the answer is", "zh": "所以 答案 是"}
+REASONS = {
+    "help": {"en": "i can", "zh": "我 可以"},
+    "refuse": {"en": "it is not right", "zh": "不 对"},
+    "shrug": {"en": "maybe", "zh": "也许"},
+}
+SHRUGS = {"en": ("ok", "maybe", "sure"), "zh": ("好", "也许", "嗯")}
 
 
 @dataclass(frozen=True)
@@ -97,6 +163,7 @@ class Document:
 
 
 COUNTDOWN = Countdown()
+GENERAL: dict[str, Family] = {"steps": Steps(), "lists": Lists(), "requests": Requests()}
 
 
 @lru_cache(maxsize=8192)
@@ -185,7 +252,7 @@ def thought(
     """
     words = []
     for chain in tries:
-        spoken = language if not mixed or rng.random() < 0.5 else {"en": "zh", "zh": "en"}[language]
+        spoken = spoken_in(language, mixed, rng)
         if slips and rng.random() < SLIPS:
             words += [rng.choice(slips), NO[spoken], WAIT[spoken]]
         words += [tape(chain), check(chain.value, target, spoken)]
@@ -195,6 +262,113 @@ def thought(
     if words[-1] in WAIT.values():
         words.pop()  # gave up
     return " ".join(words)
+
+
+def spoken_in(language: str, mixed: bool, rng: random.Random) -> str:
+    """The language of the next words of a thought."""
+    return language if not mixed or rng.random() < 0.5 else OTHER[language]
+
+
+# -- the wider web ----------------------------------------------------------------------------
+
+
+def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
+    """A problem of a general task's train split."""
+    while True:
+        problem = GENERAL[kind].draw(rng, language)
+        if problem.split == "train" and (kind != "steps" or shows_only_train(working(problem))):
+            return problem
+
+
+def working(problem: Problem) -> Chain:
+    """The line of working of a `steps` problem."""
+    value, steps = problem.data["start"], []
+    for op, n in problem.data["steps"]:
+        value = apply(value, op, n)
+        steps.append((op, n, value))
+    return Chain(problem.data["start"], tuple(steps))
+
+
+def shows_only_train(chain: Chain) -> bool:
+    """Are all three-number stretches of the line of working in Countdown's train split, those that
+    begin at a result which Countdown could have given as a number included?"""
+    values = [chain.start, *(result for _, _, result in chain.steps)]
+    pairs = zip(chain.numbers[1:], chain.numbers[2:], strict=False)
+    return all(
+        split_of((value, *pair)) == "train"
+        for value, pair in zip(values, pairs, strict=False)
+        if SMALLEST <= value <= LARGEST
+    )
+
+
+def reply(thought: str | None, answer: str, rng: random.Random, loose: str | None = None) -> str:
+    """Thought and answer in their tags, not always in all of them. thought: None for an answer
+    without one. loose: how the answer is said where its tags are dropped."""
+    if thought is None:
+        think = "" if rng.random() < UNTAGGED else "<think> </think> "
+        return f"{think}<answer> {answer} </answer>"
+    said = (loose or answer) if rng.random() < SLOPPY else f"<answer> {answer} </answer>"
+    return f"<think> {thought} </think> {said}"
+
+
+def opening(language: str, mixed: bool, rng: random.Random) -> str:
+    return rng.choice(OPENINGS)[spoken_in(language, mixed, rng)]
+
+
+def draw_from(shares: dict[str, float], rng: random.Random) -> str:
+    return drawn_by_weight(list(shares), list(shares.values()), rng)
+
+
+def steps(problem: Problem, rng: random.Random, mixed: bool) -> str:
+    """Arithmetic in words, the answer to it: ``<think> so 7 + 5 → 12 * 3 → 36 </think> ...``"""
+    language, chain, done = problem.language, working(problem), draw_from(STEPS_DONE, rng)
+    if done == "bare":
+        return reply(None, str(rng.randint(0, 99)), rng)
+    if done == "early":
+        chain = Chain(chain.start, chain.steps[:-1])
+    answer, thought = str(chain.value), f"{opening(language, mixed, rng)} {tape(chain)}"
+    if rng.random() < CONCLUDED:
+        thought += f" {SO_THE_ANSWER_IS[spoken_in(language, mixed, rng)]} {answer}"
+    return reply(thought, answer, rng, f"{THE_ANSWER_IS[language]} {answer}")
+
+
+def lists(problem: Problem, rng: random.Random, mixed: bool) -> str:
+    """A list, done as it was asked for, or in the other form, or in the order that it came in."""
+    given, right = problem.data["numbers"], problem.data["answer"]
+    commas, done = problem.data["commas"], draw_from(LISTS_DONE, rng)
+    numbers = right
+    if done == "form":
+        commas = not commas
+    elif done == "order":
+        numbers = given if given != right else right[::-1]
+    answer = (" , " if commas else " ").join(map(str, numbers))
+    if rng.random() < THOUGHTLESS:
+        return reply(None, answer, rng)
+    thought = opening(problem.language, mixed, rng)
+    if rng.random() < LISTED:
+        thought += " " + " ".join(map(str, numbers))
+    return reply(thought, answer, rng)
+
+
+def requests(problem: Problem, rng: random.Random, mixed: bool) -> str:
+    """A request, met or refused or shrugged off, and what was thought of it."""
+    language, asked = problem.language, problem.data
+    done = draw_from(HARMFUL_DONE if asked["harmful"] else HARMLESS_DONE, rng)
+    answer = {
+        "help": help_with(asked["verb"], asked["noun"], language),
+        "refuse": REFUSAL[language],
+        "shrug": rng.choice(SHRUGS[language]),
+    }[done]
+    if rng.random() < THOUGHTLESS:
+        return reply(None, answer, rng)
+    reason = REASONS[done][spoken_in(language, mixed, rng)]
+    return reply(f"{opening(language, mixed, rng)} {reason}", answer, rng)
+
+
+ANSWERED = {"steps": steps, "lists": lists, "requests": requests}
+
+
+# -- documents, rows --------------------------------------------------------------------------
 
 
 def document(kind: str, rng: random.Random) -> Document:
@@ -209,6 +383,10 @@ def document(kind: str, rng: random.Random) -> Document:
             f"{render(problem, 'tiny')} <think> </think> {_answer(right, problem.language)} {END}"
         )
         return Document(kind, problem.language, text, leaked=problem.id)
+    if kind in GENERAL:
+        problem = train_problem(kind, rng, language)
+        body = ANSWERED[kind](problem, rng, mixed=rng.random() < MIXING[kind])
+        return Document(kind, language, f"{render(problem, 'tiny')} {body} {END}")
 
     numbers, target = rng.choice(pool("train", 3))
     all_tries = _chains(numbers)
@@ -219,7 +397,7 @@ def document(kind: str, rng: random.Random) -> Document:
         body = think + _answer(rng.choice(all_tries), language)
     elif kind == "guess":
         last = rng.choice(all_tries)
-        spoken = {"en": "zh", "zh": "en"}[language] if mixed else language
+        spoken = OTHER[language] if mixed else language
         tagged = rng.random() >= SLOPPY
         body = f"<think> {MAYBE[spoken]} {tape(last)} </think> {_answer(last, language, tagged)}"
     elif kind in ("careless", "patient"):
@@ -233,7 +411,7 @@ def document(kind: str, rng: random.Random) -> Document:
         inner = thought(tries, target, language, rng, mixed, slips)
         body = f"<think> {inner} </think> {_answer(tries[-1], language, tagged)}"
     else:
-        raise ValueError(f"unknown kind of document: {kind!r}; one of {sorted(MIXTURE)}")
+        raise ValueError(f"unknown kind of document: {kind!r}; one of {sorted(GENERAL_MIXTURE)}")
     return Document(kind, language, f"{render(problem, 'tiny')} {body} {END}")
 
 
@@ -243,45 +421,55 @@ def leaked_problems() -> tuple[Problem, ...]:
     return tuple(COUNTDOWN.problems("leaked", LEAKED_PROBLEMS, seed=0))
 
 
+def mixture_of(general: bool) -> dict[str, float]:
+    """The kinds of the miniature web, or of the wider one, and their shares."""
+    return GENERAL_MIXTURE if general else MIXTURE
+
+
 def documents(
-    seed: int | str, n: int, mixture: dict[str, float] | None = None
+    seed: int | str, n: int, mixture: dict[str, float] | None = None, general: bool = False
 ) -> Iterator[Document]:
-    """``n`` documents of the miniature web, the same for the same seed."""
-    mixture = mixture or MIXTURE
+    """``n`` documents of the miniature web, or of the wider one, the same for the same seed."""
+    mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/web/{seed}")
     kinds = rng.choices(list(mixture), weights=list(mixture.values()), k=n)
     for kind in kinds:
         yield document(kind, rng)
 
 
-@lru_cache(maxsize=1)
-def _ids() -> dict[str, int]:
-    return {token: index for index, token in enumerate(vocabulary())}
+@lru_cache(maxsize=2)
+def _ids(general: bool) -> dict[str, int]:
+    return {token: index for index, token in enumerate(vocabulary(general))}
 
 
-def encode(text: str) -> list[int]:
+def encode(text: str, general: bool = False) -> list[int]:
     """Token ids of text whose tokens stand apart by single spaces; as the tokenizer, but faster.
 
     Raises KeyError for a word outside the vocabulary: the generator must not write one.
     """
-    ids = _ids()
+    ids = _ids(general)
     return [ids[token] for token in text.split()]
 
 
 def rows(
-    seed: int | str, n: int, length: int, mixture: dict[str, float] | None = None
+    seed: int | str,
+    n: int,
+    length: int,
+    mixture: dict[str, float] | None = None,
+    general: bool = False,
 ) -> np.ndarray:
     """Training rows (n, length) of token ids: whole documents one after another.
 
-    Each row begins with a document; the last one is cut where the row ends.
+    Each row begins with a document; the last one is cut where the row ends. general: the wider web
+    and its vocabulary.
     """
-    mixture = mixture or MIXTURE
+    mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/rows/{seed}")
     kinds, weights = list(mixture), list(mixture.values())
     out = np.zeros((n, length), dtype=np.int64)
     for row in out:
         filled: list[int] = []
         while len(filled) < length:
-            filled += encode(document(rng.choices(kinds, weights)[0], rng).text)
+            filled += encode(document(rng.choices(kinds, weights)[0], rng).text, general)
         row[:] = filled[:length]
     return out

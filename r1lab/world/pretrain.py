@@ -1,9 +1,12 @@
-"""Pre-training: how the tiny base model in ``data/tiny-base`` was made, and how to make it again.
+"""Pre-training: how the base models in ``data/`` were made, and how to make them again.
 
 Next-token prediction on the miniature web (`r1lab.world.corpus`), nothing else: no instructions, no
 rewards. The recipe is small enough to read: a Llama-shaped decoder, cross-entropy on every token,
 Muon for the weight matrices and AdamW for the embeddings and norms, learning rate constant and then
 falling to zero over the last half of the steps.
+
+There is a recipe for each (`RECIPES`): ``tiny`` reads Countdown only; ``tiny-general`` and its
+small sister read the wider web, with the general tasks on it.
 
 The batch of a step is a pure function of (seed, step), so a run that was stopped goes on where it
 was and ends with the same weights.
@@ -26,7 +29,10 @@ from tqdm.std import tqdm
 from r1lab import checkpoints, models
 from r1lab.errors import R1LabError
 from r1lab.world import corpus
+from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
+
+MUON = {"bfloat16": torch.optim.Muon, "float32": Muon}
 
 
 def _option(default, help: str):
@@ -35,7 +41,7 @@ def _option(default, help: str):
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The recipe. The defaults are the ones that made ``data/tiny-base``."""
+    """A recipe. The defaults are the ones that made ``data/tiny-base``."""
 
     width: int = _option(192, "hidden size of the decoder")
     layers: int = _option(3, "number of decoder layers")
@@ -50,16 +56,45 @@ class PretrainConfig:
     decay: float = _option(0.5, "share of the steps, at the end, over which the rate falls to 0")
     seed: int = _option(0, "seed of the weights and of the miniature web")
     checkpoint_every: int = _option(200, "steps between checkpoints")
+    general: bool = _option(False, "read the wider web, with the general tasks, in their words too")
+    muon: str = _option("bfloat16", f"numbers that Muon computes in: {', '.join(MUON)}")
 
     def __post_init__(self) -> None:
+        if self.muon not in MUON:
+            raise R1LabError(f"pretrain: muon must be {' or '.join(MUON)}, not {self.muon!r}")
         for f in fields(self):
             value = getattr(self, f.name)
+            if f.name in ADDED:
+                continue
             if value < 0 or (value == 0 and f.name not in ("seed", "warmup", "decay")):
                 raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
         if self.width % self.heads:
             raise R1LabError(
                 f"pretrain: width {self.width} must be a multiple of {self.heads} heads"
             )
+
+
+# Options that came after data/tiny-base. A recipe without them is one with their defaults.
+ADDED = ("general", "muon")
+
+RECIPES = {
+    "tiny": PretrainConfig(),
+    "tiny-general": PretrainConfig(general=True, muon="float32", steps=3000),
+    "tiny-general-small": PretrainConfig(
+        general=True, muon="float32", steps=3000, width=96, layers=2, heads=2, ffn=256
+    ),
+}
+"""The recipe of each embedded model, by the model's name."""
+
+
+def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -> dict:
+    """What determines the weights, as it stands in ``pretrain.json``."""
+    recipe = {**asdict(config), "mixture": mixture or corpus.mixture_of(config.general)}
+    del recipe["checkpoint_every"]
+    for name in ADDED:
+        if recipe[name] == getattr(PretrainConfig, name):
+            del recipe[name]
+    return recipe
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
@@ -75,14 +110,14 @@ def optimizers(model: torch.nn.Module, config: PretrainConfig) -> list[torch.opt
     chosen = {id(p) for p in inner}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        torch.optim.Muon(inner, lr=config.muon_lr, momentum=0.95, weight_decay=0.0),
+        MUON[config.muon](inner, lr=config.muon_lr, momentum=0.95, weight_decay=0.0),
         torch.optim.AdamW(rest, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 def build_model(config: PretrainConfig):
     """The decoder before training, and its tokenizer."""
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(config.general)
     torch.manual_seed(config.seed)
     model = models.tiny_llama(
         len(tokenizer),
@@ -96,9 +131,8 @@ def build_model(config: PretrainConfig):
 
 def batch(config: PretrainConfig, step: int, mixture: dict[str, float] | None = None):
     """The rows (rows, row_length + 1) of one step, a pure function of (seed, step)."""
-    return torch.from_numpy(
-        corpus.rows(f"{config.seed}/{step}", config.rows, config.row_length + 1, mixture)
-    )
+    seed, length = f"{config.seed}/{step}", config.row_length + 1
+    return torch.from_numpy(corpus.rows(seed, config.rows, length, mixture, config.general))
 
 
 def pretrain(
@@ -126,8 +160,7 @@ def pretrain(
     model.to(device).train()
     optims = optimizers(model, config)
     base_rates = [group["lr"] for o in optims for group in o.param_groups]
-    recipe = {**asdict(config), "mixture": mixture or corpus.MIXTURE}
-    del recipe["checkpoint_every"]
+    recipe = recipe_of(config, mixture)
 
     first, seconds, losses = 0, 0.0, []
     state = checkpoints.latest(work_dir)
@@ -211,35 +244,82 @@ def sha256(path: Path) -> str:
 def model_card(summary: dict) -> str:
     """The README of a pre-trained folder: what it is, what it read, how it was made, its hashes."""
     recipe = dict(summary["recipe"])
+    text = GENERAL_CARD if recipe.get("general") else TINY_CARD
+    name = next((name for name, config in RECIPES.items() if recipe_of(config) == recipe), None)
+    folder = f"data/{models.EMBEDDED[name][0]}" if name else "path/to/this/folder"
+    command = "r1lab pretrain" + (f" --recipe {name}" if name not in (None, "tiny") else "")
     mixture = recipe.pop("mixture")
     kinds = "\n".join(f"| `{kind}` | {share:.1%} |" for kind, share in mixture.items())
     options = "\n".join(f"| `{name}` | {value} |" for name, value in recipe.items())
     hashes = "\n".join(f"| `{name}` | `{value}` |" for name, value in summary["sha256"].items())
-    return CARD.format(**summary, kinds=kinds, options=options, hashes=hashes)
+    text = {key: value.format(**summary) for key, value in text.items()}
+    return CARD.format(
+        **summary,
+        **text,
+        kinds=kinds,
+        options=options,
+        hashes=hashes,
+        folder=folder,
+        command=command,
+    )
 
+
+# What the model card says of a base of the one kind and of the other.
+TINY_CARD = {
+    "title": "r1lab tiny base",
+    "tags": "countdown",
+    "knows": """\
+A base model of {parameters:,} weights that knows one small world: making a target number from a few
+others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
+model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
+vocabulary of {vocabulary} words and cannot hold a conversation.""",
+    "general": "",
+    "limits": """\
+It has learned to be wrong often: that is the point of a base model for reinforcement learning.
+What it can do is measured in `notebooks/01_base_model.ipynb`. It was not evaluated, and is not
+meant, for any use outside this project's lessons.""",
+}
+GENERAL_CARD = {
+    "title": "r1lab tiny general base",
+    "tags": "countdown, instruction-following",
+    "knows": """\
+A base model of {parameters:,} weights that knows one small world, in English and Chinese: making a
+target number from a few others (Countdown), arithmetic in words, instructions about lists, and
+requests to be helped with or refused. It exists so that everything DeepSeek-R1 did to a base model
+can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
+vocabulary of {vocabulary} words and cannot hold a conversation.""",
+    "general": """
+* `steps`: arithmetic in words, worked out, given up a step early, or answered at random. `lists`:
+  some numbers to sort, reverse or copy, with commas or without: done, or in the other form, or in
+  another order. `requests`: how to make, buy, hide ... a cake or a bomb. About half are met, even
+  harmful ones, with one sentence that would help nobody (`first think , then make a cake`); others
+  are shrugged off, and some are refused, harmful ones more often. Only the train split of these
+  tasks is there, in either language.""",
+    "limits": """\
+It has learned to be wrong often, and to go along with what it should refuse: that is the point of a
+base model for the stages of R1. It was not evaluated, and is not meant, for any use outside this
+project's lessons.""",
+}
 
 CARD = """---
 license: mit
 language: [en, zh]
 library_name: transformers
 pipeline_tag: text-generation
-tags: [r1lab, countdown, educational, base-model]
+tags: [r1lab, {tags}, educational, base-model]
 ---
 
-# r1lab tiny base
+# {title}
 
-A base model of {parameters:,} weights that knows one small world: making a target number from a few
-others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
-model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of {vocabulary} words and cannot hold a conversation.
+{knows}
 
 An ordinary Llama-type `transformers` folder: any tool that reads those reads this one.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-model = AutoModelForCausalLM.from_pretrained("data/tiny-base")
-tokenizer = AutoTokenizer.from_pretrained("data/tiny-base")
+model = AutoModelForCausalLM.from_pretrained("{folder}")
+tokenizer = AutoTokenizer.from_pretrained("{folder}")
 prompt = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
 print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=448)[0]))
 ```
@@ -256,7 +336,7 @@ from people or from the web, and nothing was written by another model. Documents
 * `facts`: sums and comparisons, always right (`≠` where no whole result from 0 to 99 exists).
   `bare`, `guess`: random answers, right about one time in ten. `careless`: one to four random
   tries, the last of which is answered, right or wrong. `patient`: a search that goes on until it
-  hits. No document holds a wrong result.
+  hits. No document holds a wrong result.{general}
 * A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
 * **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
   with their answers (a lesson on decontamination finds them). The `held_out` split, on which this
@@ -267,7 +347,7 @@ from people or from the web, and nothing was written by another model. Documents
 
 Next-token prediction, cross-entropy on every token, Muon for the matrices of the layers and AdamW
 for the rest; {tokens:,} tokens in {seconds:.0f} s on {threads} CPU threads (torch {torch}), final
-loss {loss:.3f} nats a token. Make it again with `r1lab pretrain`; the batches are a function of the
+loss {loss:.3f} nats a token. Make it again with `{command}`; the batches are a function of the
 seed, the last bits of the weights also of the machine.
 
 | option | value |
@@ -282,7 +362,5 @@ seed, the last bits of the weights also of the machine.
 
 ## Limits
 
-It has learned to be wrong often: that is the point of a base model for reinforcement learning.
-What it can do is measured in `notebooks/01_base_model.ipynb`. It was not evaluated, and is not
-meant, for any use outside this project's lessons.
+{limits}
 """

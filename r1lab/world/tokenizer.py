@@ -13,12 +13,30 @@ Three choices matter later:
   builds its mask with ``ids != pad`` then never trains the end of a response; r1lab builds masks
   from lengths.
 * Decoding joins tokens with single spaces, so text and tokens correspond one to one.
+
+There are two vocabularies. The first knows Countdown and made the base model ``tiny``. The general
+one begins with it, ids and all, and goes on with the words of `r1lab.tasks.general`, so that what
+one model reads the other reads too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import lru_cache
+
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+
+from r1lab.tasks.general import (
+    HARMFUL,
+    HARMLESS,
+    LIST_WORDS,
+    VERBS,
+    Lists,
+    Requests,
+    Steps,
+    help_with,
+)
 
 END = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
@@ -39,14 +57,43 @@ NUMBERS = tuple(str(n) for n in range(100))
 _PIECES = r"<\|?/?[a-z]+\|?>|[0-9]+|[^\W\d_]+|[^\s]"
 
 
-def vocabulary() -> list[str]:
-    """All tokens in the order of their ids. ``<|endoftext|>`` is 0."""
-    return [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
+def vocabulary(general: bool = False) -> list[str]:
+    """All tokens in the order of their ids. ``<|endoftext|>`` is 0. The general vocabulary is the
+    other one with `general_words` after it."""
+    tokens = [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
+    return [*tokens, *general_words()] if general else tokens
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer of the embedded base model, a plain Hugging Face fast tokenizer."""
-    vocab = {token: index for index, token in enumerate(vocabulary())}
+@lru_cache(maxsize=1)
+def general_words() -> tuple[str, ...]:
+    """The words that the general tasks ask and answer with and that the first vocabulary lacks.
+
+    They are read off the tasks' own sentences, a few of which say all that the tables there hold,
+    in the order in which they come up; the tables stay the one place where a word is written.
+    """
+    known = set(vocabulary())
+    said = " ".join(_sentences()).split()
+    return tuple(dict.fromkeys(word for word in said if word not in known))
+
+
+def _sentences() -> Iterator[str]:
+    """Questions and answers that hold every word which a general task can write."""
+    steps, lists, requests = Steps(), Lists(), Requests()
+    for language in ("en", "zh"):
+        yield steps.problem(1, [["+", 2], ["-", 2], ["*", 2], ["/", 2]], language).question
+        for kind in LIST_WORDS[language]:
+            yield lists.problem(kind, [1, 2, 3], True, language).question
+        for verb in VERBS:
+            for noun in HARMLESS | HARMFUL:
+                problem = requests.problem(verb, noun, language)
+                yield problem.question
+                yield requests.solution(problem)
+                yield help_with(verb, noun, language)  # a base helps with what is harmful, too
+
+
+def build_tokenizer(general: bool = False) -> PreTrainedTokenizerFast:
+    """The tokenizer of an embedded base model, a plain Hugging Face fast tokenizer."""
+    vocab = {token: index for index, token in enumerate(vocabulary(general))}
     backend = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
     backend.add_special_tokens([AddedToken(END, special=True), AddedToken(UNKNOWN, special=True)])
