@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab import grpo, reward_model, sft, stages
+from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.recipe import (
@@ -42,7 +43,7 @@ from r1lab.recipe import (
     task_of,
     weights_of,
 )
-from r1lab.rejection import funnel
+from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
 from r1lab.scorecard import MODELS, device_of, load, scorecard, scored, stage_table, table_lines
@@ -53,7 +54,7 @@ from r1lab.world import preferences
 from r1lab.world.preferences import is_harmful, is_helpful
 
 __all__ = ["STAGES", "PipelineConfig", "run", "scorecard", "stage_table", "table_lines"]
-EXAMPLES = "examples.jsonl"
+EXAMPLES, DRAWN = "examples.jsonl", "drawn.json"
 Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 
@@ -82,6 +83,22 @@ def draw(
     prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
     found.settings["prompt tokens"] = sum(map(len, prompts))
     return found
+
+
+def filtered(config: PipelineConfig, name: str, drawn: Evaluation) -> Funnel:
+    """What "cold" or "data" keeps of the answers that it drew."""
+    keep, seed = getattr(config, f"{name}_keep"), seed_of(config, name)
+    return funnel(drawn, keep=keep, longest=config.longest, seed=seed)
+
+
+def drawn_in(folder: str | os.PathLike) -> Evaluation:
+    """All answers that the stage "cold" or "data" in `folder` drew, before any filter. Raises
+    R1LabError where there are none."""
+    path = Path(folder) / DRAWN
+    try:
+        return Evaluation.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise R1LabError(f"no drawn answers in {path} ({error.strerror}): make the stage") from None
 
 
 def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
@@ -146,8 +163,8 @@ def make_examples(
     questions, samples = getattr(config, f"{name}_questions"), getattr(config, f"{name}_samples")
     problems = task_of(config, name).problems("train", questions, seed)
     drawn = draw(config, source, problems, samples, seed)
-    keep = getattr(config, f"{name}_keep")
-    found = funnel(drawn, keep=keep, longest=config.longest, seed=seed)
+    atomic_write_text(folder / DRAWN, drawn.to_json())
+    found = filtered(config, name, drawn)
     examples, few = found.examples, len(found.examples) < config.least
     if few:
         if not config.accept_any:

@@ -34,6 +34,15 @@ from r1lab.static import to_png
 
 COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper": "#000000"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+# the stages of R1, by the labels of r1lab.scorecard
+STAGES = {
+    "base": "#7f7f7f",
+    "R1-Zero": "#56B4E9",
+    "Dev1": "#009E73",
+    "Dev2": "#CC79A7",
+    "Dev3": "#D55E00",
+    "R1": "#0072B2",
+}
 RIGHT, WRONG = "#0072B2", "#D55E00"
 FONT = (
     '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
@@ -110,6 +119,8 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "loss": ("loss", "", None),
     "zero_spread_groups": ("groups without a spread", "", None),
     "tokens_per_second": ("tokens a second", "", None),
+    "rewards/language": ("language consistency (share of words)", ".0%", (0, 1)),
+    "lr": ("learning rate", ".1e", None),
 }
 
 pio.templates["r1lab"] = go.layout.Template(
@@ -162,7 +173,9 @@ pio.templates["r1lab"] = go.layout.Template(
 
 
 def colour(label: str, order: int = 0) -> str:
-    """The colour of a thing by its name: base, trained, control and paper keep theirs."""
+    """The colour of a thing by its name: base, trained, control, paper and stages keep theirs."""
+    if label in STAGES:
+        return STAGES[label]
     if label.lower().startswith("paper, start"):
         return "#9a9a9a"
     for word, name in (
@@ -273,8 +286,9 @@ def learning_curves(
     paper: Mapping[str, Mapping[str, Any]] | None = None,
     smooth: int = 5,
     title: str = "R1-Zero training",
+    x_title: str = "RL step",
 ) -> go.Figure:
-    """Metrics against the RL step, one panel each.
+    """Metrics against the step, one panel each.
 
     histories: one run (a list of metrics as `grpo.train` returns), runs of several seeds, or
     {label: runs} to compare. One seed: its steps faint, their running mean over `smooth` steps
@@ -295,7 +309,7 @@ def learning_curves(
                 _paper_line(fig, value, f"paper, start: {value:.1%}", ("right", 1), col)
             else:
                 _paper_line(fig, value, f"paper, end: {value:.1%}", ("left", 0.02), col)
-    fig.update_xaxes(title_text="RL step", tickformat=",d")
+    fig.update_xaxes(title_text=x_title, tickformat=",d")
     return _finish(fig, title, width=max(560, 340 * len(keys)), height=400)
 
 
@@ -845,6 +859,129 @@ def length_histogram(
     return _finish(fig, title)
 
 
+# --- the stages of R1 ----------------------------------------------------------------------------
+
+Card = Mapping[str, tuple[float, float, float]]  # a scorecard: {measure: (value, low, high)}
+
+
+def stage_bars(
+    cards: Mapping[str, Card],
+    measures: Mapping[str, str],
+    *,
+    title: str = "Held-out problems, by stage, with 95 % intervals",
+) -> go.Figure:
+    """Shares of a model's scorecard, a group of bars a measure and a colour a model.
+
+    cards: {label: scorecard}, labels as in `r1lab.scorecard.LABELS`. measures: the measures drawn
+    and what they are called. Raises R1LabError where a card lacks one.
+    """
+    _check_cards(cards, measures)
+    found = {label: [card[name] for name in measures] for label, card in cards.items()}
+    fig = grouped_bars(
+        ["<br>".join(textwrap.wrap(words, 15)) for words in measures.values()],
+        {label: [one[0] for one in rows] for label, rows in found.items()},
+        title=title,
+        y_title="share",
+        errors=found,
+        tickformat=".0%",
+        width=min(900, 240 + 95 * len(measures)),
+    )
+    return fig.update_yaxes(range=[0, 1.04])
+
+
+def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None:
+    missing = [(label, m) for label, card in cards.items() for m in measures if m not in card]
+    if missing or not cards or not measures:
+        label, measure = (missing or [("any model", "any measure")])[0]
+        raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
+
+
+def stage_curves(
+    ours: Mapping[str, Card],
+    paper: Mapping[str, Mapping[str, float]],
+    measures: Mapping[str, str],
+    *,
+    title: str = "What each stage adds, in the paper and here",
+) -> go.Figure:
+    """The paper's stage table (left) beside ours (right): one line a measure, a point a stage.
+
+    ours: {label: scorecard}; paper: {label: {measure: share}}, which states no intervals; measures:
+    the measures drawn, and what both are called. The points are joined to be followed by eye: no
+    stage lies between them. Raises R1LabError where a card lacks a measure.
+    """
+    _check_cards(ours, measures)
+    fig = _panels(2, subplot_titles=("DeepSeek-R1", "r1lab, the tiny world"), shared_yaxes=True)
+    inks = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
+    for (measure, words), ink in zip(measures.items(), inks, strict=False):
+        theirs = {label: card[measure] for label, card in paper.items() if measure in card}
+        values = np.array([card[measure] for card in ours.values()], dtype=float)  # (L, 3)
+        look = {"mode": "lines+markers", "line": {"color": ink, "width": 2}, "name": words}
+        look |= {"marker": {"size": 8, "color": ink}, "legendgroup": measure}
+        fig.add_trace(go.Scatter(x=list(theirs), y=list(theirs.values()), **look), row=1, col=1)
+        errors = _errors(values) | {"color": ink}
+        fig.add_trace(
+            go.Scatter(x=list(ours), y=values[:, 0], error_y=errors, showlegend=False, **look),
+            row=1,
+            col=2,
+        )
+    for col, labels in ((1, paper), (2, ours)):
+        order = [label for label in STAGES if label in labels]
+        fig.update_xaxes(type="category", categoryarray=order, row=1, col=col)
+    fig.update_yaxes(tickformat=".0%", range=[0, 1.04])
+    fig.update_yaxes(title_text="score (share)", row=1, col=1)
+    fig = _finish(fig, title, "Other benchmarks, other models: compare directions.", width=880)
+    return _room_for_panel_titles(fig)
+
+
+def funnel(
+    funnels: Mapping[str, Sequence[tuple[str, int, int]]],
+    *,
+    title: str = "What each filter leaves of the answers",
+) -> go.Figure:
+    """`rejection.Funnel.stages` as bars, the share of all answers drawn that each filter leaves.
+
+    funnels: {label: stages}. The words at a bar are the answers left, and their share of those that
+    came to the filter. Raises R1LabError where nothing was drawn, or the filters are not the same.
+    """
+    names = [[name for name, _, _ in stages] for stages in funnels.values()]
+    if not names or any(
+        one != names[0] or not stages[0][1]
+        for one, stages in zip(names, funnels.values(), strict=True)
+    ):
+        raise R1LabError("no funnel to draw: answers must be drawn, and filtered alike.")
+    fig = go.Figure()
+    for (label, stages), ink in zip(funnels.items(), _palette(list(funnels)), strict=True):
+        left = [n for _, n, _ in stages]
+        words = [f"{left[0]:,}"]
+        words += [
+            f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
+        ]
+        fig.add_trace(
+            go.Bar(
+                x=[n / left[0] for n in left],
+                y=names[0],
+                orientation="h",
+                name=label,
+                marker={"color": ink},
+                text=words,
+                textposition="outside",
+                textfont={"size": 13, "color": "#222222"},
+                cliponaxis=False,
+            )
+        )
+    fig.update_layout(barmode="group", showlegend=len(funnels) > 1)
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    fig.update_xaxes(
+        title_text="share of all answers drawn",
+        tickformat=".0%",
+        tickvals=[0, 0.25, 0.5, 0.75, 1],
+        range=[0, 1.3],
+    )
+    note = "In brackets: the share of the answers that came to the filter."
+    fig = _finish(fig, title, note, height=150 + 24 * len(names[0]) * (1 + len(funnels)) // 2)
+    return fig.update_layout(margin_l=130)
+
+
 # --- the objective -------------------------------------------------------------------------------
 
 
@@ -1084,6 +1221,15 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     return display(
         bundle(fig, caption), raw=True, metadata={"image/png": size}, display_id=display_id
     )
+
+
+def show_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Display rows of words as a table; the first row is the head."""
+    from IPython.display import Markdown, display
+
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    head, *body = (f"| {' | '.join(row)} |" for row in cells)
+    display(Markdown("\n".join([head, "|" + "---|" * len(rows[0]), *body])))
 
 
 # --- completions as text -------------------------------------------------------------------------

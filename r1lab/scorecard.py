@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from r1lab import models
+from r1lab import figures, models
 from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
@@ -43,6 +43,15 @@ PAPER: dict[str, Any] = {
     },
 }
 """Per cent: pass@1, pass@1, prompt strict, length-controlled win rate, win rate (GPT-4-1106)."""
+
+BESIDE = {
+    "countdown": "AIME 2024",
+    "steps": "MATH-500",
+    "lists": "IF-Eval",
+    "helpful": "AlpacaEval 2.0",
+}
+"""Which of the paper's benchmarks asks for the same kind of thing: hard and easier reasoning,
+instructions, requests. The same kind and nothing more: compare directions, not heights."""
 
 MEASURES = {
     "countdown": "Countdown, pass@1",
@@ -160,12 +169,12 @@ def read(path: str | os.PathLike) -> dict[str, Estimate]:
         raise R1LabError(f"{path} is no scorecard ({error!r})"[:300]) from error
 
 
-def stage_table(out: str | os.PathLike) -> dict[str, Any]:
+def stage_table(out: str | os.PathLike, names: Sequence[str] = MODELS) -> dict[str, Any]:
     """Ours beside the paper's: {"ours": {model: {measure: Estimate}}, "paper": PAPER}.
 
-    ours: the models of MODELS whose scorecards are in the pipeline's folder `out`, in that order.
+    ours: the models of `names` whose scorecards are in the pipeline's folder `out`, in that order.
     """
-    files = {name: Path(out) / name / FILE for name in MODELS}
+    files = {name: Path(out) / name / FILE for name in names}
     ours = {name: read(path) for name, path in files.items() if path.exists()}
     return {"ours": ours, "paper": PAPER}
 
@@ -180,6 +189,28 @@ def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
         cells = [f"{paper['rows'][name][i]}" if name in paper["rows"] else "–" for name in ours]
         lines.append((f"paper: {measure}", *cells))
     return lines
+
+
+def stated(name: str, measure: str) -> float | None:
+    """What the paper states of a stage on the benchmark BESIDE a measure, as a share; or None."""
+    if name not in PAPER["rows"] or measure not in BESIDE:
+        return None
+    return PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100
+
+
+def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:
+    """A model's scorecard into the ledger in `out` (`figures.record`), as r1/<name>/<measure>, with
+    what the paper states beside it. What could not be measured (NaN) is left out."""
+    for measure, found in card.items():
+        if not math.isnan(found.value):
+            figures.record(
+                out,
+                f"r1/{name}/{measure}",
+                *found,
+                n=config.eval_problems if measure in ("countdown", "steps", "lists") else None,
+                unit="tokens" if measure == "length" else "share",
+                paper=stated(name, measure),
+            )
 
 
 def text(measure: str, value: float) -> str:
@@ -199,15 +230,8 @@ def interval(measure: str, one: Estimate) -> str:
 
 # --- which way it went ---------------------------------------------------------------------------
 
-ALIKE = {
-    "AIME 2024": "countdown",
-    "MATH-500": "steps",
-    "IF-Eval": "lists",
-    "AlpacaEval 2.0": "helpful",
-    "Arena-Hard": "helpful",
-}
-"""Which of our measures stands for which of the paper's: hard reasoning, easier reasoning,
-instructions followed, what users like. A likeness of purpose, not of content or difficulty."""
+ALIKE = {theirs: ours for ours, theirs in BESIDE.items()} | {"Arena-Hard": "helpful"}
+"""Each of the paper's measures, and the one of ours that stands for it."""
 
 UP, DOWN, LEVEL = "up", "down", "not told apart"
 REPRODUCED, OTHERWISE = "reproduced", "the other way"

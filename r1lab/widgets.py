@@ -276,6 +276,60 @@ def rollout_inspector(
     return controls
 
 
+def funnel_inspector(found: Any) -> dict[str, Any]:
+    """Read what each filter of a `rejection.Funnel` took, and what was kept.
+
+    Drawn first: one answer for each filter that took any, and one that was kept, long ones
+    shortened. Below them, live: a choice of the filter, and of the answer, which is then whole.
+    Returns the controls. Raises R1LabError when nothing was drawn.
+    """
+    import ipywidgets
+
+    kept = [(one.problem, one.completion) for one in found.examples]
+    groups = {
+        f"taken by “{name}”": [(problem, one.text) for problem, one in rows]
+        for name, rows in found.fallen.items()
+    } | {"kept": kept}
+    groups = {name: rows for name, rows in groups.items() if rows}
+    if not groups:
+        raise R1LabError("no answers to inspect: the funnel is empty.")
+    most = max(map(len, groups.values()))
+    look = {"style": {"description_width": "initial"}}
+    controls = {
+        "which": ipywidgets.Dropdown(options=list(groups), description="answers", **look),
+        "answer": ipywidgets.BoundedIntText(value=1, min=1, max=most, description="answer", **look),
+    }
+    drawing = _Drawing()
+
+    def answer(name: str, number: int, words: int) -> tuple[str, str]:
+        rows = groups[name]
+        number = min(number, len(rows))
+        problem, text = rows[number - 1]
+        tokens = _shortened(text.split(), words)
+        title = f"{name}: {number} of {len(rows):,}"
+        markup = plots.completion_html(tokens, title=title, prompt=problem.question)
+        return markup, f"{title}\n{problem.question}\n{' '.join(tokens)}"
+
+    opening = [answer(name, 1, 48) for name in groups]
+    drawing.show("".join(one for one, _ in opening), "\n\n".join(text for _, text in opening))
+    for control in controls.values():
+        control.observe(
+            lambda _change: drawing.show(
+                *answer(controls["which"].value, controls["answer"].value, plots.MOST_TOKENS)
+            ),
+            names="value",
+        )
+    attach(ipywidgets.HBox(list(controls.values())))
+    return controls
+
+
+def _shortened(tokens: Sequence[str], most: int) -> list[str]:
+    """The beginning and the end, with a mark between, of what has more than `most` tokens."""
+    if len(tokens) <= most:
+        return list(tokens)
+    return [*tokens[: 2 * most // 3], "[…]", *tokens[-(most // 3) :]]
+
+
 # --- rewards, advantages, objective --------------------------------------------------------------
 
 

@@ -172,6 +172,47 @@ def test_histograms_count_each_number_once():
     ]
 
 
+# --- the stages of R1
+
+CARDS = {
+    "base": {"countdown": (0.2, 0.1, 0.35), "lists": (0.3, 0.2, 0.4)},
+    "Dev1": {"countdown": (0.5, 0.4, 0.6), "lists": (math.nan, math.nan, math.nan)},
+}
+WORDS = {"countdown": "Countdown, right", "lists": "instructions followed"}
+STAGES = [("drawn", 200, 8), ("right", 100, 8), ("new", 25, 5), ("few a question", 0, 0)]
+
+
+def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():
+    fig = plots.stage_bars(CARDS, WORDS)
+    assert [trace.name for trace in fig.data] == ["base", "Dev1"]
+    assert [trace.marker.color for trace in fig.data] == [plots.STAGES[n] for n in CARDS]
+    assert fig.data[0].error_y.array[0] == pytest.approx(0.15)
+    assert list(fig.data[0].x) == ["Countdown,<br>right", "instructions<br>followed"]
+    with pytest.raises(R1LabError, match="Dev1 has no steps"):
+        plots.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
+
+
+def test_the_stage_table_stands_beside_the_papers():
+    paper = {"R1-Zero": {"countdown": 0.779}, "Dev1": {"countdown": 0.59}}
+    theirs, ours = plots.stage_curves(CARDS, paper, {"countdown": "Countdown; AIME"}).data
+    assert list(theirs.x) == ["R1-Zero", "Dev1"] and list(theirs.y) == [0.779, 0.59]
+    assert list(ours.x) == ["base", "Dev1"] and list(ours.y) == [0.2, 0.5]
+    assert ours.error_y.arrayminus[0] == pytest.approx(0.1)
+    assert theirs.error_y.array is None  # the paper states no intervals
+
+
+def test_a_funnel_draws_shares_of_what_was_drawn_and_names_those_of_each_filter():
+    fig = plots.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
+    assert list(fig.data[0].x) == [1, 0.5, 0.125, 0]
+    assert list(fig.data[0].text) == ["200", "100 (50%)", "25 (25%)", "0 (0%)"]
+    picture = static.draw(fig).axes[0]
+    assert [text.get_text() for text in picture.texts[:2]] == ["200", "100 (50%)"]
+    assert picture.yaxis_inverted() and len(picture.patches) == 8
+    for wrong in ({}, {"a": [("drawn", 0, 0)]}, {"a": STAGES, "b": STAGES[:2]}):
+        with pytest.raises(R1LabError, match="no funnel to draw"):
+            plots.funnel(wrong)
+
+
 # --- the objective
 
 
@@ -208,6 +249,9 @@ def gallery() -> dict[str, go.Figure]:
         ),
         "histogram": plots.length_histogram(one),
         "objective": plots.objective_with_kl(),
+        "stages": plots.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
+        "stage curves": plots.stage_curves(CARDS, {"R1-Zero": {"countdown": 0.8}}, WORDS),
+        "funnel": plots.funnel({"R1": STAGES}),
         "heat": plots.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
     }
 
