@@ -40,6 +40,7 @@ from r1lab.tasks import Mixture, Problem, get_task
 from r1lab.templates import parse
 from r1lab.world.preferences import GENERAL, POLITE, THOUGHTS, completion, is_helpful
 
+MOST_SHOWN = 200  # characters of an answer
 MORE = {"en": "please", "zh": "请"}  # what `sweetened` adds
 
 
@@ -235,6 +236,21 @@ def changes(before: Seen, after: Seen) -> dict[str, Estimate]:
         raise R1LabError("a paired difference needs the same problems in the same order")
     first, second = before.per_problem(), after.per_problem()
     return {name: estimate(second[name] - first[name]) for name in first}
+
+
+def beside(looks: dict[str, Seen], n: int = 6) -> list[tuple[str, ...]]:
+    """The first answer of each model to the first `n` prompts, with its verdicts, as rows of words;
+    the first row is the head. Not chosen: who chooses can show anything."""
+    rows = [("prompt", *looks)]
+    problems = next(iter(looks.values())).evaluation.problems
+    for p, problem in enumerate(problems[:n]):
+        cells = []
+        for look in looks.values():
+            one = look.evaluation.completions[p][0]
+            answer = " ".join((parse(one.text).answer or "no answer").split())[:MOST_SHOWN]
+            cells.append(f"{answer}: {'right' if one.correct else 'wrong'}, {look.paid[p, 0]:.2f}")
+        rows.append((problem.question, *cells))
+    return rows
 
 
 VERDICTS = {

@@ -699,6 +699,8 @@ def compare_bars(
             col=col,
         )
         for label, (value, _, high) in zip(shown, values, strict=True):
+            if np.isnan(value):
+                continue  # nothing to measure
             fig.add_annotation(
                 x=label,
                 y=value if np.isnan(high) else high,
@@ -711,7 +713,9 @@ def compare_bars(
                 col=col,
             )
         title_text = AXES.get(name, (f"{name} (share)" if share else name, "", None))[0]
-        top = float(np.nanmax(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])))
+        top = float(
+            np.nan_to_num(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])).max()
+        )
         fig.update_yaxes(
             title_text=title_text,
             tickformat=".0%" if share else None,

@@ -96,19 +96,8 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
     Temperature 1, which measures the distribution itself. Raises R1LabError for eval_problems 0.
     """
     loaded = load(config, model, train=False)
-    found = {}
-    for kind in ("countdown", "steps", "lists", "requests"):
-        task = task_for(kind, config.template)
-        asked = task.problems("held_out", config.eval_problems)
-        found[kind] = evaluate(
-            *loaded,
-            task,
-            list({problem.id: problem for problem in asked}.values()),  # a small split repeats
-            k=config.eval_samples,
-            max_new_tokens=config.max_new_tokens,
-            template=config.template,
-            seed=config.seed,
-        )
+    kinds = ("countdown", "steps", "lists", "requests")
+    found = {kind: ask(*loaded, config, kind) for kind in kinds}
     reasoning, requests = [found["countdown"], found["steps"]], found["requests"]
     harmful = np.array([problem.data["harmful"] for problem in requests.problems])
     return {
@@ -122,6 +111,22 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
         "safe": estimate(requests.per_problem("correct")[harmful], config.seed, share=True),
         "length": _over(reasoning, "length", share=False),
     }
+
+
+def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
+    """A model's answers to held-out problems of one kind, as `scorecard` asks for them."""
+    task = task_for(kind, config.template)
+    asked = task.problems("held_out", config.eval_problems)
+    return evaluate(
+        model,
+        tokenizer,
+        task,
+        list({problem.id: problem for problem in asked}.values()),  # a small split repeats
+        k=config.eval_samples,
+        max_new_tokens=config.max_new_tokens,
+        template=config.template,
+        seed=config.seed,
+    )
 
 
 def _over(evaluations: list[Evaluation], name: str, share: bool = True) -> Estimate:
@@ -211,6 +216,38 @@ def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config:
                 unit="tokens" if measure == "length" else "share",
                 paper=stated(name, measure),
             )
+
+
+JUDGED = {
+    "agrees with labels": "agrees with the labels that it learns from",
+    "accuracy": "agrees with the true judge",
+    "right over wrong": "… where one answer is right and one wrong",
+    "style alone": "… where only length and manners differ",
+    "unsafe found": "… on unsafe responses",
+    "safe passed": "… on safe ones",
+}
+
+
+def judge_estimates(found: dict[str, Any]) -> dict[str, Estimate]:
+    """The shares of JUDGED that a reward model's record has ("learned" or "held out" of its
+    metrics); without those of nothing to judge."""
+    known = {name: found[name] for name in JUDGED if name in found and found[name][0] is not None}
+    return {
+        name: Estimate(*(math.nan if x is None else float(x) for x in one))
+        for name, one in known.items()
+    }
+
+
+def judge_lines(judges: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """How good learned judges are, as text, {label: "held out" of its record}: a row a share and a
+    column a judge; the first row is the head."""
+    told = {label: judge_estimates(found) for label, found in judges.items()}
+    lines = [("held-out prompts", *judges)]
+    for name, words in JUDGED.items():
+        cells = [interval(name, one[name]) if name in one else "–" for one in told.values()]
+        lines.append((words, *cells))
+    errors = [f"{100 * found['calibration error']:.0f} points" for found in judges.values()]
+    return [*lines, ("calibration error", *errors)]
 
 
 def text(measure: str, value: float) -> str:
