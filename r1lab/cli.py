@@ -252,7 +252,8 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         r1lab pipeline --smoke --out runs/smoke     the same in miniature, to see that all works
         r1lab pipeline --until dev2                 the first four stages
         r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
-        r1lab pipeline --skip zero --seed 1         with the R1-Zero that is there, other seeds after
+        r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
+        r1lab pipeline --student tiny-general-small     and teach a smaller model, against RL on it
         """,
     )
     sub.add_argument(
@@ -267,6 +268,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     sub.add_argument(
         "--skip", metavar="STAGE", nargs="+", action="extend", default=[],
         help="leave these stages as they are, whatever has changed",
+    )  # fmt: skip
+    sub.add_argument(
+        "--student", metavar="MODEL",
+        help="then teach this smaller base what the stage data wrote, and compare with RL alone at "
+        "the same cost, and with both",
     )  # fmt: skip
     sub.add_argument("--smoke", action="store_true", help="toy sizes, where no option says another")
     sub.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -698,7 +704,34 @@ def pipeline(args: argparse.Namespace) -> int:
             f"paper: {table['paper']['source']}, per cent, of other benchmarks: compare the steps"
         )
     print(f"the stages are in {profiles.shorten(out)}, each with its record in stage.json")
+    if args.student:
+        _distill(_project_folder(args.student), config, out, not args.quiet)
     return 0
+
+
+def _distill(student: str, config, out: Path, progress: bool) -> None:
+    """Teach a student on the pipeline's data, against RL alone and both; a table."""
+    from r1lab import distillation, recipe, scorecard
+
+    examples = out / "data" / "examples.jsonl"
+    if not examples.exists():
+        raise R1LabError(f"there is nothing to teach in {examples}: make the stage data first")
+    found = distillation.compare(
+        student,
+        examples,
+        out / "student",
+        sft_config=recipe.sft_config(config, "dev3"),
+        grpo_config=dataclasses.replace(recipe.rl_config(config, "zero"), steps=1000),
+        problems=max(1, config.eval_problems),
+        k=config.eval_samples,
+        device=scorecard.device_of(config),
+        progress=progress,
+    )
+    rows = [
+        (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
+        for name, one in found.items()
+    ]
+    _table(("student", "operations", "Countdown, pass@1", "steps, pass@1"), rows)
 
 
 def pretrain(args: argparse.Namespace) -> int:

@@ -229,12 +229,13 @@ def make_judge(
     rows = "".join(f"{json.dumps(row)}\n" for row in history)
     atomic_write_text(folder / "metrics.jsonl", rows)
     how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
-    return {
-        "judgements": len(learned),
-        "loss": {"first": history[0]["loss"], "last": history[-1]["loss"]},
-        "centre": how_good(model, tokenizer, learned, config.template)["median score"],
-        "held out": how_good(model, tokenizer, held_out, config.template),
+    found = {
+        which: how_good(model, tokenizer, some, config.template)
+        for which, some in (("learned", learned), ("held out", held_out))
     }
+    centre = found["learned"]["median score"] if name == "helpful" else 0.0
+    loss = {"first": history[0]["loss"], "last": history[-1]["loss"]}
+    return found | {"judgements": len(learned), "loss": loss, "centre": centre}
 
 
 # --- all of them ---------------------------------------------------------------------------------

@@ -6,10 +6,10 @@
     Reward_reasoning = Reward_rule,     Reward_general = Reward_model + Reward_format
 
 The terms are `weights_of` a stage; a term that does not apply to a prompt is 0. A reward model's
-score r has no scale of its own, and 10 would drown an accuracy of 1. So what is paid is
-sigmoid(r - c), from 0 to 1 as the others, with c the score's median over the judgements that the
-model learned from: a middling answer is paid 1/2. (Advantages are relative within a group, so c
-changes nothing but where the sigmoid is steep.)
+score r has no scale of its own, and one of 10 would drown an accuracy of 1. So what is paid is
+sigmoid(r - c), from 0 to 1 as the rules pay. For safety c is 0: that is the chance that the answer
+is safe, as the model was trained to say. For helpfulness only differences of scores mean anything;
+c is the median score of the answers that the model learned from, so a middling answer is paid 1/2.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import torch
 from r1lab import cli
 from r1lab.errors import R1LabError, shortage
 from r1lab.grpo import GRPOConfig
+from r1lab.recipe import PipelineConfig
 from r1lab.world.pretrain import PretrainConfig
 
 
@@ -40,7 +41,8 @@ def test_every_command_has_help_with_examples(command, capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "configuration"), [("train", GRPOConfig), ("pretrain", PretrainConfig)]
+    ("command", "configuration"),
+    [("train", GRPOConfig), ("pretrain", PretrainConfig), ("pipeline", PipelineConfig)],
 )
 def test_every_field_is_an_option_with_help(command, configuration, capsys):
     text = " ".join(helped([command], capsys).split())
@@ -82,6 +84,10 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("eval --split holdout", "holdout"),
         ("eval --template r0", "r0"),
         ("eval --model no/such/folder", "cannot load the model"),
+        ("pipeline --until dev9", "there is no stage 'dev9'; the stages are zero, cold"),
+        ("pipeline --only r1 --r1-steps 0", "r1_steps must be at least 1"),
+        ("pipeline --base no/such/folder", "cannot load the model"),
+        ("pipeline --only dev1", "make cold first"),
         ("pretrain --heads 5", "must be a multiple of 5 heads"),
         ("pretrain --recipe tiny-general-small --heads 5", "width 96 must be a multiple of 5"),
         ("pretrain --recipe huge", "argument --recipe: invalid choice: 'huge' (choose from"),
@@ -97,7 +103,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line, message, capsys, tmp_path):
     argv = line.split()
-    if argv[0] in ("train", "pretrain"):
+    if argv[0] in ("train", "pretrain", "pipeline"):
         argv += ["--out", tmp_path / "out"]
     assert message in refused(argv, capsys)
 
