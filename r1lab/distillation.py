@@ -306,6 +306,22 @@ def course(folder: str | os.PathLike) -> list[dict[str, float]]:
     return rows
 
 
+def mean_of(scores: dict[str, Estimate]) -> Estimate:
+    """The mean over tasks, each counting alike; its interval is made of theirs, as independent."""
+    n, value = len(scores), sum(one.value for one in scores.values()) / len(scores)
+    low = math.hypot(*(one.value - one.low for one in scores.values())) / n
+    high = math.hypot(*(one.high - one.value for one in scores.values())) / n
+    return Estimate(value, value - low, value + high)
+
+
+def stated(name: str, task: str) -> float | None:
+    """What the paper's table has of a way, on the benchmark that stands for a task, as a share."""
+    places = {"countdown": 0, "steps": 1}
+    if name not in PAPER["rows"] or task not in places:
+        return None
+    return PAPER["rows"][name][places[task]] / 100
+
+
 REASONS = {
     "teach": "A reason may be that a trace says at every token what to do, and a group of sampled "
     "answers only which of them were right; and that RL makes likelier what the student does "

@@ -38,7 +38,14 @@ from r1lab.scorecard import DOWN, LEVEL, UP, load, way
 from r1lab.stages import stage
 from r1lab.tasks import Mixture, Problem, get_task
 from r1lab.templates import parse
-from r1lab.world.preferences import GENERAL, POLITE, THOUGHTS, completion, is_helpful
+from r1lab.world.preferences import (
+    GENERAL,
+    POLITE,
+    THOUGHTS,
+    answer_of,
+    completion,
+    is_helpful,
+)
 
 MOST_SHOWN = 200  # characters of an answer
 MORE = {"en": "please", "zh": "请"}  # what `sweetened` adds
@@ -247,7 +254,7 @@ def beside(looks: dict[str, Seen], n: int = 6) -> list[tuple[str, ...]]:
         cells = []
         for look in looks.values():
             one = look.evaluation.completions[p][0]
-            answer = " ".join((parse(one.text).answer or "no answer").split())[:MOST_SHOWN]
+            answer = answer_of(one.text)[:MOST_SHOWN]
             cells.append(f"{answer}: {'right' if one.correct else 'wrong'}, {look.paid[p, 0]:.2f}")
         rows.append((problem.question, *cells))
     return rows

@@ -1227,13 +1227,23 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     )
 
 
-def show_table(rows: Sequence[Sequence[Any]]) -> None:
-    """Display rows of words as a table; the first row is the head."""
-    from IPython.display import Markdown, display
+def table_html(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of words as an HTML table; the first row is the head. Whatever is in them is text."""
 
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    head, *body = (f"| {' | '.join(row)} |" for row in cells)
-    display(Markdown("\n".join([head, "|" + "---|" * len(rows[0]), *body])))
+    def line(cells: Sequence[Any], tag: str) -> str:
+        look = 'style="text-align:left;vertical-align:top;padding:3px 14px 3px 0"'
+        return "".join(f"<{tag} {look}>{safe_text(cell)}</{tag}>" for cell in cells)
+
+    head, *body = rows
+    lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def show_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Display rows of words as a table; the first row is the head. Not as markdown: a model's words
+    may be <think> or anything else that markdown would take for its own."""
+    text = "\n".join(" | ".join(" ".join(str(cell).split()) for cell in row) for row in rows)
+    show_html(table_html(rows), text)
 
 
 # --- completions as text -------------------------------------------------------------------------
@@ -1481,24 +1491,30 @@ def interval_curves(
     """Measured values with their intervals against a number: compute, a dose, a size.
 
     series: {label: [(x, (value, low, high))]}; one point stands alone, several are joined.
-    traces: {label: [(x, y)]}, thin lines without intervals behind them, such as a training run.
-    share: the values are shares from 0 to 1. Raises R1LabError when there is nothing to draw.
+    traces: {label: [(x, y)]}, faint lines without intervals in the colour of the series of that
+    label, such as the training run that led to it. share: the values are shares from 0 to 1.
+    Raises R1LabError when there is nothing to draw.
     """
     if not any(series.values()):
         raise R1LabError("nothing to draw: every series is empty.")
     fig = go.Figure()
-    inks = _palette([*series, *(traces or {})])
-    for (label, points), ink in zip((traces or {}).items(), inks[len(series) :], strict=True):
+    ink_of = dict(zip(series, _palette(list(series)), strict=True))
+    for label, points in (traces or {}).items():
         x, y = zip(*points, strict=True) if points else ((), ())
-        thin = {"color": ink, "width": 1.5}
-        fig.add_trace(go.Scatter(x=list(x), y=list(y), mode="lines", name=label, line=thin))
-    for (label, points), ink in zip(series.items(), inks, strict=False):
+        faint = {"color": _faint(ink_of.get(label, COLOURS["base"]), 0.45), "width": 1.5}
+        name = f"{label}, each step"
+        fig.add_trace(go.Scatter(x=list(x), y=list(y), mode="lines", name=name, line=faint))
+    places = sorted({float(x) for points in series.values() for x, _ in points})
+    for label, points in series.items():
         x = [float(place) for place, _ in points]
-        fig.add_trace(_dots(x, [value for _, value in points], label, ink, lines=len(x) > 1))
+        values = [value for _, value in points]
+        fig.add_trace(_dots(x, values, label, ink_of[label], lines=len(x) > 1))
+    if len(places) <= 12 and all(x == int(x) for x in places) and places[-1] <= 100:
+        fig.update_xaxes(tickvals=[int(x) for x in places])  # whole things are counted
     fig.update_xaxes(title_text=x_title)
     fig.update_yaxes(title_text=y_title)
     if share:
-        fig.update_yaxes(tickformat=".0%", range=[0, 1.02])
+        fig.update_yaxes(tickformat=".0%", range=[-0.01, 1.03])
     fig.update_layout(showlegend=True)
     return _finish(fig, title, subtitle)
 
@@ -1529,6 +1545,10 @@ def stage_panels(
     dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
     for place, measure in enumerate(MEASURES):
         where = {"row": 1 + place // cols, "col": 1 + place % cols}
+        values = [row[measure] for row in ours.values()]
+        x = [LABELS[model] for model in ours]
+        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
+        fig.add_trace(line.update(showlegend=place == 0), **where)
         for name in (one for one, own in ALIKE.items() if own == measure):
             stated = paper["rows"].items()
             at = paper["measures"].index(name)
@@ -1538,10 +1558,6 @@ def stage_panels(
                 values = [(value, math.nan, math.nan) for value in y]
                 line = _dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
                 fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
-        values = [row[measure] for row in ours.values()]
-        x = [LABELS[model] for model in ours]
-        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
-        fig.add_trace(line.update(showlegend=place == 0), **where)
         share = measure != "length"
         fig.update_yaxes(
             tickformat=".0%" if share else None,

@@ -213,14 +213,3 @@ OPTIONS = {
     "helpful": f"{_JUDGED} judge_rate",
     "safe": f"{_JUDGED} judge_rate",
 }
-
-
-def of_lesson(parameters: Mapping[str, Any]) -> PipelineConfig:
-    """The recipe that a lesson's parameters ask for: those of them that are options of it, by name,
-    with `model` as the base. Lessons that agree on them find made what another has made.
-
-        config = recipe.of_lesson(globals())
-    """
-    names = {field.name for field in dataclasses.fields(PipelineConfig)} - {"base"}
-    chosen = {name: parameters[name] for name in names & set(parameters)}
-    return PipelineConfig(base=parameters["model"], **chosen)

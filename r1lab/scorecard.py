@@ -340,6 +340,20 @@ def beside_paper(table: dict[str, Any]) -> list[Beside]:
     return found
 
 
+def told(besides: list[Beside]) -> list[str]:
+    """How many of the paper's movements ours reproduces, and which; how many go the other way, and
+    which; how many ours cannot tell."""
+    lines = []
+    for verdict in (REPRODUCED, OTHERWISE, LEVEL):
+        some = [row for row in besides if row.verdict == verdict]
+        names = [
+            f"{row.paper} {LABELS[row.ours.before]} → {LABELS[row.ours.after]}" for row in some
+        ]
+        which = f": {'; '.join(names)}" if some and verdict != LEVEL else ""
+        lines.append(f"{verdict}: {len(some)} of the paper's {len(besides)} movements{which}")
+    return lines
+
+
 def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     """Ours and the paper's movements as text, a row a measure and a column a step from one stage to
     the next; the first row is the head. Ours has an arrow only where the interval allows one."""

@@ -53,6 +53,9 @@ def test_the_papers_movements_are_held_against_ours():
     assert found["IF-Eval"].stated == 25.1 and found["IF-Eval"].verdict == OTHERWISE
     assert found["MATH-500"].verdict == found["Arena-Hard"].verdict == LEVEL
     assert set(found) == set(scorecard.PAPER["measures"]) == set(scorecard.ALIKE)
+    said = scorecard.told(list(found.values()))
+    assert said[0] == "reproduced: 1 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1"
+    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith("not told apart: 3 of")
     without = {"ours": {"zero": one["ours"]["zero"]}, "paper": scorecard.PAPER}
     assert scorecard.beside_paper(without) == []
 
@@ -66,3 +69,14 @@ def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     cells = {row[0]: row[1:] for row in rows}
     assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
     assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: not told apart")
+
+
+def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():
+    found = {"agrees with labels": [0.8, 0.7, 0.9], "style alone": [None] * 3, "n": 9}
+    found |= {"accuracy": [1.0, None, None], "calibration error": 0.125}
+    lines = {row[0]: row[1] for row in scorecard.judge_lines({"helpfulness": found})}
+    assert lines[scorecard.JUDGED["agrees with labels"]] == "80 % [70, 90]"
+    assert lines[scorecard.JUDGED["accuracy"]] == "100 %"
+    assert lines[scorecard.JUDGED["style alone"]] == "–"
+    assert lines["calibration error"] == "12 points"
+    assert set(scorecard.judge_estimates(found)) == {"agrees with labels", "accuracy"}

@@ -124,6 +124,15 @@ def test_a_sweetened_list_is_no_longer_the_list_that_was_asked_for():
     assert paid == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
 
 
+def test_answers_are_shown_beside_each_other_in_order(general_folder):
+    config = PipelineConfig.smoke(max_new_tokens=12)
+    seen = hacking.seen(config, general_folder, courtesy, problems=4, k=1)
+    head, *rows = hacking.beside({"before": seen, "after": seen}, 3)
+    assert head == ("prompt", "before", "after")
+    assert [row[0] for row in rows] == [p.question for p in seen.evaluation.problems[:3]]
+    assert all(row[1] == row[2] and "wrong, 0.00" in row[1] for row in rows)
+
+
 # --- safety
 
 

@@ -74,6 +74,20 @@ def test_its_parameters_are_typed_explained_and_the_cpu_values(name):
     assert not profiles.resolve("cpu", path_of(name)), "cpu values stand in the parameters cell"
 
 
+@pytest.mark.parametrize("profile", profiles.NAMES)
+def test_the_lessons_of_one_pipeline_make_it_alike(profile):
+    """07 to 11 build on each other's stages: another recipe in one of them would make them again."""
+    shared = [name for name in LESSONS if "recipe" in profiles.parameters(path_of(name))]
+    recipes, models = [], []
+    for name in shared:
+        given = profiles.resolve(profile, path_of(name))
+        offered = profiles.parameters(path_of(name))
+        recipes.append(given.get("recipe", offered["recipe"].default))
+        models.append(given.get("model", offered["model"].default))
+    assert shared and all(one == recipes[0] for one in recipes)
+    assert len(set(models)) == 1
+
+
 def test_ruff_finds_nothing_in_the_notebooks():
     for command in (["check"], ["format", "--check"]):
         argv = [sys.executable, "-m", "ruff", *command, "--no-cache", "notebooks"]

@@ -336,6 +336,15 @@ def test_what_a_model_wrote_stays_text(kind):
     markup.encode("utf-8")  # a lone surrogate would not
 
 
+def test_a_table_of_what_models_wrote_stays_text():
+    hostile = " ".join(HOSTILE)
+    markup = plots.table_html([("prompt", hostile), (hostile, "<think> *a* | $b$ </think>")])
+    seen = Reader(f"</style>{markup}")
+    assert seen.tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert seen.attributes == {"style"}
+    assert "<script>alert(1)</script>" in seen.text and "<think> *a* | $b$" in seen.text
+
+
 def test_long_answers_are_cut_and_say_so():
     markup = plots.completion_html(["x" * 1_000_000] + ["y"] * 5_000)
     assert len(markup) < 200_000
@@ -391,13 +400,18 @@ def test_values_stand_where_they_were_measured_with_their_intervals():
         x_title="operations",
         y_title="pass@1",
         title="t",
-        traces={"RL alone, training": [(0, 0.1), (1e12, 0.2)]},
+        traces={"RL alone": [(0, 0.1), (1e12, 0.2)]},
     )
     alone = next(trace for trace in fig.data if trace.name == "RL alone")
+    assert named(fig, "each step").line.color == plots._faint(alone.line.color, 0.45)
     assert list(alone.x) == [0, 4e12] and alone.mode == "lines+markers"
     taught = named(fig, "taught")
     assert taught.mode == "markers" and taught.error_y.array[0] == pytest.approx(0.2)
-    assert len({trace.line.color for trace in fig.data}) == 3
+    assert taught.line.color != alone.line.color
+    counted = plots.interval_curves(
+        {"a": [(0, (1, 1, 1)), (2, (1, 1, 1))]}, x_title="x", y_title="y", title="t"
+    )
+    assert list(counted.layout.xaxis.tickvals) == [0, 2]
     with pytest.raises(R1LabError, match="nothing to draw"):
         plots.interval_curves({"taught": []}, x_title="x", y_title="y", title="t")
 

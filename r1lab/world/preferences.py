@@ -71,6 +71,12 @@ def completion(thought: str, answer: str) -> str:
     return f"{THINK} {thought} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
 
 
+def answer_of(text: str) -> str:
+    """The answer of a completion, to be shown; "(no answer)" where it has none."""
+    answer = parse(text).answer
+    return "(no answer)" if answer is None else " ".join(answer.split())
+
+
 def right_completion(problem: Problem, rng: random.Random) -> str:
     """A well-formed completion of a general prompt with a short thought in its language and the
     right answer: `Task.solution`."""
