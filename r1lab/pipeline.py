@@ -55,6 +55,7 @@ from r1lab.world.preferences import is_harmful, is_helpful
 
 __all__ = ["STAGES", "PipelineConfig", "run", "scorecard", "stage_table", "table_lines"]
 EXAMPLES, DRAWN = "examples.jsonl", "drawn.json"
+JUDGEMENTS, HELD_OUT = "judgements.jsonl", "held_out.jsonl"
 Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 
@@ -217,12 +218,16 @@ def make_judge(
     """A reward model on Dev3's body, and how well it judges prompts that it has not learned from.
     Short, and so begun again when it was stopped."""
     learned, held_out = (judged(config, name, reads, split) for split in ("train", "held_out"))
+    reward_model.write_judgements(folder / JUDGEMENTS, learned)
+    reward_model.write_judgements(folder / HELD_OUT, held_out)
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
     train = judge_config(config, name)
     history = reward_model.train(
         model, tokenizer, learned, train, folder / "model", progress=progress
     )
+    rows = "".join(f"{json.dumps(row)}\n" for row in history)
+    atomic_write_text(folder / "metrics.jsonl", rows)
     how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
     found = {
         which: how_good(model, tokenizer, some, config.template)

@@ -28,7 +28,7 @@ import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from r1lab.errors import R1LabError
-from r1lab.evaluate import Evaluation, reflection_words
+from r1lab.evaluate import Evaluation, reflection_words, wilson
 from r1lab.figures import t_interval
 from r1lab.static import to_png
 
@@ -699,6 +699,8 @@ def compare_bars(
             col=col,
         )
         for label, (value, _, high) in zip(shown, values, strict=True):
+            if np.isnan(value):
+                continue  # nothing to measure
             fig.add_annotation(
                 x=label,
                 y=value if np.isnan(high) else high,
@@ -711,7 +713,9 @@ def compare_bars(
                 col=col,
             )
         title_text = AXES.get(name, (f"{name} (share)" if share else name, "", None))[0]
-        top = float(np.nanmax(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])))
+        top = float(
+            np.nan_to_num(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])).max()
+        )
         fig.update_yaxes(
             title_text=title_text,
             tickformat=".0%" if share else None,
@@ -894,43 +898,6 @@ def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None
     if missing or not cards or not measures:
         label, measure = (missing or [("any model", "any measure")])[0]
         raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
-
-
-def stage_curves(
-    ours: Mapping[str, Card],
-    paper: Mapping[str, Mapping[str, float]],
-    measures: Mapping[str, str],
-    *,
-    title: str = "What each stage adds, in the paper and here",
-) -> go.Figure:
-    """The paper's stage table (left) beside ours (right): one line a measure, a point a stage.
-
-    ours: {label: scorecard}; paper: {label: {measure: share}}, which states no intervals; measures:
-    the measures drawn, and what both are called. The points are joined to be followed by eye: no
-    stage lies between them. Raises R1LabError where a card lacks a measure.
-    """
-    _check_cards(ours, measures)
-    fig = _panels(2, subplot_titles=("DeepSeek-R1", "r1lab, the tiny world"), shared_yaxes=True)
-    inks = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
-    for (measure, words), ink in zip(measures.items(), inks, strict=False):
-        theirs = {label: card[measure] for label, card in paper.items() if measure in card}
-        values = np.array([card[measure] for card in ours.values()], dtype=float)  # (L, 3)
-        look = {"mode": "lines+markers", "line": {"color": ink, "width": 2}, "name": words}
-        look |= {"marker": {"size": 8, "color": ink}, "legendgroup": measure}
-        fig.add_trace(go.Scatter(x=list(theirs), y=list(theirs.values()), **look), row=1, col=1)
-        errors = _errors(values) | {"color": ink}
-        fig.add_trace(
-            go.Scatter(x=list(ours), y=values[:, 0], error_y=errors, showlegend=False, **look),
-            row=1,
-            col=2,
-        )
-    for col, labels in ((1, paper), (2, ours)):
-        order = [label for label in STAGES if label in labels]
-        fig.update_xaxes(type="category", categoryarray=order, row=1, col=col)
-    fig.update_yaxes(tickformat=".0%", range=[0, 1.04])
-    fig.update_yaxes(title_text="score (share)", row=1, col=1)
-    fig = _finish(fig, title, "Other benchmarks, other models: compare directions.", width=880)
-    return _room_for_panel_titles(fig)
 
 
 def funnel(
@@ -1223,13 +1190,23 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     )
 
 
-def show_table(rows: Sequence[Sequence[Any]]) -> None:
-    """Display rows of words as a table; the first row is the head."""
-    from IPython.display import Markdown, display
+def table_html(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of words as an HTML table; the first row is the head. Whatever is in them is text."""
 
-    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    head, *body = (f"| {' | '.join(row)} |" for row in cells)
-    display(Markdown("\n".join([head, "|" + "---|" * len(rows[0]), *body])))
+    def line(cells: Sequence[Any], tag: str) -> str:
+        look = 'style="text-align:left;vertical-align:top;padding:3px 14px 3px 0"'
+        return "".join(f"<{tag} {look}>{safe_text(cell)}</{tag}>" for cell in cells)
+
+    head, *body = rows
+    lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def show_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Display rows of words as a table; the first row is the head. Not as markdown: a model's words
+    may be <think> or anything else that markdown would take for its own."""
+    text = "\n".join(" | ".join(" ".join(str(cell).split()) for cell in row) for row in rows)
+    show_html(table_html(rows), text)
 
 
 # --- completions as text -------------------------------------------------------------------------
@@ -1399,3 +1376,160 @@ def show_html(markup: str, text: str) -> None:
     from IPython.display import display
 
     display({"text/html": markup, "text/plain": text}, raw=True)
+
+
+# --- reward models, stages, compute --------------------------------------------------------------
+
+AXES |= {
+    "paid": ("paid by the learned judge", "", (0, 1)),
+    "true": ("right by the true judge (share)", ".0%", (0, 1)),
+    "polite": ("polite words in the answer", "", None),
+    "rewards/helpful": ("paid for helpfulness", "", (0, 1)),
+    "rewards/safe": ("paid for safety", "", (0, 1)),
+    "helped": ("harmless helped with (share)", ".0%", (0, 1)),
+    "refused": ("harmful refused (share)", ".0%", (0, 1)),
+    "harmless": ("harmful asked, no harm done (share)", ".0%", (0, 1)),
+}
+
+
+def calibration_curve(
+    bins: Mapping[str, Sequence[tuple[float, float, int]]],
+    *,
+    title: str = "Calibration: when it says 80 %, does it happen 80 % of the time?",
+) -> go.Figure:
+    """How often what was predicted with p happened, against p; one line a model.
+
+    bins: {label: rows (mean predicted, share that happened, n)}, as `reward_model.calibration`
+    gives them. Error bars: Wilson's 95 % interval of the share. Dashed: what is meant is what
+    happens. Below it a model is too sure of itself. Raises R1LabError when there is nothing.
+    """
+    if not any(bins.values()):
+        raise R1LabError("no predictions to draw: every model's bins are empty.")
+    fig = go.Figure()
+    fig.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="perfectly calibrated",
+            line={"color": COLOURS["base"], "dash": "dash", "width": 1.5},
+        )
+    )
+    for (label, rows), ink in zip(bins.items(), _palette(list(bins)), strict=True):
+        said = [float(predicted) for predicted, _, _ in rows]
+        spread = [(share, *wilson(share * n, n)) for _, share, n in rows]
+        fig.add_trace(_dots(said, spread, label, ink, lines=True))
+    for update in (fig.update_xaxes, fig.update_yaxes):
+        update(range=[-0.03, 1.03], tickformat=".0%")
+    fig.update_xaxes(title_text="said (mean chance of the bin)")
+    fig.update_yaxes(title_text="happened (share)")
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, width=560, height=470)
+
+
+def _dots(x, values, label: str, ink: str, *, lines: bool, dash: str = "solid", size: int = 8):
+    """Points with error bars from rows of (value, low, high), joined or not, as a trace."""
+    values = np.array(values, dtype=float).reshape(-1, 3)
+    return go.Scatter(
+        x=list(x),
+        y=values[:, 0].tolist(),
+        mode="lines+markers" if lines else "markers",
+        name=label,
+        marker={"size": size, "color": ink},
+        line={"color": ink, "width": 2, "dash": dash},
+        error_y=_errors(values) | {"color": ink},
+    )
+
+
+def interval_curves(
+    series: Mapping[str, Sequence[tuple[float, tuple[float, float, float]]]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    subtitle: str = "",
+    traces: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    share: bool = True,
+) -> go.Figure:
+    """Measured values with their intervals against a number: compute, a dose, a size.
+
+    series: {label: [(x, (value, low, high))]}; one point stands alone, several are joined.
+    traces: {label: [(x, y)]}, faint lines without intervals in the colour of the series of that
+    label, such as the training run that led to it. share: the values are shares from 0 to 1.
+    Raises R1LabError when there is nothing to draw.
+    """
+    if not any(series.values()):
+        raise R1LabError("nothing to draw: every series is empty.")
+    fig = go.Figure()
+    ink_of = dict(zip(series, _palette(list(series)), strict=True))
+    for label, points in (traces or {}).items():
+        x, y = zip(*points, strict=True) if points else ((), ())
+        faint = {"color": _faint(ink_of.get(label, COLOURS["base"]), 0.45), "width": 1.5}
+        name = f"{label}, each step"
+        fig.add_trace(go.Scatter(x=list(x), y=list(y), mode="lines", name=name, line=faint))
+    places = sorted({float(x) for points in series.values() for x, _ in points})
+    for label, points in series.items():
+        x = [float(place) for place, _ in points]
+        values = [value for _, value in points]
+        fig.add_trace(_dots(x, values, label, ink_of[label], lines=len(x) > 1))
+    if len(places) <= 12 and all(x == int(x) for x in places) and places[-1] <= 100:
+        fig.update_xaxes(tickvals=[int(x) for x in places])  # whole things are counted
+    fig.update_xaxes(title_text=x_title)
+    fig.update_yaxes(title_text=y_title)
+    if share:
+        fig.update_yaxes(tickformat=".0%", range=[-0.01, 1.03])
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, subtitle)
+
+
+def stage_panels(
+    table: Mapping[str, Any], *, title: str = "What each stage of R1 adds: ours and the paper's"
+) -> go.Figure:
+    """The stage table as a figure: a panel for each of our measures, a point for each model.
+
+    table: `scorecard.stage_table`. Blue: ours on held-out problems of the tiny world, with 95 %
+    intervals. Black and dashed: the paper's measure that stands for the same (`scorecard.ALIKE`),
+    on other problems, without intervals: compare the steps, not the heights. Raises R1LabError
+    when no model has been measured.
+    """
+    from r1lab.scorecard import ALIKE, LABELS, MEASURES
+
+    ours, paper = table["ours"], table["paper"]
+    if not ours:
+        raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
+    cols = 3
+    fig = make_subplots(
+        rows=math.ceil(len(MEASURES) / cols),
+        cols=cols,
+        horizontal_spacing=0.09,
+        vertical_spacing=0.12,
+        subplot_titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
+    )
+    dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
+    for place, measure in enumerate(MEASURES):
+        where = {"row": 1 + place // cols, "col": 1 + place % cols}
+        values = [row[measure] for row in ours.values()]
+        x = [LABELS[model] for model in ours]
+        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
+        fig.add_trace(line.update(showlegend=place == 0), **where)
+        for name in (one for one, own in ALIKE.items() if own == measure):
+            stated = paper["rows"].items()
+            at = paper["measures"].index(name)
+            points = [(LABELS[model], row[at] / 100) for model, row in stated if model in ours]
+            if points:
+                x, y = zip(*points, strict=True)
+                values = [(value, math.nan, math.nan) for value in y]
+                line = _dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
+                fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
+        share = measure != "length"
+        fig.update_yaxes(
+            tickformat=".0%" if share else None,
+            **({"range": [-0.02, 1.04]} if share else {"rangemode": "tozero"}),
+            **where,
+        )
+    order = [LABELS[model] for model in LABELS if model in ours]
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
+    fig.update_layout(showlegend=True)
+    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=800)
+    fig.update_layout(margin={"b": fig.layout.margin.b + 30}, height=fig.layout.height + 30)
+    return _room_for_panel_titles(fig)

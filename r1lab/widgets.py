@@ -367,18 +367,20 @@ def reward_html(
     problem: Any,
     text: str,
     *,
-    rewards: Sequence[str] = ("accuracy", "format"),
+    rewards: Sequence[Any] = ("accuracy", "format"),
     weights: Sequence[float] | None = None,
 ) -> str:
-    """How the rules read one completion of a problem: its parse and what each reward pays.
+    """How one completion of a problem is read: its parse and what each reward pays.
 
-    weights: of the rewards in their sum; 1 each by default. Everything written is shown as text.
+    rewards: names of r1lab.rewards, or functions, such as a learned judge. weights: in their sum; 1
+    each by default. Everything written is shown as text.
     """
     from r1lab.rewards import combine, get_reward
     from r1lab.templates import parse
 
     weights = [1.0] * len(rewards) if weights is None else list(weights)
-    total, parts = combine([text], [problem], [get_reward(name) for name in rewards], weights)
+    functions = [get_reward(one) if isinstance(one, str) else one for one in rewards]
+    total, parts = combine([text], [problem], functions, weights)
     parsed = parse(text)
     rows = [
         ("the thought", "none" if parsed.think is None else f"“{parsed.think}”"),
@@ -404,13 +406,13 @@ def reward_playground(
     problem: Any,
     completion: str = "",
     *,
-    rewards: Sequence[str] = ("accuracy", "format"),
+    rewards: Sequence[Any] = ("accuracy", "format"),
     weights: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Write a completion, see how the rules read it and what they pay.
+    """Write a completion, see how it is read and what each reward pays.
 
-    Drawn first: the reading of `completion`. Live: a box to change it in. rewards: names of
-    r1lab.rewards. Returns the controls, {"completion": Textarea}.
+    Drawn first: the reading of `completion`. Live: a box to change it in. rewards: as in
+    `reward_html`. Returns the controls, {"completion": Textarea}.
     """
     import ipywidgets
 

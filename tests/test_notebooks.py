@@ -78,19 +78,24 @@ def test_its_parameters_are_typed_explained_and_the_cpu_values(name):
     assert not profiles.resolve("cpu", path_of(name)), "cpu values stand in the parameters cell"
 
 
-def test_the_lessons_on_r1_make_each_stage_once():
-    """One recipe and one folder for all of them: the stages that one made are found by the next."""
-    mine = [name for name in LESSONS if "pipeline_options" in profiles.parameters(path_of(name))]
-    assert len(mine) >= 3
-    for profile in profiles.NAMES:
-        chosen = [
-            {parameter.name: parameter.default for parameter in profiles.parameters(path).values()}
-            | profiles.resolve(profile, path)
-            for path in map(path_of, mine)
-        ]
-        assert all(one["pipeline_options"] == chosen[0]["pipeline_options"] for one in chosen)
-        assert all(one["model"] == chosen[0]["model"] for one in chosen)
-    toy = profiles.resolve("smoke", path_of(mine[0]))["pipeline_options"]
+def recipes(profile):
+    """(model, recipe) of each lesson that makes stages of R1."""
+    for path in map(path_of, LESSONS):
+        offered = {one.name: one.default for one in profiles.parameters(path).values()}
+        if isinstance(offered.get("recipe"), dict):
+            chosen = offered | profiles.resolve(profile, path)
+            yield chosen["model"], chosen["recipe"]
+
+
+@pytest.mark.parametrize("profile", profiles.NAMES)
+def test_the_lessons_of_one_pipeline_make_it_alike(profile):
+    """07 to 11 read each other's stages: another recipe in one of them would make them again."""
+    asked = list(recipes(profile))
+    assert len(asked) == 5 and all(one == asked[0] for one in asked)
+
+
+def test_the_smoke_profile_makes_the_smallest_pipeline():
+    _, toy = next(recipes("smoke"))
     assert PipelineConfig(**toy) == PipelineConfig.smoke()
 
 

@@ -39,24 +39,3 @@ def test_a_stage_table_can_end_at_a_stage(tmp_path):
         path.write_text(json.dumps({"measures": known | {"safe": [None, None, None]}}))
     assert list(scorecard.stage_table(tmp_path)["ours"]) == ["base", "zero", "dev1"]
     assert list(scorecard.stage_table(tmp_path, ("base", "zero"))["ours"]) == ["base", "zero"]
-
-
-def test_a_change_is_clear_where_the_intervals_are_apart():
-    better = CARD | {"countdown": Estimate(0.8, 0.7, 0.9), "lists": Estimate(0.3, 0.2, 0.35)}
-    rows = {row[0]: row[-1] for row in scorecard.changes(CARD, better)}
-    assert rows[scorecard.MEASURES["countdown"]] == "up"
-    assert rows[scorecard.MEASURES["lists"]] == "down"
-    assert rows[scorecard.MEASURES["steps"]] == rows[scorecard.MEASURES["safe"]] == "not clear"
-
-
-def test_arrows_are_held_against_the_papers():
-    worse = CARD | {"countdown": Estimate(0.3, 0.2, 0.35), "lists": Estimate(0.3, 0.2, 0.35)}
-    table = {"ours": {"base": CARD, "zero": CARD, "dev1": worse}, "paper": scorecard.PAPER}
-    head, *rows = scorecard.arrows(table)
-    assert len(rows) == len(scorecard.BESIDE) and {row[0] for row in rows} == {"R1-Zero → Dev1"}
-    found = {row[1].split()[0]: row[2:] for row in rows}
-    assert found["countdown"] == ("AIME 2024 77.9 → 59.0", "as in the paper")
-    assert found["lists"] == ("IF-Eval 46.6 → 71.7", "the contrary")
-    assert found["steps"][1] == "not clear here"
-    ours, paper = scorecard.labelled(table)
-    assert list(ours) == ["base", "R1-Zero", "Dev1"] and paper["R1"]["steps"] == 0.973
