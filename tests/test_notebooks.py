@@ -26,7 +26,7 @@ def markdown(nb) -> str:
 
 
 def test_the_course_is_there():
-    assert LESSONS[:10] == [
+    assert LESSONS[:12] == [
         "00_start_here",
         "01_base_model",
         "02_rule_rewards",
@@ -37,6 +37,8 @@ def test_the_course_is_there():
         "07_cold_start",
         "08_language_consistency",
         "09_rejection_sampling",
+        "10_all_scenarios",
+        "11_distillation",
     ]
 
 
