@@ -43,25 +43,7 @@ def random_folder(random_model, tmp_path):
 @pytest.fixture(scope="session")
 def general_tokenizer():
     """A tokenizer that knows the words of the general tasks too."""
-    # to become: return build_tokenizer(general=True)
-    from r1lab.tasks import general
-    from r1lab.world import tokenizer as world
-
-    nouns = general.HARMLESS | general.HARMFUL
-    texts = [
-        *general.REFUSAL.values(),
-        "start at tell me how to a an first think , then with commas",
-    ]
-    texts += ["从 开始 用 逗号 告诉 我 怎么 首先 想 , 然后"]
-    for table in (*general.STEP_WORDS.values(), *general.LIST_WORDS.values()):
-        texts += table.values()
-    texts += [*general.VERBS, *general.VERBS.values(), *nouns, *nouns.values()]
-    known, words = world.vocabulary(), [word for text in texts for word in text.split()]
-    try:
-        world.vocabulary, before = lambda: list(dict.fromkeys([*known, *words])), world.vocabulary
-        return build_tokenizer()
-    finally:
-        world.vocabulary = before
+    return build_tokenizer(general=True)
 
 
 @pytest.fixture
