@@ -120,7 +120,7 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "zero_spread_groups": ("groups without a spread", "", None),
     "tokens_per_second": ("tokens a second", "", None),
     "rewards/language": ("language consistency (share of words)", ".0%", (0, 1)),
-    "lr": ("learning rate", ".1e", None),
+    "lr": ("learning rate", ".0e", None),
 }
 
 pio.templates["r1lab"] = go.layout.Template(
@@ -882,13 +882,13 @@ def stage_bars(
     _check_cards(cards, measures)
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
-        ["<br>".join(textwrap.wrap(words, 15)) for words in measures.values()],
+        ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
         {label: [one[0] for one in rows] for label, rows in found.items()},
         title=title,
         y_title="share",
         errors=found,
         tickformat=".0%",
-        width=min(900, 240 + 95 * len(measures)),
+        width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
     )
     return fig.update_yaxes(range=[0, 1.04])
 
@@ -898,43 +898,6 @@ def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None
     if missing or not cards or not measures:
         label, measure = (missing or [("any model", "any measure")])[0]
         raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
-
-
-def stage_curves(
-    ours: Mapping[str, Card],
-    paper: Mapping[str, Mapping[str, float]],
-    measures: Mapping[str, str],
-    *,
-    title: str = "What each stage adds, in the paper and here",
-) -> go.Figure:
-    """The paper's stage table (left) beside ours (right): one line a measure, a point a stage.
-
-    ours: {label: scorecard}; paper: {label: {measure: share}}, which states no intervals; measures:
-    the measures drawn, and what both are called. The points are joined to be followed by eye: no
-    stage lies between them. Raises R1LabError where a card lacks a measure.
-    """
-    _check_cards(ours, measures)
-    fig = _panels(2, subplot_titles=("DeepSeek-R1", "r1lab, the tiny world"), shared_yaxes=True)
-    inks = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9")
-    for (measure, words), ink in zip(measures.items(), inks, strict=False):
-        theirs = {label: card[measure] for label, card in paper.items() if measure in card}
-        values = np.array([card[measure] for card in ours.values()], dtype=float)  # (L, 3)
-        look = {"mode": "lines+markers", "line": {"color": ink, "width": 2}, "name": words}
-        look |= {"marker": {"size": 8, "color": ink}, "legendgroup": measure}
-        fig.add_trace(go.Scatter(x=list(theirs), y=list(theirs.values()), **look), row=1, col=1)
-        errors = _errors(values) | {"color": ink}
-        fig.add_trace(
-            go.Scatter(x=list(ours), y=values[:, 0], error_y=errors, showlegend=False, **look),
-            row=1,
-            col=2,
-        )
-    for col, labels in ((1, paper), (2, ours)):
-        order = [label for label in STAGES if label in labels]
-        fig.update_xaxes(type="category", categoryarray=order, row=1, col=col)
-    fig.update_yaxes(tickformat=".0%", range=[0, 1.04])
-    fig.update_yaxes(title_text="score (share)", row=1, col=1)
-    fig = _finish(fig, title, "Other benchmarks, other models: compare directions.", width=880)
-    return _room_for_panel_titles(fig)
 
 
 def funnel(
@@ -977,12 +940,12 @@ def funnel(
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig.update_xaxes(
         title_text="share of all answers drawn",
-        tickformat=".0%",
         tickvals=[0, 0.25, 0.5, 0.75, 1],
+        ticktext=["0%", "25%", "50%", "75%", "100%"],
         range=[0, 1.3],
     )
     note = "In brackets: the share of the answers that came to the filter."
-    fig = _finish(fig, title, note, height=150 + 24 * len(names[0]) * (1 + len(funnels)) // 2)
+    fig = _finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
     return fig.update_layout(margin_l=130)
 
 

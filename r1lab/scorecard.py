@@ -196,11 +196,16 @@ def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     return lines
 
 
+def labelled(table: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
+    """Our scorecards of a stage table by LABELS, for `plots.stage_bars`."""
+    return {LABELS[name]: card for name, card in table["ours"].items()}
+
+
 def stated(name: str, measure: str) -> float | None:
     """What the paper states of a stage on the benchmark BESIDE a measure, as a share; or None."""
     if name not in PAPER["rows"] or measure not in BESIDE:
         return None
-    return PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100
+    return round(PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100, 4)
 
 
 def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:

@@ -276,6 +276,36 @@ def rollout_inspector(
     return controls
 
 
+def answers_beside(evaluations: Mapping[str, Any]) -> dict[str, Any]:
+    """What two models answered to the same problems, side by side.
+
+    evaluations: {label: evaluate.Evaluation}, two of them. Drawn first: the first answers to the
+    first problem. Below, live: sliders over problems and answers. Returns the controls. Raises
+    R1LabError for other than two, or other problems.
+    """
+    asked = [[problem.id for problem in one.problems] for one in evaluations.values()]
+    if len(asked) != 2 or asked[0] != asked[1] or not asked[0]:
+        raise R1LabError("two models and the same problems are needed to lay answers side by side.")
+    most = min(int(one.n.min()) for one in evaluations.values())
+
+    def page(problem: int, answer: int) -> str:
+        pair = []
+        for label, result in evaluations.items():
+            one = result.completions[problem - 1][answer - 1]
+            verdict = "right" if one.correct else "wrong"
+            pair.append(
+                {
+                    "tokens": one.text.split(),
+                    "title": f"{label}: {verdict}, {one.length} tokens",
+                    "prompt": result.problems[problem - 1].question,
+                }
+            )
+        return plots.compare_completions(*pair)
+
+    caption = " and ".join(evaluations) + ": answers to the same problem."
+    return explorer(page, caption=caption, problem=(1, 1, len(asked[0]), 1), answer=(1, 1, most, 1))
+
+
 def funnel_inspector(found: Any) -> dict[str, Any]:
     """Read what each filter of a `rejection.Funnel` took, and what was kept.
 

@@ -192,15 +192,6 @@ def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():
         plots.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
 
 
-def test_the_stage_table_stands_beside_the_papers():
-    paper = {"R1-Zero": {"countdown": 0.779}, "Dev1": {"countdown": 0.59}}
-    theirs, ours = plots.stage_curves(CARDS, paper, {"countdown": "Countdown; AIME"}).data
-    assert list(theirs.x) == ["R1-Zero", "Dev1"] and list(theirs.y) == [0.779, 0.59]
-    assert list(ours.x) == ["base", "Dev1"] and list(ours.y) == [0.2, 0.5]
-    assert ours.error_y.arrayminus[0] == pytest.approx(0.1)
-    assert theirs.error_y.array is None  # the paper states no intervals
-
-
 def test_a_funnel_draws_shares_of_what_was_drawn_and_names_those_of_each_filter():
     fig = plots.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
     assert list(fig.data[0].x) == [1, 0.5, 0.125, 0]
@@ -250,7 +241,6 @@ def gallery() -> dict[str, go.Figure]:
         "histogram": plots.length_histogram(one),
         "objective": plots.objective_with_kl(),
         "stages": plots.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
-        "stage curves": plots.stage_curves(CARDS, {"R1-Zero": {"countdown": 0.8}}, WORDS),
         "funnel": plots.funnel({"R1": STAGES}),
         "heat": plots.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
     }

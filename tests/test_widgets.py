@@ -43,6 +43,17 @@ funnel = widgets.funnel_inspector(found)
 other = widgets.funnel_inspector(found)
 other["answer"].value = 2
 """,
+    "beside": """
+from r1lab.evaluate import Completion, Evaluation
+def answers(word):
+    rows = [[Completion(f"{word} {i}", 3, True, i == 1, None, True, 0, None, False)
+             for i in range(2)] for _ in range(3)]
+    problems = [SimpleNamespace(id=str(i), question=f"question {i}") for i in range(3)]
+    return Evaluation(problems, rows)
+both = widgets.answers_beside({"before": answers("<u>"), "after": answers("new")})
+both["problem"].value = 3
+both["answer"].value = 2
+""",
     "playground": """
 from r1lab.tasks import get_task
 problem = get_task("countdown").problems("held_out", 1)[0]
@@ -117,6 +128,14 @@ def test_the_funnel_opens_on_one_answer_of_each_filter_and_shows_the_rest_whole(
     assert "<b>" not in opening
     moved = executed["funnel, moved"][0].data["text/html"]
     assert "taken by “right”: 2 of 2" in moved and "&lt;i&gt;" in moved and "kept" not in moved
+
+
+def test_answers_of_two_models_stand_beside_each_other(executed):
+    markup = executed["beside"][0].data["text/html"]
+    assert "before: right, 3 tokens" in markup and "after: right, 3 tokens" in markup
+    assert "question 2" in markup and "<u>" not in markup
+    with pytest.raises(R1LabError, match="the same problems"):
+        widgets.answers_beside({})
 
 
 def test_the_playground_shows_what_was_typed_as_text(executed):
