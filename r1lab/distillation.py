@@ -346,12 +346,12 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
         cost = {name: f"{found[name]['flops']:.2g} operations" for name in ("teach", "reinforce")}
         said.append(
             f"{task}: taught ({cost['teach']}) is {words} RL alone ({cost['reinforce']}): "
-            f"{_points(change)}."
+            f"{points(change)}."
         )
         ways.add(way(change))
         change = gap(score["teach"], score["both"])
         words = {UP: "adds to", DOWN: "takes from", LEVEL: "is not seen to change"}[way(change)]
-        said.append(f"{task}: RL after teaching {words} what was taught: {_points(change)}.")
+        said.append(f"{task}: RL after teaching {words} what was taught: {points(change)}.")
     if {UP, DOWN} <= ways:
         said.append("The tasks disagree: neither way is the better one here.")
     else:
@@ -360,7 +360,7 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
     return said
 
 
-def _points(change: Estimate) -> str:
+def points(change: Estimate) -> str:
     """+31 points [25, 37]"""
     value, low, high = (100 * x for x in change)
     return f"{value:+.0f} points [{low:+.0f}, {high:+.0f}]"

@@ -80,7 +80,7 @@ def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
         rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
         kind = Pair if rows and "chosen" in rows[0] else Marked
         return [kind(**row | {"problem": Problem.from_dict(row["problem"])}) for row in rows]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, R1LabError) as error:
         raise R1LabError(f"no judgements in {path} ({error!r})"[:300]) from error
 
 

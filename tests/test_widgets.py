@@ -158,6 +158,18 @@ def test_the_dashboard_only_keeps_metrics_outside_a_notebook(capsys):
     assert live.history == [{"step": 0, "accuracy": 0.5}] and capsys.readouterr().out == ""
 
 
+def test_reward_html_reads_with_a_learned_judge_too():
+    def judge_reward(completions, *, problem=None, **_):
+        return [0.25 for _ in completions]
+
+    from r1lab.tasks import get_task
+
+    problem = get_task("lists").problems("train", 1)[0]
+    right = f"<answer> {get_task('lists').solution(problem)} </answer>"
+    html = widgets.reward_html(problem, right, rewards=("accuracy", judge_reward))
+    assert "judge reward × 1" in html and "0.25" in html and "1.25" in html
+
+
 def test_reward_html_reads_as_the_rules_read():
     numbers = {"numbers": [7, 6, 10], "target": 23}
     problem = Problem("countdown", "6-7-10=23", "make 23 from 7 6 10 .", "en", "held_out", numbers)
