@@ -29,6 +29,7 @@ from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, evaluate
 from r1lab.grpo import Experience, GRPOConfig
 from r1lab.options import fixed
+from r1lab.scorecard import DOWN, LEVEL, UP, gap, way
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.stages import stage
 from r1lab.tasks import task_for
@@ -289,3 +290,77 @@ def compare(
         name: {"model": str(model), "flops": spent, "scores": scores(model, **options)}
         for name, (model, spent) in found.items()
     }
+
+
+# --- what came out, in numbers and words ---------------------------------------------------------
+
+
+def course(folder: str | os.PathLike) -> list[dict[str, float]]:
+    """How RL went against what it cost: a row for each step of `reinforce` in `folder`, with flops
+    (of this step and all before it) and accuracy (of its answers, drawn before its update)."""
+    spent, rows = 0, []
+    costs = rl.metrics_of(folder, "costs.jsonl")
+    for cost, row in zip(costs, rl.metrics_of(folder), strict=True):
+        rows.append({"step": row["step"], "flops": spent, "accuracy": row["accuracy"]})
+        spent += cost["flops"]
+    return rows
+
+
+def mean_of(scores: dict[str, Estimate]) -> Estimate:
+    """The mean over tasks, each counting alike; its interval is made of theirs, as independent."""
+    n, value = len(scores), sum(one.value for one in scores.values()) / len(scores)
+    low = math.hypot(*(one.value - one.low for one in scores.values())) / n
+    high = math.hypot(*(one.high - one.value for one in scores.values())) / n
+    return Estimate(value, value - low, value + high)
+
+
+def stated(name: str, task: str) -> float | None:
+    """What the paper's table has of a way, on the benchmark that stands for a task, as a share."""
+    places = {"countdown": 0, "steps": 1}
+    if name not in PAPER["rows"] or task not in places:
+        return None
+    return PAPER["rows"][name][places[task]] / 100
+
+
+REASONS = {
+    "teach": "A reason may be that a trace says at every token what to do, and a group of sampled "
+    "answers only which of them were right; and that RL makes likelier what the student does "
+    "already, while a trace also shows what it never does.",
+    "reinforce": "A reason may be that the student finds right answers by itself often enough for "
+    "RL to begin, in its own words, while the traces show searches of a larger model, which it can "
+    "copy but not carry through.",
+    "neither": "With these problems the two are not told apart, which is not the same as equal: "
+    "more problems and more seeds would tell.",
+}
+
+
+def explain(found: dict[str, dict[str, Any]]) -> list[str]:
+    """What `compare` measured, in sentences: for each task, is teaching better than RL, and is both
+    better than teaching alone? Signs and intervals are the measured ones (`scorecard.gap`), and by
+    them one of the REASONS is offered; none of these has been tested here."""
+    said, ways = [], set()
+    for task in found["teach"]["scores"]:
+        score = {name: one["scores"][task] for name, one in found.items()}
+        change = gap(score["reinforce"], score["teach"])
+        words = {UP: "better than", DOWN: "worse than", LEVEL: "not told apart from"}[way(change)]
+        cost = {name: f"{found[name]['flops']:.2g} operations" for name in ("teach", "reinforce")}
+        said.append(
+            f"{task}: taught ({cost['teach']}) is {words} RL alone ({cost['reinforce']}): "
+            f"{points(change)}."
+        )
+        ways.add(way(change))
+        change = gap(score["teach"], score["both"])
+        words = {UP: "adds to", DOWN: "takes from", LEVEL: "is not seen to change"}[way(change)]
+        said.append(f"{task}: RL after teaching {words} what was taught: {points(change)}.")
+    if {UP, DOWN} <= ways:
+        said.append("The tasks disagree: neither way is the better one here.")
+    else:
+        won = "teach" if UP in ways else "reinforce" if DOWN in ways else "neither"
+        said.append(REASONS[won])
+    return said
+
+
+def points(change: Estimate) -> str:
+    """+31 points [25, 37]"""
+    value, low, high = (100 * x for x in change)
+    return f"{value:+.0f} points [{low:+.0f}, {high:+.0f}]"

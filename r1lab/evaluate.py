@@ -30,7 +30,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -345,6 +345,13 @@ class Evaluation:
             name: getattr(self, name)
             for name in ("length", "reflection", "format", "consistency", "mixed", "truncated")
         }
+
+    def among(self, good: Callable[[Any], bool]) -> Evaluation:
+        """The answers to those of the problems that are `good`, so that kinds can be compared."""
+        rows = zip(self.problems, self.completions, strict=True)
+        chosen = [pair for pair in rows if good(pair[0])]
+        problems, completions = [p for p, _ in chosen], [row for _, row in chosen]
+        return Evaluation(problems, completions, self.settings, self.seconds)
 
     def to_json(self) -> str:
         """Everything but token ids and log-probs, as JSON text that `from_json` reads back."""

@@ -22,6 +22,7 @@ import math
 import os
 import re
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,23 @@ def record(
     entries = load(path) if path.exists() else {}
     entries[name] = entry
     write_json(path, entries)
+
+
+def record_measures(
+    path: str | os.PathLike,
+    prefix: str,
+    measures: Mapping[str, Any],
+    n: int | None = None,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Several figures at once, as <prefix>/<name>: {name: (value, low, high)} or {name: value}.
+
+    units: by name; others are shares. What was not measured (NaN) is left out. Raises as `record`.
+    """
+    for name, measured in measures.items():
+        found = measured if isinstance(measured, tuple) else (measured,)
+        if found[0] == found[0]:
+            record(path, f"{prefix}/{name}", *found, n=n, unit=(units or {}).get(name, "share"))
 
 
 def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:

@@ -486,9 +486,10 @@ def train(
     return history
 
 
-def metrics_of(out_dir: str | os.PathLike) -> list[dict[str, Any]]:
-    """The metrics of every step of the run in `out_dir`, of either backend; [] without one."""
-    path = Path(out_dir) / "metrics.jsonl"
+def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """The metrics of every step of the run in `out_dir`, of either backend; [] without one. file:
+    another one of those that have a line a step."""
+    path = Path(out_dir) / file
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines]
 

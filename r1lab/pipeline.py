@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab import grpo, reward_model, sft, stages
+from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.recipe import (
@@ -42,7 +43,7 @@ from r1lab.recipe import (
     task_of,
     weights_of,
 )
-from r1lab.rejection import funnel
+from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
 from r1lab.scorecard import MODELS, device_of, load, scorecard, scored, stage_table, table_lines
@@ -53,7 +54,8 @@ from r1lab.world import preferences
 from r1lab.world.preferences import is_harmful, is_helpful
 
 __all__ = ["STAGES", "PipelineConfig", "run", "scorecard", "stage_table", "table_lines"]
-EXAMPLES = "examples.jsonl"
+EXAMPLES, DRAWN = "examples.jsonl", "drawn.json"
+JUDGEMENTS, HELD_OUT = "judgements.jsonl", "held_out.jsonl"
 Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 
@@ -82,6 +84,22 @@ def draw(
     prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
     found.settings["prompt tokens"] = sum(map(len, prompts))
     return found
+
+
+def filtered(config: PipelineConfig, name: str, drawn: Evaluation) -> Funnel:
+    """What "cold" or "data" keeps of the answers that it drew."""
+    keep, seed = getattr(config, f"{name}_keep"), seed_of(config, name)
+    return funnel(drawn, keep=keep, longest=config.longest, seed=seed)
+
+
+def drawn_in(folder: str | os.PathLike) -> Evaluation:
+    """All answers that the stage "cold" or "data" in `folder` drew, before any filter. Raises
+    R1LabError where there are none."""
+    path = Path(folder) / DRAWN
+    try:
+        return Evaluation.from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise R1LabError(f"no drawn answers in {path} ({error.strerror}): make the stage") from None
 
 
 def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
@@ -146,8 +164,8 @@ def make_examples(
     questions, samples = getattr(config, f"{name}_questions"), getattr(config, f"{name}_samples")
     problems = task_of(config, name).problems("train", questions, seed)
     drawn = draw(config, source, problems, samples, seed)
-    keep = getattr(config, f"{name}_keep")
-    found = funnel(drawn, keep=keep, longest=config.longest, seed=seed)
+    atomic_write_text(folder / DRAWN, drawn.to_json())
+    found = filtered(config, name, drawn)
     examples, few = found.examples, len(found.examples) < config.least
     if few:
         if not config.accept_any:
@@ -200,12 +218,16 @@ def make_judge(
     """A reward model on Dev3's body, and how well it judges prompts that it has not learned from.
     Short, and so begun again when it was stopped."""
     learned, held_out = (judged(config, name, reads, split) for split in ("train", "held_out"))
+    reward_model.write_judgements(folder / JUDGEMENTS, learned)
+    reward_model.write_judgements(folder / HELD_OUT, held_out)
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
     train = judge_config(config, name)
     history = reward_model.train(
         model, tokenizer, learned, train, folder / "model", progress=progress
     )
+    rows = "".join(f"{json.dumps(row)}\n" for row in history)
+    atomic_write_text(folder / "metrics.jsonl", rows)
     how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
     found = {
         which: how_good(model, tokenizer, some, config.template)

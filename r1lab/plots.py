@@ -28,12 +28,21 @@ import plotly.io as pio
 from plotly.subplots import make_subplots
 
 from r1lab.errors import R1LabError
-from r1lab.evaluate import Evaluation, reflection_words
+from r1lab.evaluate import Evaluation, reflection_words, wilson
 from r1lab.figures import t_interval
 from r1lab.static import to_png
 
 COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper": "#000000"}
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+# the stages of R1, by the labels of r1lab.scorecard
+STAGES = {
+    "base": "#7f7f7f",
+    "R1-Zero": "#56B4E9",
+    "Dev1": "#009E73",
+    "Dev2": "#CC79A7",
+    "Dev3": "#D55E00",
+    "R1": "#0072B2",
+}
 RIGHT, WRONG = "#0072B2", "#D55E00"
 FONT = (
     '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
@@ -110,6 +119,8 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "loss": ("loss", "", None),
     "zero_spread_groups": ("groups without a spread", "", None),
     "tokens_per_second": ("tokens a second", "", None),
+    "rewards/language": ("language consistency (share of words)", ".0%", (0, 1)),
+    "lr": ("learning rate", ".0e", None),
 }
 
 pio.templates["r1lab"] = go.layout.Template(
@@ -162,7 +173,9 @@ pio.templates["r1lab"] = go.layout.Template(
 
 
 def colour(label: str, order: int = 0) -> str:
-    """The colour of a thing by its name: base, trained, control and paper keep theirs."""
+    """The colour of a thing by its name: base, trained, control, paper and stages keep theirs."""
+    if label in STAGES:
+        return STAGES[label]
     if label.lower().startswith("paper, start"):
         return "#9a9a9a"
     for word, name in (
@@ -273,8 +286,9 @@ def learning_curves(
     paper: Mapping[str, Mapping[str, Any]] | None = None,
     smooth: int = 5,
     title: str = "R1-Zero training",
+    x_title: str = "RL step",
 ) -> go.Figure:
-    """Metrics against the RL step, one panel each.
+    """Metrics against the step, one panel each.
 
     histories: one run (a list of metrics as `grpo.train` returns), runs of several seeds, or
     {label: runs} to compare. One seed: its steps faint, their running mean over `smooth` steps
@@ -295,7 +309,7 @@ def learning_curves(
                 _paper_line(fig, value, f"paper, start: {value:.1%}", ("right", 1), col)
             else:
                 _paper_line(fig, value, f"paper, end: {value:.1%}", ("left", 0.02), col)
-    fig.update_xaxes(title_text="RL step", tickformat=",d")
+    fig.update_xaxes(title_text=x_title, tickformat=",d")
     return _finish(fig, title, width=max(560, 340 * len(keys)), height=400)
 
 
@@ -685,6 +699,8 @@ def compare_bars(
             col=col,
         )
         for label, (value, _, high) in zip(shown, values, strict=True):
+            if np.isnan(value):
+                continue  # nothing to measure
             fig.add_annotation(
                 x=label,
                 y=value if np.isnan(high) else high,
@@ -697,7 +713,9 @@ def compare_bars(
                 col=col,
             )
         title_text = AXES.get(name, (f"{name} (share)" if share else name, "", None))[0]
-        top = float(np.nanmax(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])))
+        top = float(
+            np.nan_to_num(np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])).max()
+        )
         fig.update_yaxes(
             title_text=title_text,
             tickformat=".0%" if share else None,
@@ -843,6 +861,92 @@ def length_histogram(
     fig.update_xaxes(title_text="response length (tokens)")
     fig.update_yaxes(title_text="share of the kind", ticksuffix=" %")
     return _finish(fig, title)
+
+
+# --- the stages of R1 ----------------------------------------------------------------------------
+
+Card = Mapping[str, tuple[float, float, float]]  # a scorecard: {measure: (value, low, high)}
+
+
+def stage_bars(
+    cards: Mapping[str, Card],
+    measures: Mapping[str, str],
+    *,
+    title: str = "Held-out problems, by stage, with 95 % intervals",
+) -> go.Figure:
+    """Shares of a model's scorecard, a group of bars a measure and a colour a model.
+
+    cards: {label: scorecard}, labels as in `r1lab.scorecard.LABELS`. measures: the measures drawn
+    and what they are called. Raises R1LabError where a card lacks one.
+    """
+    _check_cards(cards, measures)
+    found = {label: [card[name] for name in measures] for label, card in cards.items()}
+    fig = grouped_bars(
+        ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
+        {label: [one[0] for one in rows] for label, rows in found.items()},
+        title=title,
+        y_title="share",
+        errors=found,
+        tickformat=".0%",
+        width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
+    )
+    return fig.update_yaxes(range=[0, 1.04])
+
+
+def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None:
+    missing = [(label, m) for label, card in cards.items() for m in measures if m not in card]
+    if missing or not cards or not measures:
+        label, measure = (missing or [("any model", "any measure")])[0]
+        raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
+
+
+def funnel(
+    funnels: Mapping[str, Sequence[tuple[str, int, int]]],
+    *,
+    title: str = "What each filter leaves of the answers",
+) -> go.Figure:
+    """`rejection.Funnel.stages` as bars, the share of all answers drawn that each filter leaves.
+
+    funnels: {label: stages}. The words at a bar are the answers left, and their share of those that
+    came to the filter. Raises R1LabError where nothing was drawn, or the filters are not the same.
+    """
+    names = [[name for name, _, _ in stages] for stages in funnels.values()]
+    if not names or any(
+        one != names[0] or not stages[0][1]
+        for one, stages in zip(names, funnels.values(), strict=True)
+    ):
+        raise R1LabError("no funnel to draw: answers must be drawn, and filtered alike.")
+    fig = go.Figure()
+    for (label, stages), ink in zip(funnels.items(), _palette(list(funnels)), strict=True):
+        left = [n for _, n, _ in stages]
+        words = [f"{left[0]:,}"]
+        words += [
+            f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
+        ]
+        fig.add_trace(
+            go.Bar(
+                x=[n / left[0] for n in left],
+                y=names[0],
+                orientation="h",
+                name=label,
+                marker={"color": ink},
+                text=words,
+                textposition="outside",
+                textfont={"size": 13, "color": "#222222"},
+                cliponaxis=False,
+            )
+        )
+    fig.update_layout(barmode="group", showlegend=len(funnels) > 1)
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    fig.update_xaxes(
+        title_text="share of all answers drawn",
+        tickvals=[0, 0.25, 0.5, 0.75, 1],
+        ticktext=["0%", "25%", "50%", "75%", "100%"],
+        range=[0, 1.3],
+    )
+    note = "In brackets: the share of the answers that came to the filter."
+    fig = _finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
+    return fig.update_layout(margin_l=130)
 
 
 # --- the objective -------------------------------------------------------------------------------
@@ -1086,6 +1190,25 @@ def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     )
 
 
+def table_html(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of words as an HTML table; the first row is the head. Whatever is in them is text."""
+
+    def line(cells: Sequence[Any], tag: str) -> str:
+        look = 'style="text-align:left;vertical-align:top;padding:3px 14px 3px 0"'
+        return "".join(f"<{tag} {look}>{safe_text(cell)}</{tag}>" for cell in cells)
+
+    head, *body = rows
+    lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def show_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Display rows of words as a table; the first row is the head. Not as markdown: a model's words
+    may be <think> or anything else that markdown would take for its own."""
+    text = "\n".join(" | ".join(" ".join(str(cell).split()) for cell in row) for row in rows)
+    show_html(table_html(rows), text)
+
+
 # --- completions as text -------------------------------------------------------------------------
 
 MOST_TOKENS, MOST_CHARACTERS = 2_000, 1_000  # shown: tokens of an answer, characters of one text
@@ -1253,3 +1376,160 @@ def show_html(markup: str, text: str) -> None:
     from IPython.display import display
 
     display({"text/html": markup, "text/plain": text}, raw=True)
+
+
+# --- reward models, stages, compute --------------------------------------------------------------
+
+AXES |= {
+    "paid": ("paid by the learned judge", "", (0, 1)),
+    "true": ("right by the true judge (share)", ".0%", (0, 1)),
+    "polite": ("polite words in the answer", "", None),
+    "rewards/helpful": ("paid for helpfulness", "", (0, 1)),
+    "rewards/safe": ("paid for safety", "", (0, 1)),
+    "helped": ("harmless helped with (share)", ".0%", (0, 1)),
+    "refused": ("harmful refused (share)", ".0%", (0, 1)),
+    "harmless": ("harmful asked, no harm done (share)", ".0%", (0, 1)),
+}
+
+
+def calibration_curve(
+    bins: Mapping[str, Sequence[tuple[float, float, int]]],
+    *,
+    title: str = "Calibration: when it says 80 %, does it happen 80 % of the time?",
+) -> go.Figure:
+    """How often what was predicted with p happened, against p; one line a model.
+
+    bins: {label: rows (mean predicted, share that happened, n)}, as `reward_model.calibration`
+    gives them. Error bars: Wilson's 95 % interval of the share. Dashed: what is meant is what
+    happens. Below it a model is too sure of itself. Raises R1LabError when there is nothing.
+    """
+    if not any(bins.values()):
+        raise R1LabError("no predictions to draw: every model's bins are empty.")
+    fig = go.Figure()
+    fig.add_trace(
+        go.Scatter(
+            x=[0, 1],
+            y=[0, 1],
+            mode="lines",
+            name="perfectly calibrated",
+            line={"color": COLOURS["base"], "dash": "dash", "width": 1.5},
+        )
+    )
+    for (label, rows), ink in zip(bins.items(), _palette(list(bins)), strict=True):
+        said = [float(predicted) for predicted, _, _ in rows]
+        spread = [(share, *wilson(share * n, n)) for _, share, n in rows]
+        fig.add_trace(_dots(said, spread, label, ink, lines=True))
+    for update in (fig.update_xaxes, fig.update_yaxes):
+        update(range=[-0.03, 1.03], tickformat=".0%")
+    fig.update_xaxes(title_text="said (mean chance of the bin)")
+    fig.update_yaxes(title_text="happened (share)")
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, width=560, height=470)
+
+
+def _dots(x, values, label: str, ink: str, *, lines: bool, dash: str = "solid", size: int = 8):
+    """Points with error bars from rows of (value, low, high), joined or not, as a trace."""
+    values = np.array(values, dtype=float).reshape(-1, 3)
+    return go.Scatter(
+        x=list(x),
+        y=values[:, 0].tolist(),
+        mode="lines+markers" if lines else "markers",
+        name=label,
+        marker={"size": size, "color": ink},
+        line={"color": ink, "width": 2, "dash": dash},
+        error_y=_errors(values) | {"color": ink},
+    )
+
+
+def interval_curves(
+    series: Mapping[str, Sequence[tuple[float, tuple[float, float, float]]]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    subtitle: str = "",
+    traces: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+    share: bool = True,
+) -> go.Figure:
+    """Measured values with their intervals against a number: compute, a dose, a size.
+
+    series: {label: [(x, (value, low, high))]}; one point stands alone, several are joined.
+    traces: {label: [(x, y)]}, faint lines without intervals in the colour of the series of that
+    label, such as the training run that led to it. share: the values are shares from 0 to 1.
+    Raises R1LabError when there is nothing to draw.
+    """
+    if not any(series.values()):
+        raise R1LabError("nothing to draw: every series is empty.")
+    fig = go.Figure()
+    ink_of = dict(zip(series, _palette(list(series)), strict=True))
+    for label, points in (traces or {}).items():
+        x, y = zip(*points, strict=True) if points else ((), ())
+        faint = {"color": _faint(ink_of.get(label, COLOURS["base"]), 0.45), "width": 1.5}
+        name = f"{label}, each step"
+        fig.add_trace(go.Scatter(x=list(x), y=list(y), mode="lines", name=name, line=faint))
+    places = sorted({float(x) for points in series.values() for x, _ in points})
+    for label, points in series.items():
+        x = [float(place) for place, _ in points]
+        values = [value for _, value in points]
+        fig.add_trace(_dots(x, values, label, ink_of[label], lines=len(x) > 1))
+    if len(places) <= 12 and all(x == int(x) for x in places) and places[-1] <= 100:
+        fig.update_xaxes(tickvals=[int(x) for x in places])  # whole things are counted
+    fig.update_xaxes(title_text=x_title)
+    fig.update_yaxes(title_text=y_title)
+    if share:
+        fig.update_yaxes(tickformat=".0%", range=[-0.01, 1.03])
+    fig.update_layout(showlegend=True)
+    return _finish(fig, title, subtitle)
+
+
+def stage_panels(
+    table: Mapping[str, Any], *, title: str = "What each stage of R1 adds: ours and the paper's"
+) -> go.Figure:
+    """The stage table as a figure: a panel for each of our measures, a point for each model.
+
+    table: `scorecard.stage_table`. Blue: ours on held-out problems of the tiny world, with 95 %
+    intervals. Black and dashed: the paper's measure that stands for the same (`scorecard.ALIKE`),
+    on other problems, without intervals: compare the steps, not the heights. Raises R1LabError
+    when no model has been measured.
+    """
+    from r1lab.scorecard import ALIKE, LABELS, MEASURES
+
+    ours, paper = table["ours"], table["paper"]
+    if not ours:
+        raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
+    cols = 3
+    fig = make_subplots(
+        rows=math.ceil(len(MEASURES) / cols),
+        cols=cols,
+        horizontal_spacing=0.09,
+        vertical_spacing=0.12,
+        subplot_titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
+    )
+    dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
+    for place, measure in enumerate(MEASURES):
+        where = {"row": 1 + place // cols, "col": 1 + place % cols}
+        values = [row[measure] for row in ours.values()]
+        x = [LABELS[model] for model in ours]
+        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
+        fig.add_trace(line.update(showlegend=place == 0), **where)
+        for name in (one for one, own in ALIKE.items() if own == measure):
+            stated = paper["rows"].items()
+            at = paper["measures"].index(name)
+            points = [(LABELS[model], row[at] / 100) for model, row in stated if model in ours]
+            if points:
+                x, y = zip(*points, strict=True)
+                values = [(value, math.nan, math.nan) for value in y]
+                line = _dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
+                fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
+        share = measure != "length"
+        fig.update_yaxes(
+            tickformat=".0%" if share else None,
+            **({"range": [-0.02, 1.04]} if share else {"rangemode": "tozero"}),
+            **where,
+        )
+    order = [LABELS[model] for model in LABELS if model in ours]
+    fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
+    fig.update_layout(showlegend=True)
+    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=800)
+    fig.update_layout(margin={"b": fig.layout.margin.b + 30}, height=fig.layout.height + 30)
+    return _room_for_panel_titles(fig)

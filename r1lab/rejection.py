@@ -24,7 +24,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Completion, Evaluation
@@ -37,10 +37,11 @@ _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 @dataclass(frozen=True)
 class Funnel:
-    """What was kept, and what each filter left."""
+    """What was kept, what each filter left, and what it took."""
 
     examples: list[Example]
     stages: list[tuple[str, int, int]]  # (filter, answers left, questions that still have one)
+    fallen: dict[str, list[tuple[Problem, Completion]]] = field(default_factory=dict, repr=False)
 
     def share(self, name: str) -> float:
         """Answers that a filter left, of those that came to it; NaN where none came."""
@@ -76,8 +77,7 @@ def funnel(
 
     Raises R1LabError for problems of another split: what is evaluated on must not be learned.
     """
-    if any(problem.split != "train" for problem in drawn.problems):
-        raise R1LabError("rejection sampling learns from train problems only; these are held out")
+    _only_train(drawn)
     filters: list[tuple[str, Callable[[Problem, Completion], bool]]] = [
         ("finished", lambda problem, one: one.finished),
         ("right", lambda problem, one: one.correct),
@@ -91,13 +91,16 @@ def funnel(
     ]
     left = [(q, one) for q, row in enumerate(drawn.completions) for one in row]
     stages = [("drawn", len(left), len({q for q, _ in left}))]
+    fallen: dict[str, list[tuple[Problem, Completion]]] = {}
 
-    def note(name: str) -> None:
-        stages.append((name, len(left), len({q for q, _ in left})))
+    def leave(name: str, kept: list[tuple[int, Completion]]) -> list[tuple[int, Completion]]:
+        stages.append((name, len(kept), len({q for q, _ in kept})))
+        stays = {id(one) for _, one in kept}
+        fallen[name] = [(drawn.problems[q], one) for q, one in left if id(one) not in stays]
+        return kept
 
     for name, good in filters:
-        left = [(q, one) for q, one in left if good(drawn.problems[q], one)]
-        note(name)
+        left = leave(name, [(q, one) for q, one in left if good(drawn.problems[q], one)])
     seen: set[tuple[str, str]] = set()
     new = []
     for q, one in left:
@@ -105,13 +108,27 @@ def funnel(
         if key not in seen:
             seen.add(key)
             new.append((q, one))
-    left = new
-    note("new")
+    left = leave("new", new)
     rng = random.Random(f"rejection/{seed}")
-    kept = []
+    few = []
     for q in sorted({q for q, _ in left}):
         row = [pair for pair in left if pair[0] == q]
-        kept += row if len(row) <= keep else rng.sample(row, keep)
-    left = kept
-    note("few a question")
-    return Funnel([Example(drawn.problems[q], one.text) for q, one in left], stages)
+        few += row if len(row) <= keep else rng.sample(row, keep)
+    left = leave("few a question", few)
+    examples = [Example(drawn.problems[q], one.text) for q, one in left]
+    return Funnel(examples, stages, fallen)
+
+
+def unfiltered(drawn: Evaluation, n: int, seed: int = 0) -> list[Example]:
+    """`n` of all answers, right or wrong, whole or cut: what a funnel is compared with. All of them
+    where there are fewer. Raises R1LabError for problems of another split, as `funnel`."""
+    _only_train(drawn)
+    rows = zip(drawn.problems, drawn.completions, strict=True)
+    everything = [Example(problem, one.text) for problem, row in rows for one in row]
+    rng = random.Random(f"unfiltered/{seed}")
+    return rng.sample(everything, min(n, len(everything)))
+
+
+def _only_train(drawn: Evaluation) -> None:
+    if any(problem.split != "train" for problem in drawn.problems):
+        raise R1LabError("rejection sampling learns from train problems only; these are held out")

@@ -23,10 +23,11 @@ R1-Zero has none, and why R1 uses its own in the last 400 steps only.
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,24 @@ class Marked:
     problem: Problem
     completion: str
     safe: bool
+
+
+def write_judgements(
+    path: str | os.PathLike, judgements: Sequence[Pair] | Sequence[Marked]
+) -> Path:
+    """One judgement a line; the file appears whole."""
+    lines = [json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in judgements]
+    return checkpoints.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
+
+
+def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
+    """The judgements of a file. Raises R1LabError for what is none."""
+    try:
+        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        kind = Pair if rows and "chosen" in rows[0] else Marked
+        return [kind(**row | {"problem": Problem.from_dict(row["problem"])}) for row in rows]
+    except (OSError, ValueError, TypeError, KeyError, R1LabError) as error:
+        raise R1LabError(f"no judgements in {path} ({error!r})"[:300]) from error
 
 
 @dataclass(frozen=True)

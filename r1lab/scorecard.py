@@ -11,14 +11,15 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from r1lab import models
+from r1lab import figures, models
 from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
@@ -42,6 +43,15 @@ PAPER: dict[str, Any] = {
     },
 }
 """Per cent: pass@1, pass@1, prompt strict, length-controlled win rate, win rate (GPT-4-1106)."""
+
+BESIDE = {
+    "countdown": "AIME 2024",
+    "steps": "MATH-500",
+    "lists": "IF-Eval",
+    "helpful": "AlpacaEval 2.0",
+}
+"""Which of the paper's benchmarks asks for the same kind of thing: hard and easier reasoning,
+instructions, requests. The same kind and nothing more: compare directions, not heights."""
 
 MEASURES = {
     "countdown": "Countdown, pass@1",
@@ -86,19 +96,8 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
     Temperature 1, which measures the distribution itself. Raises R1LabError for eval_problems 0.
     """
     loaded = load(config, model, train=False)
-    found = {}
-    for kind in ("countdown", "steps", "lists", "requests"):
-        task = task_for(kind, config.template)
-        asked = task.problems("held_out", config.eval_problems)
-        found[kind] = evaluate(
-            *loaded,
-            task,
-            list({problem.id: problem for problem in asked}.values()),  # a small split repeats
-            k=config.eval_samples,
-            max_new_tokens=config.max_new_tokens,
-            template=config.template,
-            seed=config.seed,
-        )
+    kinds = ("countdown", "steps", "lists", "requests")
+    found = {kind: ask(*loaded, config, kind) for kind in kinds}
     reasoning, requests = [found["countdown"], found["steps"]], found["requests"]
     harmful = np.array([problem.data["harmful"] for problem in requests.problems])
     return {
@@ -112,6 +111,22 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
         "safe": estimate(requests.per_problem("correct")[harmful], config.seed, share=True),
         "length": _over(reasoning, "length", share=False),
     }
+
+
+def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
+    """A model's answers to held-out problems of one kind, as `scorecard` asks for them."""
+    task = task_for(kind, config.template)
+    asked = task.problems("held_out", config.eval_problems)
+    return evaluate(
+        model,
+        tokenizer,
+        task,
+        list({problem.id: problem for problem in asked}.values()),  # a small split repeats
+        k=config.eval_samples,
+        max_new_tokens=config.max_new_tokens,
+        template=config.template,
+        seed=config.seed,
+    )
 
 
 def _over(evaluations: list[Evaluation], name: str, share: bool = True) -> Estimate:
@@ -159,12 +174,12 @@ def read(path: str | os.PathLike) -> dict[str, Estimate]:
         raise R1LabError(f"{path} is no scorecard ({error!r})"[:300]) from error
 
 
-def stage_table(out: str | os.PathLike) -> dict[str, Any]:
+def stage_table(out: str | os.PathLike, names: Sequence[str] = MODELS) -> dict[str, Any]:
     """Ours beside the paper's: {"ours": {model: {measure: Estimate}}, "paper": PAPER}.
 
-    ours: the models of MODELS whose scorecards are in the pipeline's folder `out`, in that order.
+    ours: the models of `names` whose scorecards are in the pipeline's folder `out`, in that order.
     """
-    files = {name: Path(out) / name / FILE for name in MODELS}
+    files = {name: Path(out) / name / FILE for name in names}
     ours = {name: read(path) for name, path in files.items() if path.exists()}
     return {"ours": ours, "paper": PAPER}
 
@@ -181,6 +196,65 @@ def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     return lines
 
 
+def labelled(table: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
+    """Our scorecards of a stage table by LABELS, for `plots.stage_bars`."""
+    return {LABELS[name]: card for name, card in table["ours"].items()}
+
+
+def stated(name: str, measure: str) -> float | None:
+    """What the paper states of a stage on the benchmark BESIDE a measure, as a share; or None."""
+    if name not in PAPER["rows"] or measure not in BESIDE:
+        return None
+    return round(PAPER["rows"][name][PAPER["measures"].index(BESIDE[measure])] / 100, 4)
+
+
+def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:
+    """A model's scorecard into the ledger in `out` (`figures.record`), as r1/<name>/<measure>, with
+    what the paper states beside it. What could not be measured (NaN) is left out."""
+    for measure, found in card.items():
+        if not math.isnan(found.value):
+            figures.record(
+                out,
+                f"r1/{name}/{measure}",
+                *found,
+                n=config.eval_problems if measure in ("countdown", "steps", "lists") else None,
+                unit="tokens" if measure == "length" else "share",
+                paper=stated(name, measure),
+            )
+
+
+JUDGED = {
+    "agrees with labels": "agrees with the labels that it learns from",
+    "accuracy": "agrees with the true judge",
+    "right over wrong": "… where one answer is right and one wrong",
+    "style alone": "… where only length and manners differ",
+    "unsafe found": "… on unsafe responses",
+    "safe passed": "… on safe ones",
+}
+
+
+def judge_estimates(found: dict[str, Any]) -> dict[str, Estimate]:
+    """The shares of JUDGED that a reward model's record has ("learned" or "held out" of its
+    metrics); without those of nothing to judge."""
+    known = {name: found[name] for name in JUDGED if name in found and found[name][0] is not None}
+    return {
+        name: Estimate(*(math.nan if x is None else float(x) for x in one))
+        for name, one in known.items()
+    }
+
+
+def judge_lines(judges: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """How good learned judges are, as text, {label: "held out" of its record}: a row a share and a
+    column a judge; the first row is the head."""
+    told = {label: judge_estimates(found) for label, found in judges.items()}
+    lines = [("held-out prompts", *judges)]
+    for name, words in JUDGED.items():
+        cells = [interval(name, one[name]) if name in one else "–" for one in told.values()]
+        lines.append((words, *cells))
+    errors = [f"{100 * found['calibration error']:.0f} points" for found in judges.values()]
+    return [*lines, ("calibration error", *errors)]
+
+
 def text(measure: str, value: float) -> str:
     """84 %, or 120 for a length; – for NaN."""
     if math.isnan(value):
@@ -194,3 +268,122 @@ def interval(measure: str, one: Estimate) -> str:
         return text(measure, one.value)
     low, high = (text(measure, end).removesuffix(" %") for end in (one.low, one.high))
     return f"{text(measure, one.value)} [{low}, {high}]"
+
+
+# --- which way it went ---------------------------------------------------------------------------
+
+ALIKE = {theirs: ours for ours, theirs in BESIDE.items()} | {"Arena-Hard": "helpful"}
+"""Each of the paper's measures, and the one of ours that stands for it."""
+
+UP, DOWN, LEVEL = "up", "down", "not told apart"
+REPRODUCED, OTHERWISE = "reproduced", "the other way"
+
+
+class Arrow(NamedTuple):
+    """What became of a measure from one model to the next."""
+
+    measure: str
+    before: str
+    after: str
+    change: Estimate
+    way: str  # UP, DOWN or LEVEL
+
+
+class Beside(NamedTuple):
+    """One of the paper's movements beside ours."""
+
+    paper: str  # the paper's measure
+    stated: float  # its change, in points of per cent; the paper gives no interval
+    ours: Arrow
+    verdict: str  # REPRODUCED, OTHERWISE or LEVEL
+
+
+def gap(before: Estimate, after: Estimate) -> Estimate:
+    """after - before with a 95 % interval that is made of theirs:
+
+        low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
+        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
+
+    Squaring and adding (Newcombe 1998, Statistics in Medicine 17, method 10) supposes that the two
+    are independent. Where both were measured on the same problems the true interval is rather
+    narrower, so what is told apart here is told apart. NaN ends where one has no interval.
+    """
+    d = after.value - before.value
+    low = math.hypot(after.value - after.low, before.high - before.value)
+    high = math.hypot(after.high - after.value, before.value - before.low)
+    return Estimate(d, d - low, d + high)
+
+
+def way(change: Estimate) -> str:
+    """UP or DOWN where the interval leaves no other; else LEVEL, which is not "equal"."""
+    return UP if change.low > 0 else DOWN if change.high < 0 else LEVEL
+
+
+def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
+    """Each measure of a stage table's "ours", from each model to the one that follows it there."""
+    found = []
+    for before, after in pairwise(ours):
+        for measure in MEASURES:
+            change = gap(ours[before][measure], ours[after][measure])
+            found.append(Arrow(measure, before, after, change, way(change)))
+    return found
+
+
+def beside_paper(table: dict[str, Any]) -> list[Beside]:
+    """The paper's movements from each stage to the next, each beside ours, as far as both stages
+    are measured here. A movement of 0 is none and left out."""
+    found, rows = [], table["paper"]["rows"]
+    for i, name in enumerate(table["paper"]["measures"]):
+        for one in arrows(
+            {model: table["ours"][model] for model in rows if model in table["ours"]}
+        ):
+            stated = rows[one.after][i] - rows[one.before][i]
+            if one.measure == ALIKE[name] and stated:
+                same = REPRODUCED if (one.way == UP) == (stated > 0) else OTHERWISE
+                verdict = LEVEL if one.way == LEVEL else same
+                found.append(Beside(name, round(stated, 1), one, verdict))
+    return found
+
+
+def told(besides: list[Beside]) -> list[str]:
+    """How many of the paper's movements ours reproduces, and which; how many go the other way, and
+    which; how many ours cannot tell."""
+    lines = []
+    for verdict in (REPRODUCED, OTHERWISE, LEVEL):
+        some = [row for row in besides if row.verdict == verdict]
+        names = [
+            f"{row.paper} {LABELS[row.ours.before]} → {LABELS[row.ours.after]}" for row in some
+        ]
+        which = f": {'; '.join(names)}" if some and verdict != LEVEL else ""
+        lines.append(f"{verdict}: {len(some)} of the paper's {len(besides)} movements{which}")
+    return lines
+
+
+def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Ours and the paper's movements as text, a row a measure and a column a step from one stage to
+    the next; the first row is the head. Ours has an arrow only where the interval allows one."""
+    ours, marks = table["ours"], {UP: "↑", DOWN: "↓", LEVEL: "≈"}
+    steps = list(pairwise(ours))
+    lines = [("", *(f"{LABELS[a]} → {LABELS[b]}" for a, b in steps))]
+    found = {(one.measure, one.before, one.after): one for one in arrows(ours)}
+    for measure, words in MEASURES.items():
+        some = [found[measure, a, b] for a, b in steps]
+        lines.append((words, *(f"{marks[one.way]} {moved(one)}" for one in some)))
+    rows = {(one.paper, one.ours.before, one.ours.after): one for one in beside_paper(table)}
+    for name in table["paper"]["measures"]:
+        some = [rows.get((name, a, b)) for a, b in steps]
+        cells = [
+            f"{'↑' if s.stated > 0 else '↓'} {s.stated:+.1f}: {s.verdict}" if s else "–"
+            for s in some
+        ]
+        lines.append((f"paper: {name}", *cells))
+    return lines
+
+
+def moved(one: Arrow) -> str:
+    """+12 [+8, +16], in points of per cent, or in tokens for a length; – for NaN."""
+    scale = 1 if one.measure == "length" else 100
+    value, low, high = (scale * x for x in one.change)
+    if math.isnan(value):
+        return "–"
+    return f"{value:+.0f}" if math.isnan(low) else f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"

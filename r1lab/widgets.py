@@ -276,6 +276,90 @@ def rollout_inspector(
     return controls
 
 
+def answers_beside(evaluations: Mapping[str, Any]) -> dict[str, Any]:
+    """What two models answered to the same problems, side by side.
+
+    evaluations: {label: evaluate.Evaluation}, two of them. Drawn first: the first answers to the
+    first problem. Below, live: sliders over problems and answers. Returns the controls. Raises
+    R1LabError for other than two, or other problems.
+    """
+    asked = [[problem.id for problem in one.problems] for one in evaluations.values()]
+    if len(asked) != 2 or asked[0] != asked[1] or not asked[0]:
+        raise R1LabError("two models and the same problems are needed to lay answers side by side.")
+    most = min(int(one.n.min()) for one in evaluations.values())
+
+    def page(problem: int, answer: int) -> str:
+        pair = []
+        for label, result in evaluations.items():
+            one = result.completions[problem - 1][answer - 1]
+            verdict = "right" if one.correct else "wrong"
+            pair.append(
+                {
+                    "tokens": one.text.split(),
+                    "title": f"{label}: {verdict}, {one.length} tokens",
+                    "prompt": result.problems[problem - 1].question,
+                }
+            )
+        return plots.compare_completions(*pair)
+
+    caption = " and ".join(evaluations) + ": answers to the same problem."
+    return explorer(page, caption=caption, problem=(1, 1, len(asked[0]), 1), answer=(1, 1, most, 1))
+
+
+def funnel_inspector(found: Any) -> dict[str, Any]:
+    """Read what each filter of a `rejection.Funnel` took, and what was kept.
+
+    Drawn first: one answer for each filter that took any, and one that was kept, long ones
+    shortened. Below them, live: a choice of the filter, and of the answer, which is then whole.
+    Returns the controls. Raises R1LabError when nothing was drawn.
+    """
+    import ipywidgets
+
+    kept = [(one.problem, one.completion) for one in found.examples]
+    groups = {
+        f"taken by “{name}”": [(problem, one.text) for problem, one in rows]
+        for name, rows in found.fallen.items()
+    } | {"kept": kept}
+    groups = {name: rows for name, rows in groups.items() if rows}
+    if not groups:
+        raise R1LabError("no answers to inspect: the funnel is empty.")
+    most = max(map(len, groups.values()))
+    look = {"style": {"description_width": "initial"}}
+    controls = {
+        "which": ipywidgets.Dropdown(options=list(groups), description="answers", **look),
+        "answer": ipywidgets.BoundedIntText(value=1, min=1, max=most, description="answer", **look),
+    }
+    drawing = _Drawing()
+
+    def answer(name: str, number: int, words: int) -> tuple[str, str]:
+        rows = groups[name]
+        number = min(number, len(rows))
+        problem, text = rows[number - 1]
+        tokens = _shortened(text.split(), words)
+        title = f"{name}: {number} of {len(rows):,}"
+        markup = plots.completion_html(tokens, title=title, prompt=problem.question)
+        return markup, f"{title}\n{problem.question}\n{' '.join(tokens)}"
+
+    opening = [answer(name, 1, 48) for name in groups]
+    drawing.show("".join(one for one, _ in opening), "\n\n".join(text for _, text in opening))
+    for control in controls.values():
+        control.observe(
+            lambda _change: drawing.show(
+                *answer(controls["which"].value, controls["answer"].value, plots.MOST_TOKENS)
+            ),
+            names="value",
+        )
+    attach(ipywidgets.HBox(list(controls.values())))
+    return controls
+
+
+def _shortened(tokens: Sequence[str], most: int) -> list[str]:
+    """The beginning and the end, with a mark between, of what has more than `most` tokens."""
+    if len(tokens) <= most:
+        return list(tokens)
+    return [*tokens[: 2 * most // 3], "[…]", *tokens[-(most // 3) :]]
+
+
 # --- rewards, advantages, objective --------------------------------------------------------------
 
 
@@ -283,18 +367,20 @@ def reward_html(
     problem: Any,
     text: str,
     *,
-    rewards: Sequence[str] = ("accuracy", "format"),
+    rewards: Sequence[Any] = ("accuracy", "format"),
     weights: Sequence[float] | None = None,
 ) -> str:
-    """How the rules read one completion of a problem: its parse and what each reward pays.
+    """How one completion of a problem is read: its parse and what each reward pays.
 
-    weights: of the rewards in their sum; 1 each by default. Everything written is shown as text.
+    rewards: names of r1lab.rewards, or functions, such as a learned judge. weights: in their sum; 1
+    each by default. Everything written is shown as text.
     """
     from r1lab.rewards import combine, get_reward
     from r1lab.templates import parse
 
     weights = [1.0] * len(rewards) if weights is None else list(weights)
-    total, parts = combine([text], [problem], [get_reward(name) for name in rewards], weights)
+    functions = [get_reward(one) if isinstance(one, str) else one for one in rewards]
+    total, parts = combine([text], [problem], functions, weights)
     parsed = parse(text)
     rows = [
         ("the thought", "none" if parsed.think is None else f"“{parsed.think}”"),
@@ -320,13 +406,13 @@ def reward_playground(
     problem: Any,
     completion: str = "",
     *,
-    rewards: Sequence[str] = ("accuracy", "format"),
+    rewards: Sequence[Any] = ("accuracy", "format"),
     weights: Sequence[float] | None = None,
 ) -> dict[str, Any]:
-    """Write a completion, see how the rules read it and what they pay.
+    """Write a completion, see how it is read and what each reward pays.
 
-    Drawn first: the reading of `completion`. Live: a box to change it in. rewards: names of
-    r1lab.rewards. Returns the controls, {"completion": Textarea}.
+    Drawn first: the reading of `completion`. Live: a box to change it in. rewards: as in
+    `reward_html`. Returns the controls, {"completion": Textarea}.
     """
     import ipywidgets
 

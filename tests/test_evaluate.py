@@ -243,6 +243,13 @@ def test_json_round_trip():
         ev.Evaluation.from_json("{}")
 
 
+def test_among_keeps_the_answers_of_the_good_problems():
+    one = evaluation([[1, 1], [0, 0], [1, 0]])
+    some = one.among(lambda problem: problem.id != "1")
+    assert [problem.id for problem in some.problems] == ["0", "2"]
+    assert some.accuracy.value == 0.75 and one.accuracy.value == 0.5
+
+
 def test_difference_is_paired():
     rng = np.random.default_rng(0)
     skill = rng.random(60)

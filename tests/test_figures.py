@@ -23,6 +23,16 @@ def test_recording_merges_and_replaces(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
 
 
+def test_several_measures_are_recorded_at_once_without_those_not_measured(tmp_path):
+    unknown = (math.nan, math.nan, math.nan)
+    measures = {"format": (0.5, 0.4, 0.6), "length": 120.0, "safe": unknown, "loss": math.nan}
+    figures.record_measures(tmp_path, "r1/dev1", measures, n=8, units={"length": "tokens"})
+    found = figures.load(tmp_path)
+    assert list(found) == ["r1/dev1/format", "r1/dev1/length"]
+    assert (found["r1/dev1/format"]["high"], found["r1/dev1/format"]["unit"]) == (0.6, "share")
+    assert (found["r1/dev1/length"]["low"], found["r1/dev1/length"]["unit"]) == (None, "tokens")
+
+
 def test_the_runner_names_the_source(tmp_path, monkeypatch):
     monkeypatch.setenv("R1LAB_NOTEBOOK", "05_r1_zero")
     figures.record(tmp_path, "a", 1)

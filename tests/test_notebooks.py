@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from r1lab import ROOT, figures, profiles, report
+from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
 every_lesson = pytest.mark.parametrize("name", LESSONS)
@@ -25,7 +26,7 @@ def markdown(nb) -> str:
 
 
 def test_the_course_is_there():
-    assert LESSONS[:7] == [
+    assert LESSONS[:12] == [
         "00_start_here",
         "01_base_model",
         "02_rule_rewards",
@@ -33,6 +34,11 @@ def test_the_course_is_there():
         "04_grpo_objective",
         "05_r1_zero",
         "06_full_gpu",
+        "07_cold_start",
+        "08_language_consistency",
+        "09_rejection_sampling",
+        "10_all_scenarios",
+        "11_distillation",
     ]
 
 
@@ -72,6 +78,27 @@ def test_its_parameters_are_typed_explained_and_the_cpu_values(name):
         profiles.check_value(parameter, parameter.default, name)
     assert offered["seed"].annotation == "int" and offered["out_dir"].default == "runs/cpu"
     assert not profiles.resolve("cpu", path_of(name)), "cpu values stand in the parameters cell"
+
+
+def recipes(profile):
+    """(model, recipe) of each lesson that makes stages of R1."""
+    for path in map(path_of, LESSONS):
+        offered = {one.name: one.default for one in profiles.parameters(path).values()}
+        if isinstance(offered.get("recipe"), dict):
+            chosen = offered | profiles.resolve(profile, path)
+            yield chosen["model"], chosen["recipe"]
+
+
+@pytest.mark.parametrize("profile", profiles.NAMES)
+def test_the_lessons_of_one_pipeline_make_it_alike(profile):
+    """07 to 11 read each other's stages: another recipe in one of them would make them again."""
+    asked = list(recipes(profile))
+    assert len(asked) == 5 and all(one == asked[0] for one in asked)
+
+
+def test_the_smoke_profile_makes_the_smallest_pipeline():
+    _, toy = next(recipes("smoke"))
+    assert PipelineConfig(**toy) == PipelineConfig.smoke()
 
 
 def test_ruff_finds_nothing_in_the_notebooks():

@@ -172,6 +172,38 @@ def test_histograms_count_each_number_once():
     ]
 
 
+# --- the stages of R1
+
+CARDS = {
+    "base": {"countdown": (0.2, 0.1, 0.35), "lists": (0.3, 0.2, 0.4)},
+    "Dev1": {"countdown": (0.5, 0.4, 0.6), "lists": (math.nan, math.nan, math.nan)},
+}
+WORDS = {"countdown": "Countdown, right", "lists": "instructions followed"}
+STAGES = [("drawn", 200, 8), ("right", 100, 8), ("new", 25, 5), ("few a question", 0, 0)]
+
+
+def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():
+    fig = plots.stage_bars(CARDS, WORDS)
+    assert [trace.name for trace in fig.data] == ["base", "Dev1"]
+    assert [trace.marker.color for trace in fig.data] == [plots.STAGES[n] for n in CARDS]
+    assert fig.data[0].error_y.array[0] == pytest.approx(0.15)
+    assert list(fig.data[0].x) == ["Countdown,<br>right", "instructions<br>followed"]
+    with pytest.raises(R1LabError, match="Dev1 has no steps"):
+        plots.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
+
+
+def test_a_funnel_draws_shares_of_what_was_drawn_and_names_those_of_each_filter():
+    fig = plots.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
+    assert list(fig.data[0].x) == [1, 0.5, 0.125, 0]
+    assert list(fig.data[0].text) == ["200", "100 (50%)", "25 (25%)", "0 (0%)"]
+    picture = static.draw(fig).axes[0]
+    assert [text.get_text() for text in picture.texts[:2]] == ["200", "100 (50%)"]
+    assert picture.yaxis_inverted() and len(picture.patches) == 8
+    for wrong in ({}, {"a": [("drawn", 0, 0)]}, {"a": STAGES, "b": STAGES[:2]}):
+        with pytest.raises(R1LabError, match="no funnel to draw"):
+            plots.funnel(wrong)
+
+
 # --- the objective
 
 
@@ -208,6 +240,8 @@ def gallery() -> dict[str, go.Figure]:
         ),
         "histogram": plots.length_histogram(one),
         "objective": plots.objective_with_kl(),
+        "stages": plots.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
+        "funnel": plots.funnel({"R1": STAGES}),
         "heat": plots.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
     }
 
@@ -292,6 +326,15 @@ def test_what_a_model_wrote_stays_text(kind):
     markup.encode("utf-8")  # a lone surrogate would not
 
 
+def test_a_table_of_what_models_wrote_stays_text():
+    hostile = " ".join(HOSTILE)
+    markup = plots.table_html([("prompt", hostile), (hostile, "<think> *a* | $b$ </think>")])
+    seen = Reader(f"</style>{markup}")
+    assert seen.tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    assert seen.attributes == {"style"}
+    assert "<script>alert(1)</script>" in seen.text and "<think> *a* | $b$" in seen.text
+
+
 def test_long_answers_are_cut_and_say_so():
     markup = plots.completion_html(["x" * 1_000_000] + ["y"] * 5_000)
     assert len(markup) < 200_000
@@ -314,3 +357,80 @@ def test_colours_say_sign_and_size():
         plots.completion_html(["a", "b"], [1.0], "advantage")
     with pytest.raises(R1LabError, match="'rainbow'"):
         plots.completion_html(["a"], [1.0], "rainbow")
+
+
+# --- reward models, stages, compute
+
+
+def stage_table(models: tuple[str, ...] = ("base", "zero", "dev1")) -> dict:
+    from r1lab import scorecard
+
+    measures = dict.fromkeys(scorecard.MEASURES, evaluate.Estimate(0.5, 0.4, 0.55))
+    measures["length"] = evaluate.Estimate(120.0, 100.0, 150.0)
+    measures["safe"] = evaluate.Estimate(math.nan, math.nan, math.nan)
+    return {"ours": dict.fromkeys(models, measures), "paper": scorecard.PAPER}
+
+
+def test_a_calibration_curve_has_wilsons_intervals():
+    fig = plots.calibration_curve({"helpful": [(0.1, 0.0, 20), (0.9, 0.75, 40)], "safe": []})
+    line = named(fig, "helpful")
+    assert list(line.x) == [0.1, 0.9] and list(line.y) == [0.0, 0.75]
+    low, high = evaluate.wilson(30, 40)
+    assert line.error_y.array[1] == pytest.approx(high - 0.75)
+    assert line.error_y.arrayminus[1] == pytest.approx(0.75 - low)
+    assert list(named(fig, "perfectly").y) == [0, 1]
+    with pytest.raises(R1LabError, match="no predictions"):
+        plots.calibration_curve({"helpful": []})
+
+
+def test_values_stand_where_they_were_measured_with_their_intervals():
+    alone = [(0, (0.1, 0.1, 0.2)), (4e12, (0.4, 0.3, 0.5))]
+    fig = plots.interval_curves(
+        {"taught": [(2e12, (0.5, 0.4, 0.7))], "RL alone": alone},
+        x_title="operations",
+        y_title="pass@1",
+        title="t",
+        traces={"RL alone": [(0, 0.1), (1e12, 0.2)]},
+    )
+    alone = next(trace for trace in fig.data if trace.name == "RL alone")
+    assert named(fig, "each step").line.color == plots._faint(alone.line.color, 0.45)
+    assert list(alone.x) == [0, 4e12] and alone.mode == "lines+markers"
+    taught = named(fig, "taught")
+    assert taught.mode == "markers" and taught.error_y.array[0] == pytest.approx(0.2)
+    assert taught.line.color != alone.line.color
+    counted = plots.interval_curves(
+        {"a": [(0, (1, 1, 1)), (2, (1, 1, 1))]}, x_title="x", y_title="y", title="t"
+    )
+    assert list(counted.layout.xaxis.tickvals) == [0, 2]
+    with pytest.raises(R1LabError, match="nothing to draw"):
+        plots.interval_curves({"taught": []}, x_title="x", y_title="y", title="t")
+
+
+def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have():
+    from r1lab import scorecard
+
+    fig = plots.stage_panels(stage_table())
+    aime = named(fig, "AIME")
+    assert list(aime.x) == ["R1-Zero", "Dev1"] and list(aime.y) == [0.779, 0.59]
+    ours = [trace for trace in fig.data if trace.name.startswith("ours")]
+    assert len(ours) == len(scorecard.MEASURES)
+    assert list(ours[0].x) == ["base", "R1-Zero", "Dev1"]
+    assert sum(trace.showlegend is not False for trace in ours) == 1
+    alone = plots.stage_panels(stage_table(("base",)))
+    assert not [trace for trace in alone.data if trace.name.startswith("paper")]
+    with pytest.raises(R1LabError, match="no model"):
+        plots.stage_panels({"ours": {}, "paper": scorecard.PAPER})
+
+
+def test_these_figures_have_still_twins():
+    one = (0.5, 0.4, 0.7)
+    for fig in (
+        plots.calibration_curve({"trained": [(0.1, 0.0, 20), (0.9, 0.75, 40)]}),
+        plots.interval_curves(
+            {"trained": [(0, one), (2e12, one)]}, x_title="x", y_title="y", title="t"
+        ),
+        plots.stage_panels(stage_table()),
+    ):
+        picture = pixels(static.to_png(fig, scale=0.5))
+        assert abs(picture.shape[0] - fig.layout.height / 2) <= 1
+        assert (picture[..., 2] - picture[..., 0] > 60).sum() > 20

@@ -8,7 +8,7 @@ import pytest
 
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Evaluation, measure
-from r1lab.rejection import funnel, repeats
+from r1lab.rejection import funnel, repeats, unfiltered
 from r1lab.tasks import get_task
 
 TASK = get_task("countdown")
@@ -57,6 +57,16 @@ def test_each_filter_takes_its_own():
     assert found.share("right") == pytest.approx(8 / 11)
     with pytest.raises(R1LabError, match="there are finished, right"):
         found.share("drawn")
+    taken = {name: [one.text for _, one in rows] for name, rows in found.fallen.items()}
+    assert taken == {
+        "finished": [CUT],
+        "right": [WRONG, WRONG, GOOD],
+        "well formed": [UNFORMED],
+        "one language": [MIXED, WORDLESS],
+        "readable": [AGAIN],
+        "new": [GOOD],
+        "few a question": [],
+    }
 
 
 def test_easy_questions_do_not_crowd_out_hard_ones():
@@ -73,6 +83,18 @@ def test_easy_questions_do_not_crowd_out_hard_ones():
     assert [one.problem for one in funnel(evaluation, extra=extra).examples] == [ZH]
 
 
+def test_unfiltered_are_any_answers_of_the_number_asked_for():
+    texts = [GOOD, CUT, WRONG, UNFORMED]
+    evaluation = drawn((EN, texts), (ZH, [ZH_GOOD]))
+    some = unfiltered(evaluation, 3)
+    assert len({one.completion for one in some}) == 3 and some == unfiltered(evaluation, 3)
+    everything = unfiltered(evaluation, 99, seed=1)
+    assert {one.completion for one in everything} == {*texts, ZH_GOOD}
+    assert all((one.problem is ZH) == (one.completion == ZH_GOOD) for one in everything)
+    with pytest.raises(R1LabError, match="train problems only"):
+        unfiltered(drawn((TASK.problems("held_out", 1)[0], [GOOD])), 1)
+
+
 def test_nothing_left_is_no_error_and_held_out_problems_are():
     found = funnel(drawn((EN, [WRONG])))
     assert found.examples == [] and found.stages[-1] == ("few a question", 0, 0)
@@ -80,6 +102,17 @@ def test_nothing_left_is_no_error_and_held_out_problems_are():
     held_out = TASK.problems("held_out", 1)[0]
     with pytest.raises(R1LabError, match="train problems only"):
         funnel(drawn((held_out, [GOOD])))
+
+
+def test_what_a_stage_drew_can_be_looked_at_again(general_folder, tmp_path):
+    from r1lab import pipeline
+
+    config = pipeline.PipelineConfig.smoke(base=general_folder, eval_problems=0)
+    made = pipeline.run(config, tmp_path, until="cold", say=lambda line: None)
+    found = pipeline.filtered(config, "cold", pipeline.drawn_in(tmp_path / "cold"))
+    assert found.stages == made["cold"]["metrics"]["funnel"]
+    with pytest.raises(R1LabError, match="no drawn answers.*make the stage"):
+        pipeline.drawn_in(tmp_path / "data")
 
 
 def test_repetition_is_a_line_of_working_twice():

@@ -141,3 +141,20 @@ def test_what_cannot_be_says_why(random_folder, tmp_path):
         reward_model.load(tmp_path / "nowhere")
     with pytest.raises(R1LabError, match="batch_size must be at least 1"):
         RewardModelConfig(batch_size=0)
+
+
+def test_judgements_are_kept_and_read(tmp_path):
+    from r1lab.tasks import get_task
+
+    problem = get_task("requests").problems("train", 1)[0]
+    for rows in (
+        [reward_model.Pair(problem, "a", "b 对")],
+        [reward_model.Marked(problem, "a", True), reward_model.Marked(problem, "b", False)],
+        [],
+    ):
+        path = reward_model.write_judgements(tmp_path / "judgements.jsonl", rows)
+        assert reward_model.read_judgements(path) == rows
+    for text in ("{", '{"chosen": "a"}', '{"problem": 3, "completion": "a", "safe": true}'):
+        path.write_text(text)
+        with pytest.raises(R1LabError, match="no judgements"):
+            reward_model.read_judgements(path)

@@ -30,6 +30,30 @@ other = widgets.rollout_inspector(samples)
 other["step"].value = 7
 other["verdict"].value = "right"
 """,
+    "funnel": """
+from types import SimpleNamespace
+asked = SimpleNamespace(question="make 3 <b>")
+long = SimpleNamespace(text=" ".join(f"word{i}" for i in range(100)))
+short = SimpleNamespace(text="a <i> b")
+found = SimpleNamespace(examples=[SimpleNamespace(problem=asked, completion="good")],
+                        fallen={"right": [(asked, long), (asked, short)], "new": []})
+funnel = widgets.funnel_inspector(found)
+""",
+    "funnel, moved": """
+other = widgets.funnel_inspector(found)
+other["answer"].value = 2
+""",
+    "beside": """
+from r1lab.evaluate import Completion, Evaluation
+def answers(word):
+    rows = [[Completion(f"{word} {i}", 3, True, i == 1, None, True, 0, None, False)
+             for i in range(2)] for _ in range(3)]
+    problems = [SimpleNamespace(id=str(i), question=f"question {i}") for i in range(3)]
+    return Evaluation(problems, rows)
+both = widgets.answers_beside({"before": answers("<u>"), "after": answers("new")})
+both["problem"].value = 3
+both["answer"].value = 2
+""",
     "playground": """
 from r1lab.tasks import get_task
 problem = get_task("countdown").problems("held_out", 1)[0]
@@ -97,6 +121,23 @@ def test_the_inspector_opens_on_first_and_last_step_and_finds_the_rest(executed)
     assert "step 7: right" in moved and "Answer 1 of 1" in moved and "step 9" not in moved
 
 
+def test_the_funnel_opens_on_one_answer_of_each_filter_and_shows_the_rest_whole(executed):
+    opening = executed["funnel"][0].data["text/html"]
+    assert "taken by “right”: 1 of 2" in opening and "kept: 1 of 1" in opening
+    assert "word99" in opening and "word50" not in opening and "“new”" not in opening
+    assert "<b>" not in opening
+    moved = executed["funnel, moved"][0].data["text/html"]
+    assert "taken by “right”: 2 of 2" in moved and "&lt;i&gt;" in moved and "kept" not in moved
+
+
+def test_answers_of_two_models_stand_beside_each_other(executed):
+    markup = executed["beside"][0].data["text/html"]
+    assert "before: right, 3 tokens" in markup and "after: right, 3 tokens" in markup
+    assert "question 2" in markup and "<u>" not in markup
+    with pytest.raises(R1LabError, match="the same problems"):
+        widgets.answers_beside({})
+
+
 def test_the_playground_shows_what_was_typed_as_text(executed):
     markup = executed["playground"][0].data["text/html"]
     assert "<script" not in markup and "&lt;script&gt;" in markup
@@ -115,6 +156,18 @@ def test_the_dashboard_only_keeps_metrics_outside_a_notebook(capsys):
     live(0, {"accuracy": 0.5})
     live.finish()
     assert live.history == [{"step": 0, "accuracy": 0.5}] and capsys.readouterr().out == ""
+
+
+def test_reward_html_reads_with_a_learned_judge_too():
+    def judge_reward(completions, *, problem=None, **_):
+        return [0.25 for _ in completions]
+
+    from r1lab.tasks import get_task
+
+    problem = get_task("lists").problems("train", 1)[0]
+    right = f"<answer> {get_task('lists').solution(problem)} </answer>"
+    html = widgets.reward_html(problem, right, rewards=("accuracy", judge_reward))
+    assert "judge reward × 1" in html and "0.25" in html and "1.25" in html
 
 
 def test_reward_html_reads_as_the_rules_read():

@@ -1,0 +1,82 @@
+"""Which way a measure went is read from intervals, and only where they allow it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from r1lab import scorecard
+from r1lab.evaluate import Estimate, bootstrap_interval
+from r1lab.scorecard import DOWN, LEVEL, OTHERWISE, REPRODUCED, UP
+
+
+def table(**changes) -> dict:
+    """R1-Zero and Dev1: all measures 50 % [45, 55], but those of `changes` in Dev1."""
+    before = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.45, 0.55))
+    return {"ours": {"zero": before, "dev1": before | changes}, "paper": scorecard.PAPER}
+
+
+def test_the_gap_of_two_values_squares_and_adds_their_ends():
+    change = scorecard.gap(Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.72))
+    assert change == pytest.approx((0.2, 0.2 - 0.05, 0.2 + math.hypot(0.02, 0.04)))
+    assert math.isnan(scorecard.gap(Estimate(0.5, math.nan, math.nan), Estimate(1, 1, 1)).low)
+
+
+def test_the_gap_is_about_as_wide_as_the_spread_of_independent_means():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    a, b = rng.random(200) < 0.4, rng.random(200) < 0.6
+    ends = [Estimate(float(x.mean()), *bootstrap_interval(x)) for x in (a, b)]
+    width = scorecard.gap(*ends).high - scorecard.gap(*ends).low
+    spread = 2 * 1.96 * math.sqrt(sum(x.var() / 200 for x in (a, b)))
+    assert width == pytest.approx(spread, rel=0.1)
+
+
+def test_an_arrow_needs_an_interval_that_leaves_no_other():
+    one = table(
+        countdown=Estimate(0.4, 0.36, 0.44),  # 5 + 4 as hypotenuse: 6.4 points, down
+        lists=Estimate(0.6, 0.55, 0.65),
+        helpful=Estimate(0.56, 0.51, 0.61),  # 7.1 points of doubt: not told apart
+        safe=Estimate(math.nan, math.nan, math.nan),
+    )
+    found = {arrow.measure: arrow.way for arrow in scorecard.arrows(one["ours"])}
+    assert found["countdown"] == DOWN and found["lists"] == UP
+    assert found["helpful"] == found["safe"] == found["steps"] == LEVEL
+
+
+def test_the_papers_movements_are_held_against_ours():
+    one = table(countdown=Estimate(0.3, 0.26, 0.34), lists=Estimate(0.2, 0.15, 0.25))
+    found = {row.paper: row for row in scorecard.beside_paper(one)}
+    assert found["AIME 2024"].stated == -18.9 and found["AIME 2024"].verdict == REPRODUCED
+    assert found["IF-Eval"].stated == 25.1 and found["IF-Eval"].verdict == OTHERWISE
+    assert found["MATH-500"].verdict == found["Arena-Hard"].verdict == LEVEL
+    assert set(found) == set(scorecard.PAPER["measures"]) == set(scorecard.ALIKE)
+    said = scorecard.told(list(found.values()))
+    assert said[0] == "reproduced: 1 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1"
+    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith("not told apart: 3 of")
+    without = {"ours": {"zero": one["ours"]["zero"]}, "paper": scorecard.PAPER}
+    assert scorecard.beside_paper(without) == []
+
+
+def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
+    one = table()
+    one["ours"] = {"base": one["ours"]["zero"], **one["ours"]}
+    head, *rows = scorecard.arrow_lines(one)
+    assert head == ("", "base → R1-Zero", "R1-Zero → Dev1")
+    assert all(len(row) == 3 for row in rows)
+    cells = {row[0]: row[1:] for row in rows}
+    assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
+    assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: not told apart")
+
+
+def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():
+    found = {"agrees with labels": [0.8, 0.7, 0.9], "style alone": [None] * 3, "n": 9}
+    found |= {"accuracy": [1.0, None, None], "calibration error": 0.125}
+    lines = {row[0]: row[1] for row in scorecard.judge_lines({"helpfulness": found})}
+    assert lines[scorecard.JUDGED["agrees with labels"]] == "80 % [70, 90]"
+    assert lines[scorecard.JUDGED["accuracy"]] == "100 %"
+    assert lines[scorecard.JUDGED["style alone"]] == "–"
+    assert lines["calibration error"] == "12 points"
+    assert set(scorecard.judge_estimates(found)) == {"agrees with labels", "accuracy"}

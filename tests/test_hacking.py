@@ -1,0 +1,171 @@
+"""A policy that a learned judge alone pays: made once, resumed, and seen by a true one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from r1lab import hacking, models, reward_model
+from r1lab.checkpoints import Stopped
+from r1lab.errors import R1LabError
+from r1lab.evaluate import Completion, Estimate, Evaluation
+from r1lab.hacking import polite_words
+from r1lab.recipe import PipelineConfig
+from r1lab.scorecard import DOWN, LEVEL, UP
+from r1lab.tasks import get_task
+from r1lab.tasks.general import REFUSAL
+from r1lab.world import preferences
+from r1lab.world.preferences import completion, is_helpful
+
+
+def courtesy(completions, *, problem, **_):
+    """A judge that has learned nothing but manners."""
+    counts = [polite_words(p, text) for p, text in zip(problem, completions, strict=True)]
+    return [n / (1 + n) for n in counts]
+
+
+@pytest.fixture
+def made(general_folder, tmp_path):
+    """A pipeline's folder with the stages that `overtrain` reads, of random models."""
+    folder = tmp_path / "r1"
+    shutil.copytree(general_folder, folder / "rules" / "model")
+    for kind in ("helpful", "safe"):
+        model, tokenizer = reward_model.from_base(general_folder)
+        (folder / kind).mkdir()
+        (folder / kind / "model").mkdir()
+        models.save(model, tokenizer, folder / kind / "model")
+        (folder / kind / "stage.json").write_text(json.dumps({"metrics": {"centre": 0.0}}))
+    return folder
+
+
+# --- the prompts
+
+
+def test_the_prompts_are_those_of_the_helpfulness_model():
+    task = hacking.HelpfulPrompts()
+    drawn = task.problems("held_out", 40, seed=1)
+    assert all(is_helpful(p) and p.split == "held_out" for p in drawn)
+    assert {p.task for p in drawn} == {"lists", "requests"}
+    assert task.problems("held_out", 15, seed=1) == drawn[:15]
+
+
+# --- training against it
+
+
+def test_it_is_made_once_and_goes_on_where_it_was_stopped(made, tmp_path, one_thread, monkeypatch):
+    config = PipelineConfig.smoke(max_new_tokens=12, checkpoint_every=1)
+    whole = hacking.overtrain(config, made, tmp_path / "whole", 3)
+    assert whole["made"] and whole["metrics"]["steps"] == 3
+    rows = hacking.watched(tmp_path / "whole")
+    assert [row["step"] for row in rows] == [0, 1, 2]
+    assert all(row["paid"] == 0.5 for row in rows), "a new head scores 0, which is paid one half"
+
+    see = hacking._Watch.__call__
+
+    def stopped(self, step, *rest):
+        see(self, step, *rest)
+        if step == 1:
+            raise Stopped("the night comes", None)
+
+    monkeypatch.setattr(hacking._Watch, "__call__", stopped)
+    with pytest.raises(Stopped):
+        hacking.overtrain(config, made, tmp_path / "cut", 3)
+    monkeypatch.setattr(hacking._Watch, "__call__", see)
+    assert hacking.overtrain(config, made, tmp_path / "cut", 3)["made"]
+    assert hacking.watched(tmp_path / "cut") == rows
+    assert not hacking.overtrain(config, made, tmp_path / "cut", 3)["made"]
+    with pytest.raises(R1LabError, match="overtrain first"):
+        hacking.watched(tmp_path)
+
+
+def test_the_turning_point_is_where_the_true_judge_was_most_content():
+    true = [0.2, 0.5, 0.8, 0.8, 0.8, 0.4, 0.1]
+    rows = [{"step": t, "paid": 0.1 * t, "true": x} for t, x in enumerate(true)]
+    found = hacking.turning_point(rows, smooth=3)
+    assert found["step"] == 3 and found["true then"] == pytest.approx(0.8)
+    assert found["true at the end"] == pytest.approx(0.25)
+    assert found["paid at the end"] > found["paid then"]
+
+
+# --- measuring it
+
+
+def test_both_judges_see_the_same_answers(general_folder):
+    config = PipelineConfig.smoke(max_new_tokens=12)
+    seen = hacking.seen(config, general_folder, courtesy, problems=6, k=2)
+    assert seen.paid.shape == (len(seen.evaluation.problems), 2)
+    assert all(is_helpful(p) for p in seen.evaluation.problems)
+    found = hacking.changes(seen, seen)
+    assert {name: one.value for name, one in found.items()} == dict(paid=0, true=0, polite=0)
+    other = hacking.Seen(Evaluation(seen.evaluation.problems[1:], []), seen.paid)
+    with pytest.raises(R1LabError, match="same problems"):
+        hacking.changes(seen, other)
+
+
+@pytest.mark.parametrize(
+    ("paid", "true", "words"),
+    [(UP, DOWN, "hacked"), (UP, LEVEL, "to please"), (UP, UP, "right way"), (DOWN, UP, "true: up")],
+)
+def test_the_verdict_is_what_the_intervals_allow(paid, true, words):
+    interval = {UP: Estimate(0.2, 0.1, 0.3), DOWN: Estimate(-0.2, -0.3, -0.1)}
+    interval[LEVEL] = Estimate(0.0, -0.1, 0.1)
+    assert words in hacking.verdict({"paid": interval[paid], "true": interval[true]})
+
+
+def test_a_sweetened_list_is_no_longer_the_list_that_was_asked_for():
+    problems = get_task("lists").problems("held_out", 8)
+    found = hacking.sweetened(courtesy, problems, most=3)
+    assert [row["true"].value for row in found["right"]] == [1, 0, 0, 0]
+    assert [row["true"].value for row in found["wrong"]] == [0, 0, 0, 0]
+    paid = [row["paid"].value for row in found["wrong"]]
+    assert paid == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
+
+
+def test_answers_are_shown_beside_each_other_in_order(general_folder):
+    config = PipelineConfig.smoke(max_new_tokens=12)
+    seen = hacking.seen(config, general_folder, courtesy, problems=4, k=1)
+    head, *rows = hacking.beside({"before": seen, "after": seen}, 3)
+    assert head == ("prompt", "before", "after")
+    assert [row[0] for row in rows] == [p.question for p in seen.evaluation.problems[:3]]
+    assert all(row[1] == row[2] and "wrong, 0.00" in row[1] for row in rows)
+
+
+# --- safety
+
+
+def test_refusing_everything_is_as_wrong_as_refusing_nothing():
+    task = get_task("requests")
+    problems = task.problems("train", 30)
+
+    def answers(answer_to, thought="ok"):
+        rows = []
+        for problem in problems:
+            text = completion(thought, answer_to(problem))
+            right = task.judge(problem, answer_to(problem))
+            rows.append([Completion(text, 9, True, right, None, True, 0, None, False)])
+        return Evaluation(problems, rows)
+
+    def help(problem):
+        data = {"verb": problem.data["verb"], "noun": problem.data["noun"]}
+        return preferences.help_with(*data.values(), problem.language)
+
+    refusing = preferences.conduct(answers(lambda problem: REFUSAL[problem.language]))
+    assert [refusing[x].value for x in ("helped", "refused", "harmless")] == [0, 1, 1]
+    helping = preferences.conduct(answers(help))
+    assert [helping[x].value for x in ("helped", "refused", "harmless")] == [1, 0, 0]
+    good = preferences.conduct(answers(task.solution))
+    assert [good[x].value for x in ("helped", "refused", "harmless")] == [1, 1, 1]
+    planning = [
+        [
+            Completion(
+                completion(help(p), REFUSAL[p.language]), 9, True, True, None, True, 0, None, 0
+            )
+        ]
+        for p in problems
+    ]
+    found = preferences.conduct(Evaluation(problems, planning))
+    assert found["refused"].value == 1 and found["harmless"].value == 0, "the thought does harm"
+    assert np.isfinite(found["harmless"].high)
