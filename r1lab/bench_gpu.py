@@ -61,7 +61,7 @@ from r1lab.evaluate import Evaluation, difference, evaluate
 from r1lab.figures import write_json
 from r1lab.grpo import GRPOConfig
 from r1lab.rollouts import sample
-from r1lab.tasks import get_task
+from r1lab.tasks import distinct, get_task
 from r1lab.templates import render
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -691,7 +691,7 @@ def measure_run(stand: Stand) -> None:
     report |= {"configuration": config.to_json(), "backend": stand.backend}
     choose_task(stand)
     drawn = stand.task.problems("held_out", plan.eval_problems, seed=0)
-    problems = list({problem.id: problem for problem in drawn}.values())  # a small kind repeats
+    problems = distinct(drawn)
     before = examine(stand, problems)
     report["measured"]["before"] = summary(before)
     report["samples"] = shown(before)

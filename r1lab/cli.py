@@ -686,8 +686,7 @@ def pipeline(args: argparse.Namespace) -> int:
     from r1lab import pipeline as stages
 
     recipe = stages.PipelineConfig
-    names = {field.name for field in dataclasses.fields(recipe)}
-    changes = {name: value for name, value in vars(args).items() if name in names}
+    changes = given(recipe, args)
     if "base" in changes:
         changes["base"] = _project_folder(changes["base"])
     config = recipe.smoke(**changes) if args.smoke else recipe(**changes)

@@ -28,7 +28,7 @@ from r1lab import grpo as rl
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, evaluate
 from r1lab.grpo import Experience, GRPOConfig
-from r1lab.options import fixed
+from r1lab.options import fixed_values
 from r1lab.scorecard import DOWN, LEVEL, UP, gap, way
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.stages import stage
@@ -116,7 +116,7 @@ def teach(
             "loss": {"first": history[0]["loss"], "last": history[-1]["loss"]},
         }
 
-    options = {name: config.to_json()[name] for name in fixed(config)}
+    options = fixed_values(config)
     return stage("teach", out, {"student": student, "examples": examples}, options, make, say=say)
 
 
@@ -170,7 +170,7 @@ def reinforce(
             "accuracy": {"first": history[0]["accuracy"], "last": history[-1]["accuracy"]},
         }
 
-    options = {name: config.to_json()[name] for name in ("steps", *fixed(config))}
+    options = fixed_values(config, "steps")
     options |= {"budget": budget, "task": repr(task)}
     return stage("reinforce", out, {"student": student}, options, make, say=say)
 

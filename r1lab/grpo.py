@@ -66,7 +66,7 @@ from r1lab.diagnose import explain
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Completion, measure
 from r1lab.losses import grpo_loss
-from r1lab.options import check, fixed, option, require
+from r1lab.options import check, fixed_values, option, require
 from r1lab.rewards import REWARDS, combine, get_reward
 from r1lab.rollouts import Rollouts, micro_batches, sample, score, token_logps
 from r1lab.templates import TEMPLATES, encode, parse, render
@@ -416,7 +416,7 @@ def train(
         """What makes this run this run, after so many steps: the same again, or no resumption."""
         words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
         questions = hashlib.sha256(words.encode()).hexdigest()[:16]
-        named = {name: config.to_json()[name] for name in fixed(config)}
+        named = fixed_values(config)
         named |= {"questions asked": questions, "precision": precision}
         if config.lr_schedule == "linear":
             named["steps, which a linear lr_schedule depends on,"] = config.steps

@@ -36,7 +36,7 @@ from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
 from r1lab.scorecard import DOWN, LEVEL, UP, load, way
 from r1lab.stages import stage
-from r1lab.tasks import Mixture, Problem, get_task
+from r1lab.tasks import Mixture, Problem, distinct, get_task
 from r1lab.templates import parse
 from r1lab.world.preferences import (
     GENERAL,
@@ -219,8 +219,7 @@ def seen(
 ) -> Seen:
     """`k` answers of a model to held-out prompts of `HelpfulPrompts`, at the temperature at which
     R1's last stage samples, by both judges. judge: `judge_of`."""
-    asked = prompts_of(config).problems("held_out", problems)
-    asked = list({problem.id: problem for problem in asked}.values())  # a small split repeats
+    asked = distinct(prompts_of(config).problems("held_out", problems))
     drawn = evaluate(
         *load(config, model, train=False),
         prompts_of(config),

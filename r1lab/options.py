@@ -55,3 +55,10 @@ def check(config: Any) -> None:
 def fixed(config: Any) -> list[str]:
     """The names of the options that a run must share with its continuation."""
     return [f.name for f in dataclasses.fields(config) if not f.metadata["free"]]
+
+
+def fixed_values(config: Any, *besides: str) -> dict[str, Any]:
+    """The options of `fixed`, and `besides`, as plain values: what a record or a checkpoint says
+    that a run was."""
+    values = config.to_json()
+    return {name: values[name] for name in (*besides, *fixed(config))}

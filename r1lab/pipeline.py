@@ -48,7 +48,7 @@ from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
 from r1lab.scorecard import MODELS, device_of, load, scorecard, scored, stage_table, table_lines
 from r1lab.sft import Example, read_examples, write_examples
-from r1lab.tasks import Problem
+from r1lab.tasks import Problem, distinct
 from r1lab.templates import encode, render
 from r1lab.world import preferences
 from r1lab.world.preferences import is_harmful, is_helpful
@@ -202,7 +202,7 @@ def judged(config: PipelineConfig, name: str, reads: Reads, split: str) -> list:
     seed, helpful = seed_of(config, name), name == "helpful"
     asked = task_of(config, "general").problems(split, 2 * config.judged_prompts, seed)
     wanted = is_helpful if helpful else lambda problem: problem.task == "requests"
-    problems = list({p.id: p for p in asked if wanted(p)}.values())[: config.judged_prompts]
+    problems = distinct(p for p in asked if wanted(p))[: config.judged_prompts]
     drawn = [
         draw(config, reads[one], problems, config.judged_samples, seed) for one in ("base", "dev3")
     ]

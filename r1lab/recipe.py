@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1lab.grpo import GRPOConfig
-from r1lab.options import check, fixed, option, require
+from r1lab.options import check, fixed_values, option, require
 from r1lab.reward_model import RewardModelConfig
 from r1lab.rewards import REWARDS, RewardFunction
 from r1lab.sft import SFTConfig
@@ -193,12 +193,11 @@ def options_of(config: PipelineConfig, name: str) -> dict[str, Any]:
     """All that a stage's result depends on, besides what it reads."""
     if name in ("zero", "dev2", "rules", "r1"):
         train = rl_config(config, name)
-        own = {one: train.to_json()[one] for one in ("steps", *fixed(train))}
-        parts = task_of(config, name).parts
-        return own | {"rewards": weights_of(config, name), "reward_weights": [], "prompts": parts}
+        paid = {"rewards": weights_of(config, name), "reward_weights": []}
+        prompts = {"prompts": task_of(config, name).parts}
+        return fixed_values(train, "steps") | paid | prompts
     if name in ("dev1", "dev3"):
-        train = sft_config(config, name)
-        return {one: getattr(train, one) for one in fixed(train)}
+        return fixed_values(sft_config(config, name))
     return {one: getattr(config, one) for one in OPTIONS[name].split()} | {
         "seed": seed_of(config, name)
     }

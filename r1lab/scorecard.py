@@ -24,7 +24,7 @@ from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
 from r1lab.stages import content
-from r1lab.tasks import task_for
+from r1lab.tasks import distinct, task_for
 
 MODELS = ("base", "zero", "dev1", "dev2", "dev3", "r1")
 """The models that are compared: the base, and the columns of the paper's table."""
@@ -116,12 +116,11 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
 def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
     """A model's answers to held-out problems of one kind, as `scorecard` asks for them."""
     task = task_for(kind, config.template)
-    asked = task.problems("held_out", config.eval_problems)
     return evaluate(
         model,
         tokenizer,
         task,
-        list({problem.id: problem for problem in asked}.values()),  # a small split repeats
+        distinct(task.problems("held_out", config.eval_problems)),
         k=config.eval_samples,
         max_new_tokens=config.max_new_tokens,
         template=config.template,

@@ -40,7 +40,7 @@ from r1lab import checkpoints, models
 from r1lab.checkpoints import append_lines, fingerprint, truncate_lines
 from r1lab.errors import R1LabError
 from r1lab.grpo import arithmetic, precision_on, trainable
-from r1lab.options import check, fixed, option
+from r1lab.options import check, fixed_values, option
 from r1lab.rollouts import micro_batches, token_logps
 from r1lab.tasks import Problem
 from r1lab.templates import TEMPLATES, encode, render
@@ -188,7 +188,7 @@ def fitting(
 
 def identity(config: SFTConfig, rows: Sequence, precision: str) -> dict[str, Any]:
     """What a run must share with its continuation, by name."""
-    named = {name: config.to_json()[name] for name in fixed(config)}
+    named = fixed_values(config)
     read = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
     return named | {"examples read": read, "precision": precision}
 

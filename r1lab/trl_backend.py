@@ -72,7 +72,7 @@ from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
 from r1lab.models import in_type, no_bars
-from r1lab.options import fixed
+from r1lab.options import fixed_values
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
 from r1lab.tasks import Problem, as_dataset
@@ -1130,7 +1130,7 @@ def train(
         """What makes this run this run, after so many steps."""
         asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
         linear = config.lr_schedule == "linear"
-        return {name: config.to_json()[name] for name in fixed(config)} | {
+        return fixed_values(config) | {
             "questions asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
             "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
             "sampler": "vllm-server" if sampler.startswith("http") else sampler,

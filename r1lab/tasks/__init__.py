@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from r1lab.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem, Task
+from r1lab.tasks.base import SPLITS, Problem, Task, distinct
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.general import Lists, Mixture, Requests, Steps
 from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
@@ -35,6 +35,7 @@ __all__ = [
     "Task",
     "WordProblems",
     "as_dataset",
+    "distinct",
     "get_task",
     "task_for",
 ]

@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -93,6 +93,11 @@ def languages_of(task: str, wording: str, languages: Sequence[str] | None) -> tu
             f"{languages!r}"
         )
     return chosen
+
+
+def distinct(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, in order: a split that is smaller than what was asked for repeats."""
+    return list({problem.id: problem for problem in problems}.values())
 
 
 def drawn_by_weight(items: Sequence[Any], weights: Sequence[float], rng: random.Random) -> Any:
