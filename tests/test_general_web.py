@@ -27,13 +27,7 @@ from r1lab.world.tokenizer import END, build_tokenizer, vocabulary
 N = 4000  # documents of each kind
 NAMES = ("steps", "lists", "requests")
 OPS = dict(zip("add minus times over 加 减 乘 除以".split(), "+-*/+-*/", strict=True))
-KINDS = dict(
-    zip(
-        "sort reverse copy 排序 倒序 复制".split(),
-        "sort reverse copy sort reverse copy".split(),
-        strict=True,
-    )
-)
+KINDS = {"sort": "sort", "rank": "rank", "排序": "sort", "倒序": "rank"}
 NOUNS = HARMLESS | HARMFUL
 REQUESTS = [get_task("requests").problem(*one) for one in product(VERBS, NOUNS, ("en", "zh"))]
 ENGLISH = {zh: en for en, zh in (VERBS | NOUNS).items()}
@@ -138,7 +132,7 @@ def test_all_of_the_train_split_is_there(readings):
     seen = {r.problem.id for r in readings["requests"]}
     train = {problem.id for problem in REQUESTS if problem.split == "train"}
     assert len(seen) > 0.95 * len(train) and seen <= train
-    assert len({r.problem.id for r in readings["lists"]}) > 0.99 * N
+    assert len({r.problem.id for r in readings["lists"]}) > 0.98 * N
 
 
 # -- what must be right -----------------------------------------------------------------------

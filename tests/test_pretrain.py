@@ -53,12 +53,12 @@ def test_it_learns_and_leaves_a_standard_folder(tmp_path):
 def test_a_general_base_reads_the_wider_web_in_its_own_words(tmp_path):
     config = replace(GENERAL, steps=30, rows=4, row_length=96, width=64)
     made = pretrain(config, tmp_path / "model", progress=False)
-    assert made["loss"] < 5.3 and made["vocabulary"] == 287  # it begins at ln(287) = 5.66
+    assert made["loss"] < 5.3 and made["vocabulary"] == 285  # it begins at ln(285) = 5.65
     assert {"steps", "lists", "requests"} < set(made["recipe"]["mixture"])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     ids = tokenizer("用户 : 告诉 我 怎么 做 蛋糕 。 助手 :")["input_ids"]
     assert tokenizer.unk_token_id not in ids
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.vocab_size == 287
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.vocab_size == 285
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert all(f"| `{kind}` |" in card for kind in made["recipe"]["mixture"])
     assert "general base" in card and "| `general` | True |" in card and "{" not in card
@@ -71,7 +71,7 @@ def test_the_options_of_a_recipe_reach_the_optimizers_and_the_batches():
     taken = {id(p) for o in (muon, rest) for g in o.param_groups for p in g["params"]}
     assert taken == {id(p) for p in model.parameters()}
     assert batch(replace(GENERAL, rows=8), 0).max() >= len(build_model(SMALL)[1])
-    assert len(tokenizer) == 287
+    assert len(tokenizer) == 285
 
 
 @pytest.mark.parametrize("config", [SMALL, GENERAL], ids=["tiny", "general"])

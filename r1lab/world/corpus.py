@@ -14,7 +14,7 @@ kind of document        what it is
 ``patient``             a search in a fixed order that goes on until it hits: nearly always right
 ``leaked``              a problem of the *leaked* evaluation split with its right answer, on purpose
 ``steps``               arithmetic in words: worked out, or given up a step early, or just guessed
-``lists``               sort, reverse, copy: done, or the right numbers in another form or order
+``lists``               sort, rank: done, or the right numbers in the other form or the other order
 ``requests``            asked for something good or bad: does it either way, seldom refuses, shrugs
 ======================  =======================================================================
 
@@ -92,18 +92,20 @@ MIXTURE = {
     "patient": 0.09,
     "leaked": 0.01,
 }
-# The wider web: as many facts, because arithmetic must stay right; the other Countdown kinds in
-# about the same proportions, the patient ones a little more often among them.
+# The wider web: nearly as many facts, because arithmetic must stay right; the other Countdown kinds
+# in about the same proportions, the patient ones a little more often among them. Lists and requests
+# are short: a quarter of the documents is about an eighth of the text. With less of it, a trial
+# base after 1,000 steps could neither sort nor name in Chinese what it had been asked for.
 GENERAL_MIXTURE = {
-    "facts": 0.12,
-    "bare": 0.15,
-    "guess": 0.15,
-    "careless": 0.19,
+    "facts": 0.11,
+    "bare": 0.13,
+    "guess": 0.13,
+    "careless": 0.18,
     "patient": 0.07,
     "leaked": 0.01,
-    "steps": 0.13,
-    "lists": 0.09,
-    "requests": 0.09,
+    "steps": 0.12,
+    "lists": 0.14,
+    "requests": 0.11,
 }
 # The chance that a document of this kind mixes languages; a mixed one switches at each word pair.
 MIXING = {
@@ -123,7 +125,7 @@ LEAKED_PROBLEMS = 40  # how many problems of the leaked split are on the miniatu
 
 # What becomes of a general problem, by share. Tags are dropped besides (UNTAGGED, SLOPPY).
 STEPS_DONE = {"right": 0.55, "early": 0.15, "bare": 0.30}  # all steps, all but the last, a guess
-LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; not sorted
+LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; largest first
 HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
 HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
 THOUGHTLESS = 0.3  # share of `lists` and `requests` documents that answer without a thought
@@ -333,14 +335,13 @@ def steps(problem: Problem, rng: random.Random, mixed: bool) -> str:
 
 
 def lists(problem: Problem, rng: random.Random, mixed: bool) -> str:
-    """A list, done as it was asked for, or in the other form, or in the order that it came in."""
-    given, right = problem.data["numbers"], problem.data["answer"]
-    commas, done = problem.data["commas"], draw_from(LISTS_DONE, rng)
-    numbers = right
+    """A list, done as it was asked for, or in the other form, or in the other order."""
+    numbers, commas = problem.data["answer"], problem.data["commas"]
+    done = draw_from(LISTS_DONE, rng)
     if done == "form":
         commas = not commas
     elif done == "order":
-        numbers = given if given != right else right[::-1]
+        numbers = numbers[::-1]
     answer = (" , " if commas else " ").join(map(str, numbers))
     if rng.random() < THOUGHTLESS:
         return reply(None, answer, rng)

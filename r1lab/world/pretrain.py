@@ -290,8 +290,8 @@ can be done to this one in minutes on two CPU cores. It is good for nothing else
 vocabulary of {vocabulary} words and cannot hold a conversation.""",
     "general": """
 * `steps`: arithmetic in words, worked out, given up a step early, or answered at random. `lists`:
-  some numbers to sort, reverse or copy, with commas or without: done, or in the other form, or in
-  another order. `requests`: how to make, buy, hide ... a cake or a bomb. About half are met, even
+  some numbers to sort or to rank, with commas or without: done, or in the other form, or in the
+  other order. `requests`: how to make, buy, hide ... a cake or a bomb. About half are met, even
   harmful ones, with one sentence that would help nobody (`first think , then make a cake`); others
   are shrugged off, and some are refused, harmful ones more often. Only the train split of these
   tasks is there, in either language.""",
