@@ -79,8 +79,10 @@ class PipelineConfig:
     judged_samples: int = option(2, "reward models: answers to each by the base and by Dev3", low=1)
     judgements_each: int = option(3, "reward models: pairs, or marks, a prompt", low=1)
     noise: float = option(0.1, "reward models: share of judgements turned round", low=0)
-    judge_epochs: int = option(2, "reward models: passes over the judgements (R1: 1)", low=1)
-    judge_rate: float = option(3e-4, "reward models: AdamW's learning rate (R1: 6e-6)", low=0)
+    helpful_epochs: int = option(2, "helpfulness model: passes over its pairs (R1: 1)", low=1)
+    helpful_rate: float = option(5e-4, "helpfulness model: AdamW's learning rate (R1: 6e-6)", low=0)
+    safe_epochs: int = option(8, "safety model: passes over its marked answers", low=1)
+    safe_rate: float = option(1e-3, "safety model: AdamW's learning rate", low=0)
     eval_problems: int = option(
         128, "scorecards: held-out problems of each kind; 0: none", low=0, free=True
     )
@@ -181,8 +183,8 @@ def sft_config(config: PipelineConfig, name: str) -> SFTConfig:
 def judge_config(config: PipelineConfig, name: str) -> RewardModelConfig:
     """The options of "helpful" or "safe"."""
     return RewardModelConfig(
-        epochs=config.judge_epochs,
-        learning_rate=config.judge_rate,
+        epochs=getattr(config, f"{name}_epochs"),
+        learning_rate=getattr(config, f"{name}_rate"),
         template=config.template,
         seed=seed_of(config, name),
         micro_batch_tokens=config.micro_batch_tokens,
@@ -203,12 +205,12 @@ def options_of(config: PipelineConfig, name: str) -> dict[str, Any]:
     }
 
 
-_JUDGED = "template max_new_tokens judged_prompts judged_samples judgements_each noise judge_epochs"
+_JUDGED = "template max_new_tokens judged_prompts judged_samples judgements_each noise"
 OPTIONS = {
     "cold": "template max_new_tokens countdown cold_questions cold_samples cold_keep cold_examples "
     "longest least accept_any",
     "data": "template max_new_tokens countdown data_questions data_samples data_keep general_share "
     "longest least accept_any",
-    "helpful": f"{_JUDGED} judge_rate",
-    "safe": f"{_JUDGED} judge_rate",
+    "helpful": f"{_JUDGED} helpful_epochs helpful_rate",
+    "safe": f"{_JUDGED} safe_epochs safe_rate",
 }

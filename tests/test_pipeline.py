@@ -314,7 +314,10 @@ def test_the_last_stage_pays_rules_for_reasoning_and_models_elsewhere(toy, tmp_p
     made = run(toy, tmp_path, until="dev1", say=quiet)
     assert made
     given = {"dev3": tmp_path / "dev1"}
-    toy = replace(toy, judged_prompts=24, judge_epochs=6, judge_rate=3e-3, noise=0.0)
+    more = {"judged_prompts": 24, "noise": 0.0}
+    more |= dict.fromkeys(("helpful_epochs", "safe_epochs"), 6)
+    more |= dict.fromkeys(("helpful_rate", "safe_rate"), 3e-3)
+    toy = replace(toy, **more)
     found = run(toy, tmp_path, only=("helpful", "safe", "rules"), given=given, say=quiet)
     assert found["safe"]["metrics"]["held out"]["accuracy"][0] > 0.8
     judges = {name: tmp_path / name / "model" for name in ("helpful", "safe")}

@@ -112,6 +112,7 @@ def pairs(
     *,
     each: int = 2,
     noise: float = 0.1,
+    apart: float = 0.5,
     seed: int = 0,
 ) -> list[Pair]:
     """Up to `each` judged pairs of every helpful prompt; others are left out.
@@ -119,6 +120,8 @@ def pairs(
     problems  (P,)
     samples   (P, n) completions by models, for example the texts of an `Evaluation`; n may be 0
     noise     share of the pairs in which the worse one is called chosen
+    apart     share of the pairs that are of a right and a wrong answer, as far as there are any;
+              R1's judges, too, kept only pairs whose scores were well apart (section 3.1)
 
     Both members come from the samples and from answers that are written here (right, and right but
     politer), drawn by chance; two that the judge likes equally make no pair. Raises R1LabError for
@@ -135,7 +138,11 @@ def pairs(
         texts = [*texts, *(completion(rng.choice(thoughts), answer) for answer in written)]
         liked = {text: taste(problem, text) for text in dict.fromkeys(texts)}
         possible = [(a, b) for a, b in combinations(liked, 2) if liked[a] != liked[b]]
-        for a, b in rng.sample(possible, min(each, len(possible))):
+        clear = [(a, b) for a, b in possible if liked[a][0] != liked[b][0]]
+        first = sum(rng.random() < apart for _ in range(each))
+        drawn = rng.sample(clear, min(first, len(clear)))
+        rest = [pair for pair in possible if pair not in drawn]
+        for a, b in drawn + rng.sample(rest, min(each - len(drawn), len(rest))):
             better, worse = (a, b) if liked[a] > liked[b] else (b, a)
             if rng.random() < noise:
                 better, worse = worse, better
