@@ -1,8 +1,9 @@
 """Distillation: a strong model's answers teach a small one. Is that better than RL on the latter?
 
 The paper's small models learned from R1's 800,000 samples by supervised fine-tuning alone. The same
-small base trained by large-scale RL instead stayed behind (arXiv 2501.12948v1, section 4.1 and
-table 6, Qwen2.5-32B: `PAPER`). RL on top of distillation gave more, they write without figures.
+small base trained by large-scale RL instead stayed behind (arXiv 2501.12948v2, supplement F.1 and
+table 16, Qwen2.5-32B: `PAPER`). RL on top of distillation gave more, v1 says without figures
+(section 3.2).
 
     teach      SFT of the small base on the filtered answers of the strong model
     reinforce  GRPO on the same small base, until it has cost as much as it may
@@ -35,7 +36,7 @@ from r1lab.stages import stage
 from r1lab.tasks import task_for
 
 PAPER: dict[str, Any] = {
-    "source": "arXiv 2501.12948v1, table 6 (pass@1, per cent)",
+    "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
     "measures": ("AIME 2024", "MATH-500"),
     "rows": {
         "reinforce": (47.0, 91.6),  # Qwen2.5-32B by RL alone

@@ -1,9 +1,9 @@
 """Reward hacking: what becomes of a policy that a learned judge alone pays, for too long.
 
-R1's last stage lets its reward models in for 400 of 1,700 steps only, because more of them led to
-reward hacking: the reward rose while performance on Codeforces fell (arXiv 2501.12948v2, section
-3.2.2 and supplement B.5). To see that happen takes two judges, as in Gao et al. (2023, arXiv
-2210.10760): a learned one, which pays, and a true one, which only watches.
+R1's last stage lets its reward models in for the last 400 of 1,700 steps only, because more of them
+may lead to reward hacking: the reward rose while performance on Codeforces fell (arXiv
+2501.12948v2, section 3.2.2; supplement B.5, figure 6). To see that happen takes two judges, as in
+Gao et al. (2023, arXiv 2210.10760): a learned one, which pays, and a true one, which only watches.
 
     paid    the helpfulness model's bounded score: all that the policy is paid for
     true    is the answer right, by the task's rule: never paid here

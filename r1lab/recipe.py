@@ -1,6 +1,6 @@
 """The recipe of R1: every choice of `pipeline`, and what each of its stages makes of them.
 
-**Rewards.** The paper adds them up (section 3.2.2, equations 8 to 10):
+**Rewards.** The paper adds them up (arXiv 2501.12948v2, section 3.2.2, equations 8 to 10):
 
     Reward           = Reward_reasoning + Reward_general + Reward_language
     Reward_reasoning = Reward_rule,     Reward_general = Reward_model + Reward_format
@@ -48,7 +48,7 @@ class PipelineConfig:
     language_weight: float = option(0.2, "RL: weight of language consistency (R1: 1)", low=0)
     model_weight: float = option(1.0, "RL: weight of the reward models' bounded scores", low=0)
     countdown: float = option(0.5, "share of Countdown in reasoning prompts, the rest steps", low=0)
-    zero_steps: int = option(32, "R1-Zero: RL steps (R1: 10400 of a 16th)", low=1)
+    zero_steps: int = option(32, "R1-Zero: RL steps (R1: 10400, of 512 answers)", low=1)
     dev2_steps: int = option(16, "Dev2: RL steps", low=1)
     rules_steps: int = option(6, "rules: RL steps (R1: 1300)", low=1)
     r1_steps: int = option(10, "R1: RL steps paid by reward models too (R1: 400)", low=1)

@@ -1,9 +1,10 @@
 """Rejection sampling: many answers are drawn, and those that are good enough become training data.
 
 R1's second SFT learns from about 600,000 reasoning samples made like this from the checkpoint of
-the first RL stage (arXiv 2501.12948v2, section 3 and the supplement on SFT data): for each prompt
-several answers, of which only right ones are kept, and of these only readable ones, without mixed
-languages or long paragraphs. The cold start's few thousand thoughts were filtered in the same way.
+the first RL stage (arXiv 2501.12948v2, section 3 and supplement B.3.3): for each prompt several
+answers, of which only right ones are kept, and of these only readable ones, without mixed
+languages, long paragraphs or blocks of code. The cold start's thousands of thoughts were filtered
+much in the same way (right, no repetition, one language), and then rewritten (B.3.2).
 
 `funnel` does it in steps and counts what each of them leaves: a filter whose yield nobody looks at
 is where data goes wrong.

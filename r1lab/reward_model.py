@@ -8,7 +8,7 @@ and 6); each prompt belongs to one of the two:
 
       L = -log sigmoid(r(chosen) - r(rejected))
 
-  and looks at the answer alone, not at the thought, which users do not read;
+  and looks at the answer alone (the paper's "final summary"), to leave the thought alone;
 - **safety**, from *single* answers marked safe or unsafe, L = cross-entropy of sigmoid(r), and
   looks at the whole response: a thought can do harm as well.
 

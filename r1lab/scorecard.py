@@ -2,8 +2,8 @@
 
 The paper follows R1 through its stages with a table (arXiv 2501.12948v2, table 3; table 2 of the
 Nature paper): instruction following comes with the cold start, reasoning with the first RL stage,
-what users like with the last one. `scorecard` measures the same three things in the tiny world, and
-what R1-Zero lacked, a readable form and one language.
+what users like with the cold start and again with the last stage. `scorecard` measures the same
+three things in the tiny world, and what R1-Zero lacked, a readable form and one language.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Supervised fine-tuning: the model learns to write given answers to given questions.
 
-R1 has two such stages (arXiv 2501.12948v2, section 3 and the supplement on training): the *cold
-start*, on thousands of long, readable thoughts, before any RL; and the SFT on some 800,000 samples,
-of which 600,000 come from rejection sampling, in the middle. Distillation is the same loop again,
-with a smaller model.
+R1 has two such stages (arXiv 2501.12948v2, section 3, supplement B.3 and B.4.2): the *cold start*,
+on thousands of long, readable thoughts, before any RL; and the SFT on some 800,000 samples, of
+which 600,000 come from rejection sampling, in the middle. Distillation is the same loop again, with
+a smaller model.
 
 The objective is next-token prediction on the answer alone,
 
@@ -13,7 +13,7 @@ with the mean over all answer tokens of a batch: the question is read and not le
 and the masks are those of RL (`rollouts.token_logps`), and the end-of-sequence token is trained as
 any other. It is GRPO's gradient where every advantage is 1 and nobody samples.
 
-The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6).
+The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6, supplement B.4.2).
 """
 
 from __future__ import annotations

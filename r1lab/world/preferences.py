@@ -86,7 +86,7 @@ def right_completion(problem: Problem, rng: random.Random) -> str:
 
 def general_examples(problems: Sequence[Problem], seed: int = 0) -> list[Example]:
     """R1's non-reasoning data in miniature (200,000 of the 800,000 samples of its second SFT, there
-    from the data of DeepSeek-V3): each general prompt with a `right_completion`."""
+    in part from the data of DeepSeek-V3): each general prompt with a `right_completion`."""
     rng = random.Random(f"general/{seed}")
     return [Example(problem, right_completion(problem, rng)) for problem in problems]
 
