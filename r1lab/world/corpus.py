@@ -79,7 +79,17 @@ from r1lab.tasks.countdown import (
     pool,
     split_of,
 )
-from r1lab.tasks.general import REFUSAL, Family, Lists, Requests, Steps, help_with
+from r1lab.tasks.general import (
+    HARMFUL,
+    HARMLESS,
+    REFUSAL,
+    VERBS,
+    Family,
+    Lists,
+    Requests,
+    Steps,
+    help_with,
+)
 from r1lab.templates import render
 from r1lab.world.tokenizer import END, vocabulary
 
@@ -130,6 +140,7 @@ HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
 HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
 THOUGHTLESS = 0.3  # share of `lists` and `requests` documents that answer without a thought
 CONCLUDED = 0.5  # share of `steps` thoughts that say the answer once more
+UNUSUAL = 0.15  # how often an unusual request is met, against a usual one (`usual`)
 LISTED = 0.5  # share of `lists` thoughts that hold the numbers, always without commas
 
 NO = {"en": "no", "zh": "不对"}
@@ -278,8 +289,24 @@ def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
     """A problem of a general task's train split."""
     while True:
         problem = GENERAL[kind].draw(rng, language)
-        if problem.split == "train" and (kind != "steps" or shows_only_train(working(problem))):
-            return problem
+        if problem.split != "train" or (kind == "steps" and not shows_only_train(working(problem))):
+            continue
+        if kind == "requests" and not usual(problem) and rng.random() >= UNUSUAL:
+            continue
+        return problem
+
+
+def usual(problem: Problem) -> bool:
+    """Do people do this with this? Cakes are made more often than carried. Every verb has three
+    nouns of its own among the harmless and three among the harmful.
+
+    Words that always stand in the same places become the same word to a model: on a web without
+    such habits six of the eight English verbs had nearly one embedding after 3,000 steps, so that
+    the model could not name the verb that it had been asked about. It did name the nouns, by which
+    help and refusal differ, and the verbs that other documents have as well."""
+    nouns = HARMFUL if problem.data["harmful"] else HARMLESS
+    apart = list(nouns).index(problem.data["noun"]) - list(VERBS).index(problem.data["verb"])
+    return apart % len(nouns) in (0, 1, 5)
 
 
 def working(problem: Problem) -> Chain:
