@@ -219,10 +219,16 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
-    """What stands between the README's markers: the table, and how it was measured."""
+    """What stands between the README's markers: the table, and how it was measured. The patterns
+    ["stages"] stand for R1's stage table (`scorecard.markdown`)."""
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
     machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
     beside = f", {jobs} seeds side by side" if jobs > 1 else ""
+    if patterns == ["stages"]:
+        from r1lab import scorecard
+
+        table = scorecard.from_ledger(ledger["figures"])
+        return f"\n{scorecard.markdown(table)}\n" if table["ours"] else NOT_MEASURED
     return (
         f"\n{markdown_table(ledger['figures'], patterns)}\n"
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
@@ -240,15 +246,17 @@ NOT_MEASURED = "not measured yet\n"
 def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
     """Whether README `text` shows what the ledger file holds: "not measured yet" without one."""
     if Path(ledger).exists():
-        return render_readme(text, load_ledger(ledger)) == (text, 1)
-    return [match["table"] for match in MARKERS.finditer(text)] == [NOT_MEASURED]
+        new, count = render_readme(text, load_ledger(ledger))
+        return count > 0 and new == text
+    return {match["table"] for match in MARKERS.finditer(text)} == {NOT_MEASURED}
 
 
 def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
     """Write the ledger's table between the README's markers; False when it has none.
 
     The markers are `<!-- figures:begin -->` and `<!-- figures:end -->`; the first may name which
-    figures it wants: `<!-- figures:begin r1_zero/* -->` (that one is also the default).
+    figures it wants: `<!-- figures:begin r1_zero/* -->` (that one is also the default), or ask for
+    R1's stage table: `<!-- figures:begin stages -->`.
     """
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""

@@ -269,6 +269,32 @@ def interval(measure: str, one: Estimate) -> str:
     return f"{text(measure, one.value)} [{low}, {high}]"
 
 
+def from_ledger(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The stage table of a ledger's figures (`record`, `figures.aggregate`): of several seeds each
+    value is their mean, with Student's interval over them. A model with a measure missing is
+    left out."""
+    ours: dict[str, dict[str, Estimate]] = {}
+    for name in MODELS:
+        rows = {measure: found.get(f"r1/{name}/{measure}") for measure in MEASURES}
+        if all(rows.values()):
+            ours[name] = {
+                measure: Estimate(
+                    *(math.nan if row[x] is None else row[x] for x in ("value", "low", "high"))
+                )
+                for measure, row in rows.items()
+            }
+    return {"ours": ours, "paper": PAPER}
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """A stage table in markdown, and which of the paper's movements it shows."""
+    head, *rows = table_lines(table)
+    lines = [head, ("---",) * len(head), *rows]
+    lines = [f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |" for line in lines]
+    said = [f"- {line}" for line in told(beside_paper(table))]
+    return "\n".join([*lines, "", *said]) + "\n"
+
+
 # --- which way it went ---------------------------------------------------------------------------
 
 ALIKE = {theirs: ours for ours, theirs in BESIDE.items()} | {"Arena-Hard": "helpful"}

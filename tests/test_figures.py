@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from r1lab import ROOT, figures
+from r1lab import ROOT, figures, scorecard
 from r1lab.errors import R1LabError
 
 
@@ -156,6 +156,23 @@ def test_the_readme_is_written_between_its_markers_only(tmp_path):
     readme.write_text("no markers\n")
     assert not figures.update_readme(readme, ledger)
     assert readme.read_text() == "no markers\n"
+
+
+def test_a_readme_may_show_the_stage_table_too(tmp_path):
+    text = "<!-- figures:begin stages -->\nbefore\n<!-- figures:end -->\n"
+    book = {"figures": {}, "seeds": [0]}
+    book |= {"hardware": {"cores": 2, "cpu": "a CPU"}, "versions": {"torch": "2.13.0"}}
+    assert figures.NOT_MEASURED in figures.render_readme(text, book)[0]
+    for name, countdown in (("zero", 0.5), ("dev1", 0.4)):
+        for measure in scorecard.MEASURES:
+            ends = (countdown - 0.02, countdown + 0.02)
+            figures.record(tmp_path, f"r1/{name}/{measure}", countdown, *ends, unit="share")
+    figures.record(tmp_path, "r1/dev2/countdown", 0.6)  # a model that was not measured whole
+    shown = figures.render_readme(text, book | {"figures": figures.load(tmp_path)})[0]
+    assert "| held out | R1-Zero | Dev1 |" in shown and "before" not in shown
+    assert "| Countdown, pass@1 | 50 % [48, 52] | 40 % [38, 42] |" in shown
+    assert "| paper: AIME 2024 | 77.9 | 59.0 |" in shown
+    assert "reproduced: 2 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
 
 
 def test_the_readme_shows_the_committed_ledger():

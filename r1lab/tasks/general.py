@@ -173,8 +173,8 @@ MAX_LIST_CHARS = 400
 
 @dataclass(frozen=True)
 class Lists(Family):
-    """Put three to five different numbers in order, smallest or largest first, and answer in the form
-    that is asked for: with spaces, or with commas, between them.
+    """Put three to five different numbers in order, smallest or largest first, and answer in the
+    form that is asked for: with spaces, or with commas, between them.
 
     Copying a list, or turning it round, was asked for once too. A model of this size could not do
     it after 1,000 steps of pre-training nor after 200 more on little else: what comes *next in a
@@ -192,9 +192,7 @@ class Lists(Family):
             n = rng.randint(1, 20)
             if n not in numbers:
                 numbers.append(n)
-        return self.problem(
-            rng.choice(("sort", "rank")), numbers, rng.random() < 0.5, language
-        )
+        return self.problem(rng.choice(("sort", "rank")), numbers, rng.random() < 0.5, language)
 
     def problem(self, kind: str, numbers: list, commas: bool, language: str = "en") -> Problem:
         """The problem of putting the numbers in order: "sort", smallest first, or "rank", largest
