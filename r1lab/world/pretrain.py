@@ -81,7 +81,7 @@ RECIPES = {
     "tiny": PretrainConfig(),
     "tiny-general": PretrainConfig(general=True, muon="float32"),
     "tiny-general-small": PretrainConfig(
-        general=True, muon="float32", width=96, layers=2, heads=2, ffn=256
+        general=True, muon="float32", steps=1500, width=96, layers=2, heads=2, ffn=256
     ),
 }
 """The recipe of each embedded model, by the model's name."""
