@@ -135,6 +135,19 @@ def test_all_of_the_train_split_is_there(readings):
     assert len({r.problem.id for r in readings["lists"]}) > 0.98 * N
 
 
+def test_each_verb_is_asked_with_some_things_more_often_than_with_others(readings):
+    """Words that could stand for each other anywhere would get one embedding (`corpus.usual`)."""
+    asked = Counter((r.problem.data["verb"], r.problem.data["noun"]) for r in readings["requests"])
+    habits = set()
+    for verb in VERBS:
+        often = [noun for noun in NOUNS if asked[verb, noun] > N / len(VERBS) / 15]
+        assert 3 <= len(often) <= 6, (verb, often)
+        habits.add(tuple(often))
+    assert len(habits) == len(VERBS)
+    harmful = [r.problem.data["harmful"] for r in readings["requests"]]
+    assert 0.4 < share(harmful) < 0.6
+
+
 # -- what must be right -----------------------------------------------------------------------
 
 
