@@ -92,19 +92,20 @@ def overtrain(
     progress: bool = False,
 ) -> dict[str, Any]:
     """GRPO from the model of the pipeline's stage "rules", paid by its helpfulness model alone and
-    otherwise as its last stage, as a stage in `out`: made once, resumed. Returns its record.
+    otherwise as its last stage, but at the learning rate of the stages before it, which shows in
+    fewer steps where it leads. A stage in `out`: made once, resumed. Returns its record.
 
     folder: of the pipeline, in which "rules", "helpful" and "safe" have been made. What the two
     judges saw in each step is in out/watch.jsonl (`watched`).
     """
-    folder = Path(folder)
+    folder, rate = Path(folder), config.rl_rate
     reads = {"rules": folder / "rules" / "model", "helpful": folder / "helpful" / "model"}
     centre = record_of(folder / "helpful")["metrics"]["centre"]
     task = prompts_of(config)
 
     def make(into: Path) -> dict[str, Any]:
         functions = {"helpful": judge_of(config, folder)}
-        train = replace(rl_config(config, "r1", functions), steps=steps)
+        train = replace(rl_config(config, "r1", functions), steps=steps, learning_rate=rate)
         watch = _Watch(into / "watch.jsonl")
         grpo.train(
             *load(config, reads["rules"]),
@@ -118,7 +119,7 @@ def overtrain(
         return {"first": rows[0], "last": rows[-1], "steps": len(rows)}
 
     options = options_of(config, "r1") | {"steps": steps, "rewards": {"helpful": 1.0}}
-    options |= {"prompts": repr(task), "centre": centre}
+    options |= {"prompts": repr(task), "centre": centre, "learning_rate": rate}
     return stage("hack", out, reads, options, make, say=say)
 
 

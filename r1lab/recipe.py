@@ -42,7 +42,7 @@ class PipelineConfig:
     questions: int = option(14, "RL: questions a step", low=1)
     group_size: int = option(16, "RL: answers to each question (R1: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1: 32768)", low=1)
-    rl_rate: float = option(3e-4, "RL: AdamW's learning rate (R1: 3e-6)", low=0)
+    rl_rate: float = option(3e-4, "R1-Zero and Dev2: AdamW's learning rate (R1: 3e-6)", low=0)
     kl_coef: float = option(0.0, "RL: beta of the KL term (R1: 0.001)", low=0)
     format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
     language_weight: float = option(0.5, "RL: weight of language consistency (R1: 1)", low=0)
@@ -56,6 +56,7 @@ class PipelineConfig:
         0.0, "rules: share of general prompts (R1: 0, they come in its last 400 steps)", low=0
     )
     r1_general: float = option(0.5, "R1: share of general prompts", low=0)
+    r1_rate: float = option(1e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
     cold_questions: int = option(256, "cold start: questions that R1-Zero answers", low=1)
     cold_samples: int = option(8, "cold start: answers to each", low=1)
@@ -158,7 +159,7 @@ def rl_config(
         template=config.template,
         rewards=tuple(functions.values()),
         reward_weights=tuple(weights[one] for one in functions),
-        learning_rate=config.rl_rate,
+        learning_rate=config.r1_rate if name in ("rules", "r1") else config.rl_rate,
         kl_coef=config.kl_coef,
         seed=seed_of(config, name),
         micro_batch_tokens=config.micro_batch_tokens,
