@@ -221,14 +221,14 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """What stands between the README's markers: the table, and how it was measured. The patterns
     ["stages"] stand for R1's stage table (`scorecard.markdown`)."""
-    seeds = ", ".join(str(seed) for seed in ledger["seeds"])
-    machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
-    beside = f", {jobs} seeds side by side" if jobs > 1 else ""
     if patterns == ["stages"]:
         from r1lab import scorecard
 
         table = scorecard.from_ledger(ledger["figures"])
         return f"\n{scorecard.markdown(table)}\n" if table["ours"] else NOT_MEASURED
+    seeds = ", ".join(str(seed) for seed in ledger["seeds"])
+    machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
+    beside = f", {jobs} seeds side by side" if jobs > 1 else ""
     return (
         f"\n{markdown_table(ledger['figures'], patterns)}\n"
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "

@@ -176,9 +176,9 @@ class Lists(Family):
     """Put three to five different numbers in order, smallest or largest first, and answer in the
     form that is asked for: with spaces, or with commas, between them.
 
-    Copying a list, or turning it round, was asked for once too. A model of this size could not do
-    it after 1,000 steps of pre-training nor after 200 more on little else: what comes *next in a
-    text* is harder to look up than which number is the *next larger*.
+    Copying a list, or turning it round, was asked for once too. A base of 1,000 steps, and 200 more
+    of which most documents were lists and requests, copied 2 % of them, reversed 9 % and sorted
+    16 % (train problems). Whether more steps would have done it was not tried.
 
     data: {"kind": "sort", "numbers": [7, 3, 9], "commas": true, "answer": [3, 7, 9]}
     """

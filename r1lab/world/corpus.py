@@ -104,8 +104,8 @@ MIXTURE = {
 }
 # The wider web: nearly as many facts, because arithmetic must stay right; the other Countdown kinds
 # in about the same proportions, the patient ones a little more often among them. Lists and requests
-# are short: a quarter of the documents is about an eighth of the text. With less of it, a trial
-# base after 1,000 steps could neither sort nor name in Chinese what it had been asked for.
+# are short: a quarter of the documents is about an eighth of the text. A trial base that read less
+# of them, and for 1,000 steps only, could neither sort nor name in Chinese what it was asked for.
 GENERAL_MIXTURE = {
     "facts": 0.11,
     "bare": 0.13,
