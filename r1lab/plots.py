@@ -1502,7 +1502,7 @@ def stage_panels(
         rows=math.ceil(len(MEASURES) / cols),
         cols=cols,
         horizontal_spacing=0.09,
-        vertical_spacing=0.12,
+        vertical_spacing=0.15,
         subplot_titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
     )
     dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
@@ -1530,6 +1530,7 @@ def stage_panels(
     order = [LABELS[model] for model in LABELS if model in ours]
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
     fig.update_layout(showlegend=True)
-    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=800)
-    fig.update_layout(margin={"b": fig.layout.margin.b + 30}, height=fig.layout.height + 30)
+    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=860)
+    margin = {"t": fig.layout.margin.t + 22, "b": fig.layout.margin.b + 30}
+    fig.update_layout(margin=margin, height=fig.layout.height + 52)
     return _room_for_panel_titles(fig)
