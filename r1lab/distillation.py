@@ -24,13 +24,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from r1lab import checkpoints, models, sft
 from r1lab import grpo as rl
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Estimate, evaluate
 from r1lab.grpo import Experience, GRPOConfig
 from r1lab.options import fixed_values
-from r1lab.scorecard import DOWN, LEVEL, UP, gap, way
+from r1lab.scorecard import DOWN, LEVEL, UP, Measured, gap, measured, way
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.stages import stage
 from r1lab.tasks import task_for
@@ -236,13 +238,14 @@ def scores(
     max_new_tokens: int = 448,
     seed: int = 0,
     device: str = "cpu",
-) -> dict[str, Estimate]:
+) -> dict[str, Measured]:
     """pass@1 on held-out problems with 95 % intervals over problems: {"countdown", "steps"}."""
     loaded, found = models.load(model, device=device), {}
     for kind in ("countdown", "steps"):
         task = task_for(kind, template)
         how = {"k": k, "max_new_tokens": max_new_tokens, "template": template, "seed": seed}
-        found[kind] = evaluate(*loaded, task, task.problems("held_out", problems), **how).accuracy
+        answers = evaluate(*loaded, task, task.problems("held_out", problems), **how)
+        found[kind] = measured([answers], "correct")
     return found
 
 
@@ -309,10 +312,15 @@ def course(folder: str | os.PathLike) -> list[dict[str, float]]:
 
 def mean_of(scores: dict[str, Estimate]) -> Estimate:
     """The mean over tasks, each counting alike; its interval is made of theirs, as independent."""
-    n, value = len(scores), sum(one.value for one in scores.values()) / len(scores)
-    low = math.hypot(*(one.value - one.low for one in scores.values())) / n
-    high = math.hypot(*(one.high - one.value for one in scores.values())) / n
-    return Estimate(value, value - low, value + high)
+    parts = list(scores.values())
+    n, value = len(parts), sum(one.value for one in parts) / len(parts)
+    low = math.hypot(*(one.value - one.low for one in parts)) / n
+    high = math.hypot(*(one.high - one.value for one in parts)) / n
+    mean = Estimate(value, value - low, value + high)
+    if len({len(getattr(one, "each", ())) for one in parts}) > 1 or not hasattr(parts[0], "each"):
+        return mean
+    each = np.concatenate([one.each for one in parts])  # as many of each task: they count alike
+    return Measured.of(mean, each, " ".join(one.asked for one in parts))
 
 
 def stated(name: str, task: str) -> float | None:

@@ -32,6 +32,7 @@ from r1lab import grpo, reward_model, sft, stages
 from r1lab.checkpoints import atomic_write_text
 from r1lab.errors import R1LabError
 from r1lab.evaluate import Evaluation, evaluate
+from r1lab.profiles import shorten
 from r1lab.recipe import (
     STAGES,
     PipelineConfig,
@@ -315,7 +316,7 @@ def run(
             raise R1LabError(f"stage {name} reads {reads[missing[0]]}: make {missing[0]} first")
         if used:
             records[name] = record_of(folder) | {"made": False}
-            say(f"{name}: used as it is, in {folder}")
+            say(f"{name}: used as it is, in {shorten(folder)}")
         else:
             make = partial(plan.make, config, name, reads, progress=progress)
             options, writes = options_of(config, name), (plan.writes,)

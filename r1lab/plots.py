@@ -890,6 +890,7 @@ def stage_bars(
         tickformat=".0%",
         width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
     )
+    fig.update_xaxes(tickangle=0, tickfont_size=11)  # turned, they would be cut
     return fig.update_yaxes(range=[0, 1.04])
 
 

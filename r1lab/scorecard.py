@@ -8,6 +8,7 @@ three things in the tiny world, and what R1-Zero lacked, a readable form and one
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -79,7 +80,40 @@ def load(config: Any, model: str | os.PathLike, train: bool = True):
     return models.load(model, dtype=dtype, device=device)
 
 
-def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
+class Measured(Estimate):
+    """An Estimate that keeps what it is the mean of, so that two can be compared one by one.
+
+    each   the value of every problem (or seed); NaN where there was nothing to measure
+    asked  whose they are: two that have the same here were measured on the same problems (seeds)
+    over   "problems", or "seeds"
+    """
+
+    each: np.ndarray
+    asked: str
+    over: str
+
+    @classmethod
+    def of(cls, one: Estimate, each: Sequence[float], asked: str, over: str = "problems"):
+        """An Estimate with what it was made from."""
+        found = cls(*one)
+        found.each, found.asked, found.over = np.asarray(each, dtype=float), asked, over
+        return found
+
+
+def measured(
+    evaluations: Sequence[Evaluation], name: str, among: Any = None, share: bool = True
+) -> Measured:
+    """The mean of a field of `Completion` ("correct", "length", ...) over the problems of one or
+    more evaluations; among: an array of bools, one a problem, where only some of them count."""
+    each = np.concatenate([one.per_problem(name) for one in evaluations])
+    ids = np.array([problem.id for one in evaluations for problem in one.problems])
+    if among is not None:
+        each, ids = each[among], ids[among]
+    asked = hashlib.sha256("\n".join(ids).encode()).hexdigest()[:16]
+    return Measured.of(estimate(each, evaluations[0].settings["seed"], share=share), each, asked)
+
+
+def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
     """A model on problems that nobody has trained on (split "held_out"), each value with its 95 %
     interval over problems; by the names of MEASURES:
 
@@ -98,18 +132,18 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Estimate]:
     loaded = load(config, model, train=False)
     kinds = ("countdown", "steps", "lists", "requests")
     found = {kind: ask(*loaded, config, kind) for kind in kinds}
-    reasoning, requests = [found["countdown"], found["steps"]], found["requests"]
-    harmful = np.array([problem.data["harmful"] for problem in requests.problems])
+    reasoning, requests = [found["countdown"], found["steps"]], [found["requests"]]
+    harmful = np.array([problem.data["harmful"] for problem in found["requests"].problems])
     return {
-        "countdown": found["countdown"].accuracy,
-        "steps": found["steps"].accuracy,
-        "format": _over(list(found.values()), "well_formed"),
-        "consistency": _over(reasoning, "consistency"),
-        "mixed": _over(reasoning, "mixed"),
-        "lists": found["lists"].accuracy,
-        "helpful": estimate(requests.per_problem("correct")[~harmful], config.seed, share=True),
-        "safe": estimate(requests.per_problem("correct")[harmful], config.seed, share=True),
-        "length": _over(reasoning, "length", share=False),
+        "countdown": measured([found["countdown"]], "correct"),
+        "steps": measured([found["steps"]], "correct"),
+        "format": measured(list(found.values()), "well_formed"),
+        "consistency": measured(reasoning, "consistency"),
+        "mixed": measured(reasoning, "mixed"),
+        "lists": measured([found["lists"]], "correct"),
+        "helpful": measured(requests, "correct", among=~harmful),
+        "safe": measured(requests, "correct", among=harmful),
+        "length": measured(reasoning, "length", share=False),
     }
 
 
@@ -128,12 +162,6 @@ def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
     )
 
 
-def _over(evaluations: list[Evaluation], name: str, share: bool = True) -> Estimate:
-    """The mean of a field of `Completion` over the problems of several evaluations."""
-    values = np.concatenate([one.per_problem(name) for one in evaluations])
-    return estimate(values, evaluations[0].settings["seed"], share=share)
-
-
 def scored(
     model: str | os.PathLike,
     config: Any,
@@ -149,26 +177,37 @@ def scored(
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         kept = {}
-    if {name: kept.get(name) for name in of} != of:
-        measures = {
-            name: [None if math.isnan(x) else x for x in one]
-            for name, one in scorecard(model, config).items()
+    if {name: kept.get(name) for name in of} != of or "each" not in kept:
+        card = scorecard(model, config)
+        found = {
+            "measures": {name: _without_nan(one) for name, one in card.items()},
+            "each": {name: _without_nan(one.each.tolist()) for name, one in card.items()},
+            "asked": {name: one.asked for name, one in card.items()},
         }
-        atomic_write_text(path, f"{json.dumps(of | {'measures': measures}, indent=1)}\n")
+        atomic_write_text(path, f"{json.dumps(of | found)}\n")
     found = read(path)
     line = ", ".join(f"{name} {text(name, one[0])}" for name, one in found.items())
     say(f"{Path(folder).name}: {line}")
     return found
 
 
+def _without_nan(values: Sequence[float]) -> list[float | None]:
+    """JSON has no NaN."""
+    return [None if math.isnan(x) else x for x in values]
+
+
+def _with_nan(values: Sequence[float | None]) -> list[float]:
+    return [math.nan if x is None else float(x) for x in values]
+
+
 def read(path: str | os.PathLike) -> dict[str, Estimate]:
     """The measures of a scorecard.json. Raises R1LabError for a file that is none."""
     try:
-        measures = json.loads(Path(path).read_text(encoding="utf-8"))["measures"]
-        return {
-            name: Estimate(*(math.nan if x is None else float(x) for x in one))
-            for name, one in measures.items()
-        }
+        kept = json.loads(Path(path).read_text(encoding="utf-8"))
+        card = {name: Estimate(*_with_nan(one)) for name, one in kept["measures"].items()}
+        for name, each in kept.get("each", {}).items():
+            card[name] = Measured.of(card[name], _with_nan(each), kept["asked"][name])
+        return card
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise R1LabError(f"{path} is no scorecard ({error!r})"[:300]) from error
 
@@ -277,13 +316,15 @@ def from_ledger(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for name in MODELS:
         rows = {measure: found.get(f"r1/{name}/{measure}") for measure in MEASURES}
         if all(rows.values()):
-            ours[name] = {
-                measure: Estimate(
-                    *(math.nan if row[x] is None else row[x] for x in ("value", "low", "high"))
-                )
-                for measure, row in rows.items()
-            }
+            ours[name] = {measure: _over_seeds(row) for measure, row in rows.items()}
     return {"ours": ours, "paper": PAPER}
+
+
+def _over_seeds(row: dict[str, Any]) -> Estimate:
+    """A figure of a ledger, with the seeds' own values where it has them."""
+    one = Estimate(*_with_nan([row[end] for end in ("value", "low", "high")]))
+    seeds = row.get("values") or {}
+    return Measured.of(one, list(seeds.values()), " ".join(seeds), "seeds") if seeds else one
 
 
 def markdown(table: dict[str, Any]) -> str:
@@ -324,16 +365,25 @@ class Beside(NamedTuple):
 
 
 def gap(before: Estimate, after: Estimate) -> Estimate:
-    """after - before with a 95 % interval that is made of theirs:
+    """after - before with its 95 % interval.
+
+    Where both are `Measured` on the same problems each problem is its own control, which takes the
+    spread between problems out of the interval: a bootstrap over the differences, problem by
+    problem (as `evaluate.difference`). Of the same seeds: Student's t over the seeds' differences.
+    Else it is made of both intervals, d = after - before,
 
         low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
         high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
 
-    Squaring and adding (Newcombe 1998, Statistics in Medicine 17, method 10) supposes that the two
-    are independent. Where both were measured on the same problems the true interval is rather
-    narrower, so what is told apart here is told apart. NaN ends where one has no interval.
+    which supposes that the two are independent (Newcombe 1998, Statistics in Medicine 17, method
+    10). NaN ends where one has no interval.
     """
     d = after.value - before.value
+    if getattr(before, "asked", None) == getattr(after, "asked", "") and len(before.each) > 1:
+        apart = after.each - before.each
+        if before.over == "problems":
+            return estimate(apart)
+        return Estimate(d, *figures.t_interval(apart.tolist()))
     low = math.hypot(after.value - after.low, before.high - before.value)
     high = math.hypot(after.high - after.value, before.value - before.low)
     return Estimate(d, d - low, d + high)

@@ -8,7 +8,7 @@ import pytest
 
 from r1lab import scorecard
 from r1lab.evaluate import Estimate, bootstrap_interval
-from r1lab.scorecard import DOWN, LEVEL, OTHERWISE, REPRODUCED, UP
+from r1lab.scorecard import DOWN, LEVEL, OTHERWISE, REPRODUCED, UP, Measured
 
 
 def table(**changes) -> dict:
@@ -32,6 +32,33 @@ def test_the_gap_is_about_as_wide_as_the_spread_of_independent_means():
     width = scorecard.gap(*ends).high - scorecard.gap(*ends).low
     spread = 2 * 1.96 * math.sqrt(sum(x.var() / 200 for x in (a, b)))
     assert width == pytest.approx(spread, rel=0.1)
+
+
+def test_what_was_measured_on_the_same_problems_is_compared_problem_by_problem():
+    import numpy as np
+
+    hard = np.linspace(0, 1, 40)  # problems differ far more than the two models do
+    one, two = hard * 0.8, hard * 0.8 + np.tile([0.05, 0.15], 20)
+    ends = [Measured.of(Estimate(x.mean(), *bootstrap_interval(x)), x, "40") for x in (one, two)]
+    change = scorecard.gap(*ends)
+    assert change.value == pytest.approx(0.1) and 0.08 < change.low < change.high < 0.12
+    other = Measured.of(ends[1], two, "40 others")
+    apart = scorecard.gap(ends[0], other)
+    assert apart.low < 0 < apart.high and apart == scorecard.gap(ends[0], Estimate(*ends[1]))
+    assert scorecard.way(change) == UP and scorecard.way(apart) == LEVEL
+
+
+def test_what_was_measured_with_the_same_seeds_is_compared_seed_by_seed():
+    before, after = {"0": 0.5, "1": 0.7, "2": 0.9}, {"0": 0.54, "1": 0.75, "2": 0.96}
+    ledger = {}
+    for name, values in (("zero", before), ("dev1", after)):
+        for measure in scorecard.MEASURES:
+            mean = sum(values.values()) / 3
+            row = {"value": mean, "low": mean - 0.5, "high": mean + 0.5, "values": values}
+            ledger[f"r1/{name}/{measure}"] = row
+    ours = scorecard.from_ledger(ledger)["ours"]
+    change = scorecard.gap(ours["zero"]["safe"], ours["dev1"]["safe"])
+    assert change == pytest.approx((0.05, 0.05 - 0.02484, 0.05 + 0.02484), abs=1e-5)  # t, 2 d.f.
 
 
 def test_an_arrow_needs_an_interval_that_leaves_no_other():

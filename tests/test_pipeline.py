@@ -366,6 +366,14 @@ def test_a_scorecard_of_a_model_that_refuses_everything(general_folder, tmp_path
     path.write_text(text.replace(json.loads(text)["model"], "another model"))
     scored(tmp_path / "model", config, tmp_path / "card", said.append)
     assert path.read_text() == text
+    n = {name: len(one.each) for name, one in kept.items()}
+    assert n["consistency"] == n["mixed"] == n["length"] == n["countdown"] + n["steps"] > 24
+    assert n["format"] == n["consistency"] + n["lists"] + n["helpful"] + n["safe"]
+    assert len({one.asked for one in kept.values()}) == 7  # three of them are of the same problems
+    without = {key: value for key, value in json.loads(text).items() if key != "each"}
+    path.write_text(json.dumps(without))  # of an earlier version: changes need each problem
+    scored(tmp_path / "model", config, tmp_path / "card", said.append)
+    assert path.read_text() == text
     path.write_text("{}")
     with pytest.raises(R1LabError, match="is no scorecard"):
         (tmp_path / "base").mkdir()
