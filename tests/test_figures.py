@@ -218,6 +218,57 @@ def test_two_engines_learn_alike(committed, third):
     assert two["low"] <= one["value"] <= two["high"]
 
 
+def change(committed, name, before, after):
+    """of a measure of the scorecard from one stage to another, seed by seed"""
+    ours = scorecard.from_ledger(committed)["ours"]
+    return scorecard.gap(ours[before][name], ours[after][name])
+
+
+def test_all_stages_were_measured_over_three_seeds(committed):
+    ours = scorecard.from_ledger(committed)["ours"]
+    assert tuple(ours) == scorecard.MODELS
+    assert {len(one.each) for card in ours.values() for one in card.values()} == {3}
+
+
+@pytest.mark.parametrize("name", ["base", "zero"])
+def test_base_and_r1_zero_mix_languages(committed, name):
+    assert committed[f"language/{name}/consistency"]["value"] < 0.9
+    assert committed[f"r1/{name}/consistency"]["value"] < 0.9
+
+
+def test_the_language_reward_buys_consistency_for_little(committed):
+    assert committed["language/dev2/consistency"]["value"] >= 0.98
+    assert committed["r1/dev2/consistency"]["value"] >= 0.98
+    assert committed["language/effect/consistency"]["low"] > 0
+    assert abs(committed["language/effect/accuracy"]["value"]) <= 0.03
+
+
+@pytest.mark.parametrize("name", ["countdown", "steps"])
+def test_r1_reasons_as_well_as_r1_zero(committed, name):
+    assert change(committed, name, "zero", "r1").high >= 0
+
+
+@pytest.mark.parametrize("name", ["format", "consistency", "lists", "helpful", "safe"])
+def test_r1_is_clearly_better_than_r1_zero_elsewhere(committed, name):
+    assert change(committed, name, "zero", "r1").low > 0
+
+
+def test_a_judge_that_pays_for_too_long_is_fooled(committed):
+    assert committed["r1/hack/paid"]["low"] > 0 and committed["r1/hack/true"]["high"] < 0
+
+
+def test_teaching_beats_rl_on_the_small_model_at_the_same_cost(committed):
+    ways = {}
+    for way in ("teach", "reinforce"):
+        kinds = [committed[f"distil/{way}/{kind}"]["values"] for kind in ("countdown", "steps")]
+        ways[way] = [sum(pair) / 2 for pair in zip(*(k.values() for k in kinds), strict=True)]
+        spent = committed[f"distil/{way}/flops"]["values"]
+        assert all(0.98 < x / committed["distil/teach/flops"]["values"][seed] < 1.1
+                   for seed, x in spent.items())  # fmt: skip
+    apart = [a - b for a, b in zip(ways["teach"], ways["reinforce"], strict=True)]
+    assert figures.t_interval(apart)[0] > 0
+
+
 def test_a_readme_that_differs_from_the_ledger_is_found(tmp_path):
     figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
     ledger = tmp_path / "ledger.json"
