@@ -3,6 +3,7 @@
 **Why.** For every new token a small model runs hundreds of kernels of a few microseconds each (30
 layers of some 25). Python takes longer to launch a kernel than the GPU to run it, so the GPU waits
 for Python. A CUDA graph records the launches of one step; `replay` sends all of them with one call.
+(`kernels` then makes them fewer.)
 
 **What that asks of a step.** A replay does the same work at the same addresses, whatever Python
 thinks by then. So in `StaticEngine.step`
@@ -23,14 +24,16 @@ A CPU has nothing to record: there `step` simply runs, the same code with the sa
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
-from r1lab.rollouts import FastEngine, draw
+from r1lab.rollouts import FastEngine, FusedLayer, draw
 
 FIRST_CAPACITY = 64  # tokens of an answer that fit at first; doubled when full
 ASK_EVERY = 16  # tokens between two questions how many rows are done
@@ -65,7 +68,8 @@ def decode(
                 break
             n = min(up(alive.known), len(engine.rows))
             if t == engine.capacity:
-                engine.arrange(t, n, min(max(FIRST_CAPACITY, 2 * t), up(max_new_tokens)))
+                room = max(FIRST_CAPACITY, 2 * t) if engine.kernels is None else max_new_tokens
+                engine.arrange(t, n, up(min(room, max_new_tokens)))
             elif 2 * n <= len(engine.rows):
                 engine.arrange(t, n, engine.capacity)
             engine.advance()
@@ -95,6 +99,7 @@ class StaticEngine(FastEngine):
         self.token = torch.zeros(self.N, dtype=torch.long, device=device)  # (n,) drawn last
         self.now = torch.zeros(1, dtype=torch.long, device=device)  # (1,) t of the next token
         self.graph, self.recorded, self.pool = None, False, None
+        self.kernels = find_kernels(self.device)
 
     def prefill(self) -> None:
         """Read each question once, and draw the first token of all its answers."""
@@ -114,15 +119,28 @@ class StaticEngine(FastEngine):
         """logits (n, V) -> a token for each row, written down at t."""
         where = self.now * self.N + self.rows  # (n,) of (t, row) in a flat (T, N)
         u = None if self.uniform is None else self.uniform.view(-1).index_select(0, where)
-        token, logprob = draw(logits, u, *self.how)
+        token, logprob = self._pick(logits, u)
         self.tokens.view(-1).index_copy_(0, where, token)
         self.logprobs.view(-1).index_copy_(0, where, logprob)
         self.done |= (token[:, None] == self.eos).any(1)
         self.token.copy_(token)
         self.now += 1
 
-    def _attend(self, qkv: Tensor, kv: Tensor, prompt_kv: tuple[Tensor, Tensor]) -> Tensor:
-        """As FastEngine's, but over all C places, with one mask for question and answer."""
+    # What one kernel does where `find_kernels` found some, and torch's own operations elsewhere
+
+    def _pick(self, logits: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
+        temperature, top_k, top_p = self.how
+        if self.kernels is None or uniform is None or top_k > 0 or top_p < 1:
+            return draw(logits, uniform, temperature, top_k, top_p)
+        return self.kernels.draw(logits, uniform, temperature)
+
+    def _attend(self, qkv, cos, sin, kv, prompt_kv) -> Tensor:
+        """As FastEngine's, but over all C places, with one mask for question and answer; by a
+        kernel of our own where there are kernels, which reads only what is there."""
+        if self.kernels is not None:
+            at = (self.position, kv, prompt_kv, self.lengths, self.question, self.now)
+            return self.kernels.attend(qkv, self.cos, self.sin, *at)
+        self._rotate(qkv, cos, sin)
         n, H, K, R, d = len(qkv), self.H, self.K, self.H // self.K, self.d
         new = qkv[:, H:].view(n, 2, K, 1, d).transpose(0, 1)
         kv.index_copy_(3, self.slot, new)  # (2, n, K, C, d)
@@ -141,6 +159,11 @@ class StaticEngine(FastEngine):
         shared = torch.bmm(p_shared, prompt_values).view(-1, d).index_select(0, self.from_slots)
         out = torch.bmm(p.view(n * K, R, P + C)[:, :, P:], values).view(n * H, d).add_(shared)
         return out.view(n, H * d)
+
+    def _gate(self, gate_up: Tensor, layer: FusedLayer) -> Tensor:
+        if self.kernels is not None and layer.silu:
+            return self.kernels.gated(gate_up)
+        return super()._gate(gate_up, layer)
 
     # -- between steps
 
@@ -185,6 +208,23 @@ class StaticEngine(FastEngine):
         self.hidden[:, :, P : P + t] = 0.0
         self.capacity, self.recorded = capacity, False
         self._assign_slots()
+
+
+@cache
+def find_kernels(device: torch.device) -> ModuleType | None:
+    """`r1lab.kernels` on a GPU where Triton is and works; else None, and torch's own operations do
+    the same in more steps."""
+    if device.type != "cuda":
+        return None
+    try:
+        from r1lab import kernels
+
+        kernels.gated(torch.zeros(1, 2, device=device))
+    except Exception as error:  # no Triton, no C compiler, a card that it does not know
+        first = str(error).strip().split("\n")[0]
+        warnings.warn(f"drawing without r1lab's GPU kernels, slower: {first}", stacklevel=2)
+        return None
+    return kernels
 
 
 class Census:

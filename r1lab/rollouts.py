@@ -530,28 +530,32 @@ class FastEngine:
         sin = self.sin.index_select(0, self.position)[:, None]
         x = self.model.model.embed_tokens(token)  # (n, D)
         for layer, kv, prompt_kv in zip(self.layers, self.kv, self.prompt_kv, strict=True):
-            qkv = self._project(x, layer, cos, sin)
-            x = self._finish(x, self._attend(qkv, kv, prompt_kv), layer)
+            qkv = self._project(x, layer)
+            x = self._finish(x, self._attend(qkv, cos, sin, kv, prompt_kv), layer)
         norm, head = self.model.model.norm, self.model.lm_head
         x = F.rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
         return F.linear(x, head.weight, head.bias)
 
-    def _project(self, x, layer, cos, sin) -> Tensor:
-        """Queries, keys and values of x (n, D), the first two rotated: (n, H + 2K, d)."""
+    def _project(self, x, layer) -> Tensor:
+        """Queries, keys and values of x (n, D): (n, H + 2K, d)."""
         n, H, K, d = len(x), self.H, self.K, self.d
         h = F.rms_norm(x, x.shape[1:], layer.norm_1, layer.eps)
         qkv = F.linear(h, layer.w_qkv, layer.b_qkv).view(n, H + 2 * K, d)
         if layer.q_norm is not None:
             qkv[:, :H] = F.rms_norm(qkv[:, :H], (d,), layer.q_norm, layer.eps)
             qkv[:, H : H + K] = F.rms_norm(qkv[:, H : H + K], (d,), layer.k_norm, layer.eps)
-        qk = qkv[:, : H + K]  # rotate queries and keys in place
-        swapped = qk.roll(d // 2, -1)
-        qk.mul_(cos).addcmul_(swapped, sin)
         return qkv
 
-    def _attend(self, qkv, kv, prompt_kv) -> Tensor:
+    def _rotate(self, qkv, cos, sin) -> None:
+        """Queries and keys turned to their position, in place."""
+        qk = qkv[:, : self.H + self.K]
+        swapped = qk.roll(self.d // 2, -1)
+        qk.mul_(cos).addcmul_(swapped, sin)
+
+    def _attend(self, qkv, cos, sin, kv, prompt_kv) -> Tensor:
         """Stores this token's key and value; attention over question and own answer: (n, H d)."""
         n, H, K, R, d, t = len(qkv), self.H, self.K, self.H // self.K, self.d, self.t
+        self._rotate(qkv, cos, sin)
         kv[:, :, :, t - 1] = qkv[:, H:].view(n, 2, K, d).transpose(0, 1)
 
         # Scores against the question's keys, a group at a time, and against the row's own
@@ -573,10 +577,15 @@ class FastEngine:
 
     def _finish(self, x, attended, layer) -> Tensor:
         """Attention's output and the MLP, each added to the stream x (n, D)."""
-        x = torch.addmm(x, attended, layer.w_o.T)
+        x = x.addmm_(attended, layer.w_o.T)
         h = F.rms_norm(x, x.shape[1:], layer.norm_2, layer.eps)
-        gate, up = F.linear(h, layer.w_gate_up).chunk(2, -1)
-        return torch.addmm(x, layer.act(gate) * up, layer.w_down.T)
+        h = self._gate(F.linear(h, layer.w_gate_up), layer)
+        return x.addmm_(h, layer.w_down.T)
+
+    def _gate(self, gate_up, layer) -> Tensor:
+        """(n, 2F) -> act(gate) * up (n, F)."""
+        gate, up = gate_up.chunk(2, -1)
+        return layer.act(gate) * up
 
 
 @dataclass
@@ -593,6 +602,7 @@ class FusedLayer:
     w_gate_up: Tensor  # (2 F, D)
     w_down: Tensor  # (D, F)
     act: Callable[[Tensor], Tensor]
+    silu: bool  # act is it
     eps: float
 
 
@@ -611,6 +621,7 @@ def fuse(layer: nn.Module) -> FusedLayer:
         w_gate_up=torch.cat((m.gate_proj.weight, m.up_proj.weight)),
         w_down=m.down_proj.weight,
         act=m.act_fn,
+        silu=type(m.act_fn).__name__ in ("SiLU", "SiLUActivation"),
         eps=layer.input_layernorm.variance_epsilon,
     )
 

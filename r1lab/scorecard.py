@@ -66,6 +66,7 @@ MEASURES = {
     "length": "tokens a response (reasoning)",
 }
 FILE = "scorecard.json"
+REQUESTED = 8  # times as many answers to a request as to another problem
 
 
 def device_of(config: Any) -> str:
@@ -126,7 +127,8 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
     length                tokens of a response to a reasoning prompt
 
     config: a `pipeline.PipelineConfig`, of which eval_problems (of each kind; of requests there are
-    fewer different ones), eval_samples, max_new_tokens, template, seed and device count.
+    fewer different ones, so each is asked more often, see `ask`), eval_samples, max_new_tokens,
+    template, seed and device count.
     Temperature 1, which measures the distribution itself. Raises R1LabError for eval_problems 0.
     """
     loaded = load(config, model, train=False)
@@ -148,14 +150,15 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
 
 
 def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
-    """A model's answers to held-out problems of one kind, as `scorecard` asks for them."""
+    """A model's answers to held-out problems of one kind, as `scorecard` asks for them: requests,
+    of which there are few different ones, REQUESTED times as often as the others."""
     task = task_for(kind, config.template)
     return evaluate(
         model,
         tokenizer,
         task,
         distinct(task.problems("held_out", config.eval_problems)),
-        k=config.eval_samples,
+        k=config.eval_samples * (REQUESTED if kind == "requests" else 1),
         max_new_tokens=config.max_new_tokens,
         template=config.template,
         seed=config.seed,
@@ -172,7 +175,8 @@ def scored(
     has been measured is not measured again."""
     path = Path(folder) / FILE
     names = "eval_problems eval_samples max_new_tokens template seed".split()
-    of = {"model": content(model), "settings": {name: getattr(config, name) for name in names}}
+    settings = {name: getattr(config, name) for name in names} | {"requested": REQUESTED}
+    of = {"model": content(model), "settings": settings}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

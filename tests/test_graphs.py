@@ -248,3 +248,12 @@ def test_cuda_records_few_graphs_and_replays_the_rest(monkeypatch):
     monkeypatch.setattr(StaticEngine, "record", lambda e: made.append(e.capacity) or record(e))
     sample(model, PROMPTS, group_size=40, max_new_tokens=110, eos_token_id=EOS, seed=0)
     assert 1 <= len(made) <= 6
+
+
+@cuda
+def test_cuda_without_our_kernels(monkeypatch, llama):
+    model = build("llama").cuda()
+    found = drawn(model, **LONG)
+    assert graphs.find_kernels(model.device) is not None
+    monkeypatch.setattr(graphs, "find_kernels", lambda device: None)
+    same(found, drawn(model, **LONG))
