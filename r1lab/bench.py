@@ -841,7 +841,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--model", help="as for `r1lab train`; default: tiny, with --gpu smollm2-135m")
     add(
         "--out", metavar="FILE",
-        help="default: benchmarks/results/cpu.json, for a whole run only; with --gpu gpu-WHAT.json",
+        help="default: benchmarks/results/cpu.json, for a whole run only; with --gpu gpu-WHAT.json "
+        "there, or in the folder named here",
     )  # fmt: skip
     add(
         "--minutes", type=float, metavar="X", help="with --gpu: the most it may take (default: 9.5)"

@@ -190,7 +190,7 @@ def run(
     repeats  of the sampler and the step; default 3
     minutes  of the whole run, evaluations included; default 9.5. Nothing begins after it
     backend  of the run: "scratch" (r1lab.grpo) or "trl"
-    out      default benchmarks/results/gpu-<part>.json
+    out      a file, or a folder that gets a gpu-<part>.json; default benchmarks/results
 
     Raises R1LabError for an unknown part, without a GPU (unless quick), and for numbers that cannot
     be meant.
@@ -213,7 +213,9 @@ def run(
     plan = replace(plan, **{name: value for name, value in given.items() if value is not None})
     budget = costs.Budget(max_minutes=plan.minutes)
     if out is None and not quick:
-        out = RESULTS / f"gpu-{part}.json"
+        out = RESULTS
+    if out is not None and Path(out).is_dir():  # else a second part would replace the first
+        out = Path(out) / f"gpu-{part}.json"
     name = str(model or ("tiny" if quick else MODEL))
 
     sheet = Sheet(None if out is None else Path(out).with_suffix(".json"), budget, stream)

@@ -34,7 +34,7 @@ BLOCK, WARPS, STAGES = 64, 2, 2  # the fastest of some twenty settings on an H20
 ENOUGH = 512  # programs that keep a GPU busy; with fewer, an answer's tokens are split
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["n", "C", "P"])  # one compilation for all numbers of rows
 def _attend(
     qkv, cos, sin, position, kv, prompt_keys, prompt_values, lengths, question, now,
     out, stats, sums, n, C, P, key_d, key_p,

@@ -24,7 +24,8 @@ that matter for groups of answers of very unequal length:
      takes the softmax over [question | own answer], two blocks of keys in two places;
   2. finished answers leave the batch, so the tail of a few long answers costs little;
   3. keys and values are written in place, and few large operations do the work of many small ones.
-`static` (in `graphs`) is `fast` in fixed shapes, so that a GPU can repeat a recorded step.
+`static` (in `graphs`) is `fast` in fixed shapes, so that a GPU can repeat a recorded step, some of
+whose work `kernels` does in one piece.
 
 No end-of-text token is ever guessed from its id in a prompt or from padding: lengths say where an
 answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
