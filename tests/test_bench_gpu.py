@@ -24,15 +24,15 @@ def part(request):
 def quick(part, out, model):
     arguments = ["bench", "--gpu", part, "--quick", "--model", model, "--out", str(out)]
     assert main(arguments) == 0
-    return json.loads(out.read_text())
+    return json.loads((out / f"gpu-{part}.json" if out.is_dir() else out).read_text())
 
 
 def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_folder, tmp_path):
-    report = quick(part, tmp_path / "quick.json", random_folder)
+    report = quick(part, tmp_path, random_folder)  # a folder: each part has a file there
     assert report["part"] == part and report["finished"] and report["quick"]
     assert {"cuda", "torch", "transformers", "trl", "vllm"} <= set(report["versions"])
     assert "gpu" in report["hardware"] and report["minutes"] >= 0
-    assert (tmp_path / "quick.md").read_text() == bench_gpu.page(report)
+    assert (tmp_path / f"gpu-{part}.md").read_text() == bench_gpu.page(report)
     assert report["goals"] == bench_gpu.judge(report["ratios"])
     assert all(set(m) == {"value", "pairs"} for m in report["ratios"].values())
     assert bench_gpu.why_not_committed(report) == "it was measured in toy sizes (--quick)"
