@@ -143,7 +143,9 @@ def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) ->
         entries = [run[name] for run in runs]
         values = [entry["value"] for entry in entries]
         low, high = t_interval(values)
-        if entries[0]["unit"] == "share" and low is not None and min(values) >= 0:
+        ends = [value if entry["low"] is None else entry["low"]
+                for entry, value in zip(entries, values, strict=True)]  # fmt: skip
+        if entries[0]["unit"] == "share" and low is not None and min(ends) >= 0:
             low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
         ledger[name] = {
             **entries[0],
@@ -225,7 +227,9 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
         from r1lab import scorecard
 
         table = scorecard.from_ledger(ledger["figures"])
-        return f"\n{scorecard.markdown(table)}\n" if table["ours"] else NOT_MEASURED
+        if not table["ours"]:
+            return NOT_MEASURED
+        return f"\n{scorecard.markdown(table)}{_arrows_by_seed(ledger)}\n"
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
     machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
     beside = f", {jobs} seeds side by side" if jobs > 1 else ""
@@ -237,6 +241,18 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
         "671 billion parameters: compare the shape, not the size."
         f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
     )
+
+
+def _arrows_by_seed(ledger: dict[str, Any]) -> str:
+    """How many of the paper's movements each seed shows by itself; "" where that is not there."""
+    found = {}
+    for verdict in ("reproduced", "the other way", "not told apart"):
+        entry = ledger["figures"].get(f"r1/arrows/{verdict.replace(' ', '_')}", {})
+        found[verdict] = ", ".join(f"{n:.0f}" for n in entry.get("values", {}).values())
+    if not all(found.values()):
+        return ""
+    counts = "; ".join(f"{verdict} {numbers}" for verdict, numbers in found.items())
+    return f"- each seed by itself, with intervals over problems: {counts}\n"
 
 
 #: What stands between the README's markers as long as there is no ledger.

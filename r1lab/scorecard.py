@@ -336,7 +336,11 @@ def markdown(table: dict[str, Any]) -> str:
     head, *rows = table_lines(table)
     lines = [head, ("---",) * len(head), *rows]
     lines = [f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |" for line in lines]
-    said = [f"- {line}" for line in told(beside_paper(table))]
+    said, ours = [f"- {line}" for line in told(beside_paper(table))], table["ours"]
+    if "zero" in ours and "r1" in ours:
+        changes = arrows({name: ours[name] for name in ("zero", "r1")})
+        words = "; ".join(f"{MEASURES[one.measure]} {moved(one)}" for one in changes)
+        said.insert(0, f"- from R1-Zero to R1, in points (the last in tokens): {words}")
     return "\n".join([*lines, "", *said]) + "\n"
 
 

@@ -158,6 +158,14 @@ def test_the_readme_is_written_between_its_markers_only(tmp_path):
     assert readme.read_text() == "no markers\n"
 
 
+def test_an_interval_of_differences_may_go_below_zero(tmp_path):
+    for seed, (gain, low) in enumerate(((0.01, -0.03), (0.05, 0.01), (0.09, 0.05))):
+        figures.record(tmp_path / f"{seed}.json", "gain", gain, low, gain + 0.04, unit="share")
+        figures.record(tmp_path / f"{seed}.json", "rare", gain, 0.0, gain + 0.04, unit="share")
+    found = figures.aggregate([tmp_path / f"{seed}.json" for seed in range(3)])
+    assert found["gain"]["low"] < -0.04 and found["rare"]["low"] == 0.0
+
+
 def test_a_readme_may_show_the_stage_table_too(tmp_path):
     text = "<!-- figures:begin stages -->\nbefore\n<!-- figures:end -->\n"
     book = {"figures": {}, "seeds": [0]}
@@ -173,6 +181,17 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
     assert "| Countdown, pass@1 | 50 % [48, 52] | 40 % [38, 42] |" in shown
     assert "| paper: AIME 2024 | 77.9 | 59.0 |" in shown
     assert "reproduced: 2 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
+    assert "from R1-Zero to R1" not in shown and "each seed" not in shown
+    more = figures.load(tmp_path)
+    for name in ("reproduced", "the_other_way", "not_told_apart"):
+        more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
+    more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
+    shown = figures.render_readme(text, book | {"figures": more})[0]
+    assert "reproduced 2, 3; the other way 2, 3; not told apart 2, 3" in shown
+    assert (
+        "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"
+        in shown
+    )
 
 
 def test_the_readme_shows_the_committed_ledger():
