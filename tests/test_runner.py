@@ -167,7 +167,11 @@ def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, num
         "time.sleep(600)",
     )
     command = [sys.executable, "-c", RUN, str(folder), str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # run in the background of a shell, tests inherit an ignored SIGINT and would pass it on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 120
         while not (mark.exists() and mark.read_text()):
