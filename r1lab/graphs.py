@@ -13,8 +13,8 @@ thinks by then. So in `StaticEngine.step`
     and a mask hides those that are not there yet;
   - nothing is read back: a step that asked how many rows are done would wait for the GPU.
 
-**What it costs, and how little of it is paid.** Room that is read and hidden is lost work: the
-capacity begins at 64 and doubles. A recording holds for one number of rows: finished rows leave
+**What it costs, and how little of it is paid.** Room that is read and hidden is lost work (without
+`kernels`), and memory: the capacity begins small and doubles. A recording holds for one number of rows: finished rows leave
 only when the capacity grows anyway, or half of the rows are done. Each such change (`_arrange`) is
 one step by Python, which is a step like any other and warms up what a recording must find ready,
 and one recording.
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from r1lab.rollouts import FastEngine, FusedLayer, draw
 
 FIRST_CAPACITY = 64  # tokens of an answer that fit at first; doubled when full
+FIRST_WITH_KERNELS = 256  # the same with our kernels, which lose no time on room that is not used
 ASK_EVERY = 16  # tokens between two questions how many rows are done
 ALIGNED = 8  # rows and columns come in multiples of this: 16 bytes of bfloat16, for matrix products
 
@@ -68,8 +69,8 @@ def decode(
                 break
             n = min(up(alive.known), len(engine.rows))
             if t == engine.capacity:
-                room = max(FIRST_CAPACITY, 2 * t) if engine.kernels is None else max_new_tokens
-                engine.arrange(t, n, up(min(room, max_new_tokens)))
+                first = FIRST_CAPACITY if engine.kernels is None else FIRST_WITH_KERNELS
+                engine.arrange(t, n, min(max(first, 2 * t), up(max_new_tokens)))
             elif 2 * n <= len(engine.rows):
                 engine.arrange(t, n, engine.capacity)
             engine.advance()

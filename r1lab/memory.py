@@ -55,6 +55,7 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from r1lab.errors import R1LabError
+from r1lab.graphs import FIRST_CAPACITY, FIRST_WITH_KERNELS
 from r1lab.rollouts import FAST_MODELS, micro_batches
 from r1lab.templates import encode, render
 
@@ -276,9 +277,10 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
         questions = job.config.questions // job.processes
         cache = 2 * questions * P * token
         room = before = most = 0
+        first = FIRST_CAPACITY if job.device == "cpu" else FIRST_WITH_KERNELS
         while room < longest:
             alive = sum(n > room for n in lengths)
-            room = min(job.config.max_new_tokens, max(64, 2 * room))
+            room = min(job.config.max_new_tokens, max(first, 2 * room))
             now = alive * room * token
             most = max(most, now + before // layers, before + now // layers)
             before = now
