@@ -14,10 +14,10 @@ thinks by then. So in `StaticEngine.step`
   - nothing is read back: a step that asked how many rows are done would wait for the GPU.
 
 **What it costs, and how little of it is paid.** Room that is read and hidden is lost work (without
-`kernels`), and memory: the capacity begins small and doubles. A recording holds for one number of rows: finished rows leave
-only when the capacity grows anyway, or half of the rows are done. Each such change (`_arrange`) is
-one step by Python, which is a step like any other and warms up what a recording must find ready,
-and one recording.
+`kernels`), and memory: the capacity begins small and doubles. A recording holds for one number of
+rows: finished rows leave only when the capacity grows anyway, or half of the rows are done. Each
+such change (`arrange`) is one step by Python, which is a step like any other and warms up what a
+recording must find ready, and one recording.
 
 A CPU has nothing to record: there `step` simply runs, the same code with the same results.
 """
