@@ -30,6 +30,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from r1lab import rollouts
+from r1lab.errors import R1LabError
+
 BLOCK, WARPS, STAGES = 64, 2, 2  # the fastest of some twenty settings on an H200
 ENOUGH = 512  # programs that keep a GPU busy; with fewer, an answer's tokens are split
 
@@ -236,3 +239,27 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
     logprob = torch.empty(n, device=logits.device)
     _draw[n,](logits, uniform, token, logprob, V, 1.0 / temperature, BLOCK=8192, num_warps=8)
     return token, logprob
+
+
+def check(device: torch.device | str) -> None:
+    """All of them once, in small, against torch's own operations: they are compiled on the user's
+    machine, by whatever Triton and compiler are there. Raises R1LabError where they differ."""
+    g = torch.Generator(device).manual_seed(0)
+    of = {"generator": g, "device": device}
+    qkv, keys, values = (torch.randn(size, **of) for size in ((1, 4, 16), (1, 2, 16), (1, 2, 16)))
+    cos, sin = torch.ones(4, 16, device=device), torch.zeros(4, 16, device=device)
+    kv = torch.zeros(2, 1, 1, 8, 16, device=device)
+    one, two = (torch.tensor([n], device=device) for n in (1, 2))
+    found = attend(qkv, cos, sin, two, kv, (keys.mT, values), two, one - 1, one)
+    q, new_key, new_value = qkv[0, :2], qkv[0, 2:3], qkv[0, 3:]
+    p = (q @ torch.cat((keys[0], new_key)).mT).softmax(-1)
+    pairs = [(found.view(2, 16), p @ torch.cat((values[0], new_value)))]
+
+    gate_up, logits = torch.randn(3, 40, **of), torch.randn(3, 50, **of)
+    gate, up = gate_up.chunk(2, -1)
+    pairs.append((gated(gate_up), torch.nn.functional.silu(gate) * up))
+    token, logprob = draw(logits, torch.full((3,), 0.5, device=device), 1.0)
+    wanted = rollouts.draw(logits, torch.full((3,), 0.5, device=device))
+    pairs += [(logprob, wanted[1]), (token.float(), wanted[0].float())]
+    if not all(torch.allclose(a, b, atol=1e-2) for a, b in pairs):
+        raise R1LabError("the kernels of r1lab.kernels give other results than torch here")

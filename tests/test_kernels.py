@@ -9,6 +9,7 @@ if not torch.cuda.is_available():
     pytest.skip("needs a CUDA GPU", allow_module_level=True)
 
 from r1lab import kernels
+from r1lab.errors import R1LabError
 from r1lab.rollouts import draw
 
 SHAPES = [  # rows, questions, H, K, d, P, C, now
@@ -100,3 +101,11 @@ def test_the_gate():
     x = torch.randn(7, 2 * 700, device="cuda")
     gate, up = x.chunk(2, -1)
     assert (kernels.gated(x) - torch.nn.functional.silu(gate) * up).abs().max() < 1e-5
+
+
+def test_wrong_results_are_found(monkeypatch):
+    kernels.check("cuda")
+    right = kernels.gated
+    monkeypatch.setattr(kernels, "gated", lambda x: right(x) + 0.1)
+    with pytest.raises(R1LabError, match="other results"):
+        kernels.check("cuda")
