@@ -317,9 +317,11 @@ def mean_of(scores: dict[str, Estimate]) -> Estimate:
     low = math.hypot(*(one.value - one.low for one in parts)) / n
     high = math.hypot(*(one.high - one.value for one in parts)) / n
     mean = Estimate(value, value - low, value + high)
-    if len({len(getattr(one, "each", ())) for one in parts}) > 1 or not hasattr(parts[0], "each"):
+    if not all(isinstance(one, Measured) for one in parts):
         return mean
-    each = np.concatenate([one.each for one in parts])  # as many of each task: they count alike
+    if len({len(one.each) for one in parts}) > 1:  # else the problems of all tasks count alike
+        return mean
+    each = np.concatenate([one.each for one in parts])
     return Measured.of(mean, each, " ".join(one.asked for one in parts))
 
 

@@ -229,7 +229,7 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:
             return NOT_MEASURED
-        return f"\n{scorecard.markdown(table)}{_arrows_by_seed(ledger)}\n"
+        return f"\n{scorecard.markdown(table)}{scorecard.told_by_seed(ledger['figures'])}\n"
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
     machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
     beside = f", {jobs} seeds side by side" if jobs > 1 else ""
@@ -241,18 +241,6 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
         "671 billion parameters: compare the shape, not the size."
         f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
     )
-
-
-def _arrows_by_seed(ledger: dict[str, Any]) -> str:
-    """How many of the paper's movements each seed shows by itself; "" where that is not there."""
-    found = {}
-    for verdict in ("reproduced", "the other way", "not told apart"):
-        entry = ledger["figures"].get(f"r1/arrows/{verdict.replace(' ', '_')}", {})
-        found[verdict] = ", ".join(f"{n:.0f}" for n in entry.get("values", {}).values())
-    if not all(found.values()):
-        return ""
-    counts = "; ".join(f"{verdict} {numbers}" for verdict, numbers in found.items())
-    return f"- each seed by itself, with intervals over problems: {counts}\n"
 
 
 #: What stands between the README's markers as long as there is no ledger.

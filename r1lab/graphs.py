@@ -38,6 +38,7 @@ from r1lab.rollouts import FastEngine, FusedLayer, draw
 FIRST_CAPACITY = 64  # tokens of an answer that fit at first; doubled when full
 FIRST_WITH_KERNELS = 256  # the same with our kernels, which lose no time on room that is not used
 ASK_EVERY = 16  # tokens between two questions how many rows are done
+SILU = ("SiLU", "SiLUActivation")  # what the gate's kernel computes, by torch's and HF's names
 ALIGNED = 8  # rows and columns come in multiples of this: 16 bytes of bfloat16, for matrix products
 
 
@@ -135,12 +136,16 @@ class StaticEngine(FastEngine):
             return draw(logits, uniform, temperature, top_k, top_p)
         return self.kernels.draw(logits, uniform, temperature)
 
+    def _angles(self) -> tuple[Tensor, Tensor]:
+        """The whole tables for the kernel, which looks up each row's position itself."""
+        return super()._angles() if self.kernels is None else (self.cos, self.sin)
+
     def _attend(self, qkv, cos, sin, kv, prompt_kv) -> Tensor:
         """As FastEngine's, but over all C places, with one mask for question and answer; by a
         kernel of our own where there are kernels, which reads only what is there."""
         if self.kernels is not None:
             at = (self.position, kv, prompt_kv, self.lengths, self.question, self.now)
-            return self.kernels.attend(qkv, self.cos, self.sin, *at)
+            return self.kernels.attend(qkv, cos, sin, *at)
         self._rotate(qkv, cos, sin)
         n, H, K, R, d = len(qkv), self.H, self.K, self.H // self.K, self.d
         new = qkv[:, H:].view(n, 2, K, 1, d).transpose(0, 1)
@@ -162,7 +167,7 @@ class StaticEngine(FastEngine):
         return out.view(n, H * d)
 
     def _gate(self, gate_up: Tensor, layer: FusedLayer) -> Tensor:
-        if self.kernels is not None and layer.silu:
+        if self.kernels is not None and type(layer.act).__name__ in SILU:
             return self.kernels.gated(gate_up)
         return super()._gate(gate_up, layer)
 

@@ -527,8 +527,7 @@ class FastEngine:
 
     def _forward(self, token: Tensor) -> Tensor:
         """One pass through all layers: token (n,) at `position` -> logits (n, V)."""
-        cos = self.cos.index_select(0, self.position)[:, None]  # (n, 1, d)
-        sin = self.sin.index_select(0, self.position)[:, None]
+        cos, sin = self._angles()
         x = self.model.model.embed_tokens(token)  # (n, D)
         for layer, kv, prompt_kv in zip(self.layers, self.kv, self.prompt_kv, strict=True):
             qkv = self._project(x, layer)
@@ -546,6 +545,11 @@ class FastEngine:
             qkv[:, :H] = F.rms_norm(qkv[:, :H], (d,), layer.q_norm, layer.eps)
             qkv[:, H : H + K] = F.rms_norm(qkv[:, H : H + K], (d,), layer.k_norm, layer.eps)
         return qkv
+
+    def _angles(self) -> tuple[Tensor, Tensor]:
+        """cos and sin of each row's position: (n, 1, d) each."""
+        at = self.position
+        return self.cos.index_select(0, at)[:, None], self.sin.index_select(0, at)[:, None]
 
     def _rotate(self, qkv, cos, sin) -> None:
         """Queries and keys turned to their position, in place."""
@@ -603,7 +607,6 @@ class FusedLayer:
     w_gate_up: Tensor  # (2 F, D)
     w_down: Tensor  # (D, F)
     act: Callable[[Tensor], Tensor]
-    silu: bool  # act is it
     eps: float
 
 
@@ -622,7 +625,6 @@ def fuse(layer: nn.Module) -> FusedLayer:
         w_gate_up=torch.cat((m.gate_proj.weight, m.up_proj.weight)),
         w_down=m.down_proj.weight,
         act=m.act_fn,
-        silu=type(m.act_fn).__name__ in ("SiLU", "SiLUActivation"),
         eps=layer.input_layernorm.variance_epsilon,
     )
 

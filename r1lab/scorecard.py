@@ -387,7 +387,8 @@ def gap(before: Estimate, after: Estimate) -> Estimate:
     10). NaN ends where one has no interval.
     """
     d = after.value - before.value
-    if getattr(before, "asked", None) == getattr(after, "asked", "") and len(before.each) > 1:
+    both = isinstance(before, Measured) and isinstance(after, Measured)
+    if both and before.asked == after.asked and len(before.each) > 1:
         apart = after.each - before.each
         if before.over == "problems":
             return estimate(apart)
@@ -440,6 +441,18 @@ def told(besides: list[Beside]) -> list[str]:
         which = f": {'; '.join(names)}" if some and verdict != LEVEL else ""
         lines.append(f"{verdict}: {len(some)} of the paper's {len(besides)} movements{which}")
     return lines
+
+
+def told_by_seed(found: dict[str, dict[str, Any]]) -> str:
+    """The same in one line of markdown, a number for each seed of a ledger's figures, as lesson 10
+    recorded it (r1/arrows/<verdict>); "" where that is not there."""
+    counts = []
+    for verdict in (REPRODUCED, OTHERWISE, LEVEL):
+        seeds = found.get(f"r1/arrows/{verdict.replace(' ', '_')}", {}).get("values", {})
+        if not seeds:
+            return ""
+        counts.append(f"{verdict} {', '.join(f'{n:.0f}' for n in seeds.values())}")
+    return f"- each seed by itself, with intervals over problems: {'; '.join(counts)}\n"
 
 
 def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -28,11 +28,13 @@ def quick(part, out, model):
 
 
 def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_folder, tmp_path):
-    report = quick(part, tmp_path, random_folder)  # a folder: each part has a file there
+    out = tmp_path if part == "step" else tmp_path / "quick.json"  # a folder or a file
+    report = quick(part, out, random_folder)
     assert report["part"] == part and report["finished"] and report["quick"]
     assert {"cuda", "torch", "transformers", "trl", "vllm"} <= set(report["versions"])
     assert "gpu" in report["hardware"] and report["minutes"] >= 0
-    assert (tmp_path / f"gpu-{part}.md").read_text() == bench_gpu.page(report)
+    page = tmp_path / ("gpu-step.md" if part == "step" else "quick.md")
+    assert page.read_text() == bench_gpu.page(report)
     assert report["goals"] == bench_gpu.judge(report["ratios"])
     assert all(set(m) == {"value", "pairs"} for m in report["ratios"].values())
     assert bench_gpu.why_not_committed(report) == "it was measured in toy sizes (--quick)"
