@@ -34,7 +34,20 @@ from r1lab import rollouts
 from r1lab.errors import R1LabError
 
 BLOCK, WARPS, STAGES = 64, 2, 2  # the fastest of some twenty settings on an H200
+BLOCK_FP32 = 16  # of 64, registers and shared memory do not hold what float32 asks for
 ENOUGH = 512  # programs that keep a GPU busy; with fewer, an answer's tokens are split
+
+
+@triton.jit
+def _see(q, k, v, seen, m, total, a):
+    """One block of keys k and values v (BLOCK, WIDTH) goes into m, l, a of the queries q."""
+    s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (ROWS, BLOCK)
+    s = tl.where(seen[None, :], s, float("-inf"))
+    higher = tl.maximum(m, tl.max(s, 1))
+    shrink = tl.exp(m - higher)
+    p = tl.exp(s - higher[:, None])
+    a = a * shrink[:, None] + tl.dot(p.to(v.dtype), v, input_precision="ieee")
+    return higher, total * shrink + tl.sum(p, 1), a
 
 
 @triton.jit(do_not_specialize=["n", "C", "P"])  # one compilation for all numbers of rows
@@ -86,29 +99,26 @@ def _attend(
     total = tl.where(first, tl.full((ROWS,), 1.0, tl.float32), 0.0)
     a = tl.where(first, tl.zeros((ROWS, WIDTH), tl.float32) + value.to(tl.float32)[None, :], 0.0)
 
-    # Question and answer so far, one after the other: this part's share of them
-    shared_keys = prompt_keys + (asked * K + head) * d * P
-    shared_values = prompt_values + (asked * K + head) * d * P
+    # This part's share of the question, then of the answer so far
     everything = length + slot
     share = tl.cdiv(tl.cdiv(everything, PARTS), BLOCK) * BLOCK
-    last = tl.minimum(everything, (part + 1) * share)
-    for start in range(part * share, last, BLOCK):
+    begin, end = part * share, tl.minimum(everything, (part + 1) * share)
+    shared_keys = prompt_keys + (asked * K + head) * d * P
+    shared_values = prompt_values + (asked * K + head) * d * P
+    for start in range(begin, tl.minimum(end, length), BLOCK):
         g = start + c
-        in_question, seen = g < length, g < last
-        own = seen & (g >= length)
-        u, t = (in_question & seen)[:, None] & in_head[None, :], own[:, None] & in_head[None, :]
-        k = tl.load(shared_keys + g[:, None] * key_p + j[None, :] * key_d, u, 0.0)
-        k += tl.load(keys + (g - length)[:, None] * d + j[None, :], t, 0.0)
-        v = tl.load(shared_values + g[:, None] * d + j[None, :], u, 0.0)
-        v += tl.load(values + (g - length)[:, None] * d + j[None, :], t, 0.0)
-        s = tl.dot(q, tl.trans(k), input_precision="ieee")  # (ROWS, BLOCK)
-        s = tl.where(seen[None, :], s, float("-inf"))
-        higher = tl.maximum(m, tl.max(s, 1))
-        shrink = tl.exp(m - higher)
-        p = tl.exp(s - higher[:, None])
-        total = total * shrink + tl.sum(p, 1)
-        a = a * shrink[:, None] + tl.dot(p.to(kind), v, input_precision="ieee")
-        m = higher
+        seen = g < tl.minimum(end, length)
+        both = seen[:, None] & in_head[None, :]
+        k = tl.load(shared_keys + g[:, None] * key_p + j[None, :] * key_d, both, 0.0)
+        v = tl.load(shared_values + g[:, None] * d + j[None, :], both, 0.0)
+        m, total, a = _see(q, k, v, seen, m, total, a)
+    for start in range(tl.maximum(begin - length, 0), end - length, BLOCK):
+        g = start + c
+        seen = g < end - length
+        both = seen[:, None] & in_head[None, :]
+        k = tl.load(keys + g[:, None] * d + j[None, :], both, 0.0)
+        v = tl.load(values + g[:, None] * d + j[None, :], both, 0.0)
+        m, total, a = _see(q, k, v, seen, m, total, a)
 
     if PARTS == 1:
         o_at = out + row * H * d + (head * R + r)[:, None] * d + j[None, :]
@@ -173,10 +183,11 @@ def attend(
     sums = torch.empty(n * K * parts * R * d if parts > 1 else 0, device=qkv.device)
     sizes = {"H": H, "K": K, "d": d, "PARTS": parts, "WIDTH": max(16, triton.next_power_of_2(d))}
     rows = max(16, triton.next_power_of_2(R))
+    block = BLOCK_FP32 if qkv.dtype == torch.float32 else BLOCK
     _attend[n, K, parts](
         qkv, cos, sin, position, kv, keys, values, lengths, question, now, out, stats, sums,
         n, C, values.shape[1], keys.stride(1), keys.stride(2),
-        **sizes, ROWS=rows, BLOCK=BLOCK, num_warps=WARPS, num_stages=STAGES,
+        **sizes, ROWS=rows, BLOCK=block, num_warps=WARPS, num_stages=STAGES,
     )  # fmt: skip
     if parts > 1:
         _join[n, H](stats, sums, out, **sizes, num_warps=1)
