@@ -592,7 +592,7 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
         config,
         prompts=memory.prompts_of(tokenizer, problems, config.template),
         device=model.device.type,
-        precision=grpo.precision_on(model.device, config),
+        precision=grpo.precision_on(model.device, config.precision),
     )
     _, words = memory.prepare(job)
     if not quiet:

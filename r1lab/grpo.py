@@ -122,7 +122,7 @@ class GRPOConfig:
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
     precision: str = option(
         "auto",
-        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU, else fp32",
+        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU that has it",
         choices=("auto", "fp32", "bf16"),
         free=True,  # what it comes to is what a continuation must share
     )
@@ -159,18 +159,18 @@ class GRPOConfig:
 # --- arithmetic --------------------------------------------------------------------------------
 
 
-def precision_on(device: torch.device | str, config: GRPOConfig) -> str:
+def precision_on(device: torch.device | str, precision: str) -> str:
     """ "fp32" or "bf16": what the option `precision` comes to on a device."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if torch.device(device).type == "cuda" else "fp32"
+    if precision != "auto":
+        return precision
+    return "bf16" if models.has_bf16(device) else "fp32"
 
 
 def arithmetic(model, config: GRPOConfig):
     """The context of a forward pass. In bf16 the float32 weights are rounded where a matrix product
     reads them; sums that matter (norms, softmax, log-probs) and all gradients stay float32. One
     context a forward: it keeps the rounded weights, which the next optimizer step makes stale."""
-    if precision_on(model.device, config) == "fp32":
+    if precision_on(model.device, config.precision) == "fp32":
         return nullcontext()
     return torch.autocast(model.device.type, torch.bfloat16)
 
@@ -205,7 +205,7 @@ def questions_at(step: int, problems: Sequence[Any], config: GRPOConfig) -> list
 def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> Experience:
     """Group sampling, rewards, advantages: everything before the gradient, for B problems."""
     prompts = [render(problem, config.template) for problem in problems]
-    bf16 = precision_on(model.device, config) == "bf16"
+    bf16 = precision_on(model.device, config.precision) == "bf16"
     rollouts = sample(
         models.in_type(model, torch.bfloat16) if bf16 else model,
         encode(tokenizer, prompts),
@@ -401,7 +401,7 @@ def train(
     if not resume:
         checkpoints.set_aside(out_dir, ON_DISK)
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
-    precision = precision_on(model.device, config)
+    precision = precision_on(model.device, config.precision)
     if precision == "bf16":
         model.float()  # AdamW's small steps are lost in bfloat16 weights
     model.eval()  # no dropout: the policy that answers and the policy that is trained are one

@@ -157,6 +157,13 @@ def save(model, tokenizer, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def has_bf16(device: torch.device | str) -> bool:
+    """Whether a device computes in bfloat16 faster than in float32: GPUs since Ampere (2020) do.
+    Older ones (a T4, a V100) and most CPUs only imitate it."""
+    cuda = torch.device(device).type == "cuda"
+    return cuda and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """A copy of the model with its weights in another type, to sample from; adapters are merged.
 

@@ -75,9 +75,9 @@ def device_of(config: Any) -> str:
 
 
 def load(config: Any, model: str | os.PathLike, train: bool = True):
-    """Model and tokenizer on the device; in bfloat16 where a GPU is only to sample."""
+    """Model and tokenizer on the device; in bfloat16 where a GPU that has it is only to sample."""
     device = device_of(config)
-    dtype = torch.bfloat16 if device == "cuda" and not train else torch.float32
+    dtype = torch.bfloat16 if models.has_bf16(device) and not train else torch.float32
     return models.load(model, dtype=dtype, device=device)
 
 

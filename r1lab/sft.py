@@ -111,7 +111,7 @@ class SFTConfig:
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
     precision: str = option(
         "auto",
-        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU, else fp32",
+        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU that has it",
         choices=("auto", "fp32", "bf16"),
         free=True,
     )
@@ -232,7 +232,7 @@ def train(
     if not resume:
         checkpoints.set_aside(out_dir, ON_DISK)
     rows = fitting(examples, tokenizer, config)
-    precision = precision_on(model.device, config)
+    precision = precision_on(model.device, config.precision)
     if precision == "bf16":
         model.float()  # AdamW's small steps are lost in bfloat16 weights
     model.eval()  # no dropout

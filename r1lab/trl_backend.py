@@ -151,7 +151,7 @@ MAPPING = (
         "checkpoint_every, keep_checkpoints", "save_strategy='no'", "we say when: between rollouts"
     ),
     Row("samples_every, patience", "none", "ours: samples.jsonl, and the diagnosis"),
-    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU"),
+    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU that has it"),
     Row("(nothing)", "disable_dropout=True", "the policy that answers is the one that is trained"),
     Row("(nothing)", "logging_nan_inf_filter=False", "Trainer would hide a loss that is NaN"),
 )
@@ -994,14 +994,13 @@ def lora_config(lora: Any):
 
 
 def choose(precision: str, gradient_checkpointing: str | bool) -> str:
-    """The precision, "auto" decided: float32 on a CPU; on a GPU bfloat16 arithmetic on float32
-    weights. R1LabError for values that neither option has."""
-    cpu = PartialState().device.type == "cpu"
+    """The precision, "auto" decided by what the device can do; weights are float32 in both.
+    R1LabError for values that neither option has."""
     if precision not in PRECISIONS:
         raise R1LabError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     if gradient_checkpointing not in ("auto", True, False):
         raise R1LabError("gradient_checkpointing must be 'auto', True or False")
-    return ("fp32" if cpu else "bf16") if precision == "auto" else precision
+    return grpo.precision_on(PartialState().device, precision)
 
 
 def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job: Any):

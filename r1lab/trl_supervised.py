@@ -83,7 +83,7 @@ MAPPING = (
         "TRL counts rows: as many as fit when every example is as long as the longest; with "
         "packing a row is a pack of so many tokens",
     ),
-    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU"),
+    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU that has it"),
     Row("checkpoint_every, keep_checkpoints", "save_strategy='no'", "we say when, and seal them"),
     Row("(nothing)", "logging_nan_inf_filter=False", "Trainer would hide a loss that is NaN"),
 )
@@ -163,7 +163,7 @@ def options(
         "max_grad_norm": config.max_grad_norm,
         "seed": config.seed,
         "use_cpu": state.device.type == "cpu",
-        "bf16": precision == "bf16" or (precision == "auto" and state.device.type == "cuda"),
+        "bf16": precision_on(state.device, precision) == "bf16",
         "output_dir": str(Path(out_dir) / "checkpoints"),
         "save_strategy": "no",
         "logging_steps": 1,
@@ -473,7 +473,9 @@ def sft_train(
         metrics |= {"lr": log["learning_rate"], "tokens": sum(len(rows[i][1]) for i in batch)}
         return metrics | {"epoch": (step + 1) * config.epochs / steps}
 
-    run = sft.identity(config, rows, precision_on(state.device, config)) | {"packing": packing}
+    run = sft.identity(config, rows, precision_on(state.device, config.precision)) | {
+        "packing": packing
+    }
     watch = Keeper(measure, callbacks, config, out_dir, run)
     watch.base, folder, first = fingerprint(model), None, 0
     found = backend.main_decides(

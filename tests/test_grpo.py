@@ -29,6 +29,7 @@ from r1lab.grpo import (
     collect,
     metrics_of,
     pad,
+    precision_on,
     questions_at,
     train,
 )
@@ -441,6 +442,15 @@ def test_bfloat16_trains_float32_weights(model, tokenizer, tmp_path):
     assert all(m["grad_norm"] > 0 for m in history)
     with pytest.raises(R1LabError, match="precision was 'bf16' and is 'fp32'"):
         run(model, tokenizer, replace(config, precision="auto"), tmp_path)
+
+
+def test_arithmetic_is_bfloat16_only_where_a_gpu_has_it(monkeypatch):
+    """A T4 (2018) imitates it, several times slower than its own float32."""
+    for has_it, wanted in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, y=has_it: y)
+        assert precision_on("cuda", "auto") == wanted
+    assert precision_on("cuda", "bf16") == "bf16"  # who asks for it gets it
+    assert precision_on("cpu", "auto") == "fp32"
 
 
 def test_bfloat16_gradients_are_those_of_float32_within_rounding(model, tokenizer):
