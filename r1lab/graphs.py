@@ -112,7 +112,8 @@ class StaticEngine(FastEngine):
     def step(self) -> None:
         """Read the token that was drawn last, and draw the next one."""
         self.slot = self.now - 1  # (1,) where its key and value go
-        self.hidden.index_fill_(2, self.slot + self.prompt_ids.shape[1], 0.0)  # from now on seen
+        if self.kernels is None:  # from now on seen
+            self.hidden.index_fill_(2, self.slot + self.prompt_ids.shape[1], 0.0)
         logits = self._forward(self.token)
         self.position += 1
         self._draw(logits)
