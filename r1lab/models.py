@@ -181,6 +181,13 @@ def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     return twin
 
 
+def to_sample(model: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
+    """The model on a device, as it is sampled from there: where the device has bfloat16, a copy in
+    that type (the weights that are trained stay float32)."""
+    model = model.to(device)
+    return in_type(model, torch.bfloat16).eval() if has_bf16(device) else model.eval()
+
+
 def resolve(name: str | os.PathLike) -> str:
     """What transformers can load for a name: a folder, or a hub id.
 

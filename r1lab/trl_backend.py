@@ -56,6 +56,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from accelerate.utils import broadcast_object_list, gather_object
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -966,7 +967,7 @@ def make_trainer(
     with quiet_bars():
         trainer = Trainer(
             model=model,
-            args=TRLConfig(**options),
+            args=on_one_gpu(TRLConfig(**options)),
             processing_class=tokenizer,
             train_dataset=as_dataset(watch.problems, config.template),
             reward_funcs=watch.reward_functions(),
@@ -991,6 +992,39 @@ def lora_config(lora: Any):
     given = {"r": lora, "lora_alpha": 2 * lora} if isinstance(lora, int) else dict(lora)
     defaults = {"target_modules": "all-linear", "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
     return LoraConfig(**(defaults | given))
+
+
+def settle(device: str | None = None) -> PartialState:
+    """accelerate's view of this process, computing on `device`: "cpu", "cuda", or None for a GPU
+    where there is one.
+
+    accelerate decides once a process and answers the same ever after, also to those that asked for
+    something else; here who asks last decides. Processes that were launched together keep what
+    their launcher gave them. Raises R1LabError for a device that is not here.
+    """
+    here = torch.cuda.is_available()
+    cpu = not here if device is None else torch.device(device).type == "cpu"
+    if not (cpu or here):
+        raise R1LabError(f"device {device}: torch finds no CUDA GPU here; 'cpu' works")
+    state = PartialState(cpu=cpu)
+    if state.num_processes == 1 and (state.device.type == "cpu") != cpu:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        state = PartialState(cpu=cpu)
+    return state
+
+
+def on_one_gpu(args):
+    """TRL's options for this process alone: where several GPUs are seen and nothing was launched,
+    the first one trains (the Trainer would cut each batch for nn.DataParallel, which TRL refuses).
+    """
+    if args.n_gpu > 1:
+        log.warning(
+            "%d GPUs are here, and one process trains on one of them; all of them: r1lab train "
+            "--print-launch ddp",
+            args.n_gpu,
+        )
+        args._n_gpu = 1
+    return args
 
 
 def choose(precision: str, gradient_checkpointing: str | bool) -> str:
@@ -1069,6 +1103,7 @@ def train(
     callbacks: Sequence[Callable[[int, dict, Experience], None]] = (),
     budget: Any = None,
     lora: Any = None,
+    device: str | None = None,
     precision: str = "auto",
     gradient_checkpointing: str | bool = "auto",
     shares: int | None = None,
@@ -1084,14 +1119,15 @@ def train(
     sampler: see `pick_sampler`. budget: `exceeded(seconds) -> str | None`, asked after every step
     with the seconds spent; words end the run, with a checkpoint and model/. lora: rank, keywords
     of peft.LoraConfig or a peft configuration; model/ then has the adapters merged, adapter/ has
-    them alone. precision: "fp32" | "bf16" | "auto" (the configuration's). gradient_checkpointing:
-    True, False or "auto", which leaves it off where the plan fits without it. shares: see
-    `own_sampler`. push_to_hub: the repository's name; a private one is made if there is none.
+    them alone. device: see `settle`. precision: "fp32" | "bf16" | "auto" (the configuration's).
+    gradient_checkpointing: True, False or "auto", which leaves it off where the plan fits without
+    it. shares: see `own_sampler`. push_to_hub: the repository's name; a private one is made if
+    there is none.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
     """
-    out_dir, state = Path(out_dir), PartialState(cpu=not torch.cuda.is_available())
+    out_dir, state = Path(out_dir), settle(device)
     without_cudnn_attention()
     main = state.is_main_process
     check(config, processes=state.num_processes, lora=lora)

@@ -389,7 +389,7 @@ def sft_trainer(
     with quietly():
         trainer = SFTTrainer(
             model=model,
-            args=TRLSFTConfig(**given),
+            args=backend.on_one_gpu(TRLSFTConfig(**given)),
             processing_class=tokenizer,
             train_dataset=in_order(layout, sft_item(rows, tokenizer.eos_token_id)),
             callbacks=[watch],
@@ -442,6 +442,7 @@ def sft_train(
     resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callable[[int, dict], None]] = (),
+    device: str | None = None,
     packing: bool = False,
     gradient_checkpointing: bool = False,
 ) -> list[dict[str, Any]]:
@@ -451,6 +452,7 @@ def sft_train(
     the same call, to the same bits on a CPU. Started by `accelerate launch`, all processes call it;
     files, callbacks and the history that is returned are the main process's (others get []).
 
+    device: "cpu", "cuda", or None for a GPU where there is one (`trl_backend.settle`).
     packing: rows without padding, where the model keeps packed examples apart.
     gradient_checkpointing: activations are computed twice and not kept.
 
@@ -459,7 +461,7 @@ def sft_train(
     would leak, for a full disk and for too little memory.
     """
     known(config, SFTConfig)
-    out_dir, state = Path(out_dir), PartialState(cpu=not torch.cuda.is_available())
+    out_dir, state = Path(out_dir), backend.settle(device)
     main = state.is_main_process
     if not resume and main:
         checkpoints.set_aside(out_dir, sft.ON_DISK)
@@ -549,7 +551,7 @@ def reward_trainer(
     with quietly():
         trainer = RewardTrainer(
             model=model,
-            args=TRLRewardConfig(**given),
+            args=backend.on_one_gpu(TRLRewardConfig(**given)),
             processing_class=tokenizer,
             train_dataset=in_order(layout, columns),
             callbacks=[watch],
@@ -567,11 +569,13 @@ def reward_train(
     out_dir: str | os.PathLike,
     *,
     progress: bool = True,
+    device: str | None = None,
     gradient_checkpointing: bool = False,
 ) -> list[dict[str, float]]:
     """`r1lab.reward_model.train` on TRL, for pairs: a model of `reward_model.from_base` is trained
     in place and saved in out_dir; returns the metrics of every step. Short, so not resumable: it is
-    made whole or not at all. Started by `accelerate launch`, all processes call it.
+    made whole or not at all. Started by `accelerate launch`, all processes call it. device: as for
+    `sft_train`.
 
     Raises R1LabError for Marked answers, which RewardTrainer cannot learn from, when there is
     nothing to train on, for a gradient that is not finite, and for too little memory.
@@ -584,7 +588,7 @@ def reward_train(
             "TRL's RewardTrainer learns from pairs; marked answers (safety) are for "
             "r1lab.reward_model.train"
         )
-    state = PartialState(cpu=not torch.cuda.is_available())
+    state = backend.settle(device)
     problems = [one.problem for one in judgements]
     how = {"template": config.template, "kind": "helpful"}
     texts = tuple(

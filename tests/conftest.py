@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,7 +15,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
+# The tests are the same on every machine: what needs a GPU runs when it is asked for by --cuda, and
+# nothing else then or ever takes one.
+if "--cuda" not in sys.argv:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
 from r1lab.world.tokenizer import build_tokenizer
+
+
+def pytest_addoption(parser):
+    parser.addoption("--cuda", action="store_true", help="run on a GPU what needs one")
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
+from trl import GRPOConfig as TRLConfig
 
 from r1lab import ROOT, grpo
 from r1lab import trl_backend as backend
@@ -316,6 +318,39 @@ def test_the_sampler_is_chosen_by_what_is_there():
             backend.pick_sampler(wrong, cuda=False)
     with pytest.raises(R1LabError, match="spreads them over the devices"):
         backend.pick_sampler("r1lab", sharded=True)
+
+
+@pytest.fixture
+def seen_gpus(monkeypatch):
+    """As on a machine whose GPUs torch sees. Nothing can be computed on them."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    yield
+    monkeypatch.undo()
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def test_who_asks_last_decides_where_it_runs(seen_gpus, tmp_path):
+    """Lesson 06 makes a TRLConfig on the CPU to compare defaults, and accelerate then answered
+    "cpu" to the run on the GPU that came after."""
+    assert TRLConfig(output_dir=str(tmp_path), use_cpu=True).device.type == "cpu"
+    assert backend.settle("cuda").device.type == "cuda"
+    assert backend.settle("cpu").device.type == "cpu"
+    assert backend.settle().device.type == "cuda"
+
+
+def test_a_gpu_that_is_not_there_is_said(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(R1LabError, match="no CUDA GPU here"):
+        backend.settle("cuda")
+    assert backend.settle().device.type == "cpu"
+
+
+def test_of_several_gpus_one_process_takes_one(tmp_path, caplog):
+    args = TRLConfig(output_dir=str(tmp_path), use_cpu=True)
+    args._n_gpu = 4  # as the Trainer finds on a machine with four
+    with caplog.at_level("WARNING"):
+        assert backend.on_one_gpu(args).n_gpu == 1
+    assert "4 GPUs are here" in caplog.text and "--print-launch" in caplog.text
 
 
 def test_rollout_func_is_still_what_our_adapter_takes_it_for(model, tokenizer, tmp_path):
