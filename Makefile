@@ -62,5 +62,12 @@ clean: ## remove .venv and caches; runs/ and everything measured stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find r1lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# What the age of STAMP does not show: torch is wanted from elsewhere, or with CUDA (setup_venv.sh).
+WITHOUT_CUDA := $(wildcard $(VENV)/lib/python*/site-packages/torch-*+cpu.dist-info)
+ifneq ($(TORCH_INDEX)$(and $(WITHOUT_CUDA),$(shell command -v nvidia-smi)),)
+$(STAMP): FORCE
+endif
+FORCE:
+
 $(STAMP): pyproject.toml constraints.txt scripts/setup_venv.sh
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/setup_venv.sh "$(VENV)" "$(STAMP)"

@@ -553,11 +553,13 @@ def train(args: argparse.Namespace) -> int:
     else:
         backend = grpo
     if args.backend == "trl" and args.device != "auto":
-        raise R1LabError("--device is for --backend scratch: accelerate gives TRL its devices")
+        options["device"] = args.device
     if not args.quiet:
         from r1lab import costs
 
         price = getattr(args, "dollars_per_hour", None)
+        if price is None and os.environ.get("RANK", "0") == "0" and (words := costs.price_words()):
+            print(words, flush=True)
         options["callbacks"] = [costs.live(config, options.get("budget"), price)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)

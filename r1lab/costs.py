@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,15 +73,33 @@ def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | No
     return min(sizes or offers, key=lambda p: p.dollars_per_hour, default=None)
 
 
-def price_here() -> float | None:
-    """Dollars an hour of all GPUs of this machine by the price table; None without a GPU that it
-    knows."""
+def rent_here() -> tuple[Price, int] | None:
+    """The list price of this machine's GPU, and how many are used: all of this machine's, times the
+    machines that were launched together. None without a GPU that the table knows."""
     import torch
 
     if not torch.cuda.is_available():
         return None
     price = price_of(torch.cuda.get_device_name(0))
-    return None if price is None else price.dollars_per_hour * torch.cuda.device_count()
+    world, here = (int(os.environ.get(name, 1)) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    gpus = torch.cuda.device_count() * max(1, world // max(1, here))
+    return None if price is None else (price, gpus)
+
+
+def price_here() -> float | None:
+    """Dollars an hour of all GPUs of `rent_here` together, or None."""
+    rent = rent_here()
+    return None if rent is None else rent[0].dollars_per_hour * rent[1]
+
+
+def price_words() -> str | None:
+    """What is reckoned with where nobody gave a price, for the user to compare, or None."""
+    rent = rent_here()
+    if rent is None:
+        return None
+    price, gpus = rent
+    many = f" times {gpus} GPUs" if gpus > 1 else ""
+    return f"dollars at {price.words()}{many}; --dollars-per-hour N takes yours, for all together"
 
 
 def table(known: Sequence[Price] | None = None) -> list[dict[str, Any]]:

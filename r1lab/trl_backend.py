@@ -1002,10 +1002,12 @@ def settle(device: str | None = None) -> PartialState:
     something else; here who asks last decides. Processes that were launched together keep what
     their launcher gave them. Raises R1LabError for a device that is not here.
     """
+    if device not in (None, "cpu", "cuda"):
+        raise R1LabError(f"TRL trains on the device 'cpu' or 'cuda', not {device!r}")
     here = torch.cuda.is_available()
-    cpu = not here if device is None else torch.device(device).type == "cpu"
+    cpu = not here if device is None else device == "cpu"
     if not (cpu or here):
-        raise R1LabError(f"device {device}: torch finds no CUDA GPU here; 'cpu' works")
+        raise R1LabError("device cuda: torch finds no CUDA GPU here; --device cpu works")
     state = PartialState(cpu=cpu)
     if state.num_processes == 1 and (state.device.type == "cpu") != cpu:
         AcceleratorState._reset_state(reset_partial_state=True)

@@ -4,6 +4,8 @@
 # VENV/.incomplete is there from the first step to the last, so that an installation that was
 # interrupted is made anew by the next make (pip's cache keeps what was downloaded). STAMP holds a
 # hash of the pins and of this folder: when both are unchanged, nothing runs and no network is used.
+# Two things change torch in a VENV that is otherwise up to date: another TORCH_INDEX, and a GPU where
+# there was none when torch was installed without CUDA.
 set -euo pipefail
 
 VENV=$1
@@ -26,8 +28,19 @@ fingerprint() {
 }
 works() { "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }
 
+driver() { nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1; }
+without_cuda() { compgen -G "$VENV/lib/python*/site-packages/torch-*+cpu.dist-info" >/dev/null; }
+index_file=$VENV/.torch-index # the TORCH_INDEX that was asked for, if any
+other_torch() {
+  if [ -n "$TORCH_INDEX" ]; then
+    [ "$(cat "$index_file" 2>/dev/null)" != "$TORCH_INDEX" ]
+  else
+    [ ! -f "$index_file" ] && without_cuda && [ -n "$(driver)" ]
+  fi
+}
+
 wanted=$(fingerprint)
-if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] && works; then
+if [ -f "$STAMP" ] && [ "$(cat "$STAMP")" = "$wanted" ] && works && ! other_torch; then
   touch "$STAMP" # newer files, same content: a fresh checkout, for example
   exit 0
 fi
@@ -38,9 +51,17 @@ if [ -e "$VENV/.incomplete" ] || ! works; then
   "$PYTHON" -m venv --clear "$VENV" ||
     fail "could not make $VENV (on Debian and Ubuntu: apt install python3-venv)"
 fi
+replace=no
+! other_torch || replace=yes
 rm -f "$STAMP"
 touch "$VENV/.incomplete"
-pip=("$VENV/bin/python" -m pip install --constraint constraints.txt)
+[ -z "$TORCH_INDEX" ] || printf '%s\n' "$TORCH_INDEX" >"$index_file"
+constraints=constraints.txt
+if [ -f "$index_file" ]; then # builds for another CUDA bring its libraries in other versions
+  constraints=$VENV/constraints.txt
+  grep -Ev '^(cuda-|nvidia-|triton)' constraints.txt >"$constraints"
+fi
+pip=("$VENV/bin/python" -m pip install --constraint "$constraints")
 
 torch_pin=$(sed -n 's/^torch==//p' constraints.txt)
 have_torch=$("$VENV/bin/python" - <<'EOF'
@@ -51,6 +72,11 @@ except PackageNotFoundError:
     print("none")
 EOF
 )
+if [ "$replace" = yes ] && [ "$have_torch" != none ]; then
+  say "torch comes anew, from ${TORCH_INDEX:-a source with CUDA, as there is a GPU}"
+  "$VENV/bin/python" -m pip uninstall --quiet --yes torch || fail "torch could not be removed"
+  have_torch=none
+fi
 if [ "$have_torch" != "$torch_pin" ]; then
   index=()
   if [ -n "$TORCH_INDEX" ]; then
@@ -84,6 +110,13 @@ files_only=$(sed -n 's/^without-dependencies = \[\(.*\)\]$/\1/p' pyproject.toml 
 # shellcheck disable=SC2086 # a list of words
 [ -z "$files_only" ] || "${pip[@]}" --quiet --no-deps $files_only ||
   fail "$files_only could not be installed; check the network and run make again"
+
+if [ -n "$(driver)" ] && ! without_cuda; then
+  "$VENV/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
+    say "warning: there is an NVIDIA GPU (driver $(driver)), and torch $torch_pin cannot use it: its" \
+      "CUDA 13 needs driver 580 or newer. With an older one, builds for CUDA 12.6 may do:" \
+      "make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126"
+fi
 
 rm -f "$VENV/.incomplete"
 printf '%s\n' "$wanted" >"$STAMP"

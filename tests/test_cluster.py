@@ -44,13 +44,14 @@ def test_accelerate_takes_its_configurations(name, kind):
     assert (args.multi_gpu, args.use_fsdp, args.use_deepspeed) == (
         kind == "MULTI_GPU", kind == "FSDP", kind == "DEEPSPEED",
     )  # fmt: skip
-    assert args.training_script_args == ["train", "--backend", "trl", *RUN]
+    assert args.training_script_args == ["train", "--backend", "trl", "--device", "cuda", *RUN]
     assert cli.parse(args.training_script_args).out == "runs/my run"
 
 
 @pytest.mark.parametrize("name", SKY)
 def test_sky_tasks_have_the_fields_of_skypilot(name):
     task = recipe(name)
+    assert task["resources"]["autostop"]["idle_minutes"] > 0  # nobody pays for a night of nothing
     known = {"name", "resources", "num_nodes", "workdir", "envs", "file_mounts", "setup", "run"}
     assert set(task) <= known and task["workdir"] == "."
     gpus = {"sky-1": 1, "sky-8": 8, "sky-2x8": 8}[name]
@@ -109,7 +110,8 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
     assert done.returncode == 0, done.stderr
     called = notes.read_text().splitlines()
     called = called[called.index("python") + 1 :]
-    assert called[-len(RUN) - 5 :] == ["-m", "r1lab", "train", "--backend", "trl", *RUN]
+    train = ["-m", "r1lab", "train", "--backend", "trl", "--device", "cuda", *RUN]
+    assert called[-len(train) :] == train  # a machine whose GPU torch cannot use is an error
     if name != "sky-1":
         options = dict(zip(called[2:-5:2], called[3:-5:2], strict=False))
         assert Path(options["--config_file"]) == Path("r1lab/cluster/fsdp2.yaml")

@@ -105,6 +105,22 @@ def test_dollars_need_a_price(monkeypatch):
     assert Budget(max_minutes=3).dollars_per_hour is None
 
 
+def test_all_machines_that_were_launched_are_paid(monkeypatch):
+    """Two machines of eight: each process sees its own eight."""
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    one = price_of("NVIDIA H100 80GB HBM3").dollars_per_hour
+    assert costs.price_here() == pytest.approx(8 * one)
+    monkeypatch.setenv("WORLD_SIZE", "16")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert costs.price_here() == pytest.approx(16 * one)
+    words = costs.price_words()
+    assert f"${one:.2f}" in words and "times 16 GPUs" in words and "--dollars-per-hour" in words
+
+
 def test_the_meter_counts_and_expects():
     meter = Meter(steps=10, dollars_per_hour=3.6)
     assert "step 0 of 10" in meter.words()  # before the first step

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 
 import r1lab
@@ -102,3 +106,74 @@ def _lines(path: Path) -> list[str]:
         for line in path.read_text().splitlines()
         if line.strip() and not line.startswith("#")
     ]
+
+
+# --- scripts/setup_venv.sh, with a stand-in for the environment's Python -------------------------
+
+PYTHON_STUB = """#!/bin/bash
+printf '%s ' "$@" >>"$NOTES"; echo >>"$NOTES"
+[ "$1" = - ] && [ -z "$2" ] && echo "$TORCH"
+[ "$1" = -c ] && exit 1  # torch.cuda.is_available()
+exit 0
+"""
+
+
+@pytest.fixture
+def setup(tmp_path):
+    """Runs the script in a folder whose .venv is up to date, with torch as in dist-info `torch`, on
+    a machine whose nvidia-smi says `driver`. Returns what it said, and what Python was asked."""
+    project, bin, notes = tmp_path / "project", tmp_path / "bin", tmp_path / "notes"
+    shutil.copytree(ROOT / "scripts", project / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, project)
+    site = project / ".venv/lib/python3.12/site-packages"
+    for folder in (site, bin, project / ".venv/bin"):
+        folder.mkdir(parents=True)
+    python = project / ".venv/bin/python"
+    python.write_text(PYTHON_STUB)
+    python.chmod(0o755)
+
+    def run(torch, driver="", index=""):
+        for old in site.iterdir():
+            old.rmdir()
+        (site / f"torch-{torch}.dist-info").mkdir()
+        smi = bin / "nvidia-smi"
+        smi.write_text(f"#!/bin/bash\n{f'echo {driver}' if driver else 'exit 9'}\n")
+        smi.chmod(0o755)
+        notes.write_text("")
+        environment = os.environ | {
+            "PATH": f"{bin}:{os.environ['PATH']}", "NOTES": str(notes), "TORCH_INDEX": index,
+            "TORCH": torch.partition("+")[0],
+        }  # fmt: skip
+        command = ["bash", "scripts/setup_venv.sh", ".venv", ".venv/stamp"]
+        done = subprocess.run(
+            command, cwd=project, env=environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, notes.read_text()
+
+    run("2.13.0+cpu")  # now it is up to date
+    return run
+
+
+def test_an_environment_up_to_date_is_left_alone(setup):
+    for torch, driver in (("2.13.0+cpu", ""), ("2.13.0", "580.65"), ("2.13.0", "")):
+        said, asked = setup(torch, driver)
+        assert "install" not in said + asked
+
+
+def test_where_a_gpu_has_come_torch_is_installed_with_cuda(setup):
+    """Made on a login node and used on a GPU node, it would train on the CPU and say nothing."""
+    said, asked = setup("2.13.0+cpu", "580.65")
+    assert "as there is a GPU" in said
+    assert "uninstall --quiet --yes torch" in asked and "torch==2.13.0" in asked
+
+
+def test_another_index_takes_effect_later_too(setup):
+    index = "https://example.org/whl/cu126"
+    said, asked = setup("2.13.0", "550.54", index)
+    assert f"--extra-index-url {index} torch==2.13.0" in asked and "uninstall" in asked
+    assert "driver 550.54" in said and "cannot use it" in said
+    assert "install" not in setup("2.13.0", "550.54", index)[1]
+    assert "install" not in setup("2.13.0", "550.54")[1]  # the choice is kept
+    assert "install" not in setup("2.13.0+cpu", "550.54")[1]

@@ -50,13 +50,22 @@ def path(name: str) -> Path:
     return Path(__file__).resolve().parent / FILES[name]
 
 
-def command(name: str, options: Sequence[str], *, gpus: int = 8, model: str = "MODEL") -> str:
+def command(
+    name: str,
+    options: Sequence[str],
+    *,
+    gpus: int = 8,
+    model: str = "MODEL",
+    device: str = "cuda",
+) -> str:
     """The shell command that starts `r1lab train --backend trl OPTIONS` by a recipe.
 
     gpus: of this machine, for ddp, fsdp and zero3; the other recipes say how many in their files.
-    model: what the vLLM server loads. Run it in the project's folder.
+    model: what the vLLM server loads. device: for ddp, fsdp and zero3; without one "cuda" is an
+    error, and not a slow run on a rented machine's CPU. Run it in the project's folder.
     """
-    file, train = str(path(name)), ["-m", "r1lab", "train", "--backend", "trl", *options]
+    file, train = str(path(name)), ["-m", "r1lab", "train", "--backend", "trl"]
+    train += ["--device", device, *options]
     if name in ("ddp", "fsdp", "zero3"):
         launch = ["accelerate", "launch", "--config_file", file, "--num_processes", str(gpus)]
         return shlex.join(launch + train)
@@ -91,7 +100,8 @@ def launch(name: str, options: Sequence[str], *, processes: int, cpu: bool = Fal
     here as it comes. Interrupted, it waits until they have saved. Raises R1LabError when the run
     fails.
     """
-    command_line = shlex.split(command(name, options, gpus=processes))
+    device = "cpu" if cpu else "cuda"
+    command_line = shlex.split(command(name, options, gpus=processes, device=device))
     if name not in ("ddp", "fsdp", "zero3"):
         raise R1LabError(f"the recipe '{name}' is for another machine; its command is printed by "
                          f"r1lab train --print-launch {name}")  # fmt: skip

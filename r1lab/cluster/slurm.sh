@@ -5,7 +5,7 @@
 # all nodes see.
 #
 #   R1LAB_ARGS    options of r1lab train (--backend trl is added)
-#   R1LAB_CONFIG  ddp (default), fsdp2 or zero3
+#   R1LAB_CONFIG  ddp (default), fsdp2 or zero3 (which needs .venv/bin/pip install deepspeed==0.19.8)
 #   R1LAB_PYTHON  the interpreter (default: .venv/bin/python)
 #SBATCH --job-name=r1lab
 #SBATCH --nodes=2
@@ -22,6 +22,7 @@ set -euo pipefail
 export R1LAB_ARGS=${R1LAB_ARGS:-}
 export R1LAB_PYTHON=${R1LAB_PYTHON:-.venv/bin/python}
 export R1LAB_FILE=r1lab/cluster/${R1LAB_CONFIG:-ddp}.yaml
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun takes no --cpus-per-task from the job
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export R1LAB_HEAD=${nodes%%$'\n'*} # the first; `| head` would end scontrol with an error
 
@@ -31,7 +32,7 @@ srun --kill-on-bad-exit=1 bash -c '
   exec "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
     --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$R1LAB_HEAD" --main_process_port 29500 \
-    -m r1lab train --backend trl "$@"' &
+    -m r1lab train --backend trl --device cuda "$@"' &
 launchers=$!
 
 # Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script. The
