@@ -11,8 +11,9 @@ VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.r1lab-installed
 
-# Nothing here asks a server anything once .venv is made; the larger profiles may fetch models.
-ifeq ($(filter gpu cluster,$(PROFILE)),)
+# Nothing here asks a server anything once .venv is made; the larger profiles may fetch models, and
+# so may whoever tries things in JupyterLab.
+ifeq ($(filter gpu cluster,$(PROFILE))$(filter lab,$(MAKECMDGOALS)),)
 export HF_HUB_OFFLINE ?= 1
 endif
 export HF_HUB_DISABLE_TELEMETRY ?= 1
@@ -29,7 +30,7 @@ help: ## this list
 	  while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
-	@echo "  PROFILE=smoke        for make run: smoke, cpu (default), gpu, cluster"
+	@echo "  PROFILE=smoke        for make run and make lab: smoke, cpu (default), gpu, cluster"
 	@echo "  SEEDS='0 1 2'        for make figures"
 	@echo "  ARGS='--only 05'     more options for the r1lab command that a target runs"
 	@echo "  TORCH_INDEX=URL      where torch comes from (default: CPU builds where there is no GPU)"
@@ -42,8 +43,13 @@ run: $(STAMP) ## execute the lessons on two CPU cores; report in runs/cpu/report
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
 	@$(BIN)/python -m pytest $(ARGS)
 
-lab: $(STAMP) ## JupyterLab on the notebooks
+lab: $(STAMP) ## JupyterLab on the notebooks; with PROFILE=gpu on copies with its parameters
+ifeq ($(PROFILE),cpu)
 	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
+else
+	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
+	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
+endif
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)

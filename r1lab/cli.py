@@ -162,6 +162,10 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         help="leave out lessons that have run to their end with the same code and parameters",
     )  # fmt: skip
     sub.add_argument("--list", action="store_true", help="list notebooks and parameters, run none")
+    sub.add_argument(
+        "--prepare", action="store_true",
+        help="write copies with these parameters into OUT/lab, for JupyterLab, and run none",
+    )  # fmt: skip
 
     sub = add(
         "train",
@@ -511,6 +515,10 @@ def run(args: argparse.Namespace) -> int:
         if not equals or not name:
             raise R1LabError(f"-p {text}: write NAME=VALUE, for example -p steps=10")
         parameters[name.strip()] = value.strip()
+    if args.prepare:
+        made, new = runner.prepare(args.profile, args.only, args.out, parameters, seed=args.seed)
+        print(f"{profiles.shorten(made)}: {len(new)} notebooks written; what was there is kept")
+        return 0
     result = runner.run(
         args.profile, args.only, args.out, parameters, seed=args.seed, resume=args.resume
     )
@@ -637,7 +645,12 @@ def _print_launch(args: argparse.Namespace) -> int:
     import torch
 
     gpus = torch.cuda.device_count() or 8
-    print(cluster.command(args.print_launch, options, gpus=gpus, model=args.model))
+    model = args.model
+    if args.print_launch == "vllm":  # which does not know our short names
+        from r1lab.models import resolve
+
+        model = resolve(model)
+    print(cluster.command(args.print_launch, options, gpus=gpus, model=model))
     print(f"# {cluster.path(args.print_launch)}")
     return 0
 

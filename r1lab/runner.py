@@ -136,6 +136,36 @@ def run(
     return result
 
 
+def prepare(
+    profile: str | None = None,
+    notebooks: list[str] | None = None,
+    out_dir: str | os.PathLike | None = None,
+    parameters: dict[str, str] | None = None,
+    *,
+    seed: int = 0,
+    folder: str | os.PathLike = profiles.NOTEBOOKS,
+) -> tuple[Path, list[str]]:
+    """Copies of the notebooks with a profile's parameters, to be opened in JupyterLab and run by
+    hand; nothing is executed. Arguments as for `run`. A copy that is there already is kept, with
+    whatever somebody has done in it. Returns the folder, <out_dir>/lab, and the names that are new.
+    """
+    import papermill
+
+    profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
+    out_dir = ROOT / Path(out_dir or f"runs/{profile}").expanduser()
+    plan, _ = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
+    made, new = profiles.run_folder(out_dir) / "lab", []
+    made.mkdir(exist_ok=True)
+    for path, values in plan:
+        if not (made / path.name).exists():
+            partial = made / f".{path.name}"
+            how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
+            papermill.execute_notebook(path, partial, values, prepare_only=True, **how)
+            os.replace(partial, made / path.name)
+            new.append(path.stem)
+    return made, new
+
+
 def _plan(profile, only, parameters, folder, seed, out_dir):
     """What to run: [(path, parameters)], {name: why it is left out}. Checks every override."""
     loaded = profiles.load(folder / "profiles.yaml")

@@ -15,8 +15,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-# The tests are the same on every machine: what needs a GPU runs when it is asked for by --cuda, and
-# nothing else then or ever takes one.
+# The tests are the same on every machine. What needs a GPU is asked for by --cuda, file by file:
+# benchmarks/README.md has the commands.
 if "--cuda" not in sys.argv:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 

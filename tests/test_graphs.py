@@ -19,7 +19,7 @@ from r1lab.models import in_type
 from r1lab.rollouts import sample, score
 
 LONG = {"max_new_tokens": 40}
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and --cuda")
 
 
 class Tape(TorchDispatchMode):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 if not torch.cuda.is_available():
-    pytest.skip("needs a CUDA GPU", allow_module_level=True)
+    pytest.skip("needs a CUDA GPU, and --cuda", allow_module_level=True)
 
 from r1lab import kernels
 from r1lab.errors import R1LabError

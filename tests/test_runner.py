@@ -131,6 +131,26 @@ def test_a_parameter_for_one_lesson_stays_there(folder, tmp_path):
     assert ["steps" in values for _, values in plan] == [False, True]
 
 
+def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_over(
+    folder, tmp_path
+):
+    (folder / "profiles.yaml").write_text("profiles: {gpu: {00_first: {steps: 7}}}\n")
+    write(folder, "00_first", RECORD)
+    write(folder, "01_second", RECORD)
+    how = {"folder": folder, "out_dir": tmp_path / "out"}
+    made, new = runner.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
+    assert new == ["01_second"]
+    (made / "01_second.ipynb").write_text("a student's work")
+    assert runner.prepare("gpu", **how) == (made, ["00_first"])
+    assert (made / "01_second.ipynb").read_text() == "a student's work"
+
+    cells = nbformat.read(made / "00_first.ipynb", as_version=4).cells
+    assert [c.source for c in cells if "injected-parameters" in c.metadata.get("tags", [])] == [
+        f'# Parameters\nsteps = 7\nseed = 0\nout_dir = "{tmp_path / "out"}"\n'
+    ]
+    assert not any(c.get("outputs") for c in cells)
+
+
 # --------------------------------------------------------------------------------------------------
 # Stopped from outside: a process of its own
 
