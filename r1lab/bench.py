@@ -7,6 +7,7 @@ in one process, says what the code does. So everything here is a ratio:
               once with its best settings for a CPU, which are found by trying (`TRL_CANDIDATES`)
     sampler   tokens a second: r1lab.rollouts.sample / transformers' generate
     half      seconds from the base model to 50 % right answers: TRL at its best / r1lab.grpo
+    learning  24 steps on TRL over three seeds, with generate / with r1lab's sampler, and the curves
     matmul    arithmetic of forward and backward a second / the same of a large matrix product
 
 Every repeat asks all contenders the same questions from the same starting weights, one after the
@@ -50,14 +51,15 @@ from r1lab.tasks import as_dataset, get_task
 from r1lab.templates import render
 
 RESULTS = ROOT / "benchmarks" / "results" / "cpu.json"
-PARTS = ("step", "backend", "sampler", "half", "matmul")
+PARTS = ("step", "backend", "sampler", "half", "learning", "matmul")
 GOALS = {
     "step_vs_trl_default": 4.0,
     "step_vs_trl_best": 2.0,
-    "trl_step_with_our_sampler": 1.0,
+    "trl_step_with_our_sampler": 1.5,
     "trl_step_with_our_backend": 1.5,
     "sampler_vs_generate": 2.5,
     "time_to_half_vs_trl_best": 2.0,
+    "trl_run_with_our_sampler": 1.5,
     "matmul_share": 0.4,
 }
 MEANING = {
@@ -67,6 +69,7 @@ MEANING = {
     "trl_step_with_our_backend": "GRPO step, TRL at its best / the same through r1lab.trl_backend",
     "sampler_vs_generate": "tokens a second, r1lab's sampler / generate",
     "time_to_half_vs_trl_best": "time to half of the answers right, TRL at its best / r1lab",
+    "trl_run_with_our_sampler": "a run of r1lab.trl_backend, with generate / with r1lab's sampler",
     "matmul_share": "training arithmetic / float32 matrix product",
 }
 # What TRL does unless told otherwise: bfloat16, gradient checkpointing, micro-batches of 8 rows.
@@ -94,6 +97,8 @@ class Plan:
     limit: int = 60  # steps after which a training that has not reached it is given up, ...
     limit_seconds: float = 480.0  # ... and seconds
     half_seconds: float = 1200.0  # no further whole training begins when it would pass this
+    learning: GRPOConfig = GRPOConfig(steps=24, questions=8, max_new_tokens=160)  # as lesson 06
+    learning_seeds: int = 3
     matmul_sizes: tuple[int, ...] = (512, 1024, 2048)
     matmul_dtype: torch.dtype = torch.float32
 
@@ -106,6 +111,8 @@ QUICK = Plan(
     target=0.0,
     limit=2,
     window=1,
+    learning=GRPOConfig(steps=2, questions=2, group_size=2, max_new_tokens=12),
+    learning_seeds=1,
     matmul_sizes=(128,),
 )
 
@@ -616,6 +623,38 @@ def measure_half(bench: Bench, best: str) -> Measured:
     }
 
 
+def measure_learning(bench: Bench, best: str | None = None) -> Measured:
+    """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
+    from r1lab import trl_backend
+
+    measured = {
+        name: {"seconds": [], "mean_length": [], "accuracy": []} for name in ("generate", "r1lab")
+    }
+    for seed in range(bench.plan.learning_seeds):
+        for name, entry in measured.items():
+            config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
+            with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
+                history = trl_backend.train(
+                    copy.deepcopy(bench.base),
+                    bench.tokenizer,
+                    bench.task,
+                    config,
+                    folder,
+                    sampler=name,
+                    device="cpu",
+                    progress=False,
+                )
+            entry["seconds"].append(sum(m["seconds"] for m in history))
+            entry["mean_length"].append([m["length"] for m in history])
+            entry["accuracy"].append([m["accuracy"] for m in history])
+            bench.say(
+                f"learning, seed {seed}, {name}: {entry['seconds'][-1]:.0f} s, accuracy of the "
+                f"last step {history[-1]['accuracy']:.2f}"
+            )
+    pairs = divide(measured["generate"], measured["r1lab"], "seconds")
+    return measured, {"trl_run_with_our_sampler": pairs}
+
+
 def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
     """Forward and backward of a whole batch, against the best large matrix product."""
     config, plan, device = bench.plan.config, bench.plan, bench.base.device
@@ -708,6 +747,7 @@ MEASURES: dict[str, Callable[..., Measured]] = {
     "backend": measure_backend,
     "sampler": measure_sampler,
     "half": measure_half,
+    "learning": measure_learning,
     "matmul": measure_matmul,
 }
 
