@@ -568,7 +568,8 @@ def train(args: argparse.Namespace) -> int:
         price = getattr(args, "dollars_per_hour", None)
         if price is None and os.environ.get("RANK", "0") == "0" and (words := costs.price_words()):
             print(words, flush=True)
-        options["callbacks"] = [costs.live(config, options.get("budget"), price)]
+        earlier = [] if args.fresh else grpo.metrics_of(out_dir)
+        options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
     if backend is grpo:
@@ -623,7 +624,7 @@ def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
     direct = ("sampler", "lora_rank", "gradient_checkpointing", "push_to_hub")
     found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
     limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
-    if limits["max_minutes"] or limits["max_dollars"]:
+    if any(limits.values()):
         from r1lab.costs import Budget
 
         found["budget"] = Budget(**limits)
@@ -631,27 +632,36 @@ def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_launch(args: argparse.Namespace) -> int:
-    """The command of a recipe, and its file; what was asked for is checked before."""
+    """The command of a recipe, and its file; what was asked for is checked before, so that nothing
+    is refused only on a rented machine."""
+    import torch
+
     from r1lab import cluster
     from r1lab.grpo import GRPOConfig
 
-    configure(GRPOConfig, args)
+    config, name = configure(GRPOConfig, args), args.print_launch
     words, options = iter(args.argv[1:]), []
     for word in words:
         if word in ("--print-launch", "--backend"):
             next(words)
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
-    import torch
-
-    gpus = torch.cuda.device_count() or 8
-    model = args.model
-    if args.print_launch == "vllm":  # which does not know our short names
+    gpus = cluster.GPUS.get(name) or torch.cuda.device_count() or 8
+    spread, lora = name in ("fsdp", "zero3"), getattr(args, "lora_rank", None)
+    backend = _trl_backend()
+    backend.check(config, processes=gpus, lora=lora, sharded=spread)
+    if getattr(args, "sampler", "auto") == "r1lab":  # the others depend on what is installed there
+        backend.pick_sampler("r1lab", sharded=spread)
+    if name == "vllm":
         from r1lab.models import resolve
 
-        model = resolve(model)
-    print(cluster.command(args.print_launch, options, gpus=gpus, model=model))
-    print(f"# {cluster.path(args.print_launch)}")
+        server = "http://127.0.0.1:8000"
+        print(cluster.command(name, [], model=resolve(args.model)))
+        print("# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:")
+        print(cluster.command("ddp", [*options, "--sampler", server], gpus=max(1, gpus - 1)))
+    else:
+        print(cluster.command(name, options, gpus=gpus))
+    print(f"# {cluster.path(name)}")
     return 0
 
 

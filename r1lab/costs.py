@@ -177,6 +177,7 @@ class Budget:
 @dataclass
 class Meter:
     """Tokens, time and money of a run, fed with each step's metrics; also a callback of `train`.
+    A resumed run begins with the metrics of the steps before (`add` them).
 
     What is to come is counted with the mean of the last `window` steps, which follows answers that
     grow as they grow, but not before.
@@ -186,21 +187,35 @@ class Meter:
     dollars_per_hour: float | None = None  # of all GPUs together
     budget: Budget | None = None
     window: int = 5
-    done: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    recent: list[float] = field(default_factory=list)
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # metrics by step
 
     def __post_init__(self) -> None:
         if self.dollars_per_hour is None and self.budget is not None:
             self.dollars_per_hour = self.budget.dollars_per_hour
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """One step: its `tokens`, `seconds`, and `step` (so that a resumed run counts rightly)."""
-        self.done = int(metrics.get("step", self.done)) + 1
-        self.tokens += int(metrics["tokens"])
-        self.seconds += float(metrics["seconds"])
-        self.recent = [*self.recent, float(metrics["seconds"])][-self.window :]
+        """One step: its `tokens`, `seconds`, and `step`. One that is done again, after a
+        resumption, counts once, and what was done after it no more."""
+        step = int(metrics.get("step", self.done))
+        self.rows = {n: row for n, row in self.rows.items() if n < step} | {step: metrics}
+
+    @property
+    def done(self) -> int:
+        return max(self.rows, default=-1) + 1
+
+    @property
+    def tokens(self) -> int:
+        return sum(int(row["tokens"]) for row in self.rows.values())
+
+    @property
+    def seconds(self) -> float:
+        """Of the steps, with what lies between them where the metrics say it."""
+        steps = sum(row["seconds"] for row in self.rows.values())
+        return max([steps, *(row.get("spent_seconds", 0.0) for row in self.rows.values())])
+
+    @property
+    def recent(self) -> list[float]:
+        return [self.rows[n]["seconds"] for n in sorted(self.rows)[-self.window :]]
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Any = None) -> None:
         self.add({**metrics, "step": step})
@@ -257,13 +272,22 @@ class Live:
         tqdm.write(words)
 
 
-def live(config: Any, budget: Budget | None = None, dollars_per_hour: float | None = None) -> Live:
-    """The callback for a run; without a price, and without one in the table, of time alone."""
+def live(
+    config: Any,
+    budget: Budget | None = None,
+    dollars_per_hour: float | None = None,
+    earlier: Sequence[dict[str, Any]] = (),
+) -> Live:
+    """The callback for a run; without a price, and without one in the table, of time alone.
+    earlier: the metrics of the steps before a resumption."""
     if dollars_per_hour is None:
         dollars_per_hour = budget.dollars_per_hour if budget else None
     if dollars_per_hour is None:
         dollars_per_hour = price_here()
-    return Live(config, Meter(config.steps, dollars_per_hour, budget))
+    meter = Meter(config.steps, dollars_per_hour, budget)
+    for metrics in earlier:
+        meter.add(metrics)
+    return Live(config, meter)
 
 
 def clock(seconds: float) -> str:

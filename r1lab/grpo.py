@@ -397,7 +397,7 @@ def train(
     other than the checkpoint's, for a loss, gradient or weight that is NaN or inf (the batch is
     then in nan_batch.json), for a full disk and for too little memory.
     """
-    out_dir = Path(out_dir)
+    entered, out_dir = time.perf_counter(), Path(out_dir)
     if not resume:
         checkpoints.set_aside(out_dir, ON_DISK)
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
@@ -432,6 +432,7 @@ def train(
         checkpoints.restore(state, model, optimizer, reference)
     history = truncate_lines(out_dir / "metrics.jsonl", first)
     truncate_lines(out_dir / "samples.jsonl", first)
+    earlier = spent_in(history)
 
     saved = first
     with (
@@ -465,6 +466,7 @@ def train(
             metrics["train_seconds"] = ended - sampled
             metrics["seconds"] = ended - began
             metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
+            metrics["spent_seconds"] = earlier + ended - entered
             history.append(metrics)
             metrics["diagnoses"] = explain(history, config, tokenizer, task, questions)
             append_lines(out_dir / "metrics.jsonl", [metrics])
@@ -488,10 +490,16 @@ def train(
 
 def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """The metrics of every step of the run in `out_dir`, of either backend; [] without one. file:
-    another one of those that have a line a step."""
+    another one of those that have a line a step. A last line that was never finished is left out.
+    """
     path = Path(out_dir) / file
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def spent_in(history: Sequence[dict[str, Any]]) -> float:
+    """Seconds of a run by its metrics, with what lies between its steps: loading and saving."""
+    return history[-1]["spent_seconds"] if history else 0.0
 
 
 # --- what a run keeps ----------------------------------------------------------------------------

@@ -232,6 +232,23 @@ def about(name: str | os.PathLike) -> str:
     return f"{name}: licence and origin as its own page or folder states"
 
 
+def origin(path: str | os.PathLike) -> dict[str, str | None]:
+    """What a loaded model's config._name_or_path says of it: name, its hub id and its licence, as
+    the hub's model cards call them; None for what is not known."""
+    for name, (folder, _) in EMBEDDED.items():
+        if str(path) == str(data_dir() / folder):
+            return {"name": f"{name} of r1lab", "base_model": None, "license": "mit"}
+    if str(path) == str(cache_dir() / "smollm2-135m"):
+        hub_id, licence = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
+    elif Path(path).exists() or "/" not in str(path):
+        return {"name": None, "base_model": None, "license": None}
+    else:
+        licences = {hub_id: licence.lower() for hub_id, licence in PRESETS.values()}
+        hub_id, licence = str(path), licences.get(str(path))
+        licence = licence if licence in (None, "apache-2.0") else "other"
+    return {"name": hub_id, "base_model": hub_id, "license": licence}
+
+
 def _offline() -> str:
     return "offline there is " + "; ".join(f"'{n}': {what}" for n, what in OFFLINE_NAMES.items())
 

@@ -65,14 +65,14 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from trl import GRPOConfig as TRLConfig
 from trl import GRPOTrainer
 
-from r1lab import checkpoints, grpo, memory
+from r1lab import checkpoints, costs, grpo, memory
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import Stopped, append_lines, fingerprint, truncate_lines
 from r1lab.diagnose import explain
 from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
-from r1lab.models import in_type, no_bars
+from r1lab.models import in_type, no_bars, origin
 from r1lab.options import fixed_values
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
@@ -303,8 +303,11 @@ def rows_a_pass(config: GRPOConfig, prompt_tokens: int, processes: int = 1) -> i
     return max(rows for rows in range(1, share + 1) if share % rows == 0 and rows <= most)
 
 
-def check(config: GRPOConfig, *, processes: int = 1, lora: Any = None) -> None:
-    """R1LabError for what TRL cannot express, with what to do instead."""
+def check(
+    config: GRPOConfig, *, processes: int = 1, lora: Any = None, sharded: bool = False
+) -> None:
+    """R1LabError for what TRL cannot express, with what to do instead. sharded: as for
+    `pick_sampler`."""
     N = config.questions * config.group_size
 
     def refuse(words: str) -> None:
@@ -326,6 +329,8 @@ def check(config: GRPOConfig, *, processes: int = 1, lora: Any = None) -> None:
             f"a group must not be torn apart, and {config.questions} questions cannot be dealt to "
             f"{processes} processes evenly. Make questions a multiple of {processes}."
         )
+    if sharded and lora:
+        raise R1LabError("LoRA is for small GPUs: take --print-launch ddp, not FSDP or ZeRO-3")
     if lora and config.kl_coef > 0 and 0 < config.ref_refresh < config.steps:
         refuse(
             "with LoRA the reference is the base model, which cannot be refreshed. Set ref_refresh "
@@ -469,6 +474,9 @@ class Trainer(OwnRate, GRPOTrainer):
 
     run: GRPOConfig
 
+    def create_model_card(self, *args, **kwargs) -> None:
+        """`card` is written with the model; TRL's own would not know what the base was."""
+
     def rate(self, update: int) -> float:
         return lr_share(update // updates(self.run), self.run)
 
@@ -543,6 +551,9 @@ class Watch(TrainerCallback):
         self.bar: Any = None
         self.history: list[dict[str, Any]] = []
         self.base, self.saved, self.first = "", 0, 0
+        self.origin = origin("")
+        self.entered, self.earlier = time.perf_counter(), 0.0  # when `train` was called; before it
+        self.counted = 0.0  # seconds spent when the last step had ended
         self.rows: list[dict[str, Any]] = []  # this process's answers of the rollout
         self.batch: Experience | None = None
         self.logs: list[dict[str, float]] = []  # TRL's, of this rollout's updates
@@ -662,6 +673,7 @@ class Watch(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step % updates(self.config) == 0:
             self.began, self.logs = time.perf_counter(), []
+            self.counted = self.counted or self.spent()
             self.before = local_probe(self.trainer.model)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -680,7 +692,10 @@ class Watch(TrainerCallback):
         self.update /= float(self.before.norm()) or 1.0
         if self.config.kl_coef > 0 and self.trainer.ref_model is not None:
             self.keep_reference(done)
-        self.over = self.over or (self.budget.exceeded(self.seconds()) if self.budget else None)
+        if self.budget and not self.over:  # another step would take as long as this one, or longer
+            spent = self.spent()  # the last checkpoint's writing is in a step's time, too
+            self.over = self.budget.exceeded(spent, spent - self.counted)
+            self.counted = spent
         words = gather_object([(list(self.asked), self.over)])  # all must stop at the same step
         self.stopped = next((asked[0] for asked, _ in words if asked), None)
         self.over = self.over or next((over for _, over in words if over), None)
@@ -690,9 +705,9 @@ class Watch(TrainerCallback):
         control.should_training_stop |= stop
         return control
 
-    def seconds(self) -> float:
-        """Spent on this run's steps, those before a resumption included."""
-        return sum(m["seconds"] for m in self.history) + time.perf_counter() - self.began
+    def spent(self) -> float:
+        """Seconds since `train` was called, loading, saving and all; and before a resumption."""
+        return self.earlier + time.perf_counter() - self.entered
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "grad_norm" not in logs:  # the summary at the end
@@ -713,6 +728,7 @@ class Watch(TrainerCallback):
         metrics["train_seconds"] = ended - self.sampled
         metrics["seconds"] = ended - self.began
         metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
+        metrics["spent_seconds"] = self.spent()
         self.history.append(metrics)
         questions = questions_at(step, self.problems, config)
         metrics["diagnoses"] = explain(self.history, config, self.tokenizer, self.task, questions)
@@ -946,8 +962,10 @@ def make_trainer(
     gradient_checkpointing: bool = False,
     lora: Any = None,
     shares: int | None = None,
+    steps: int | None = None,
 ) -> Trainer:
-    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler."""
+    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler. steps: where
+    to end, if not at the end of the run."""
     config, processes = watch.config, PartialState().num_processes
     prompts = [render(problem, config.template) for problem in watch.problems]
     options = trl_options(
@@ -960,6 +978,9 @@ def make_trainer(
         gradient_checkpointing=gradient_checkpointing,
         cpu=PartialState().device.type == "cpu",
     )
+    asked = watch.problems
+    if steps is not None:  # a data set that ends there: else the Trainer would do one step more
+        options["max_steps"], asked = steps * updates(config), asked[: steps * config.questions]
     rollout = None
     if sampler == "r1lab":
         rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
@@ -969,11 +990,17 @@ def make_trainer(
             model=model,
             args=on_one_gpu(TRLConfig(**options)),
             processing_class=tokenizer,
-            train_dataset=as_dataset(watch.problems, config.template),
+            train_dataset=as_dataset(asked, config.template),
             reward_funcs=watch.reward_functions(),
             callbacks=[watch],
             rollout_func=rollout,
             peft_config=lora_config(lora) if lora else None,
+        )
+    found, wanted = trainer.accelerator.mixed_precision, "bf16" if precision == "bf16" else "no"
+    if found != wanted:
+        raise R1LabError(
+            f"accelerate's configuration says mixed_precision {found}, and --precision asks for "
+            f"{precision}: write mixed_precision: 'no' there, then r1lab decides"
         )
     trainer.run = config
     trainer.remove_callback(PrinterCallback)
@@ -1118,13 +1145,14 @@ def train(
     files, callbacks and the history that is returned are the main process's (others get []).
     Before it starts, the memory plan (`fit`) says what it will take, and refuses what cannot fit.
 
-    sampler: see `pick_sampler`. budget: `exceeded(seconds) -> str | None`, asked after every step
-    with the seconds spent; words end the run, with a checkpoint and model/. lora: rank, keywords
-    of peft.LoraConfig or a peft configuration; model/ then has the adapters merged, adapter/ has
-    them alone. device: see `settle`. precision: "fp32" | "bf16" | "auto" (the configuration's).
-    gradient_checkpointing: True, False or "auto", which leaves it off where the plan fits without
-    it. shares: see `own_sampler`. push_to_hub: the repository's name; a private one is made if
-    there is none.
+    sampler: see `pick_sampler`. budget: `exceeded(seconds, next_step) -> str | None`, asked
+    after every step with the seconds since `train` was called, a resumed run's earlier ones
+    included, and those of a step; words end the run, with a checkpoint and model/. lora: rank,
+    keywords of peft.LoraConfig or a peft configuration; model/ then has the adapters merged,
+    adapter/ has them alone. device: see `settle`. precision: "fp32" | "bf16" | "auto" (the
+    configuration's). gradient_checkpointing: True, False or "auto", which leaves it off where the
+    plan fits without it. shares: see `own_sampler`. push_to_hub: the repository's name; a private
+    one is made if there is none.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
@@ -1132,15 +1160,13 @@ def train(
     out_dir, state = Path(out_dir), settle(device)
     without_cudnn_attention()
     main = state.is_main_process
-    check(config, processes=state.num_processes, lora=lora)
+    spread = is_spread()
+    check(config, processes=state.num_processes, lora=lora, sharded=spread)
     precision = config.precision if precision == "auto" else precision
     precision = choose(precision, gradient_checkpointing)
-    spread = is_spread()
-    if lora and spread:
-        raise R1LabError("LoRA is for small GPUs: take --print-launch ddp, not FSDP or ZeRO-3")
     sampler, words = pick_sampler(sampler, cuda=state.device.type == "cuda", sharded=spread)
     if push_to_hub and main:
-        hub_ready(push_to_hub)
+        push_to_hub = hub_ready(push_to_hub)
     if main and progress:
         print(words, flush=True)
     if not resume and main:
@@ -1176,7 +1202,7 @@ def train(
         }
 
     watch = Watch(config, tokenizer, task, problems, out_dir, callbacks, budget, names)
-    watch.base = fingerprint(model)
+    watch.base, watch.origin = fingerprint(model), origin(model.config._name_or_path)
     folder = None
     found = main_decides(lambda: latest_of_run(out_dir, model, names, config.steps))
     if found is not None:
@@ -1187,6 +1213,11 @@ def train(
         watch.history = truncate_lines(out_dir / "metrics.jsonl", watch.first)
         truncate_lines(out_dir / "samples.jsonl", watch.first)
         watch.kept = len(watch.history)
+        watch.earlier = grpo.spent_in(watch.history)
+    steps = None
+    if budget and watch.first:  # what was spent before may be all: then not a step more
+        watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
+        steps = watch.first if watch.over else None
 
     set_seed(config.seed)
     own_forward = model.__dict__.get("forward")
@@ -1208,6 +1239,7 @@ def train(
             gradient_checkpointing=gradient_checkpointing,
             lora=lora,
             shares=shares,
+            steps=steps,
         )
         try:
             bar = progress and main
@@ -1250,13 +1282,15 @@ def finish(trainer, watch: Watch, lora: Any) -> None:
 
 def summary(watch: Watch) -> dict[str, Any]:
     """What the run came to, as plain values."""
-    history = watch.history
+    history, seconds = watch.history, grpo.spent_in(watch.history)
+    price = getattr(watch.budget, "dollars_per_hour", None) or costs.price_here()
     keys = ("reward", "accuracy", "format", "length", "reflection")
     return {
         "steps": watch.step,
         "of": watch.config.steps,
         "stopped": watch.over if watch.step < watch.config.steps else None,
-        "seconds": sum(m["seconds"] for m in history),
+        "seconds": seconds,
+        "dollars": None if price is None else costs.dollars(seconds, price),
         "tokens": sum(m["tokens"] for m in history),
         "first": {key: history[0][key] for key in keys} if history else {},
         "last": {key: history[-1][key] for key in keys} if history else {},
@@ -1265,21 +1299,28 @@ def summary(watch: Watch) -> dict[str, Any]:
 
 def card(watch: Watch) -> str:
     """The model card: what it is, how it was made, and the figures measured while it was."""
-    found, config = summary(watch), watch.config
+    from r1lab.runner import hardware, versions
+
+    found, config, base, state = summary(watch), watch.config, watch.origin, PartialState()
+    where = torch.cuda.get_device_name() if state.device.type == "cuda" else hardware()["cpu"]
     rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
     options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
+    known = [f"{key}: {base[key]}" for key in ("base_model", "license") if base[key]]
+    cost = "" if found["dollars"] is None else f", {costs.money(found['dollars'])} at list prices"
+    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     return "\n".join(
         [
             "---",
             "library_name: transformers",
             "pipeline_tag: text-generation",
+            *known,
             "tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]",
             "---",
-            f"# Trained by GRPO on the task {watch.task.name}",
+            f"# {base['name'] or 'A model'}, trained by GRPO on the task {watch.task.name}",
             "",
             f"{found['steps']} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, "
-            f"{found['tokens']:,} tokens sampled in {found['seconds'] / 60:.1f} minutes. The base "
-            "model's licence holds for this one too.",
+            f"{found['tokens']:,} tokens sampled in {costs.clock(found['seconds'])}{cost}. The "
+            "base model's licence holds for this one too.",
             "",
             "Means over the training batch, before the first and before the last update; a "
             "held-out evaluation is `r1lab eval`.",
@@ -1287,6 +1328,8 @@ def card(watch: Watch) -> str:
             "| measure | first step | last step |",
             "|---|---|---|",
             *rows,
+            "",
+            f"Made on {state.num_processes} x {where} with {made_by}.",
             "",
             f"```json\n{options}\n```",
             "",
@@ -1358,26 +1401,27 @@ def put_back(model, trainer, own_forward, lora: Any) -> None:
 # --- the hub -------------------------------------------------------------------------------------
 
 
-def hub_ready(name: str) -> None:
-    """R1LabError before the training rather than after it, when nothing could be pushed."""
+def hub_ready(name: str) -> str:
+    """The repository "owner/name", made (private) if there is none: before the training, as after
+    it an error would come too late. Raises R1LabError."""
     from huggingface_hub import HfApi
     from huggingface_hub.utils import validate_repo_id
 
     try:
         validate_repo_id(name)
-        HfApi().whoami()
+        return HfApi().create_repo(name, private=True, exist_ok=True).repo_id
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise R1LabError(
-            f"cannot push to '{name}': {reason}. Log in with `hf auth login`, with the network on, "
-            "or leave --push-to-hub out."
+            f"cannot push to '{name}': {reason}. Log in with `hf auth login`, with the network on "
+            "and a token that may write, or leave --push-to-hub out."
         ) from error
 
 
 def push(folder: Path, name: str) -> None:
-    """Upload a model folder to the hub, into a private repository if there is none yet."""
+    """Upload a model folder to a repository of the hub."""
     from huggingface_hub import HfApi
 
-    api = HfApi()
-    api.create_repo(name, private=True, exist_ok=True)
-    api.upload_folder(folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab")
+    HfApi().upload_folder(
+        folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab"
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1lab import cli, cluster
+from r1lab import ROOT, cli, cluster
 from r1lab.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 
@@ -37,9 +37,11 @@ def test_accelerate_takes_its_configurations(name, kind):
     if name == "zero3":
         assert config.deepspeed_config["zero_stage"] == 3
         assert config.deepspeed_config["zero3_save_16bit_model"]  # or model/ would be empty
-    words = shlex.split(cluster.command(name, RUN, gpus=2))
-    assert words[:2] == ["accelerate", "launch"]
+    setting, python, *words = shlex.split(cluster.command(name, RUN, gpus=2))
+    assert setting == "TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600"
+    assert (ROOT / python).exists() and words[:2] == ["-m", "accelerate.commands.launch"]
     args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words[2:]))
+    assert args.mixed_precision == "no"  # --precision decides; accelerate's would win over it
     assert args.num_processes == 2 and args.module and args.training_script == "r1lab"
     assert (args.multi_gpu, args.use_fsdp, args.use_deepspeed) == (
         kind == "MULTI_GPU", kind == "FSDP", kind == "DEEPSPEED",
@@ -127,8 +129,13 @@ def test_the_command_line_prints_what_to_run(capsys):
     line, file = capsys.readouterr().out.splitlines()
     assert line == cluster.command("slurm", RUN) and file == f"# {cluster.path('slurm')}"
     assert cli.main(["train", "--print-launch", "vllm", "--model", "org/model"]) == 0
-    assert shlex.split(capsys.readouterr().out)[-3] == "org/model"
+    server, _, training, _ = capsys.readouterr().out.splitlines()
+    assert shlex.split(server)[-1] == "org/model" and "train --backend trl" in training
+    assert training.endswith("--model org/model --sampler http://127.0.0.1:8000")
     for wrong, words in (
+        (["--print-launch", "fsdp", "--lora-rank", "8"], "LoRA is for small GPUs"),
+        (["--print-launch", "zero3", "--sampler", "r1lab"], "reads whole weights"),
+        (["--print-launch", "slurm", "--questions", "8"], "dealt to 16 processes"),
         (["--print-launch", "fdsp"], "invalid choice: 'fdsp'"),
         (["--print-launch", "ddp", "--steps", "0"], "steps must be at least 1"),
     ):

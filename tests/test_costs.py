@@ -147,9 +147,18 @@ def test_the_meter_follows_answers_that_grow_and_knows_the_budget():
     for step in range(10):
         free.add({"step": step, "tokens": 10, "seconds": float(step)})
     assert free.expected_seconds == 45 + 10 * 7  # the last five
-    resumed = Meter(steps=20)
-    resumed.add({"step": 9, "tokens": 10, "seconds": 2.0})
-    assert resumed.done == 10 and resumed.expected_seconds == 22
+
+
+def test_the_meter_goes_on_after_a_resumption():
+    """Steps after the last checkpoint are done again; loading and saving are paid as well."""
+    earlier = [
+        {"step": n, "tokens": 10, "seconds": 2.0, "spent_seconds": 3.0 * n} for n in range(9)
+    ]
+    meter = costs.live(GRPOConfig(steps=20), earlier=earlier).meter
+    assert (meter.done, meter.tokens, meter.seconds) == (9, 90, 24.0)
+    meter(5, {"step": 5, "tokens": 10, "seconds": 2.0, "spent_seconds": 20.0})
+    assert (meter.done, meter.tokens, meter.seconds) == (6, 60, 20.0)
+    assert meter.expected_seconds == 20 + 14 * 2
 
 
 def test_an_estimate_is_a_range_that_says_how():

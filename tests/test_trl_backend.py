@@ -23,11 +23,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
 
 from r1lab import ROOT, grpo
 from r1lab import trl_backend as backend
 from r1lab.checkpoints import Stopped
+from r1lab.costs import Budget
 from r1lab.errors import R1LabError
 from r1lab.grpo import GRPOConfig, collect, pad, questions_at
 from r1lab.losses import grpo_loss
@@ -527,7 +529,7 @@ class TwoSteps:
 
     asked = 0
 
-    def exceeded(self, seconds: float) -> str | None:
+    def exceeded(self, seconds: float, next_step: float = 0.0) -> str | None:
         self.asked += 1
         return f"the budget of 1 minute is used up ({seconds:.0f} s)" if self.asked == 2 else None
 
@@ -542,6 +544,46 @@ def test_a_budget_ends_the_run_with_a_checkpoint_and_a_model(model, tokenizer, t
     assert summary["steps"] == 2 and "budget of 1 minute" in summary["stopped"]
     resumed = run(other, tokenizer, SMALL, tmp_path / "parts")
     assert without_clock(resumed) == without_clock(whole)
+
+
+def test_a_budget_that_is_spent_buys_no_further_step(model, tokenizer, tmp_path):
+    """The same command again, after its budget has ended it: nothing is done, the model stays."""
+
+    class Spent:
+        steps = []
+
+        def exceeded(self, seconds, next_step=0.0):
+            assert self.steps == [] or seconds > self.steps[-1][0]
+            self.steps.append((seconds, next_step))
+            return "spent" if len(self.steps) >= 2 else None
+
+    config, budget = replace(SMALL, steps=50), Spent()
+    first = run(copy.deepcopy(model), tokenizer, config, tmp_path, budget=budget)
+    assert len(first) == 2 and all(0 < step < spent for spent, step in budget.steps)
+    again = run(model, tokenizer, config, tmp_path, budget=budget)
+    assert again == first and len(budget.steps) == 3
+    assert same_weights(load(tmp_path / "model")[0], model)
+    assert json.loads((tmp_path / "summary.json").read_text())["stopped"] == "spent"
+
+
+def test_the_model_that_is_left_is_a_hub_folder_with_a_card(base_model, tokenizer, tmp_path):
+    model, tokenizer = copy.deepcopy(base_model[0]), base_model[1]
+    run(model, tokenizer, SMALL, tmp_path, budget=Budget(dollars_per_hour=3.6))
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= names
+    card = ModelCard.load(tmp_path / "model" / "README.md")
+    assert card.data.license == "mit" and "grpo" in card.data.tags
+    seconds = json.loads((tmp_path / "summary.json").read_text())["seconds"]
+    for words in ("tiny of r1lab", "| accuracy |", "torch 2.", f"${seconds / 1000:.3f}"):
+        assert words in card.text
+    assert not list((tmp_path / "checkpoints").glob("*/README.md"))  # TRL's, of an unknown base
+
+
+def test_the_arithmetic_is_ours_and_not_the_launchers(model, tokenizer, tmp_path, monkeypatch):
+    """accelerate's mixed_precision reaches the trainer through the environment."""
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    with pytest.raises(R1LabError, match="mixed_precision bf16, and --precision asks for fp32"):
+        run(model, tokenizer, SMALL, tmp_path, precision="fp32")
 
 
 def test_nan_stops_before_the_weights_and_keeps_the_batch(model, tokenizer, tmp_path):
@@ -573,6 +615,25 @@ def test_nothing_is_trained_when_it_cannot_be_pushed(model, tokenizer, tmp_path)
             run(model, tokenizer, SMALL, tmp_path / "out", push_to_hub=name)
         assert "\n" not in str(raised.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_it_is_pushed_to_where_its_owner_keeps_it(model, tokenizer, tmp_path, monkeypatch):
+    """A name without an owner is the user's; the hub says whose that is."""
+    asked = []
+
+    class Hub:
+        def create_repo(self, name, private, exist_ok):
+            asked.append(("create", name, private))
+            return RepoUrl(f"https://huggingface.co/me/{name}")
+
+        def upload_folder(self, folder_path, repo_id, commit_message):
+            asked.append(("upload", repo_id, sorted(os.listdir(folder_path))))
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    run(model, tokenizer, replace(SMALL, steps=1), tmp_path, push_to_hub="mine")
+    (create, upload) = asked
+    assert create == ("create", "mine", True) and upload[:2] == ("upload", "me/mine")
+    assert {"README.md", "model.safetensors"} <= set(upload[2])
 
 
 # --- several processes -----------------------------------------------------------------------

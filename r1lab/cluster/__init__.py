@@ -43,6 +43,16 @@ FILES = {
 }
 
 
+GPUS = {"slurm": 16, "sky-1": 1, "sky-8": 8, "sky-2x8": 16}  # of the recipes that say how many
+PATIENCE = 600  # seconds that a launcher, told to stop, gives its processes to finish and to save
+
+
+def python() -> str:
+    """This interpreter, as it is called in the project's folder."""
+    found = Path(sys.executable)
+    return str(found.relative_to(ROOT)) if found.is_relative_to(ROOT) else str(found)
+
+
 def path(name: str) -> Path:
     """The recipe's file. Raises R1LabError for a name that is not known."""
     if name not in FILES:
@@ -67,8 +77,9 @@ def command(
     file, train = str(path(name)), ["-m", "r1lab", "train", "--backend", "trl"]
     train += ["--device", device, *options]
     if name in ("ddp", "fsdp", "zero3"):
-        launch = ["accelerate", "launch", "--config_file", file, "--num_processes", str(gpus)]
-        return shlex.join(launch + train)
+        launch = [python(), "-m", "accelerate.commands.launch", "--config_file", file]
+        words = shlex.join([*launch, "--num_processes", str(gpus), *train])
+        return f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT={PATIENCE} {words}"
     if name == "vllm":
         return shlex.join(["bash", file, model])
     words = shlex.quote(shlex.join(options))
@@ -100,17 +111,17 @@ def launch(name: str, options: Sequence[str], *, processes: int, cpu: bool = Fal
     here as it comes. Interrupted, it waits until they have saved. Raises R1LabError when the run
     fails.
     """
-    device = "cpu" if cpu else "cuda"
-    command_line = shlex.split(command(name, options, gpus=processes, device=device))
     if name not in ("ddp", "fsdp", "zero3"):
         raise R1LabError(f"the recipe '{name}' is for another machine; its command is printed by "
                          f"r1lab train --print-launch {name}")  # fmt: skip
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--main_process_port", "0"]
-    environment = dict(os.environ)
+    device = "cpu" if cpu else "cuda"
+    setting, _, *words = shlex.split(command(name, options, gpus=processes, device=device))
+    words = [sys.executable, *words[:2], "--main_process_port", "0", *words[2:]]
+    environment = dict(os.environ) | dict([setting.split("=")])
     if cpu:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        launcher + command_line[2:],
+        words,
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

@@ -26,24 +26,29 @@ export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun takes no --cpus-per-t
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export R1LAB_HEAD=${nodes%%$'\n'*} # the first; `| head` would end scontrol with an error
 
-# One launcher on every node, and by it one process on every GPU.
+# One launcher on every node, and by it one process on every GPU. Told to stop, a launcher tells its
+# processes and gives them ten minutes to finish the step and to save. A node that is done first then
+# leaves in peace, as --kill-on-bad-exit would otherwise end the one that is still writing.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600
 srun --kill-on-bad-exit=1 bash -c '
   eval "set -- $R1LAB_ARGS"
-  exec "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
+  "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
     --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$R1LAB_HEAD" --main_process_port 29500 \
-    -m r1lab train --backend trl --device cuda "$@"' &
+    -m r1lab train --backend trl --device cuda "$@" &
+  launcher=$! told="" code=0
+  trap "told=yes; kill -TERM $launcher" TERM
+  wait "$launcher" || code=$?
+  [ -z "$told" ] || { wait "$launcher" || true; exit 0; }
+  exit "$code"' &
 launchers=$!
 
-# Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script. The
-# training processes are told, not their launchers, which would give them 30 seconds only: they
-# finish the step, save, and leave.
+# Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script, and this
+# script srun, which hands a signal on to all nodes.
 stopping=""
 stop() {
   stopping=yes
-  srun --overlap --ntasks-per-node=1 bash -c \
-    'for launcher in $(pgrep -f accelerate.commands.launch); do pkill -TERM -P "$launcher"; done' ||
-    true
+  kill -TERM "$launchers"
 }
 trap stop TERM
 
