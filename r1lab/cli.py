@@ -10,6 +10,7 @@ in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGT
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import dataclasses
 import errno
@@ -388,12 +389,21 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
 def _model_and_task(sub: Parser) -> None:
     sub.add_argument(
         "--model", default="tiny",
-        help="tiny, tiny-general, tiny-general-small (embedded), a folder or a hub id (default: "
-        "tiny)",
+        help="tiny, tiny-general, tiny-general-small (embedded), smollm2-135m (from its wheel), "
+        "qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from the hub), a folder, "
+        "or any hub id (default: tiny)",
     )  # fmt: skip
-    sub.add_argument("--task", default="countdown", help="what to solve (default: countdown)")
     sub.add_argument(
-        "--numbers", type=positive, default=3, help="Countdown: how many numbers (default: 3)"
+        "--task", default="countdown",
+        help="what to solve: countdown, word_problems, steps, lists, requests, mixture, or from "
+        "the hub gsm8k, math, countdown_hub (default: countdown)",
+    )  # fmt: skip
+    sub.add_argument(
+        "--task-option", metavar="NAME=VALUE", action="append", default=[],
+        help="an option of the task: difficulty=hard, levels=(4,5), source=FOLDER, numbers=4, ...",
+    )  # fmt: skip
+    sub.add_argument(
+        "--numbers", type=positive, help="short for --task-option numbers=N (Countdown; default: 3)"
     )
     sub.add_argument(
         "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
@@ -561,6 +571,7 @@ def train(args: argparse.Namespace) -> int:
     else:
         backend = grpo
     if args.backend == "trl" and args.device != "auto":
+        backend.settle(args.device)
         options["device"] = args.device
     if not args.quiet:
         from r1lab import costs
@@ -572,6 +583,8 @@ def train(args: argparse.Namespace) -> int:
         options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
+    if not args.quiet and os.environ.get("RANK", "0") == "0":
+        print(models.about(args.model), flush=True)
     if backend is grpo:
         _fit(model, tokenizer, task, config, args.quiet)
     history = backend.train(model, tokenizer, task, config, out_dir, **options)
@@ -828,7 +841,15 @@ def _task(args: argparse.Namespace, template: str):
     """The task, worded for the template."""
     from r1lab.tasks import task_for
 
-    options = {"numbers": args.numbers} if args.task == "countdown" else {}
+    options = {} if args.numbers is None else {"numbers": args.numbers}
+    for text in args.task_option:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise R1LabError(f"--task-option {text}: write NAME=VALUE, for example difficulty=hard")
+        try:
+            options[name.strip()] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):  # a word
+            options[name.strip()] = value.strip()
     return task_for(args.task, template, **options)
 
 

@@ -61,7 +61,8 @@ def prices(path: Path | None = None) -> list[Price]:
 
 def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | None:
     """The cheapest list price of a single GPU by the name that the driver gives it ("NVIDIA H100
-    80GB HBM3"), or None. "HBM3" is an SXM module, "PCIe" and "NVL" say so themselves."""
+    80GB HBM3"), or None: also for a size that the table does not have, a part of a card (MIG), and
+    the lesser "D" cards. "HBM3" is an SXM module, "PCIe" and "NVL" say so themselves."""
     name = device.lower().replace("nvidia", " ")
     if "hbm3" in name and "h100" in name and not any(w in name for w in ("pcie", "nvl")):
         name += " sxm"
@@ -69,8 +70,9 @@ def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | No
     words |= {"sxm" for word in words if word.startswith("sxm")}
     offers = [p for p in (prices() if known is None else known) if p.gpus_at_least == 1]
     offers = [p for p in offers if set(p.device.lower().split()) <= words]
-    sizes = [p for p in offers if any(word == f"{p.memory_gb}gb" for word in words)]
-    return min(sizes or offers, key=lambda p: p.dollars_per_hour, default=None)
+    size = next((word for word in words if word[:-2].isdigit() and word.endswith("gb")), None)
+    offers = [p for p in offers if size in (None, f"{p.memory_gb}gb") and not words & {"mig", "d"}]
+    return min(offers, key=lambda p: p.dollars_per_hour, default=None)
 
 
 def rent_here() -> tuple[Price, int] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,37 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
         assert options["--num_processes"] == ("16" if two else "8")
         assert options.get("--machine_rank") == ("1" if two else None)
         assert options.get("--main_process_ip") == ("node7" if two else None)
+
+
+def test_a_slurm_job_that_runs_out_of_time_saves_and_queues_itself_again(tmp_path):
+    """SLURM tells the script, that srun, srun (here: exec) the node's shell, that the launcher,
+    which takes its time and fails, as launchers do that were told to stop."""
+    notes, project, bin = tmp_path / "notes", tmp_path / "project", tmp_path / "bin"
+    bin.mkdir()
+    (project / ".venv" / "bin").mkdir(parents=True)
+    launcher = project / ".venv/bin/python"
+    launcher.write_text(
+        '#!/bin/bash\ntrap "sleep 0.5; echo saved >>$NOTES; exit 143" TERM\n'
+        'echo begun >>"$NOTES"\nfor i in {1..600}; do sleep 0.1; done\n'
+    )
+    for stub in ("srun", "scontrol"):
+        (bin / stub).write_text(STUB)
+    for stub in (launcher, bin / "srun", bin / "scontrol"):
+        stub.chmod(0o755)
+    environment = os.environ | {
+        "NOTES": str(notes), "PATH": f"{bin}:{os.environ['PATH']}", "SLURM_NNODES": "2",
+        "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "8", "SLURM_NODEID": "1",
+        "SLURM_JOB_ID": "5",
+    }  # fmt: skip
+    job = subprocess.Popen(["bash", cluster.path("slurm")], cwd=project, env=environment)
+    deadline = time.monotonic() + 60
+    while "begun" not in (notes.read_text() if notes.exists() else ""):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    job.terminate()
+    assert job.wait(60) == 0
+    said = notes.read_text().splitlines()
+    assert said.index("saved") < said.index("requeue") and said[-1] == "5"
 
 
 def test_the_command_line_prints_what_to_run(capsys):

@@ -68,6 +68,9 @@ def test_a_gpu_is_found_by_its_drivers_name(driver, device, memory):
 def test_a_gpu_without_a_price_has_none():
     assert price_of("NVIDIA GeForce GTX 1080") is None and price_of("") is None
     assert price_of("NVIDIA L4") is None  # not an L40S
+    assert price_of("NVIDIA A100-PCIE-20GB") is None  # of no size that the table has
+    assert price_of("NVIDIA H100 80GB HBM3 MIG 1g.10gb") is None  # a part of a card
+    assert price_of("NVIDIA GeForce RTX 4090") and price_of("NVIDIA GeForce RTX 4090 D") is None
 
 
 def test_broken_prices_are_one_line(tmp_path):

@@ -167,6 +167,19 @@ def test_countdown_rows_become_our_problems(folders):
         get_task("countdown_hub", numbers=5)
 
 
+@pytest.mark.parametrize("numbers", [None, 3, 4])
+def test_generated_rows_are_like_the_hubs_can_be_solved_and_keep_the_splits(numbers):
+    task = get_task("countdown_hub", source="generated", numbers=numbers)
+    found = {split: task.problems(split, 60, seed=1) for split in ("train", "held_out")}
+    assert found["train"][:20] == task.problems("train", 20, seed=1)
+    for split, problems in found.items():
+        assert len({p.id for p in problems}) == 60
+        assert {len(p.data["numbers"]) for p in problems} == ({numbers} if numbers else {3, 4})
+        for p in problems:
+            assert all(1 <= x <= 99 for x in p.data["numbers"]) and 10 <= p.data["target"] <= 100
+            assert p.split == split and task.judge(p, task.solution(p))
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers(1, 20), min_size=3, max_size=4), st.integers(1, 60))
 def test_found_solutions_are_solutions(numbers, target):

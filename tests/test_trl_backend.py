@@ -26,7 +26,7 @@ from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
 
-from r1lab import ROOT, grpo
+from r1lab import ROOT, cluster, grpo
 from r1lab import trl_backend as backend
 from r1lab.checkpoints import Stopped
 from r1lab.costs import Budget
@@ -686,3 +686,23 @@ def test_two_processes_are_one(base_model, tmp_path):
         (x - y).abs().max() for x, y in zip(model.parameters(), other.parameters(), strict=True)
     )
     assert far < 1e-4  # of two steps of up to 1e-3 each
+
+
+def test_a_launcher_that_is_told_to_stop_lets_its_processes_save(tmp_path):
+    """SIGTERM to the launcher alone, as a cloud or a scheduler sends it."""
+    words = ["--out", str(tmp_path), *cluster.options(replace(TWO, steps=40, checkpoint_every=100))]
+    command = cluster.command("ddp", ["--quiet", *words], gpus=2, device="cpu")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    how = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    metrics = tmp_path / "metrics.jsonl"
+    process = subprocess.Popen(f"exec env {command}", shell=True, text=True, **how)
+    deadline = time.monotonic() + 300
+    while not metrics.exists() or not metrics.read_text().count("\n"):
+        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
+        time.sleep(0.1)
+    process.terminate()
+    said = process.communicate(timeout=300)[0]
+    done = len(grpo.metrics_of(tmp_path))
+    assert 1 <= done < 40, said
+    (saved,) = backend.newest_first(tmp_path / "checkpoints")
+    assert backend.damage(saved) is None and saved.name == f"checkpoint-{done}"

@@ -5,7 +5,7 @@ r"""Data sets from the Hugging Face hub: GSM8K, MATH, and Countdown as TinyZero 
   HuggingFaceH4/MATH-500, the subset of its test problems that "Let's Verify Step by Step"
   (arXiv 2305.20050) evaluates on.
 - `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 Countdown problems, in our own
-  Countdown's words and judged by its judge.
+  Countdown's words and judged by its judge; or, offline, problems generated like them.
 
 The answers of the first two are formulas and numbers.  Two plain numbers are compared exactly, here
 and at once; everything else goes to math-verify in a process of its own (`math_equal`).
@@ -38,7 +38,10 @@ from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.words import number
 
-OFFLINE_TASKS = "offline there are the tasks countdown and word_problems"
+OFFLINE_TASKS = (
+    "offline there are the tasks countdown and word_problems, and countdown_hub with "
+    "source=generated"
+)
 
 MATH_TYPES = (
     "algebra",
@@ -120,7 +123,8 @@ class CountdownHub:
     """TinyZero's Countdown problems (see `r1lab.tasks.base.Task`), in Countdown's plain wording.
 
     numbers  3, 4, or None for both
-    source   the hub id, or a folder with the same columns: target, nums
+    source   the hub id, a folder with the same columns (target, nums), or "generated": drawn here,
+             offline, three or four numbers from 1 to 99 and a target from 10 to 100 that they reach
     """
 
     numbers: int | None = None
@@ -133,6 +137,8 @@ class CountdownHub:
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         _known_split(self.name, split)
+        if self.source == "generated":
+            return [self.problem(*row) for row in _generated(self.numbers, split, n, seed)]
         rows = [
             (tuple(nums), target)
             for nums, target in _countdown_rows(self.source)
@@ -225,6 +231,27 @@ def _draw(pool: Sequence, seed: str, n: int) -> list:
     return drawn
 
 
+def _generated(
+    numbers: int | None, split: str, n: int, seed: int
+) -> Iterable[tuple[tuple[int, ...], int]]:
+    """n different rows (numbers, target) of a split: the numbers are put together at random, and
+    what comes out is the target, if it is a whole number in the range."""
+    rng = random.Random(f"countdown_hub/generated/{numbers}/{split}/{seed}")
+    seen: set[tuple] = set()
+    while len(seen) < n:
+        given = tuple(rng.randint(1, 99) for _ in range(numbers or rng.choice((3, 4))))
+        items = [Fraction(value) for value in given]
+        while len(items) > 1:
+            b, a = (items.pop(rng.randrange(len(items))) for _ in range(2))
+            results = [a + b, a - b, a * b] + ([a / b] if b else [])
+            items.append(rng.choice(results))
+        target, key = items[0], (tuple(sorted(given)), items[0])
+        if target.denominator == 1 and 10 <= target <= 100 and key not in seen:
+            if _side(given) == split:
+                seen.add(key)
+                yield given, int(target)
+
+
 def _known_split(task: str, split: str) -> None:
     if split not in ("train", "held_out"):
         raise R1LabError(f"{task} has the splits train and held_out, not {split!r}")
@@ -282,8 +309,8 @@ def _load(source: str, config: str | None, split: str):
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise R1LabError(
             f"cannot load the data set {source} ({reason}). It comes from the hub, so it needs the "
-            "network the first time; source='folder' (task option) reads train.jsonl and "
-            f"test.jsonl from a folder; {OFFLINE_TASKS}"
+            "network the first time; --task-option source=FOLDER (in Python: "
+            f"source='folder') reads train.jsonl and test.jsonl from a folder; {OFFLINE_TASKS}"
         ) from error
     finally:
         if bars:
