@@ -660,6 +660,8 @@ def _print_launch(args: argparse.Namespace) -> int:
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
     gpus = cluster.GPUS.get(name) or torch.cuda.device_count() or 8
+    if name == "vllm":  # one or more for the server
+        gpus = max(n for n in range(1, max(2, gpus)) if config.questions % n == 0)
     spread, lora = name in ("fsdp", "zero3"), getattr(args, "lora_rank", None)
     backend = _trl_backend()
     backend.check(config, processes=gpus, lora=lora, sharded=spread)
@@ -671,7 +673,7 @@ def _print_launch(args: argparse.Namespace) -> int:
         server = "http://127.0.0.1:8000"
         print(cluster.command(name, [], model=resolve(args.model)))
         print("# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:")
-        print(cluster.command("ddp", [*options, "--sampler", server], gpus=max(1, gpus - 1)))
+        print(cluster.command("ddp", [*options, "--sampler", server], gpus=gpus))
     else:
         print(cluster.command(name, options, gpus=gpus))
     print(f"# {cluster.path(name)}")

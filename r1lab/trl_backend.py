@@ -1306,7 +1306,7 @@ def card(watch: Watch) -> str:
     rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
     options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
     known = [f"{key}: {base[key]}" for key in ("base_model", "license") if base[key]]
-    cost = "" if found["dollars"] is None else f", {costs.money(found['dollars'])} at list prices"
+    cost = "" if found["dollars"] is None else f", about {costs.money(found['dollars'])} of rent"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     return "\n".join(
         [
