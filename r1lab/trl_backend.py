@@ -773,6 +773,7 @@ class Watch(TrainerCallback):
                 "base": self.base,
                 "now": fingerprint_of(self.trainer),
                 "run": self.names(self.step),
+                "processes": PartialState().num_processes,
             }
             seal_newest(folder, about, self.config.keep_checkpoints)
             if self.config.kl_coef > 0 and self.config.ref_refresh:
@@ -1209,6 +1210,12 @@ def train(
         folder, about = found
         watch.first = watch.saved = about["step"]
         watch.base = about["base"]
+        if main and about.get("processes", state.num_processes) != state.num_processes:
+            log.warning(
+                "the run goes on on %d processes, after %d: from here on it draws other answers "
+                "than it would have",
+                *(state.num_processes, about["processes"]),
+            )
     if main:
         watch.history = truncate_lines(out_dir / "metrics.jsonl", watch.first)
         truncate_lines(out_dir / "samples.jsonl", watch.first)
@@ -1352,7 +1359,10 @@ def reference_of(model, tokenizer, config: GRPOConfig, out_dir: Path, first: int
             tokenizer.save_pretrained(new)
     PartialState().wait_for_everyone()
     if not folder.exists():
-        raise R1LabError(f"the reference of step {step} is missing ({folder}): start anew")
+        raise R1LabError(
+            f"the reference of step {step} is missing ({folder}). All machines of a run must see "
+            "the folder of --out; if it was lost, start anew"
+        )
     path, model.config._name_or_path = model.config._name_or_path, str(folder)
     try:
         yield
