@@ -101,7 +101,7 @@ class StaticEngine(FastEngine):
         self.token = torch.zeros(self.N, dtype=torch.long, device=device)  # (n,) drawn last
         self.now = torch.zeros(1, dtype=torch.long, device=device)  # (1,) t of the next token
         self.graph, self.recorded, self.pool = None, False, None
-        self.kernels = find_kernels(self.device)
+        self.kernels = find_kernels(self.device, self.dtype, self.H, self.K, self.d)
 
     def prefill(self) -> None:
         """Read each question once, and draw the first token of all its answers."""
@@ -218,15 +218,17 @@ class StaticEngine(FastEngine):
 
 
 @cache
-def find_kernels(device: torch.device) -> ModuleType | None:
-    """`r1lab.kernels` on a GPU where Triton is and works; else None, and torch's own operations do
-    the same in more steps."""
+def find_kernels(
+    device: torch.device, dtype: torch.dtype, H: int, K: int, d: int
+) -> ModuleType | None:
+    """`r1lab.kernels` on a GPU where Triton is and works, for a model's type and heads; else None,
+    and torch's own operations do the same in more steps."""
     if device.type != "cuda":
         return None
     try:
         from r1lab import kernels
 
-        kernels.check(device)
+        kernels.check(device, dtype, H, K, d)
     except Exception as error:  # no Triton, no compiler, an unknown card, wrong results
         first = str(error).strip().split("\n")[0]
         warnings.warn(f"drawing without r1lab's GPU kernels, slower: {first}", stacklevel=2)

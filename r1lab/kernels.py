@@ -252,25 +252,38 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
     return token, logprob
 
 
-def check(device: torch.device | str) -> None:
-    """All of them once, in small, against torch's own operations: they are compiled on the user's
-    machine, by whatever Triton and compiler are there. Raises R1LabError where they differ."""
+def check(
+    device: torch.device | str,
+    dtype: torch.dtype = torch.float32,
+    H: int = 2,
+    K: int = 1,
+    d: int = 16,
+) -> None:
+    """All of them once, in small, against torch's own operations in float32: they are compiled for
+    a model's heads and type, on the user's machine, by whatever Triton and compiler are there.
+    Raises R1LabError where they differ."""
     g = torch.Generator(device).manual_seed(0)
-    of = {"generator": g, "device": device}
-    qkv, keys, values = (torch.randn(size, **of) for size in ((1, 4, 16), (1, 2, 16), (1, 2, 16)))
-    cos, sin = torch.ones(4, 16, device=device), torch.zeros(4, 16, device=device)
-    kv = torch.zeros(2, 1, 1, 8, 16, device=device)
+
+    def random(*size):
+        return torch.randn(size, generator=g, device=device).to(dtype)
+
+    qkv, keys, values = random(1, H + 2 * K, d), random(K, 2, d) * d**-0.5, random(K, 2, d)
+    cos, sin = (torch.full((4, d), x, device=device, dtype=dtype) for x in (1.0, 0.0))
+    kv = torch.zeros(2, 1, K, 8, d, device=device, dtype=dtype)
     one, two = (torch.tensor([n], device=device) for n in (1, 2))
     found = attend(qkv, cos, sin, two, kv, (keys.mT, values), two, one - 1, one)
-    q, new_key, new_value = qkv[0, :2], qkv[0, 2:3], qkv[0, 3:]
-    p = (q @ torch.cat((keys[0], new_key)).mT).softmax(-1)
-    pairs = [(found.view(2, 16), p @ torch.cat((values[0], new_value)))]
+    q, new_key, new_value = qkv[0].float().split((H, K, K))
+    seen = torch.cat((keys.float(), new_key[:, None]), 1)  # (K, 3, d)
+    p = (q.view(K, H // K, d) @ seen.mT).softmax(-1)
+    wanted = p @ torch.cat((values.float(), new_value[:, None]), 1)
+    pairs = [(found.view_as(wanted), wanted)]
 
-    gate_up, logits = torch.randn(3, 40, **of), torch.randn(3, 50, **of)
-    gate, up = gate_up.chunk(2, -1)
+    gate_up, logits = random(3, 40), random(3, 50)
+    gate, up = gate_up.float().chunk(2, -1)
     pairs.append((gated(gate_up), torch.nn.functional.silu(gate) * up))
     token, logprob = draw(logits, torch.full((3,), 0.5, device=device), 1.0)
-    wanted = rollouts.draw(logits, torch.full((3,), 0.5, device=device))
-    pairs += [(logprob, wanted[1]), (token.float(), wanted[0].float())]
-    if not all(torch.allclose(a, b, atol=1e-2) for a, b in pairs):
+    wanted = rollouts.draw(logits.float(), torch.full((3,), 0.5, device=device))
+    pairs += [(logprob, wanted[1]), (token, wanted[0])]
+    limit = 1e-2 if dtype == torch.float32 else 5e-2
+    if not all(torch.allclose(a.float(), b.float(), limit, limit) for a, b in pairs):
         raise R1LabError("the kernels of r1lab.kernels give other results than torch here")

@@ -103,6 +103,12 @@ def test_the_gate():
     assert (kernels.gated(x) - torch.nn.functional.silu(gate) * up).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("heads", [(2, 1, 16), (9, 3, 64), (12, 2, 128), (16, 8, 128)], ids=str)
+def test_the_check_is_for_a_models_heads_and_type(heads, dtype):
+    kernels.check("cuda", dtype, *heads)
+
+
 def test_wrong_results_are_found(monkeypatch):
     kernels.check("cuda")
     right = kernels.gated
