@@ -247,6 +247,124 @@ def test_equality(gold, answer, verdict):
     assert math_equal.equal(gold, answer) is verdict
 
 
+RESTATED = {
+    "14": [r"\frac{28}{2}", "28/2", "28:2", r"28 \div 2", "14x/x", r"\frac{14\pi}{\pi}", "14i/i"]
+    + [r"\max(1,14)", r"\lfloor 14.5 \rfloor", r"\gcd(28,42)", r"\operatorname{lcm}(2,7)", "|-14|"]
+    + [r"14\cos 0", r"\begin{vmatrix} 2 & 0 \\ 0 & 7 \end{vmatrix}", "-(-14)", "--14", "7×2"]
+    + ["16\u22122", "x = 12 + 2", r"{14 \choose 1}", r"14\text{ or 15}"],
+    r"\frac{1}{2}": [r"\int_0^1 x dx", r"\sum_{n=1}^{\infty} \frac{1}{3^n}", r"1-\frac{1}{2}"]
+    + [r"\sin \frac{\pi}{6}", r"\frac{3}{2}\cdot\frac{1}{3}", r"\frac{3}{2}\frac{1}{3}", "2^{-1}"]
+    + [r"\frac{1/2}{1}", r"\frac{\frac{3}{2}}{3}", r"\frac{2-1}{2}", r"\frac{x}{2x}", r"\log_4 2"]
+    + [r"\sqrt{\frac14}", r"3 \cdot \frac{1}{6}", r"\frac{1!}{2!}"],
+    r"\frac{2}{3}": [r"\frac{1}{3}+\frac{1}{3}"],
+    r"\sqrt{2}": [
+        r"\lim_{x\to 0}\sqrt{2+x}",
+        r"\sqrt{1^2+1^2}",
+        r"\sqrt{1+1}",
+        r"2\sin \frac{\pi}{4}",
+    ],
+    r"2\sqrt{3}": [r"\sqrt{3}+\sqrt{3}", r"\sqrt{2}\sqrt{6}", r"2\cdot 3\sqrt{3}/3"],
+    r"\frac{\pi}{4}": [r"\arctan 1", r"\frac{\pi}{2}-\frac{\pi}{4}"],
+    "90^\\circ": ["180^\\circ - 90^\\circ", r"2 \cdot 45^\circ"],
+    "x=5": ["2+3", "x = 2+3"],
+    r"3+2\sqrt{5}": [r"1+2+2\sqrt{5}", r"3+\sqrt{5}+\sqrt{5}", r"\sqrt{29+12\sqrt{5}}"],
+    r"3-2\sqrt{2}": [r"(1-\sqrt{2})^2", r"\frac{1}{3+2\sqrt{2}}"],
+    r"\frac{\sqrt{5}-1}{2}": [r"\frac{2}{1+\sqrt{5}}"],
+    "5-2i": ["(2+i)+(3-3i)", "2+3+i-3i"],
+    "2^{10}": [r"2^4 \cdot 2^6", "2^{11} - 2^{10}"],
+    "2x": [r"\int 2 dx", r"\frac{d}{dx} x^2", r"\lim_{h\to 0} (2x+h)", r"x+x\cdot\max(1,0)"],
+    "x+1": [r"x+\sin^2 x+\cos^2 x"],
+    r"\begin{pmatrix} 4 \\ 6 \end{pmatrix}": [
+        r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}+\begin{pmatrix} 3 \\ 4 \end{pmatrix}"
+    ],
+}
+
+
+@pytest.mark.parametrize("gold", RESTATED)
+def test_an_answer_leaves_no_work_to_the_judge(gold):
+    """sympy would say yes to each of them, and whoever restates the question would be paid."""
+    paid = [answer for answer in RESTATED[gold] if math_equal.equal(gold, answer)]
+    assert not paid
+
+
+RESPELLED = {
+    "90": ["90^\\circ", "90^{\\circ}", "90°", "90^{ \\circ }", r"90\degree", "x = 90^\\circ"]
+    + [r"\angle ABC = 90°", r"90\text{ degrees}", r"90\text{ cm}^2", r"90 \mbox{ inches}^{2}"]
+    + [r"90\ \mathrm{cm}", "90 units", "90 cm", r"\$90", "+90", "{90}", r"\{90\}", r"\text{90}"],
+    "90^\\circ": ["90", "90°", "90^{\\circ}", r"90 \text{ degrees}"],
+    "45^\\circ, 135^\\circ": ["45^\\circ,135^\\circ", "45°, 135°", "45, 135"],
+    "1,000": ["1000", "1{,}000", r"1,\!000", "x = 1,000", "1000.0"],
+    r"111, \! 111, \! 111": ["111111111"],
+    r"\$5": ["5", r"5 \text{ dollars}"],
+    r"50\%": ["0.5", "50", "50%", r"\frac12"],
+    "0.5": [r"\frac12", r"\dfrac{1}{2}", "1/2", ".5", r"50\%"],
+    r"3\frac{1}{2}": ["3.5", r"\frac72", "7/2", "3 1/2"],
+    r"-\frac{3}{4}": [r"\frac{-3}{4}", r"-\tfrac34", "-0.75", r"-\left(\frac{3}{4}\right)"]
+    + ["\u22123/4", r"-{3 \over 4}", r"-\frac{6}{8}"],
+    r"2\sqrt{3}": [r"2\sqrt3", r"\sqrt{12}", r"2 \cdot \sqrt{3}", r"\sqrt{3} \cdot 2", "2*sqrt(3)"],
+    r"\frac{3\sqrt{2}}{4}": [r"\frac34\sqrt2", r"3\sqrt{2}/4", r"\frac{3}{2\sqrt{2}}"],
+    r"\sqrt[3]{4}": ["4^{1/3}"],
+    r"\frac{\pi}{6}": [r"\dfrac{\pi}{6}", r"\pi/6", r"\frac16 \pi", "π/6"],
+    r"72\pi\sqrt{3}": [r"72\sqrt{3}\pi", r"\pi \cdot 72\sqrt3"],
+    r"3+2\sqrt{5}": [r"2\sqrt5+3", r"3+\sqrt{20}", r"x = 3 + 2 \sqrt{5}"],
+    r"\frac{1+\sqrt{5}}{2}": [r"\frac12+\frac{\sqrt5}{2}", r"(1+\sqrt5)/2", r"0.5+0.5\sqrt5"],
+    r"8\pi-16": [r"8(\pi-2)", r"8\pi - 16\text{ square units}"],
+    r"1 \pm \sqrt{19}": [r"1+\sqrt{19}, 1-\sqrt{19}"],
+    "5-2i": ["5 - 2 i", "-2i+5"],
+    r"\frac{3}{2} + \frac{3}{2} i": ["1.5+1.5i", r"\frac{3+3i}{2}"],
+    "e^{2}": ["e^2", r"\exp(2)"],
+    "e^{-2}": [r"\frac{1}{e^2}"],
+    "2^{10}": ["1024", "2^{10}"],
+    r"3\times 10^8": [r"3 \cdot 10^8", "300000000"],
+    r"\log_2 3": [r"\log_{2} 3", r"\frac{\ln 3}{\ln 2}"],
+    r"10!": ["3628800"],
+    r"\binom{n}{k}": [r"\frac{n!}{k!(n-k)!}"],
+    r"\cot x": [r"\frac{\cos x}{\sin x}"],
+    r"\cos 58^\circ": [r"\cos(58°)"],
+    "42_7": ["42_{7}", "42"],
+    "1:2": [r"\frac12", "1/2"],
+    "x=5": ["5", "x = 5.0"],
+    "4x-5y=-50": [r"y = \frac{4}{5}x+10"],
+    "4(3-x)(3+x)": ["36-4x^2"],
+    r"(3,\infty)": [r"(3, \infty)", r"\left(3,\infty\right)"],
+    "[-36,104]": [r"x \in [-36, 104]"],
+    "3i,-3i": [r"\pm 3i"],
+    r"\{1\pm\sqrt{5},-2\}": [r"-2, 1+\sqrt5, 1-\sqrt5"],
+    r"\begin{pmatrix} 1/5 \\ -3/5 \end{pmatrix}": [
+        r"\frac15 \begin{pmatrix} 1 \\ -3 \end{pmatrix}"
+    ],
+    r"12\text{ and }13": ["12, 13"],
+    r"162\text{ minutes}": [r"162\text{ min}", "162"],
+    r"\frac{1}{2} ": [r"P = \frac12", r"\frac{a}{b} = \frac12", r"\cos 60^\circ = \frac{1}{2}"],
+}
+
+
+@pytest.mark.parametrize("gold", RESPELLED)
+def test_a_gold_answer_equals_its_other_spellings(gold):
+    assert math_equal.equal(gold, f"$ {gold} $")
+    refused = [answer for answer in RESPELLED[gold] if not math_equal.equal(gold, answer)]
+    assert not refused
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.sampled_from(["42", "\\frac{1}{2}", "3+2\\sqrt{5}", "x^2+1"]),
+    st.text("\\{}()[]^/+-·=,.0123456789 πixyfracsqrtext°_", max_size=300),
+)
+def test_looking_for_unfinished_work_takes_any_text_and_no_time(gold, text):
+    start = time.process_time()
+    assert math_equal.finished(gold, text) in (True, False)
+    assert time.process_time() - start < 0.2
+
+
+@pytest.mark.parametrize("part", ["1", "1/", "1,111", "√{1}", "{", "{}{", "\\frac{", "i·π·", "a."])
+def test_repeated_parts_take_no_time_either(part):
+    start = time.process_time()
+    math_equal.finished("\\frac{1}{2}", part * (300 // len(part)))
+    math_equal.finished("3+2\\sqrt{5}", part * (299 // len(part)) + "!")
+    assert time.process_time() - start < 0.2
+
+
 HOSTILE = {
     "power": "9**9**9",
     "tower": "9^{9^{9^9}}",

@@ -8,7 +8,8 @@ between two steps of Python code, so it neither works in a thread nor stops that
 
 So one *worker process* does the comparing and we ask it through a pipe:
 
-- text that is too long or oddly built is refused before it is asked about (`readable`);
+- text that is too long or oddly built is refused before it is asked about (`readable`), and so is
+  an answer that leaves its work to the judge (`finished`);
 - in the worker a comparison has CPU_SECONDS of processor time.  First a signal that Python turns
   into an exception; if that does not help, a second one ends the process, whatever C code it is in.
   Both count processor time, not the clock, so a busy machine does not change a verdict;
@@ -38,17 +39,24 @@ CPU_SECONDS = 0.5
 WALL_SECONDS = 60.0 if os.name == "posix" else 5.0
 START_SECONDS = 120.0  # importing sympy: a second, and much more on a machine that is overloaded
 
-UNFINISHED = re.compile(
-    r"^[\d.,\s]+=|[+*^!]|(?<=[\w)}])\s*-|\\(?:cdot|times|div|sum|prod|int|binom|lim|sqrt|log|ln)\b"
-)
-"""Arithmetic that is still to be done.  As an answer to a question for a number it is refused:
-sympy would do the sum for the model, and a policy soon learns to write the question down again."""
-
 TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
 """A power of a power of numbers, or an exponent of five digits: nobody's answer, and what costs the
 worker its life.  Refusing it saves the second that the next one needs to start."""
 
-PLAIN_NUMBER = re.compile(r"[-+]?[0-9][0-9,]*(?:\.[0-9]+)?")
+REWRITTEN = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"(?:\{\})?\s*\^\s*(?:\\(?:circ|degree)(?![A-Za-z])|°)", r"^\\circ"),
+        (r"(?:\{\})?\s*\^\s*\{\s*(?:\\circ|\\degree|°)\s*\}", r"^\\circ"),
+        (r"\s*(?:\\degree(?![A-Za-z])|°)", r"^\\circ"),
+        (r"(?<=\d),\s*\\!\s*(?=\d{3})", ","),
+        (r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+        (r"(?<=\d)i(?![A-Za-z])", " i"),
+        (r"\\(text|mbox) \{", r"\\\1{"),
+    )
+)
+"""What math-verify does not read, or reads as something else: 90°, 1, \\! 000, 3 1/2, and the i of
+5-2i, which it takes for a variable (that of 5-2 i is the imaginary unit)."""
 
 
 def equal(gold: str, answer: str) -> bool:
@@ -61,9 +69,11 @@ def equal(gold: str, answer: str) -> bool:
         return False
     if gold == answer:
         return True
-    if TOWER.search(answer):
-        return False
-    if PLAIN_NUMBER.fullmatch(gold) and UNFINISHED.search(answer.lstrip("-+")):
+    for pattern, new in REWRITTEN:
+        gold, answer = pattern.sub(new, gold), pattern.sub(new, answer)
+    if "=" not in gold:
+        answer = re.sub(r"^[A-Za-z] ?= ?(?=[^=]+$)", "", answer)
+    if TOWER.search(answer) or not finished(gold, answer):
         return False
     return _ask(gold, answer)
 
@@ -117,6 +127,163 @@ def boxed(text: str) -> str | None:
         if depth == 0:
             return text[start:end]
     return None
+
+
+# -- is there work left to do? ----------------------------------------------------------------
+# sympy does whatever sum is put before it, and a policy soon learns to write the question down
+# again: 12 + 30, or \int_0^1 x dx.  So an answer may leave no work that the gold answer does not
+# leave too.  That is read off the two texts, each in one spelling, before sympy sees them.
+
+_TEXT = r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|rm)\s*"
+_GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"  # what stands in braces, perhaps with braces in it
+SPELLINGS = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\(?:left|right|displaystyle|q?quad)(?![A-Za-z])|\\[,;:!$]|\\(?= )|~", " "),
+        (_TEXT + r"\{([^A-Za-z{}]*)\}", r"\1"),
+        # units at the end, with their power; no other digits, which could be a second guess
+        (
+            rf"(?:[\s/]*{_TEXT}\{{(?:[^{{}}\d\\]*|\s*base\s*\d+\s*)\}}(?:\^\{{?\d\}}?)?)+\s*$",
+            "",
+        ),
+        (r"\^\\circ(?![A-Za-z])", "°"),
+        (r"\\pi(?![A-Za-z])", "π"),
+        (r"\\?sqrt\s*\(([^()]*)\)", r"√{\1}"),
+        (r"\\sqrt(?![A-Za-z])", "√"),
+        (r"\\exp(?![A-Za-z])", "e^"),
+        (r"\*\*", "^"),
+        (r"\\(?:cdot|times)(?![A-Za-z])|[*×⋅]", "·"),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        ("\u2212", "-"),
+        (r"\\%", "%"),
+        (r"\{,\}", ","),
+        (r"(?<!\d)\s+|\s+(?!\d)", ""),  # but 6 7 is not 67
+        (r"√((?:\[\d\])?)([\dπ])", r"√\1{\2}"),
+        (r"\\frac([\dπi])", r"\\frac{\1}"),
+        (rf"(\\frac{_GROUP})([\dπi])", r"\1{\2}"),
+        # a fractional power is a root
+        (r"(\d+)\^(?:\{|\(|\{\()\d/(\d)(?:\)\}|\)|\})", r"√[\2]{\1}"),
+        (r"(\d+)\^\{\\frac\{\d\}\{(\d)\}\}", r"√[\2]{\1}"),
+        (r"(?:^|(?<=[-+/·(=]))\{([^{}]*)\}", r"\1"),
+    )
+)
+"""What is replaced, in this order, to have one spelling without spaces and units.  math-verify gets
+the text itself."""
+
+WORDS = re.compile(r"(?<=[\d.}%°)π])(?!i+$)[A-Za-z][A-Za-z.]*$")
+"""A unit that is not marked as text (math-verify knows which letters are one)."""
+
+_NUMBER = r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?(?:_\{?\d{1,2}\}?)?|\.\d+)"  # 1,234.5 or 41_7
+_ROOT = rf"√(?:\[\d\])?\{{(?:{_NUMBER}|\\frac\{{\d+\}}\{{\d+\}}|\d+/\d+)\}}"
+_SYMBOLS = rf"(?:π·?)?(?:i·?)?(?:{_ROOT})?(?:·?π)?(?:·?i)?"
+_PRODUCT = rf"(?=[\d.πi√]){_SYMBOLS}(?:·?{_NUMBER}·?)?{_SYMBOLS}"  # with one number at most
+_PART = rf"(?:{_PRODUCT}|\({_PRODUCT}\))"
+_FRACTION = rf"(?:\\frac\{{-?{_PART}\}}\{{-?{_PART}\}}|{_PART}[/:]{_PART})"
+_MIXED = r"\d+\\frac\{\d+\}\{\d+\}"
+_VALUE = rf"(?:{_SYMBOLS}·?(?:{_FRACTION}|\({_FRACTION}\))·?{_SYMBOLS}|{_MIXED}|{_PRODUCT})"
+VALUE = re.compile(rf"(?=[^-]*-?[^-]*$)[-+]?(?:{_VALUE}|\([-+]?{_VALUE}\))[%°]?")
+r"""One number, fraction or mixed number, or such a multiple of a root, \pi or i; with one sign."""
+
+CONSTANT = re.compile(r"(?:[\dπie·^/.+\-{}()]|√(?:\[\d\])?|,(?=\d{3}(?!\d))|\\frac)+")
+"""What is made of such values: no variables, no functions, no lists."""
+
+_PLUS = r"(?<=[\w.)}\]π°])[-+]"  # between two terms, not a sign
+IN_ALL = tuple(
+    re.compile(pattern)
+    for pattern in (
+        _PLUS,
+        r"-\(?-",
+        r"\^",
+        r"[\d.]·[\d.\\]|\)·?\(",  # a product of two numbers, of two sums
+        r"√(?:\[\d\])?\{(?:[^{}]|\{[^{}]*\})*?[-+]",  # the root of a sum
+        rf"\\frac{_GROUP}\{{(?:[^{{}}]|\{{[^{{}}]*\}})*?{_PLUS}|/\([^()]*{_PLUS}",  # 1/(1+√2)
+    )
+)
+"""Work that an answer has no more of than the gold answer has."""
+
+IN_EACH_TERM = tuple(re.compile(pattern) for pattern in (r"\\frac|[/:]", "√", "π", "i", "e"))
+"""What an answer has no more of in each term: (1+√5)/2 may be written 1/2 + √5/2."""
+
+FAMILIES = tuple(
+    frozenset(names.split())
+    for names in (
+        "int iint iiint oint",
+        "sum prod",
+        "lim limsup liminf",
+        "derivative",
+        "gcd lcm",
+        "max min sup inf",
+        "lfloor lceil floor ceil",
+        "binom dbinom tbinom choose !",
+        "mod bmod pmod",
+        "det vmatrix",
+        "log ln lg",
+        "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc "
+        "sinh cosh tanh arsinh arcosh artanh arcsinh arccosh arctanh",
+    )
+)
+r"""Operators that an answer has only where the gold answer has one of the same family: \cot x may
+be written \frac{\cos x}{\sin x}."""
+
+
+def finished(gold: str, answer: str) -> bool:
+    r"""Does `answer` leave no work to the judge that `gold` does not leave as well?
+
+    To a gold answer that is one value (`VALUE`) the answer is one value too, with a root, \pi, i or
+    a fraction only where the gold has one: neither \frac{84}{2} nor 42x/x is 42.  To a sum or power
+    (3+2\sqrt{5}) the answer has no more sums, powers, roots, … than that.  To all else (variables,
+    tuples, sets, …) it only has no operator of other FAMILIES and no more matrices: whether x^2-9
+    or (x-3)(x+3) is the finished one depends on the question.
+    """
+    wanted = re.sub("^[A-Za-z]=", "", _spelling(gold))
+    value = WORDS.sub("", _value(_spelling(answer)))
+    if VALUE.fullmatch(wanted):
+        return VALUE.fullmatch(value) is not None and _no_more_work(wanted, value)
+    if CONSTANT.fullmatch(wanted) and "(" not in wanted:
+        return CONSTANT.fullmatch(value) is not None and _no_more_work(wanted, value)
+    if answer.count(r"\begin{") > max(1, gold.count(r"\begin{")):  # a sum or product of matrices
+        return False
+    has, may_have = _operators(answer), _operators(gold)
+    return not any(family & has and not family & may_have for family in FAMILIES)
+
+
+def _spelling(text: str) -> str:
+    for pattern, new in SPELLINGS:
+        text = pattern.sub(new, text)
+    return text
+
+
+def _value(text: str) -> str:
+    r"""What stands right of `x =`, or in `\{…\}`.  Left of it there is a letter: nothing is named
+    in 13 = 14, which are two guesses."""
+    found = re.match(r"([^=]*?)(?:=|\\approx|\\in(?![A-Za-z]))(.*)", text)
+    if found and re.search("[A-Za-z]", found[1].replace(r"\frac", "")):
+        text = found[2]
+    return re.sub(r"^\\\{([^{},]*)\\\}$", r"\1", text)
+
+
+def _no_more_work(gold: str, answer: str) -> bool:
+    """Compares what is counted in IN_ALL and IN_EACH_TERM; for texts without names in them."""
+
+    def count(patterns: tuple[re.Pattern, ...], text: str) -> list[int]:
+        return [len(pattern.findall(text)) for pattern in patterns]
+
+    in_all, in_terms = count(IN_ALL, gold), count(IN_EACH_TERM, gold)
+    in_terms[0] += len(re.findall(r"\.\d|%|\^\{?-", gold))  # 0.5, 50 % and e^{-2} are fractions
+    limits = in_all + [number * (1 + in_all[0]) for number in in_terms]
+    found = count(IN_ALL + IN_EACH_TERM, answer)
+    return all(number <= limit for number, limit in zip(found, limits, strict=True))
+
+
+def _operators(text: str) -> set[str]:
+    r"""The names of all commands; \operatorname{lcm} is lcm, \begin{vmatrix} is vmatrix."""
+    text = text.replace(r"\!", " ")
+    text = re.sub(r"\\operatorname\s*\*?\s*\{\s*([A-Za-z]+)\s*\}", r"\\\1 ", text)
+    found = {name or mark for name, mark in re.findall(r"\\(?:begin\{)?([A-Za-z]+)|(!)", text)}
+    if re.search(r"frac\s*\{\s*(?:d|\\partial)\W*\w?\W*\}\s*\{\s*(?:d|\\partial)", text):
+        found.add("derivative")
+    return found
 
 
 # -- asking the worker ------------------------------------------------------------------------
