@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from statistics import fmean
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from r1lab import bench
 from r1lab.cli import main
+from r1lab.figures import t_interval
 from r1lab.grpo import GRPOConfig
 from r1lab.rollouts import token_logps
 
@@ -105,6 +107,21 @@ def test_bad_input_is_one_clear_line(arguments, words, capsys):
     assert main(["bench", *arguments]) == 2
     said = capsys.readouterr().err.strip()
     assert words in said and "\n" not in said
+
+
+@pytest.mark.parametrize("third", [0, 1, 2])
+def test_our_sampler_changes_the_time_of_a_run_and_not_what_is_learned(third):
+    """TRL with generate and with our sampler over three seeds: of each third of the curve, the mean
+    lies in the other's 95 % band."""
+    measured = json.loads(bench.RESULTS.read_text("utf-8"))["measured"]["learning"]
+    part, found = slice(third * 8, third * 8 + 8), []
+    for name in ("generate", "r1lab"):
+        curves = measured[name]["accuracy"]
+        assert len(curves) == 3 and {len(curve) for curve in curves} == {24}
+        thirds = [fmean(curve[part]) for curve in curves]
+        found.append((fmean(thirds), *t_interval(thirds)))
+    (one, low, high), (two, bottom, top) = found
+    assert low <= two <= high and bottom <= one <= top
 
 
 def test_the_committed_page_is_made_from_the_committed_numbers():
