@@ -59,10 +59,13 @@ def prices(path: Path | None = None) -> list[Price]:
         raise R1LabError(f"cannot read the prices in {path} ({error}): restore data/") from error
 
 
+LESSER = {"mig", "d", "laptop"}  # words of a name: a part of a card, or a lesser one
+
+
 def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | None:
     """The cheapest list price of a single GPU by the name that the driver gives it ("NVIDIA H100
-    80GB HBM3"), or None: also for a size that the table does not have, a part of a card (MIG), and
-    the lesser "D" cards. "HBM3" is an SXM module, "PCIe" and "NVL" say so themselves."""
+    80GB HBM3"), or None: also for a size that the table does not have, and for LESSER cards. "HBM3"
+    is an SXM module, "PCIe" and "NVL" say so themselves."""
     name = device.lower().replace("nvidia", " ")
     if "hbm3" in name and "h100" in name and not any(w in name for w in ("pcie", "nvl")):
         name += " sxm"
@@ -71,7 +74,7 @@ def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | No
     offers = [p for p in (prices() if known is None else known) if p.gpus_at_least == 1]
     offers = [p for p in offers if set(p.device.lower().split()) <= words]
     size = next((word for word in words if word[:-2].isdigit() and word.endswith("gb")), None)
-    offers = [p for p in offers if size in (None, f"{p.memory_gb}gb") and not words & {"mig", "d"}]
+    offers = [p for p in offers if size in (None, f"{p.memory_gb}gb") and not words & LESSER]
     return min(offers, key=lambda p: p.dollars_per_hour, default=None)
 
 
@@ -190,6 +193,7 @@ class Meter:
     budget: Budget | None = None
     window: int = 5
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # metrics by step
+    spent: float = 0.0  # seconds, where the metrics say it
 
     def __post_init__(self) -> None:
         if self.dollars_per_hour is None and self.budget is not None:
@@ -197,8 +201,9 @@ class Meter:
 
     def add(self, metrics: dict[str, Any]) -> None:
         """One step: its `tokens`, `seconds`, and `step`. One that is done again, after a
-        resumption, counts once, and what was done after it no more."""
+        resumption, counts once, and what was done after it no more; their time stays spent."""
         step = int(metrics.get("step", self.done))
+        self.spent = max(self.spent, metrics.get("spent_seconds", 0.0))
         self.rows = {n: row for n, row in self.rows.items() if n < step} | {step: metrics}
 
     @property
@@ -212,8 +217,7 @@ class Meter:
     @property
     def seconds(self) -> float:
         """Of the steps, with what lies between them where the metrics say it."""
-        steps = sum(row["seconds"] for row in self.rows.values())
-        return max([steps, *(row.get("spent_seconds", 0.0) for row in self.rows.values())])
+        return max(self.spent, sum(row["seconds"] for row in self.rows.values()))
 
     @property
     def recent(self) -> list[float]:

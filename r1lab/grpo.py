@@ -430,9 +430,9 @@ def train(
     if (state := checkpoints.latest_of_run(out_dir, model, names, config.steps)) is not None:
         first, base = state["step"], state["base"]
         checkpoints.restore(state, model, optimizer, reference)
+    earlier = spent_in(metrics_of(out_dir))  # with the steps that are lost, which were paid
     history = truncate_lines(out_dir / "metrics.jsonl", first)
     truncate_lines(out_dir / "samples.jsonl", first)
-    earlier = spent_in(history)
 
     saved = first
     with (
@@ -499,7 +499,9 @@ def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[
 
 def spent_in(history: Sequence[dict[str, Any]]) -> float:
     """Seconds of a run by its metrics, with what lies between its steps: loading and saving."""
-    return history[-1]["spent_seconds"] if history else 0.0
+    if not history:
+        return 0.0
+    return history[-1].get("spent_seconds") or sum(m["seconds"] for m in history)
 
 
 # --- what a run keeps ----------------------------------------------------------------------------

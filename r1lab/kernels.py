@@ -267,16 +267,20 @@ def check(
     def random(*size):
         return torch.randn(size, generator=g, device=device).to(dtype)
 
-    qkv, keys, values = random(1, H + 2 * K, d), random(K, 2, d) * d**-0.5, random(K, 2, d)
-    cos, sin = (torch.full((4, d), x, device=device, dtype=dtype) for x in (1.0, 0.0))
-    kv = torch.zeros(2, 1, K, 8, d, device=device, dtype=dtype)
-    one, two = (torch.tensor([n], device=device) for n in (1, 2))
-    found = attend(qkv, cos, sin, two, kv, (keys.mT, values), two, one - 1, one)
-    q, new_key, new_value = qkv[0].float().split((H, K, K))
-    seen = torch.cat((keys.float(), new_key[:, None]), 1)  # (K, 3, d)
-    p = (q.view(K, H // K, d) @ seen.mT).softmax(-1)
-    wanted = p @ torch.cat((values.float(), new_value[:, None]), 1)
-    pairs = [(found.view_as(wanted), wanted)]
+    pairs = []
+    for n in (1, -(-ENOUGH // K)):  # in parts, and in one
+        qkv, keys, values = random(n, H + 2 * K, d), random(K, 2, d) * d**-0.5, random(K, 2, d)
+        cos, sin = (torch.full((4, d), x, device=device, dtype=dtype) for x in (1.0, 0.0))
+        kv = torch.zeros(2, n, K, 8, d, device=device, dtype=dtype)
+        one, two = (torch.tensor([x], device=device) for x in (1, 2))
+        first = torch.zeros(n, dtype=torch.long, device=device)  # all rows answer one question
+        at = (first + 2, kv, (keys.mT, values), two, first)
+        found = attend(qkv, cos, sin, *at, one)
+        q, new_key, new_value = qkv.float().split((H, K, K), 1)
+        every = torch.cat((keys.float().expand(n, K, 2, d), new_key[:, :, None]), 2)  # (n, K, 3, d)
+        p = (q.view(n, K, H // K, d) @ every.mT).softmax(-1)
+        wanted = p @ torch.cat((values.float().expand(n, K, 2, d), new_value[:, :, None]), 2)
+        pairs.append((found.view_as(wanted), wanted))
 
     gate_up, logits = random(3, 40), random(3, 50)
     gate, up = gate_up.float().chunk(2, -1)

@@ -551,9 +551,10 @@ class Watch(TrainerCallback):
         self.bar: Any = None
         self.history: list[dict[str, Any]] = []
         self.base, self.saved, self.first = "", 0, 0
-        self.origin = origin("")
+        self.origin: dict[str, str | None] = {}
+        self.price: float | None = None  # dollars an hour of all devices
         self.entered, self.earlier = time.perf_counter(), 0.0  # when `train` was called; before it
-        self.counted = 0.0  # seconds spent when the last step had ended
+        self.counted = 0.0  # seconds spent when the last step had ended, of this process's
         self.rows: list[dict[str, Any]] = []  # this process's answers of the rollout
         self.batch: Experience | None = None
         self.logs: list[dict[str, float]] = []  # TRL's, of this rollout's updates
@@ -673,7 +674,6 @@ class Watch(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step % updates(self.config) == 0:
             self.began, self.logs = time.perf_counter(), []
-            self.counted = self.counted or self.spent()
             self.before = local_probe(self.trainer.model)
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
@@ -692,10 +692,13 @@ class Watch(TrainerCallback):
         self.update /= float(self.before.norm()) or 1.0
         if self.config.kl_coef > 0 and self.trainer.ref_model is not None:
             self.keep_reference(done)
-        if self.budget and not self.over:  # another step would take as long as this one, or longer
-            spent = self.spent()  # the last checkpoint's writing is in a step's time, too
-            self.over = self.budget.exceeded(spent, spent - self.counted)
-            self.counted = spent
+        spent = self.spent()
+        if self.budget and not self.over:
+            # The next step will take as long as this one, with the checkpoint's writing before it;
+            # the first after a start says nothing of others, as it pays for compilation.
+            step = spent - self.counted if self.counted else 0.0
+            self.over = self.budget.exceeded(spent, step)
+        self.counted = spent
         words = gather_object([(list(self.asked), self.over)])  # all must stop at the same step
         self.stopped = next((asked[0] for asked, _ in words if asked), None)
         self.over = self.over or next((over for _, over in words if over), None)
@@ -1204,6 +1207,7 @@ def train(
 
     watch = Watch(config, tokenizer, task, problems, out_dir, callbacks, budget, names)
     watch.base, watch.origin = fingerprint(model), origin(model.config._name_or_path)
+    watch.price = getattr(budget, "dollars_per_hour", None) or costs.price_here()
     folder = None
     found = main_decides(lambda: latest_of_run(out_dir, model, names, config.steps))
     if found is not None:
@@ -1217,10 +1221,10 @@ def train(
                 *(state.num_processes, about["processes"]),
             )
     if main:
+        watch.earlier = grpo.spent_in(grpo.metrics_of(out_dir))  # with lost steps, which were paid
         watch.history = truncate_lines(out_dir / "metrics.jsonl", watch.first)
         truncate_lines(out_dir / "samples.jsonl", watch.first)
         watch.kept = len(watch.history)
-        watch.earlier = grpo.spent_in(watch.history)
     steps = None
     if budget and watch.first:  # what was spent before may be all: then not a step more
         watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
@@ -1290,7 +1294,7 @@ def finish(trainer, watch: Watch, lora: Any) -> None:
 def summary(watch: Watch) -> dict[str, Any]:
     """What the run came to, as plain values."""
     history, seconds = watch.history, grpo.spent_in(watch.history)
-    price = getattr(watch.budget, "dollars_per_hour", None) or costs.price_here()
+    price = watch.price
     keys = ("reward", "accuracy", "format", "length", "reflection")
     return {
         "steps": watch.step,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from html.parser import HTMLParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -15,16 +14,18 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 import torch
 
-# The tests are the same on every machine. What needs a GPU is asked for by --cuda, file by file:
-# benchmarks/README.md has the commands.
-if "--cuda" not in sys.argv:
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
 from r1lab.world.tokenizer import build_tokenizer
 
 
 def pytest_addoption(parser):
     parser.addoption("--cuda", action="store_true", help="run on a GPU what needs one")
+
+
+def pytest_configure(config):
+    """The tests are the same on every machine. What needs a GPU is asked for by --cuda, file by
+    file: benchmarks/README.md has the commands."""
+    if not config.getoption("--cuda"):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -124,21 +124,32 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
         assert options.get("--main_process_ip") == ("node7" if two else None)
 
 
+# As srun does it (slurm's src/srun/signals.c): USR1 is handed on, TERM kills every task.
+SRUN = """#!/bin/bash
+shift
+task=""
+trap '[ -z "$task" ] || kill -KILL -- -"$task"' TERM
+trap '[ -z "$task" ] || kill -USR1 "$task"' USR1
+setsid "$@" & task=$!
+while kill -0 "$task" 2>/dev/null; do code=0; wait "$task" || code=$?; done
+exit "$code"
+"""
+LAUNCHER = """#!/bin/bash
+trap 'sleep 0.5; echo saved >>"$NOTES"; exit 143' TERM  # it was told to stop: not a good end
+echo begun >>"$NOTES"
+for i in {1..600}; do sleep 0.1; done
+"""
+
+
 def test_a_slurm_job_that_runs_out_of_time_saves_and_queues_itself_again(tmp_path):
-    """SLURM tells the script, that srun, srun (here: exec) the node's shell, that the launcher,
-    which takes its time and fails, as launchers do that were told to stop."""
+    """SLURM tells the script, that srun, srun each node's shell, and that the launcher."""
     notes, project, bin = tmp_path / "notes", tmp_path / "project", tmp_path / "bin"
     bin.mkdir()
     (project / ".venv" / "bin").mkdir(parents=True)
     launcher = project / ".venv/bin/python"
-    launcher.write_text(
-        '#!/bin/bash\ntrap "sleep 0.5; echo saved >>$NOTES; exit 143" TERM\n'
-        'echo begun >>"$NOTES"\nfor i in {1..600}; do sleep 0.1; done\n'
-    )
-    for stub in ("srun", "scontrol"):
-        (bin / stub).write_text(STUB)
-    for stub in (launcher, bin / "srun", bin / "scontrol"):
-        stub.chmod(0o755)
+    for path, text in ((bin / "srun", SRUN), (bin / "scontrol", STUB), (launcher, LAUNCHER)):
+        path.write_text(text)
+        path.chmod(0o755)
     environment = os.environ | {
         "NOTES": str(notes), "PATH": f"{bin}:{os.environ['PATH']}", "SLURM_NNODES": "2",
         "SLURM_JOB_NODELIST": "node[7-8]", "SLURM_GPUS_ON_NODE": "8", "SLURM_NODEID": "1",

@@ -555,13 +555,14 @@ def test_a_budget_that_is_spent_buys_no_further_step(model, tokenizer, tmp_path)
         def exceeded(self, seconds, next_step=0.0):
             assert self.steps == [] or seconds > self.steps[-1][0]
             self.steps.append((seconds, next_step))
-            return "spent" if len(self.steps) >= 2 else None
+            return "spent" if len(self.steps) >= 3 else None
 
     config, budget = replace(SMALL, steps=50), Spent()
     first = run(copy.deepcopy(model), tokenizer, config, tmp_path, budget=budget)
-    assert len(first) == 2 and all(0 < step < spent for spent, step in budget.steps)
+    assert len(first) == 3 and budget.steps[0][1] == 0  # the first step says nothing of the next
+    assert all(0 < step < spent for spent, step in budget.steps[1:])
     again = run(model, tokenizer, config, tmp_path, budget=budget)
-    assert again == first and len(budget.steps) == 3
+    assert again == first and len(budget.steps) == 4
     assert same_weights(load(tmp_path / "model")[0], model)
     assert json.loads((tmp_path / "summary.json").read_text())["stopped"] == "spent"
 

@@ -22,40 +22,51 @@ set -euo pipefail
 export R1LAB_ARGS=${R1LAB_ARGS:-}
 export R1LAB_PYTHON=${R1LAB_PYTHON:-.venv/bin/python}
 export R1LAB_FILE=r1lab/cluster/${R1LAB_CONFIG:-ddp}.yaml
-export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun takes no --cpus-per-task from the job
+# srun does not take --cpus-per-task from the job (since Slurm 22.05)
+[ -z "${SLURM_CPUS_PER_TASK:-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
 export R1LAB_HEAD=${nodes%%$'\n'*} # the first; `| head` would end scontrol with an error
 
+# Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script, and this
+# script srun, which hands USR1 on to every node (TERM would make it kill them all).
+stopping="" nodes_running=""
+stop() {
+  stopping=yes
+  [ -z "$nodes_running" ] || kill -USR1 "$nodes_running" || true
+}
+trap stop TERM
+
 # One launcher on every node, and by it one process on every GPU. Told to stop, a launcher tells its
-# processes and gives them ten minutes to finish the step and to save. A node that is done first then
+# processes and gives them four minutes to finish the step and to save. A node that is done first then
 # leaves in peace, as --kill-on-bad-exit would otherwise end the one that is still writing.
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=600
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240
 srun --kill-on-bad-exit=1 bash -c '
   eval "set -- $R1LAB_ARGS"
+  launcher="" told="" code=0
+  stop() {
+    told=yes
+    [ -z "$launcher" ] || kill -TERM "$launcher" || true
+  }
+  trap stop USR1
   "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
     --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$R1LAB_HEAD" --main_process_port 29500 \
     -m r1lab train --backend trl --device cuda "$@" &
-  launcher=$! told="" code=0
-  trap "told=yes; kill -TERM $launcher" TERM
-  wait "$launcher" || code=$?
-  [ -z "$told" ] || { wait "$launcher" || true; exit 0; }
+  launcher=$!
+  while kill -0 "$launcher" 2>/dev/null; do # a signal ends `wait`, not the launcher
+    code=0
+    wait "$launcher" || code=$?
+  done
+  [ -z "$told" ] || exit 0
   exit "$code"' &
-launchers=$!
-
-# Five minutes before the end (or at scancel --batch --signal=TERM) SLURM tells this script, and this
-# script srun, which hands a signal on to all nodes.
-stopping=""
-stop() {
-  stopping=yes
-  kill -TERM "$launchers"
-}
-trap stop TERM
+nodes_running=$!
 
 status=0
-wait "$launchers" || status=$?
-if [ -n "$stopping" ]; then # `wait` came back because of the signal: now for the end
-  wait "$launchers" || true
+while kill -0 "$nodes_running" 2>/dev/null; do
+  status=0
+  wait "$nodes_running" || status=$?
+done
+if [ -n "$stopping" ]; then
   scontrol requeue "$SLURM_JOB_ID" # the same command goes on where it was
   exit 0
 fi

@@ -4,8 +4,7 @@
 # in a version that the pinned TRL takes (0.22 to 0.31).
 #   GPUs 0 and 1 serve, the others train:
 #     CUDA_VISIBLE_DEVICES=0,1 bash vllm-server.sh MODEL 2
-#     CUDA_VISIBLE_DEVICES=2,3,4,5,6,7 accelerate launch --config_file ddp.yaml --num_processes 6 \
-#       -m r1lab train --backend trl --model MODEL --sampler http://127.0.0.1:8000
+#     CUDA_VISIBLE_DEVICES=2,3,4,5 and what r1lab train --print-launch vllm prints for the training
 #   $1 model: hub id or folder, the same as --model   $2 GPUs that share it (default 1)
 #   $3 port (default 8000)
 set -euo pipefail

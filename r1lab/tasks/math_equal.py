@@ -336,6 +336,7 @@ def _start() -> None:
         text=True,
         encoding="utf-8",
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONWARNINGS": "ignore"},
+        start_new_session=True,  # a stop signal for us, which lets a step finish, must not end it
     )
     _owner = os.getpid()
 
