@@ -70,7 +70,7 @@ clean: ## remove .venv and caches; runs/ and everything measured stay
 
 # What the age of STAMP does not show: torch is wanted from elsewhere, or with CUDA (setup_venv.sh).
 WITHOUT_CUDA := $(wildcard $(VENV)/lib/python*/site-packages/torch-*+cpu.dist-info)
-ifneq ($(TORCH_INDEX)$(and $(WITHOUT_CUDA),$(shell command -v nvidia-smi)),)
+ifneq ($(TORCH_INDEX)$(and $(WITHOUT_CUDA),$(shell command -v nvidia-smi 2>/dev/null)),)
 $(STAMP): FORCE
 endif
 FORCE:

@@ -526,8 +526,12 @@ def run(args: argparse.Namespace) -> int:
             raise R1LabError(f"-p {text}: write NAME=VALUE, for example -p steps=10")
         parameters[name.strip()] = value.strip()
     if args.prepare:
-        made, new = runner.prepare(args.profile, args.only, args.out, parameters, seed=args.seed)
-        print(f"{profiles.shorten(made)}: {len(new)} notebooks written; what was there is kept")
+        made, new, kept = runner.prepare(
+            args.profile, args.only, args.out, parameters, seed=args.seed
+        )
+        print(f"{profiles.shorten(made)}: {len(new)} notebooks written")
+        if kept:
+            print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
     result = runner.run(
         args.profile, args.only, args.out, parameters, seed=args.seed, resume=args.resume
@@ -645,38 +649,33 @@ def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print_launch(args: argparse.Namespace) -> int:
-    """The command of a recipe, and its file; what was asked for is checked before, so that nothing
-    is refused only on a rented machine."""
+    """The command of a recipe, and its file; what was asked for is checked before."""
     import torch
 
-    from r1lab import cluster
+    from r1lab import cluster, models
     from r1lab.grpo import GRPOConfig
 
-    config, name = configure(GRPOConfig, args), args.print_launch
+    config, name, model = configure(GRPOConfig, args), args.print_launch, args.model
+    _task(args, config.template)
+    if model != "smollm2-135m" or name == "vllm":  # this one would be made from its wheel
+        model = models.resolve(_project_folder(model))
     words, options = iter(args.argv[1:]), []
     for word in words:
         if word in ("--print-launch", "--backend"):
             next(words)
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
-    gpus = cluster.GPUS.get(name) or torch.cuda.device_count() or 8
-    if name == "vllm":  # one or more for the server
-        gpus = max(n for n in range(1, max(2, gpus)) if config.questions % n == 0)
-    spread, lora = name in ("fsdp", "zero3"), getattr(args, "lora_rank", None)
-    backend = _trl_backend()
-    backend.check(config, processes=gpus, lora=lora, sharded=spread)
-    if getattr(args, "sampler", "auto") == "r1lab":  # the others depend on what is installed there
-        backend.pick_sampler("r1lab", sharded=spread)
-    if name == "vllm":
-        from r1lab.models import resolve
-
-        server = "http://127.0.0.1:8000"
-        print(cluster.command(name, [], model=resolve(args.model)))
-        print("# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:")
-        print(cluster.command("ddp", [*options, "--sampler", server], gpus=gpus))
-    else:
-        print(cluster.command(name, options, gpus=gpus))
-    print(f"# {cluster.path(name)}")
+    _trl_backend()
+    lines = cluster.commands(
+        name,
+        options,
+        config,
+        gpus=torch.cuda.device_count() or 8,
+        model=model,
+        sampler=getattr(args, "sampler", "auto"),
+        lora=getattr(args, "lora_rank", None),
+    )
+    print(*lines, f"# {cluster.path(name)}", sep="\n")
     return 0
 
 

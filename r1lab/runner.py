@@ -144,10 +144,11 @@ def prepare(
     *,
     seed: int = 0,
     folder: str | os.PathLike = profiles.NOTEBOOKS,
-) -> tuple[Path, list[str]]:
+) -> tuple[Path, list[str], list[str]]:
     """Copies of the notebooks with a profile's parameters, to be opened in JupyterLab and run by
     hand; nothing is executed. Arguments as for `run`. A copy that is there already is kept, with
-    whatever somebody has done in it. Returns the folder, <out_dir>/lab, and the names that are new.
+    whatever somebody has done in it. Returns the folder, <out_dir>/lab, and the names that are new
+    and those that were kept.
     """
     import papermill
 
@@ -163,7 +164,7 @@ def prepare(
             papermill.execute_notebook(path, partial, values, prepare_only=True, **how)
             os.replace(partial, made / path.name)
             new.append(path.stem)
-    return made, new
+    return made, new, [path.stem for path, _ in plan if path.stem not in new]
 
 
 def _plan(profile, only, parameters, folder, seed, out_dir):

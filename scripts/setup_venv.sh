@@ -28,7 +28,11 @@ fingerprint() {
 }
 works() { "$VENV/bin/python" -m pip --version >/dev/null 2>&1; }
 
-driver() { nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1; }
+driver() { # of an NVIDIA GPU that works; nvidia-smi says on its output, too, that there is none
+  local said
+  said=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null) || return 0
+  printf '%s\n' "${said%%$'\n'*}"
+}
 without_cuda() { compgen -G "$VENV/lib/python*/site-packages/torch-*+cpu.dist-info" >/dev/null; }
 index_file=$VENV/.torch-index # the TORCH_INDEX that was asked for, if any
 other_torch() {
@@ -51,13 +55,8 @@ if [ -e "$VENV/.incomplete" ] || ! works; then
   "$PYTHON" -m venv --clear "$VENV" ||
     fail "could not make $VENV (on Debian and Ubuntu: apt install python3-venv)"
 fi
-replace=no
-! other_torch || replace=yes
-rm -f "$STAMP"
-touch "$VENV/.incomplete"
-[ -z "$TORCH_INDEX" ] || printf '%s\n' "$TORCH_INDEX" >"$index_file"
 constraints=constraints.txt
-if [ -f "$index_file" ]; then # builds for another CUDA bring its libraries in other versions
+if [ -n "$TORCH_INDEX" ] || [ -f "$index_file" ]; then # another CUDA's libraries have other versions
   constraints=$VENV/constraints.txt
   grep -Ev '^(cuda-|nvidia-|triton)' constraints.txt >"$constraints"
 fi
@@ -72,16 +71,12 @@ except PackageNotFoundError:
     print("none")
 EOF
 )
-if [ "$replace" = yes ] && [ "$have_torch" != none ]; then
-  say "torch comes anew, from ${TORCH_INDEX:-a source with CUDA, as there is a GPU}"
-  "$VENV/bin/python" -m pip uninstall --quiet --yes torch || fail "torch could not be removed"
-  have_torch=none
-fi
-if [ "$have_torch" != "$torch_pin" ]; then
-  index=()
+
+install_torch() { # install_torch PIP-OPTIONS: from the index that was asked for, or that fits
+  local index=()
   if [ -n "$TORCH_INDEX" ]; then
     index=(--extra-index-url "$TORCH_INDEX")
-  elif [ "$(uname -s)" = Linux ] && ! nvidia-smi >/dev/null 2>&1; then
+  elif [ "$(uname -s)" = Linux ] && [ -z "$(driver)" ]; then
     # PyPI's Linux wheels carry CUDA (gigabytes); the CPU wheels live on PyTorch's own index.
     if "$VENV/bin/python" - "$CPU_INDEX/torch/" 2>/dev/null <<'EOF'
 import sys, urllib.request
@@ -93,9 +88,29 @@ EOF
       say "PyTorch's CPU index does not answer; taking torch from pip's configured sources"
     fi
   fi
-  say "installing torch $torch_pin"
   # the empty-array form below is for the bash 3.2 of macOS
-  "${pip[@]}" --progress-bar off ${index[@]+"${index[@]}"} "torch==$torch_pin" ||
+  "${pip[@]}" --progress-bar off "$@" ${index[@]+"${index[@]}"} "torch==$torch_pin"
+}
+
+if [ "$have_torch" != none ] && other_torch; then # pip downloads before it removes
+  say "torch comes anew, from ${TORCH_INDEX:-a source with CUDA, as there is a GPU}"
+  if install_torch --force-reinstall --no-deps --retries 1; then
+    have_torch=none # what it depends on is still to come
+  elif [ -n "$TORCH_INDEX" ]; then
+    fail "torch $torch_pin could not be had from $TORCH_INDEX; the one that was there is unchanged"
+  else
+    say "warning: torch with CUDA could not be had (is there a network?); what is there stays, and" \
+      "computes on the CPU"
+    [ ! -f "$STAMP" ] || [ "$(cat "$STAMP")" != "$wanted" ] || exit 0
+  fi
+fi
+
+rm -f "$STAMP"
+touch "$VENV/.incomplete"
+[ -z "$TORCH_INDEX" ] || printf '%s\n' "$TORCH_INDEX" >"$index_file"
+if [ "$have_torch" != "$torch_pin" ]; then
+  say "installing torch $torch_pin"
+  install_torch ||
     fail "torch $torch_pin could not be installed; check the network and run make again"
 fi
 
@@ -113,9 +128,9 @@ files_only=$(sed -n 's/^without-dependencies = \[\(.*\)\]$/\1/p' pyproject.toml 
 
 if [ -n "$(driver)" ] && ! without_cuda; then
   "$VENV/bin/python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
-    say "warning: there is an NVIDIA GPU (driver $(driver)), and torch $torch_pin cannot use it: its" \
-      "CUDA 13 needs driver 580 or newer. With an older one, builds for CUDA 12.6 may do:" \
-      "make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126"
+    say "warning: there is an NVIDIA GPU (driver $(driver)), and this torch $torch_pin cannot use it." \
+      "PyPI's is for CUDA 13, which needs driver 580 or newer; with an older one builds for CUDA 12.6" \
+      "may do: make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126"
 fi
 
 rm -f "$VENV/.incomplete"

@@ -171,6 +171,8 @@ def test_the_command_line_prints_what_to_run(capsys):
     assert cli.main(argv) == 0
     line, file = capsys.readouterr().out.splitlines()
     assert line == cluster.command("slurm", RUN) and file == f"# {cluster.path('slurm')}"
+    assert cli.main(["train", "--print-launch", "slurm", "--questions", "24"]) == 0
+    assert "--questions 32" in capsys.readouterr().out.splitlines()[1]  # a note, no refusal
     assert cli.main(["train", "--print-launch", "vllm", "--model", "org/model"]) == 0
     server, _, training, _ = capsys.readouterr().out.splitlines()
     assert shlex.split(server)[-1] == "org/model" and "train --backend trl" in training
@@ -178,7 +180,9 @@ def test_the_command_line_prints_what_to_run(capsys):
     for wrong, words in (
         (["--print-launch", "fsdp", "--lora-rank", "8"], "LoRA is for small GPUs"),
         (["--print-launch", "zero3", "--sampler", "r1lab"], "reads whole weights"),
-        (["--print-launch", "slurm", "--questions", "8"], "dealt to 16 processes"),
+        (["--print-launch", "ddp", "--questions", "7"], "Make questions a multiple of 8"),
+        (["--print-launch", "ddp", "--task", "gsm9k"], "unknown task 'gsm9k'"),
+        (["--print-launch", "ddp", "--model", "nope"], "cannot load the model 'nope'"),
         (["--print-launch", "fdsp"], "invalid choice: 'fdsp'"),
         (["--print-launch", "ddp", "--steps", "0"], "steps must be at least 1"),
     ):

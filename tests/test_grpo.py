@@ -31,6 +31,7 @@ from r1lab.grpo import (
     pad,
     precision_on,
     questions_at,
+    spent_in,
     train,
 )
 from r1lab.losses import grpo_loss
@@ -451,6 +452,12 @@ def test_arithmetic_is_bfloat16_only_where_a_gpu_has_it(monkeypatch):
         assert precision_on("cuda", "auto") == wanted
     assert precision_on("cuda", "bf16") == "bf16"  # who asks for it gets it
     assert precision_on("cpu", "auto") == "fp32"
+
+
+def test_what_a_run_has_spent_is_read_from_its_metrics():
+    assert spent_in([]) == 0
+    assert spent_in([{"seconds": 1.0}, {"seconds": 2.0}]) == 3  # a run of before it was written
+    assert spent_in([{"seconds": 1.0, "spent_seconds": 4.0}]) == 4
 
 
 def test_bfloat16_gradients_are_those_of_float32_within_rounding(model, tokenizer):

@@ -114,8 +114,10 @@ PYTHON_STUB = """#!/bin/bash
 printf '%s ' "$@" >>"$NOTES"; echo >>"$NOTES"
 [ "$1" = - ] && [ -z "$2" ] && echo "$TORCH"
 [ "$1" = -c ] && exit 1  # torch.cuda.is_available()
+[[ "$*" = *--force-reinstall* ]] && [ -n "$OFFLINE" ] && exit 1
 exit 0
 """
+PIN = re.search(r"^torch==(\S+)", (ROOT / "constraints.txt").read_text(), re.M)[1]
 
 
 @pytest.fixture
@@ -133,47 +135,58 @@ def setup(tmp_path):
     python.write_text(PYTHON_STUB)
     python.chmod(0o755)
 
-    def run(torch, driver="", index=""):
+    def run(torch, driver="", index="", offline=False):
         for old in site.iterdir():
             old.rmdir()
         (site / f"torch-{torch}.dist-info").mkdir()
         smi = bin / "nvidia-smi"
-        smi.write_text(f"#!/bin/bash\n{f'echo {driver}' if driver else 'exit 9'}\n")
+        smi.write_text(
+            f"#!/bin/bash\necho {driver or 'NVIDIA-SMI has failed'}\nexit {0 if driver else 9}\n"
+        )
         smi.chmod(0o755)
         notes.write_text("")
         environment = os.environ | {
             "PATH": f"{bin}:{os.environ['PATH']}", "NOTES": str(notes), "TORCH_INDEX": index,
-            "TORCH": torch.partition("+")[0],
+            "TORCH": torch.partition("+")[0], "OFFLINE": "1" if offline else "",
+            "PYTHON": sys.executable,
         }  # fmt: skip
         command = ["bash", "scripts/setup_venv.sh", ".venv", ".venv/stamp"]
         done = subprocess.run(
             command, cwd=project, env=environment, capture_output=True, text=True, timeout=60
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout, notes.read_text()
+        return done.returncode, done.stdout + done.stderr, notes.read_text()
 
-    run("2.13.0+cpu")  # now it is up to date
+    run(f"{PIN}+cpu")  # now it is up to date
     return run
 
 
 def test_an_environment_up_to_date_is_left_alone(setup):
-    for torch, driver in (("2.13.0+cpu", ""), ("2.13.0", "580.65"), ("2.13.0", "")):
-        said, asked = setup(torch, driver)
-        assert "install" not in said + asked
+    for torch, driver in ((f"{PIN}+cpu", ""), (PIN, "580.65"), (PIN, "")):
+        code, said, asked = setup(torch, driver)
+        assert code == 0 and "install" not in said + asked
 
 
 def test_where_a_gpu_has_come_torch_is_installed_with_cuda(setup):
     """Made on a login node and used on a GPU node, it would train on the CPU and say nothing."""
-    said, asked = setup("2.13.0+cpu", "580.65")
-    assert "as there is a GPU" in said
-    assert "uninstall --quiet --yes torch" in asked and "torch==2.13.0" in asked
+    code, said, asked = setup(f"{PIN}+cpu", "580.65")
+    assert code == 0 and "as there is a GPU" in said
+    assert f"--force-reinstall --no-deps --retries 1 torch=={PIN}" in asked
+    assert f"off torch=={PIN}" in asked  # and what it depends on
+
+
+def test_what_cannot_be_had_leaves_what_is_there(setup):
+    code, said, asked = setup(f"{PIN}+cpu", "580.65", offline=True)
+    assert code == 0 and "what is there stays" in said and "editable" not in asked
+    code, said, asked = setup(f"{PIN}+cpu", index="https://example.org/whl", offline=True)
+    assert code == 1 and "is unchanged" in said and "editable" not in asked
+    assert "install" not in setup(f"{PIN}+cpu")[2]  # up to date as before
 
 
 def test_another_index_takes_effect_later_too(setup):
     index = "https://example.org/whl/cu126"
-    said, asked = setup("2.13.0", "550.54", index)
-    assert f"--extra-index-url {index} torch==2.13.0" in asked and "uninstall" in asked
+    code, said, asked = setup(PIN, "550.54", index)
+    assert code == 0 and f"--retries 1 --extra-index-url {index} torch=={PIN}" in asked
     assert "driver 550.54" in said and "cannot use it" in said
-    assert "install" not in setup("2.13.0", "550.54", index)[1]
-    assert "install" not in setup("2.13.0", "550.54")[1]  # the choice is kept
-    assert "install" not in setup("2.13.0+cpu", "550.54")[1]
+    assert "install" not in setup(PIN, "550.54", index)[2]
+    assert "install" not in setup(PIN, "550.54")[2]  # the choice is kept
+    assert "install" not in setup(f"{PIN}+cpu", "550.54")[2]

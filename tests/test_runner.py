@@ -138,10 +138,10 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
     write(folder, "00_first", RECORD)
     write(folder, "01_second", RECORD)
     how = {"folder": folder, "out_dir": tmp_path / "out"}
-    made, new = runner.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
-    assert new == ["01_second"]
+    made, new, kept = runner.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
+    assert (new, kept) == (["01_second"], [])
     (made / "01_second.ipynb").write_text("a student's work")
-    assert runner.prepare("gpu", **how) == (made, ["00_first"])
+    assert runner.prepare("gpu", **how) == (made, ["00_first"], ["01_second"])
     assert (made / "01_second.ipynb").read_text() == "a student's work"
 
     cells = nbformat.read(made / "00_first.ipynb", as_version=4).cells

@@ -6,6 +6,7 @@ processes at the end train the embedded model.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import inspect
@@ -692,18 +693,23 @@ def test_two_processes_are_one(base_model, tmp_path):
 def test_a_launcher_that_is_told_to_stop_lets_its_processes_save(tmp_path):
     """SIGTERM to the launcher alone, as a cloud or a scheduler sends it."""
     words = ["--out", str(tmp_path), *cluster.options(replace(TWO, steps=40, checkpoint_every=100))]
-    command = cluster.command("ddp", ["--quiet", *words], gpus=2, device="cpu")
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    how = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    metrics = tmp_path / "metrics.jsonl"
-    process = subprocess.Popen(f"exec env {command}", shell=True, text=True, **how)
-    deadline = time.monotonic() + 300
-    while not metrics.exists() or not metrics.read_text().count("\n"):
-        assert process.poll() is None and time.monotonic() < deadline, process.stdout.read()
-        time.sleep(0.1)
-    process.terminate()
-    said = process.communicate(timeout=300)[0]
+    command = [sys.executable, *cluster.accelerate("ddp", ["--quiet", *words], 2, "cpu")]
+    command[3:3] = ["--main_process_port", "0"]
+    said, metrics = tmp_path / "said", tmp_path / "metrics.jsonl"
+    with said.open("w") as output:
+        how = {"cwd": ROOT, "stdout": output, "stderr": output, "start_new_session": True}
+        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, **how)
+    try:
+        deadline = time.monotonic() + 300
+        while not metrics.exists() or not metrics.read_text().count("\n"):
+            assert process.poll() is None and time.monotonic() < deadline, said.read_text()
+            time.sleep(0.1)
+        process.terminate()
+        process.wait(timeout=300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     done = len(grpo.metrics_of(tmp_path))
-    assert 1 <= done < 40, said
+    assert 1 <= done < 40, said.read_text()
     (saved,) = backend.newest_first(tmp_path / "checkpoints")
     assert backend.damage(saved) is None and saved.name == f"checkpoint-{done}"

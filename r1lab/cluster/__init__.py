@@ -43,6 +43,7 @@ FILES = {
 }
 
 
+ACCELERATE = ("ddp", "fsdp", "zero3")  # those that start the processes of this machine
 GPUS = {"slurm": 16, "sky-1": 1, "sky-8": 8, "sky-2x8": 16}  # of the recipes that say how many
 PATIENCE = 600  # seconds that a launcher, told to stop, gives its processes to finish and to save
 
@@ -60,6 +61,13 @@ def path(name: str) -> Path:
     return Path(__file__).resolve().parent / FILES[name]
 
 
+def accelerate(name: str, options: Sequence[str], gpus: int, device: str) -> list[str]:
+    """The words that start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3."""
+    launch = ["-m", "accelerate.commands.launch", "--config_file", str(path(name))]
+    train = ["-m", "r1lab", "train", "--backend", "trl", "--device", device, *options]
+    return [*launch, "--num_processes", str(gpus), *train]
+
+
 def command(
     name: str,
     options: Sequence[str],
@@ -68,24 +76,66 @@ def command(
     model: str = "MODEL",
     device: str = "cuda",
 ) -> str:
-    """The shell command that starts `r1lab train --backend trl OPTIONS` by a recipe.
+    """The shell command that starts `r1lab train --backend trl OPTIONS` by a recipe, or the vLLM
+    server. Run it in the project's folder.
 
     gpus: of this machine, for ddp, fsdp and zero3; the other recipes say how many in their files.
-    model: what the vLLM server loads. device: for ddp, fsdp and zero3; without one "cuda" is an
-    error, and not a slow run on a rented machine's CPU. Run it in the project's folder.
+    model: what the vLLM server loads. device: for ddp, fsdp and zero3; where there is none, "cuda"
+    is an error, and not a slow run on a rented machine's CPU.
     """
-    file, train = str(path(name)), ["-m", "r1lab", "train", "--backend", "trl"]
-    train += ["--device", device, *options]
-    if name in ("ddp", "fsdp", "zero3"):
-        launch = [python(), "-m", "accelerate.commands.launch", "--config_file", file]
-        words = shlex.join([*launch, "--num_processes", str(gpus), *train])
-        return f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT={PATIENCE} {words}"
+    file = str(path(name))
+    if name in ACCELERATE:
+        words = [python(), *accelerate(name, options, gpus, device)]
+        return f"TORCH_ELASTIC_SHUTDOWN_TIMEOUT={PATIENCE} {shlex.join(words)}"
     if name == "vllm":
         return shlex.join(["bash", file, model])
     words = shlex.quote(shlex.join(options))
     if name == "slurm":
         return f"R1LAB_ARGS={words} sbatch {shlex.quote(file)}"
     return f"sky launch -c r1lab {shlex.quote(file)} --env R1LAB_ARGS={words}"
+
+
+def commands(
+    name: str,
+    options: Sequence[str],
+    config: Any,
+    *,
+    gpus: int = 8,
+    model: str = "MODEL",
+    sampler: str = "auto",
+    lora: Any = None,
+) -> list[str]:
+    """All lines that a user needs of a recipe, to print: `command`, and for vllm also the training
+    that asks the server. Options are those of `config` and of sampler and lora.
+
+    Raises R1LabError for what would be refused when it is started, maybe on a rented machine. How
+    many GPUs slurm and sky have stands in their files, which are made to be changed: where the
+    questions do not go evenly into what stands there, a line says so.
+    """
+    from r1lab import trl_backend
+
+    path(name)
+    spread, trainers = name in ("fsdp", "zero3"), gpus
+    if name == "vllm":  # one GPU or more for the server
+        trainers = max(n for n in range(1, max(2, gpus)) if config.questions % n == 0)
+    many = GPUS.get(name)
+    trl_backend.check(config, processes=1 if many else trainers, lora=lora, sharded=spread)
+    if sampler == "r1lab":  # the others depend on what is installed there
+        trl_backend.pick_sampler(sampler, sharded=spread)
+    if name == "vllm":
+        asking = [*options, "--sampler", "http://127.0.0.1:8000"]
+        return [
+            command(name, [], model=model),
+            "# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:",
+            command("ddp", asking, gpus=trainers),
+        ]
+    lines = [command(name, options, gpus=gpus)]
+    if many and config.questions % many:
+        lines.append(
+            f"# as it stands, this recipe starts {many} processes, to which {config.questions} "
+            f"questions cannot be dealt evenly: --questions {-(-config.questions // many) * many}"
+        )
+    return lines
 
 
 def options(config: Any) -> list[str]:
@@ -111,13 +161,12 @@ def launch(name: str, options: Sequence[str], *, processes: int, cpu: bool = Fal
     here as it comes. Interrupted, it waits until they have saved. Raises R1LabError when the run
     fails.
     """
-    if name not in ("ddp", "fsdp", "zero3"):
+    if name not in ACCELERATE:
         raise R1LabError(f"the recipe '{name}' is for another machine; its command is printed by "
                          f"r1lab train --print-launch {name}")  # fmt: skip
-    device = "cpu" if cpu else "cuda"
-    setting, _, *words = shlex.split(command(name, options, gpus=processes, device=device))
+    words = accelerate(name, options, processes, "cpu" if cpu else "cuda")
     words = [sys.executable, *words[:2], "--main_process_port", "0", *words[2:]]
-    environment = dict(os.environ) | dict([setting.split("=")])
+    environment = os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE)}
     if cpu:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
