@@ -430,6 +430,8 @@ def own_sampler(
             prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
             completion_ids += drawn.completion_ids
             logprobs += drawn.logprobs
+        del model  # before the heap is given back: this may be a copy
+        memory.give_back()
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
     return rollout
@@ -1230,6 +1232,8 @@ def train(
         watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
         steps = watch.first if watch.over else None
 
+    if lora and state.device.type == "cpu":
+        memory.large_blocks_apart()
     set_seed(config.seed)
     own_forward = model.__dict__.get("forward")
     with (
