@@ -122,6 +122,7 @@ class Plan:
     activations: int  # of one micro-batch
     step: int  # the optimizer's temporaries
     gradients_stay: bool = False  # while answers are sampled
+    parameters: int = 0  # how many, not bytes: those trained, with LoRA
 
     @property
     def sampling(self) -> int:
@@ -142,6 +143,7 @@ class Plan:
         when = "training" if self.training >= self.sampling else "sampling"
         names = ("weights", "gradients", "optimizer", "reference")
         kept = [f"{name} {size(getattr(self, name))}" for name in names if getattr(self, name)]
+        kept[0] += f", of which {self.parameters:,} parameters are trained"
         drawn = [("copies of weights", self.sampler), ("keys and values", self.cache)]
         drawn = [f"{name} {size(n)}" for name, n in [*drawn, ("logits", self.logits)] if n]
         trained = f"activations {size(self.activations)}"
@@ -201,6 +203,7 @@ def _plan(job: Job) -> Plan:
         activations=activations(job) + gathered,
         step=max(temporaries, 3 * biggest // 2),
         gradients_stay=job.backend == "scratch",
+        parameters=trained,
     )
 
 
@@ -526,8 +529,9 @@ def resident(model) -> int:
                 size = weight.numel() * weight.element_size()
                 first, last = weight.data_ptr() // page, (weight.data_ptr() + size - 1) // page
                 file.seek(8 * first)
-                rows = bytearray(file.read(8 * (last - first + 1)))
-                found += min(size, page * int((torch.frombuffer(rows, dtype=torch.int64) < 0).sum()))
+                pages = bytearray(file.read(8 * (last - first + 1)))
+                there = int((torch.frombuffer(pages, dtype=torch.int64) < 0).sum())
+                found += min(size, page * there)
     except (OSError, ValueError):  # not Linux
         return sum(p.numel() * p.element_size() for p in model.parameters())
     return found
