@@ -77,23 +77,13 @@ def test_the_plan_is_within_15_percent_of_what_a_step_took(name, kl):
 
 
 @linux
-@pytest.mark.parametrize(
-    ("name", "how"),
-    [
-        ("scratch", "{}"),
-        ("trl", "{}"),
-        ("trl", '{"lora": 8}'),
-        ("trl", '{"lora": 8, "gradient_checkpointing": true}'),
-    ],
-)
-def test_so_it_is_with_weights_that_weigh_with_lora_and_after_the_first_step(
-    name, how, tokenizer, tmp_path
-):
+@pytest.mark.parametrize(("name", "how"), [("scratch", "{}"), ("trl", '{"lora": 8}')])
+def test_so_it_is_with_weights_that_weigh(name, how, tokenizer, tmp_path):
     """Of 40 million weights, mapped from a file: the plan once took them for resident before they
-    were, and knew nothing of the holes that a sampled copy and LoRA leave in the heap."""
+    were, which is 14 % here. SmolLM2-135M, which is too slow for a test: `memory`'s docstring."""
     size = {"width": 640, "layers": 8, "heads": 10, "ffn": 1728}
     models.save(models.tiny_llama(len(tokenizer), **size), tokenizer, tmp_path)
-    assert 0.85 < measured(name, 0.0, tmp_path, how) < 1.15
+    assert 0.9 < measured(name, 0.0, tmp_path, how) < 1.1
 
 
 def test_what_is_kept_is_counted_by_the_shape():
