@@ -232,13 +232,12 @@ def count(config: Any) -> Counts:
         head = model.get_output_embeddings()
         linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         sizes = {name: p.numel() for name, p in model.named_parameters()}
-        layers = [m for m in model.modules() if type(m).__name__.endswith(("Layer", "Block"))]
-        blocks = [sum(p.numel() for p in layer.parameters()) for layer in layers]
+        layers = [sum(p.numel() for p in layer.parameters()) for layer in blocks(model)]
         parts = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
         _COUNTED[key] = Counts(
             weights=sum(sizes.values()),
             largest=max(sizes.values()),
-            block=max([*blocks, *sizes.values()]),
+            block=max([*layers, *sizes.values()]),
             fused=sum(n for name, n in sizes.items() if any(part in name for part in parts)),
             adapters=sum(m.in_features + m.out_features for m in linear),
         )
@@ -246,6 +245,11 @@ def count(config: Any) -> Counts:
 
 
 _COUNTED: dict[str, Counts] = {}
+
+
+def blocks(model) -> list[torch.nn.Module]:
+    """The layers of a transformers model, the first one first."""
+    return [m for m in model.modules() if type(m).__name__.endswith(("Layer", "Block"))]
 
 
 def architecture(config: Any) -> str:
@@ -357,13 +361,17 @@ def activations(job: Job) -> int:
     rows, width, answers = micro_batch(job)
     layers = getattr(job.model, "num_hidden_layers", None)
     if not isinstance(layers, int) or layers <= 6:
-        return rehearse(job, rows, width, answers)
+        return max(rehearse(job, rows, width, answers))
     few, more = (rehearse(job, rows, width, answers, layers=n) for n in (2, 4))
-    return more + (more - few) * (layers - 4) // 2
+    return max(more[0] + (more[0] - few[0]) * (layers - 4) // 2, more[1])
 
 
-def rehearse(job: Job, rows: int, width: int, answers: int, layers: int | None = None) -> int:
-    """As `activations`, for `rows` texts of `width` tokens, of which `answers` are learned from."""
+def rehearse(
+    job: Job, rows: int, width: int, answers: int, layers: int | None = None
+) -> tuple[int, int]:
+    """As `activations`, for `rows` texts of `width` tokens, of which `answers` are learned from:
+    bytes at most until the backward pass has come to the first layer, and after that. To the first
+    each layer adds the same; the second, with the gradient of a large vocabulary, stays."""
     config = shallow(job.model, layers)
     key = (
         *(config.to_json_string(), job.backend, job.device, job.precision),
@@ -381,12 +389,26 @@ def rehearse(job: Job, rows: int, width: int, answers: int, layers: int | None =
             if weight.requires_grad:
                 weight.grad = torch.zeros_like(weight)
         counted.most = always = counted.now
+        until: list[int] = []
+
+        def arrived(gradient) -> None:
+            until.append(counted.most)
+            counted.most = counted.now
+
+        def watch(layer, inputs, output) -> None:
+            output = output[0] if isinstance(output, tuple) else output
+            if output.requires_grad and not until:
+                output.register_hook(arrived)
+
+        for first in blocks(model)[:1]:
+            first.register_forward_hook(watch)
         forward().backward()
-        _REHEARSED[key] = counted.most - always
+        parts = (until[0] if until else counted.most, counted.most)
+        _REHEARSED[key] = parts[0] - always, parts[1] - always
     return _REHEARSED[key]
 
 
-_REHEARSED: dict[tuple, int] = {}
+_REHEARSED: dict[tuple, tuple[int, int]] = {}
 
 
 def shallow(config: Any, layers: int | None) -> Any:

@@ -276,7 +276,7 @@ def trl_options(
         "report_to": [],
         "disable_tqdm": True,
     }
-    if config.kl_coef > 0 and config.ref_refresh:
+    if config.kl_coef > 0 and 0 < config.ref_refresh < config.steps:
         options["sync_ref_model"] = True
         options["ref_model_mixup_alpha"] = 1.0
         options["ref_model_sync_steps"] = config.ref_refresh * updates(config)
