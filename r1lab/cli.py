@@ -519,12 +519,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list:
         return _list(args)
-    parameters = {}
-    for text in args.parameter:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise R1LabError(f"-p {text}: write NAME=VALUE, for example -p steps=10")
-        parameters[name.strip()] = value.strip()
+    parameters = _pairs(args.parameter, "-p", "steps=10")
     if args.prepare:
         made, new, kept = runner.prepare(
             args.profile, args.only, args.out, parameters, seed=args.seed
@@ -577,17 +572,18 @@ def train(args: argparse.Namespace) -> int:
     if args.backend == "trl" and args.device != "auto":
         backend.settle(args.device)
         options["device"] = args.device
+    told = not args.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
     if not args.quiet:
         from r1lab import costs
 
         price = getattr(args, "dollars_per_hour", None)
-        if price is None and os.environ.get("RANK", "0") == "0" and (words := costs.price_words()):
+        if told and price is None and (words := costs.price_words()):
             print(words, flush=True)
         earlier = [] if args.fresh else grpo.metrics_of(out_dir)
         options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
-    if not args.quiet and os.environ.get("RANK", "0") == "0":
+    if told:
         print(models.about(args.model), flush=True)
     if backend is grpo:
         _fit(model, tokenizer, task, config, args.quiet)
@@ -665,7 +661,7 @@ def _print_launch(args: argparse.Namespace) -> int:
             next(words)
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
-    _trl_backend()
+    _trl_backend()  # which `commands` asks what TRL takes: without its remarks
     lines = cluster.commands(
         name,
         options,
@@ -838,19 +834,27 @@ def report(args: argparse.Namespace) -> int:
 # Small things
 
 
+def _pairs(texts: list[str], option: str, example: str) -> dict[str, str]:
+    """Options NAME=VALUE, as texts by name."""
+    found = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise R1LabError(f"{option} {text}: write NAME=VALUE, for example {option} {example}")
+        found[name] = value
+    return found
+
+
 def _task(args: argparse.Namespace, template: str):
     """The task, worded for the template."""
     from r1lab.tasks import task_for
 
     options = {} if args.numbers is None else {"numbers": args.numbers}
-    for text in args.task_option:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise R1LabError(f"--task-option {text}: write NAME=VALUE, for example difficulty=hard")
+    for name, text in _pairs(args.task_option, "--task-option", "difficulty=hard").items():
         try:
-            options[name.strip()] = ast.literal_eval(value)
+            options[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):  # a word
-            options[name.strip()] = value.strip()
+            options[name] = text
     return task_for(args.task, template, **options)
 
 

@@ -59,7 +59,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 
-from r1lab import checkpoints, memory, models
+from r1lab import checkpoints, models
 from r1lab.advantages import ADVANTAGES
 from r1lab.checkpoints import append_lines, fingerprint, probe, truncate_lines
 from r1lab.diagnose import explain
@@ -215,7 +215,6 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
         eos_token_id=tokenizer.eos_token_id,
         seed=config.seed * 1_000_003 + step,
     )
-    memory.give_back()
     texts = tokenizer.batch_decode(rollouts.completion_ids, skip_special_tokens=True)
     asked = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 

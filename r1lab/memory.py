@@ -29,8 +29,8 @@ constants). Larger tensors go back to the system, and a GPU's allocator counts w
 
 Plan over measured peak of whole steps on a CPU: scratch 0.98 (micro-batches of 4,096 tokens, peak
 724 MiB) and 0.95 (10,240 tokens, 1,127 MiB), TRL 0.95 (4,096 tokens, 843 MiB). SmolLM2-135M, two
-steps of 4 answers of 16 tokens: scratch 1.03 (4.7 GiB), TRL 1.08 (5.7 GiB), with gradient
-checkpointing 1.08 (3.8 GiB), with LoRA of rank 8 1.03 (4.3 GiB), with both 0.98 (2.6 GiB). On an
+steps of 4 answers of 16 tokens: scratch 1.07 (4.5 GiB), TRL 1.09 (5.7 GiB), with gradient
+checkpointing 1.04 (4.0 GiB), with LoRA of rank 8 1.05 (4.2 GiB), with both 1.01 (2.5 GiB). On an
 H100, SmolLM2-135M in bf16, 256 answers of up to 256 tokens in micro-batches of 32,768: 1.07 (peak
 of the allocator 39.9 GiB; some groups had no spread and were left out).
 """
@@ -559,14 +559,6 @@ def resident(model) -> int:
     except (OSError, ValueError):  # not Linux
         return sum(p.numel() * p.element_size() for p in model.parameters())
     return found
-
-
-def give_back() -> None:
-    """Give freed memory of the C library's heap back to the system, where that is glibc's: a copy
-    of the weights that was sampled from leaves holes that training does not fill."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def large_blocks_apart() -> None:

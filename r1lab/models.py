@@ -157,6 +157,15 @@ def save(model, tokenizer, folder: Path) -> None:
         tokenizer.save_pretrained(folder)
 
 
+def on_gpu(device: str | None) -> bool:
+    """Whether to compute on a GPU: "cuda", "cpu", or, for "auto" and None, where there is one.
+    Raises R1LabError for a GPU that is not here."""
+    here = torch.cuda.is_available()
+    if device == "cuda" and not here:
+        raise R1LabError("device cuda: torch finds no CUDA GPU here; --device cpu works")
+    return here and device != "cpu"
+
+
 def has_bf16(device: torch.device | str) -> bool:
     """Whether a device computes in bfloat16 faster than in float32: GPUs since Ampere (2020) do.
     Older ones (a T4, a V100) and most CPUs only imitate it."""

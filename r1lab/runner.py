@@ -78,8 +78,7 @@ def run(
     when an override cannot reach its notebook, and KeyboardInterrupt after stopping the kernel.
     """
     stream = sys.stderr if stream is None else stream
-    profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
-    out_dir = ROOT / Path(out_dir or f"runs/{profile}").expanduser()
+    profile, out_dir = _where(profile, out_dir)
     plan, left_out = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     profiles.run_folder(out_dir)
     state = _load_state(out_dir)
@@ -152,8 +151,7 @@ def prepare(
     """
     import papermill
 
-    profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
-    out_dir = ROOT / Path(out_dir or f"runs/{profile}").expanduser()
+    profile, out_dir = _where(profile, out_dir)
     plan, _ = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     made, new = profiles.run_folder(out_dir) / "lab", []
     made.mkdir(exist_ok=True)
@@ -165,6 +163,12 @@ def prepare(
             os.replace(partial, made / path.name)
             new.append(path.stem)
     return made, new, [path.stem for path, _ in plan if path.stem not in new]
+
+
+def _where(profile: str | None, out_dir: str | os.PathLike | None) -> tuple[str, Path]:
+    """The profile and the output folder that `run` and `prepare` were asked for, or their own."""
+    profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
+    return profile, ROOT / Path(out_dir or f"runs/{profile}").expanduser()
 
 
 def _plan(profile, only, parameters, folder, seed, out_dir):

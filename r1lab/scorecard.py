@@ -72,10 +72,7 @@ REQUESTED = 8  # times as many answers to a request as to another problem
 def device_of(config: Any) -> str:
     """ "cuda" or "cpu": what the option `device` comes to here. R1LabError for a GPU that is not
     here."""
-    here = torch.cuda.is_available()
-    if config.device == "cuda" and not here:
-        raise R1LabError("device cuda: torch finds no CUDA GPU here; --device cpu works")
-    return "cuda" if here and config.device != "cpu" else "cpu"
+    return "cuda" if models.on_gpu(config.device) else "cpu"
 
 
 def load(config: Any, model: str | os.PathLike, train: bool = True):

@@ -72,7 +72,7 @@ from r1lab.diagnose import explain
 from r1lab.errors import R1LabError, shortage
 from r1lab.evaluate import measure
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
-from r1lab.models import in_type, no_bars, origin
+from r1lab.models import in_type, no_bars, on_gpu, origin
 from r1lab.options import fixed_values
 from r1lab.rewards import get_reward, reward_name
 from r1lab.rollouts import Rollouts, sample
@@ -430,8 +430,6 @@ def own_sampler(
             prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
             completion_ids += drawn.completion_ids
             logprobs += drawn.logprobs
-        del model  # before the heap is given back: this may be a copy
-        memory.give_back()
         return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
 
     return rollout
@@ -1037,10 +1035,7 @@ def settle(device: str | None = None) -> PartialState:
     """
     if device not in (None, "cpu", "cuda"):
         raise R1LabError(f"TRL trains on the device 'cpu' or 'cuda', not {device!r}")
-    here = torch.cuda.is_available()
-    cpu = not here if device is None else device == "cpu"
-    if not (cpu or here):
-        raise R1LabError("device cuda: torch finds no CUDA GPU here; --device cpu works")
+    cpu = not on_gpu(device)
     state = PartialState(cpu=cpu)
     if state.num_processes == 1 and (state.device.type == "cpu") != cpu:
         AcceleratorState._reset_state(reset_partial_state=True)
