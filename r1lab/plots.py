@@ -212,7 +212,7 @@ def _finish(
 ) -> go.Figure:
     """Title, margins and legend room in the house style. Long lines are broken to fit.
 
-    They fit the report's column too, which is narrower than JupyterLab's.
+    They fit the book's column too, which is narrower than JupyterLab's.
     """
     left, right = 78, 24
     narrow = min(width, 760)
@@ -1179,8 +1179,8 @@ def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
 def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     """Display a figure so that it is seen with a kernel, without one, and by a screen reader.
 
-    One output with three forms: JupyterLab draws the interactive figure, GitHub and the HTML report
-    the PNG, anything else the line of text (the title and `caption`, which describes the figure to
+    One output with three forms: JupyterLab and the book draw the interactive
+    figure, GitHub shows the PNG, anything else the line of text (the title and `caption`, which describes the figure to
     those who cannot see it). Returns a display handle when `display_id` is given.
     """
     from IPython.display import display

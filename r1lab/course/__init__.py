@@ -1,0 +1,1 @@
+"""The course: running the lessons, and the book made of them."""
