@@ -158,7 +158,7 @@ def test_nothing_of_a_page_is_run_but_the_themes_own(pages):
         ("<iframe srcdoc='<script>a()</script>'></iframe>x", "x"),
         ("<script type='application/json' src=a.js></script>x", "x"),
         ("<svg><script>a()</script><image href='//h/i'/></svg>", "<svg><image/></svg>"),
-        ("<img src='\\\\h\\i' alt=y>", '<a alt="y">y</a>'),
+        ("<img src='\\\\h\\i' alt=y>", '<a alt="y" href="\\\\h\\i">y</a>'),
         ("<img src='data:image/png;base64,AA=='/>", '<img src="data:image/png;base64,AA=="/>'),
         ("<details><summary>a</summary>b</details>", "<details><summary>a</summary>b</details>"),
         ("<meta http-equiv=refresh content='0;url=//h'><base href=//h>x", "x"),
