@@ -1179,9 +1179,9 @@ def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
 def show(fig: go.Figure, caption: str = "", display_id: str | None = None):
     """Display a figure so that it is seen with a kernel, without one, and by a screen reader.
 
-    One output with three forms: JupyterLab and the book draw the interactive
-    figure, GitHub shows the PNG, anything else the line of text (the title and `caption`, which describes the figure to
-    those who cannot see it). Returns a display handle when `display_id` is given.
+    One output with three forms: JupyterLab and the book draw the interactive figure, GitHub
+    shows the PNG, anything else the line of text (the title and `caption`, which describes the
+    figure to those who cannot see it). Returns a display handle when `display_id` is given.
     """
     from IPython.display import display
 

@@ -55,7 +55,6 @@ SETTINGS: dict[str, Any] = {
     "nb_ipywidgets_js": {},  # the default is a CDN
     "myst_enable_extensions": ["dollarmath", "tasklist"],
     "myst_dmath_allow_space": False,  # $5 and $6 are prices
-    "myst_dmath_allow_digits": False,
     "myst_heading_anchors": 4,
 }
 ACTIVE = {"script", "iframe", "frame", "object", "embed", "applet", "link", "meta", "base", "form"}
