@@ -40,8 +40,8 @@ FIRST = [
     ),
     CELL("seed: int = 0  # s", metadata={"tags": ["parameters"]}),
     CELL("show(fig)", outputs=[
-        display(**{book.PLOTLY: PLOT, "text/plain": "Figure: t."}),
-        display(**{book.WIDGET: {"model_id": "x"}, "text/plain": "Slider()"}),
+        display(**{offline.PLOTLY: PLOT, "text/plain": "Figure: t."}),
+        display(**{offline.WIDGET: {"model_id": "x"}, "text/plain": "Slider()"}),
         display(**{"text/html": '<b onclick="alert(2)">bold</b><link href="https://example.org/d">'
                    "<style>@import url(https://example.org/e.css); p {color: red}</style>"
                    '<a href=" java\nscript:alert(3)">a</a><p style="background:url(//h/i)">p</p>'}),
@@ -58,13 +58,35 @@ SECOND = [
         traceback=["\x1b[31mZeroDivisionError\x1b[0m: division by zero"],
     )]),
 ]  # fmt: skip
+FOURTH = [
+    TEXT("# Live"),
+    CELL("w", outputs=[display(**{offline.WIDGET: {"model_id": "box"}, "text/plain": "VBox()"})]),
+]
 THIRD = [TEXT("# 02 · A third, *not run*"), CELL("secret = 3")]
+
+
+# What plotly's FigureWidget leaves in a notebook, here within a box beside a slider.
+STATES = {
+    "box": {"state": {"children": ["IPY_MODEL_slider", "IPY_MODEL_figure"]}},
+    "slider": {"state": {"value": 3}},
+    "figure": {
+        "state": {
+            "_widget_data": [{"type": "scatter", "y": {"dtype": "float64", "shape": [2]}}],
+            "_widget_layout": {"title": {"text": "live"}},
+        },
+        "buffers": [
+            {"path": ["_py2js_restyle", "y", "buffer"], "data": "AA=="},
+            {"path": ["_widget_data", 0, "y", "buffer"], "data": "AAAAAAAAFEAAAAAAAAAYQA=="},
+        ],
+    },
+}
 
 
 def write(folder: Path, **lessons) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, cells in lessons.items():
         notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata.widgets = {offline.STATES: {"state": STATES}}
         nbformat.write(notebook, folder / f"{name.removeprefix('n')}.ipynb")
 
 
@@ -83,7 +105,7 @@ def made(tmp_path_factory):
     ledger, beside a true figure, what somebody else might have written there."""
     top = tmp_path_factory.mktemp("book")
     out, source = top / "out", top / "source"
-    write(out / "notebooks", n00_rewards=FIRST, n01_next=SECOND)
+    write(out / "notebooks", n00_rewards=FIRST, n01_next=SECOND, n03_live=FOURTH)
     write(source, n00_rewards=FIRST, n02_third=THIRD)
     (source / "images").mkdir()
     (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
@@ -105,7 +127,7 @@ def pages(made):
     return {path.name: path.read_text() for path in (made / "book").glob("*.html")}
 
 
-LESSONS = {"00_rewards.html", "01_next.html", "02_third.html"}
+LESSONS = {"00_rewards.html", "01_next.html", "02_third.html", "03_live.html"}
 
 
 def test_nothing_is_loaded_from_another_host(pages, resources, made):
@@ -179,6 +201,24 @@ def test_a_figure_is_drawn_by_the_one_plotly(pages, made):
     assert len(list((made / "book").rglob("plotly*.js"))) == 1
 
 
+def test_a_live_figure_is_drawn_as_its_kernel_left_it(pages):
+    page = pages["03_live.html"]
+    spec = page.split('<script type="application/json">')[1].split("</script>")[0]
+    y = {"dtype": "float64", "shape": "2", "bdata": "AAAAAAAAFEAAAAAAAAAYQA=="}
+    assert json.loads(spec) == {
+        "data": [{"type": "scatter", "y": y}],
+        "layout": {"title": {"text": "live"}},
+    }
+    assert 'aria-label="live"' in page and "make lab" not in page
+
+
+def test_no_link_leads_nowhere(pages):
+    for name, page in pages.items():
+        for file, _, anchor in re.findall(r'href="([^":#?]*)(#([^"]*))?"', page):
+            if not file or file.endswith(".html"):
+                assert not anchor or f'id="{anchor}"' in pages[file or name], (name, file, anchor)
+
+
 def test_formulas_are_mathml_and_prices_are_not(pages):
     page = pages["00_rewards.html"]
     assert page.count("<math") == 3 and "<mfrac>" in page
@@ -205,7 +245,7 @@ def test_solutions_are_folded_and_hold_their_words(pages):
 
 def test_what_has_run_and_what_has_not_is_said(pages):
     index = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", pages["index.html"]))
-    assert "1 of 3 lessons have run to their end; 1 of them checked all" in index
+    assert "2 of 4 lessons have run to their end; 1 of them checked all" in index
     assert "Not so: 01_next" in index and "all claims hold 3 s" in index
     assert "failed: cell 2: ZeroDivisionError &lt;script&gt;" in index
     assert "50.0 % [40.0, 60.0]" in index and "profile smoke · seed 3" in index

@@ -26,13 +26,9 @@ from r1lab import figures, profiles
 from r1lab.course import offline
 from r1lab.errors import R1LabError
 
-PLOTLY = "application/vnd.plotly.v1+json"
-WIDGET = "application/vnd.jupyter.widget-view+json"
-NO_KERNEL = "A control stands here in JupyterLab: run <code>make lab</code> and open this lesson."
 MARK = ".r1lab-book.json"  # in every book: the list of its files
 HOLD = "all claims hold"  # what a lesson's last cell prints
 UNSEEN = ("left out", "not run")  # of lessons without results
-OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")  # states of a progress bar before its last one
 CAPTIONS = {
     "parameters": "*Parameters, with the values of the profile cpu:*",
     "injected-parameters": "*What this run set:*",
@@ -205,8 +201,8 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
         f"their claims, and they hold.{' Not so: ' if bad else ''}{text(', '.join(bad))}**",
         "## From the base model to R1-Zero",
         figures.markdown_table(headline) if headline else "Lesson 05 has not measured it yet.",
-        "This run’s one model, with 95 % intervals. The paper’s figures are AIME 2024 with a model "
-        "of 671 billion parameters: compare the shape, not the size. [All results](results.md).",
+        "[All results](results.md), beside the paper’s: those are of AIME 2024 and a model of 671 "
+        "billion parameters. Compare the shape, not the size.",
         "## Lessons",
         table("| lesson | state | time |", rows),
         "```{toctree}\n:hidden:\n:caption: Lessons\n",
@@ -254,7 +250,9 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
         words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))
         kind = "danger" if lesson["bad"] else "note"
         heading += f'\n<div class="admonition {kind}"><p>In this run: {words}</p></div>\n'
-    for cell in copy.deepcopy(lesson["nb"].cells):
+    nb = copy.deepcopy(lesson["nb"])
+    widgets = nb.metadata.get("widgets", {}).get(offline.STATES, {}).get("state", {})
+    for cell in nb.cells:
         tags = cell.metadata.get("tags", [])
         if "papermill-error-cell-tag" in tags:
             continue
@@ -262,24 +260,7 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown" and lesson["heading"]:
             cell.source = cell.source.replace(lesson["heading"], "", 1)
         for output in cell.get("outputs", []):
-            _make_portable(output)
+            offline.make_portable(output, widgets)
         cells.append(cell)
     cells.insert(0, new_markdown_cell(heading))
     return new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})
-
-
-def _make_portable(output: nbformat.NotebookNode) -> None:
-    """One output in the form that works without a kernel."""
-    if output.output_type == "stream":
-        output.text = OVERWRITTEN.sub("", output.text)
-    data = output.get("data", {})
-    words = html.escape(data.get("text/plain", ""))
-    if PLOTLY in data:
-        spec = json.dumps({key: data[PLOTLY].get(key) for key in ("data", "layout")})
-        spec = spec.replace("<", "\\u003c")  # no "</script>" or "<!--" in a text ends the element
-        output.data = {
-            "text/html": f'<div class="plotly-figure" role="figure" aria-label="{words}"><script '
-            f'type="application/json">{spec}</script><noscript>{words}</noscript></div>'
-        }
-    elif WIDGET in data:
-        output.data = {"text/html": f'<p class="no-kernel">{NO_KERNEL}</p>'}

@@ -3,7 +3,8 @@
 Sphinx makes the pages, myst-nb reads the notebooks, and sphinx-book-theme brings contents, search,
 dark mode and the notebooks' downloads. This module is their extension (`setup`) for the rest:
 
-* plotly figures are drawn by the one `plotly.min.js` of the plotly package (`book.js`);
+* a figure, live or not, is drawn by the one `plotly.min.js` of the plotly package (`book.js`); a
+  control, which needs a kernel, leaves a line of text in its place;
 * formulas become MathML, which browsers draw themselves;
 * whatever a notebook or a ledger holds, no text of a page is run and nothing is loaded from another
   host: `clean` takes it out, and a Content-Security-Policy forbids it.
@@ -12,6 +13,7 @@ dark mode and the notebooks' downloads. This module is their extension (`setup`)
 from __future__ import annotations
 
 import html
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,14 @@ import plotly
 from bs4 import BeautifulSoup
 from docutils import nodes
 from latex2mathml.converter import convert
+from nbformat import NotebookNode
 from sphinx.application import Sphinx
 
+PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+STATES = "application/vnd.jupyter.widget-state+json"
+NO_KERNEL = "A control stands here in JupyterLab: run <code>make lab</code> and open this lesson."
+OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")  # states of a progress bar before its last one
 HERE = Path(__file__).parent
 PROJECT = "DeepSeek-R1 from scratch"
 POLICY = "default-src 'self' file: data: blob: 'unsafe-inline' 'unsafe-eval'"
@@ -61,6 +69,53 @@ ACTIVE = {"script", "iframe", "frame", "object", "embed", "applet", "link", "met
 ACTIVE |= {"animate", "set", "use"}  # of SVG: they can change or load an address
 ADDRESSES = {"src", "href", "xlink:href", "poster", "data", "action", "background"}
 LOADS = re.compile(r"@import[^;]*;?|url\(\s*(?!['\"]?(?:#|data:))[^)]*\)?", re.I)
+
+
+# --- notebooks ------------------------------------------------------------------------------------
+
+
+def make_portable(output: NotebookNode, widgets: dict) -> None:
+    """One output in the form that works without a kernel. widgets: their states by model id."""
+    if output.output_type == "stream":
+        output.text = OVERWRITTEN.sub("", output.text)
+    data = output.get("data", {})
+    if PLOTLY in data:
+        output.data = {"text/html": _figure(data[PLOTLY], data.get("text/plain", ""))}
+    elif WIDGET in data:
+        drawn = [_figure(one) for one in _figures_in(data[WIDGET].get("model_id"), widgets)]
+        note = f'<p class="no-kernel">{NO_KERNEL}</p>'
+        output.data = {"text/html": "".join(drawn) or note}
+
+
+def _figure(figure: dict, words: str = "") -> str:
+    """A plotly figure as HTML. words: what it shows, for those who do not see it."""
+    layout = figure.get("layout") or {}
+    words = html.escape(words or str((layout.get("title") or {}).get("text") or "A figure."))
+    spec = json.dumps({"data": figure.get("data") or [], "layout": layout})
+    spec = spec.replace("<", "\\u003c")  # no "</script>" or "<!--" in a text ends the element
+    return (
+        f'<div class="plotly-figure" role="figure" aria-label="{words}"><script '
+        f'type="application/json">{spec}</script><noscript>{words}</noscript></div>'
+    )
+
+
+def _figures_in(model: str | None, widgets: dict) -> list[dict]:
+    """The figures (plotly's FigureWidget) in a widget, in the last state that its kernel left."""
+    state = widgets.get(model, {}).get("state", {})
+    if "_widget_data" not in state:
+        children = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
+        return [figure for child in children for figure in _figures_in(child, widgets)]
+    for buffer in widgets[model].get("buffers", []):
+        if buffer["path"][0] in ("_widget_data", "_widget_layout"):
+            place = state
+            for step in buffer["path"][:-1]:
+                place = place[step]
+            place["bdata"] = buffer["data"]  # and its shape, as plotly.js reads them
+            place["shape"] = ",".join(map(str, place.get("shape", [])))
+    return [{"data": state["_widget_data"], "layout": state["_widget_layout"]}]
+
+
+# --- pages ----------------------------------------------------------------------------------------
 
 
 def clean(body: str) -> str:
