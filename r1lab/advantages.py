@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 
 def group_relative(rewards: Tensor, eps: float = 1e-4) -> Tensor:

@@ -21,8 +21,10 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from r1lab import ROOT, __version__, profiles
-from r1lab.errors import R1LabError, shortage
+from r1lab import ROOT, __version__
+from r1lab.basics import errors, files
+from r1lab.basics.errors import R1LabError, shortage
+from r1lab.course import profiles
 
 COMMANDS = ("run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "report")
 
@@ -337,7 +339,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """,
     )
     if command == "bench":
-        from r1lab.bench import add_options
+        from r1lab.bench.cpu import add_options
 
         add_options(sub)
 
@@ -415,7 +417,7 @@ TRL_ONLY = ("sampler lora_rank gradient_checkpointing max_minutes max_dollars pu
 
 def _trl_options(sub: Parser) -> None:
     """What `train --backend trl` takes besides GRPO's own options; absent unless given."""
-    from r1lab import cluster
+    from r1lab.trl_backend import cluster
 
     group = sub.add_argument_group("with --backend trl")
 
@@ -515,7 +517,7 @@ def amount(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from r1lab import runner
+    from r1lab.course import runner
 
     if args.list:
         return _list(args)
@@ -524,7 +526,7 @@ def run(args: argparse.Namespace) -> int:
         made, new, kept = runner.prepare(
             args.profile, args.only, args.out, parameters, seed=args.seed
         )
-        print(f"{profiles.shorten(made)}: {len(new)} notebooks written")
+        print(f"{files.shorten(made)}: {len(new)} notebooks written")
         if kept:
             print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
@@ -555,10 +557,11 @@ def train(args: argparse.Namespace) -> int:
     if args.backend == "scratch" and given:
         raise R1LabError(f"--{given[0].replace('_', '-')} needs --backend trl")
     from r1lab import grpo, models
+    from r1lab.training import metrics
 
     config = configure(grpo.GRPOConfig, args)
     task = _task(args, config.template)
-    out_dir = profiles.run_folder(
+    out_dir = files.run_folder(
         args.out or ("runs/train-trl" if args.backend == "trl" else "runs/train")
     )
     options = {"resume": not args.fresh, "progress": not args.quiet}
@@ -574,12 +577,12 @@ def train(args: argparse.Namespace) -> int:
         options["device"] = args.device
     told = not args.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
     if not args.quiet:
-        from r1lab import costs
+        from r1lab.machine import costs
 
         price = getattr(args, "dollars_per_hour", None)
         if told and price is None and (words := costs.price_words()):
             print(words, flush=True)
-        earlier = [] if args.fresh else grpo.metrics_of(out_dir)
+        earlier = [] if args.fresh else metrics.metrics_of(out_dir)
         options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
@@ -600,7 +603,7 @@ def train(args: argparse.Namespace) -> int:
     if len(history) < config.steps:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
-    folder = profiles.shorten(out_dir / "model")
+    folder = files.shorten(out_dir / "model")
     print(f"the trained model is in {folder}; next: r1lab eval --model {folder}")
     return 0
 
@@ -608,7 +611,8 @@ def train(args: argparse.Namespace) -> int:
 def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
-    from r1lab import grpo, memory
+    from r1lab.machine import memory
+    from r1lab.machine.device import precision_on
 
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
     job = memory.job_of(
@@ -616,7 +620,7 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
         config,
         prompts=memory.prompts_of(tokenizer, problems, config.template),
         device=model.device.type,
-        precision=grpo.precision_on(model.device, config.precision),
+        precision=precision_on(model.device, config.precision),
     )
     _, words = memory.prepare(job)
     if not quiet:
@@ -626,9 +630,9 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
 def _trl_backend():
     """r1lab.trl_backend, without TRL's remarks on what is experimental (a test watches that)."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from r1lab import trl_backend
+    from r1lab.trl_backend import run
 
-    return trl_backend
+    return run
 
 
 def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
@@ -638,7 +642,7 @@ def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
     found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
     limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
     if any(limits.values()):
-        from r1lab.costs import Budget
+        from r1lab.machine.costs import Budget
 
         found["budget"] = Budget(**limits)
     return found
@@ -648,8 +652,9 @@ def _print_launch(args: argparse.Namespace) -> int:
     """The command of a recipe, and its file; what was asked for is checked before."""
     import torch
 
-    from r1lab import cluster, models
+    from r1lab import models
     from r1lab.grpo import GRPOConfig
+    from r1lab.trl_backend import cluster
 
     config, name, model = configure(GRPOConfig, args), args.print_launch, args.model
     _task(args, config.template)
@@ -678,11 +683,11 @@ def _print_launch(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
-    from r1lab.figures import write_json
+    from r1lab.basics.files import write_json
     from r1lab.templates import TEMPLATES
 
     if args.template not in TEMPLATES:
-        known = profiles.did_you_mean(args.template, TEMPLATES)
+        known = errors.did_you_mean(args.template, TEMPLATES)
         raise R1LabError(f"there is no template '{args.template}'{known}")
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
@@ -727,7 +732,7 @@ def pipeline(args: argparse.Namespace) -> int:
     config = recipe.smoke(**changes) if args.smoke else recipe(**changes)
     if config.device == "cuda":
         _device("cuda")
-    out = profiles.run_folder(args.out)
+    out = files.run_folder(args.out)
     options = {"only": args.only, "until": args.until, "skip": args.skip}
     stages.run(config, out, **options, progress=not args.quiet)
     table = stages.stage_table(out)
@@ -737,7 +742,7 @@ def pipeline(args: argparse.Namespace) -> int:
         print(
             f"paper: {table['paper']['source']}, per cent, of other benchmarks: compare the steps"
         )
-    print(f"the stages are in {profiles.shorten(out)}, each with its record in stage.json")
+    print(f"the stages are in {files.shorten(out)}, each with its record in stage.json")
     if args.student:
         _distill(_project_folder(args.student), config, out, not args.quiet)
     return 0
@@ -746,6 +751,7 @@ def pipeline(args: argparse.Namespace) -> int:
 def _distill(student: str, config, out: Path, progress: bool) -> None:
     """Teach a student on the pipeline's data, against RL alone and both; a table."""
     from r1lab import distillation, recipe, scorecard
+    from r1lab.machine.device import device_of
 
     examples = out / "data" / "examples.jsonl"
     if not examples.exists():
@@ -758,7 +764,7 @@ def _distill(student: str, config, out: Path, progress: bool) -> None:
         grpo_config=dataclasses.replace(recipe.rl_config(config, "zero"), steps=1000),
         problems=max(1, config.eval_problems),
         k=config.eval_samples,
-        device=scorecard.device_of(config),
+        device=device_of(config),
         progress=progress,
     )
     rows = [
@@ -770,6 +776,7 @@ def _distill(student: str, config, out: Path, progress: bool) -> None:
 
 def pretrain(args: argparse.Namespace) -> int:
     from r1lab import models
+    from r1lab.models import smollm2
     from r1lab.world import pretrain as recipes
 
     changes = given(recipes.PretrainConfig, args)
@@ -777,39 +784,40 @@ def pretrain(args: argparse.Namespace) -> int:
     _device(args.device)
     out = Path(args.out or "runs/pretrain/model")
     if not args.out and args.recipe and not changes:
-        out = models.data_dir() / models.EMBEDDED[args.recipe][0]
-    out_dir = profiles.run_folder(out.parent) / out.name
+        out = models.data_dir() / smollm2.EMBEDDED[args.recipe][0]
+    out_dir = files.run_folder(out.parent) / out.name
     found = recipes.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
-    print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
+    print(f"the base model is in {files.shorten(out_dir)}: {json.dumps(found, default=str)}")
     return 0
 
 
 def bench(args: argparse.Namespace) -> int:
     common = {"repeats": args.repeats, "quick": args.quick, "out": args.out}
     if args.gpu:
-        from r1lab import bench_gpu
+        from r1lab.bench import gpu
 
         if args.only:
             raise R1LabError("--only chooses parts of the CPU benchmark; --gpu is one measurement")
         options = {"minutes": args.minutes, "backend": args.backend}
-        bench_gpu.run(args.gpu, args.model, **common, **options)
+        gpu.run(args.gpu, args.model, **common, **options)
         return 0
-    from r1lab import bench as benchmark
+    from r1lab.bench import cpu
 
     if args.minutes is not None or args.backend != "scratch":
         raise R1LabError("--minutes and --backend are for --gpu; without it there is --only")
-    benchmark.run(args.model or "tiny", only=args.only, **common)
+    cpu.run(args.model or "tiny", only=args.only, **common)
     return 0
 
 
 def measure(args: argparse.Namespace) -> int:
-    from r1lab import figures, runner
+    from r1lab.course import seeds
+    from r1lab.course.readme import markdown_table
 
     profile = profiles.check_profile(args.profile)
-    ledger = Path(args.ledger or runner.LEDGER.with_name(f"figures-{profile}.json"))
-    readme = ROOT / "README.md" if ledger == runner.LEDGER else None
+    ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
+    readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
-    book = runner.measure(
+    book = seeds.measure(
         args.seeds,
         profile,
         base=base,
@@ -818,15 +826,15 @@ def measure(args: argparse.Namespace) -> int:
         jobs=args.jobs,
         note=args.note,
     )
-    print(figures.markdown_table(book["figures"]))
-    print(f"written to {profiles.shorten(ledger)}")
+    print(markdown_table(book["figures"]))
+    print(f"written to {files.shorten(ledger)}")
     return 0
 
 
 def report(args: argparse.Namespace) -> int:
     from r1lab import report as reports
 
-    print(profiles.shorten(reports.build(ROOT / args.folder)))
+    print(files.shorten(reports.build(ROOT / args.folder)))
     return 0
 
 
@@ -893,7 +901,7 @@ def _finite(estimate) -> dict[str, float | None]:
 
 
 def _close(name: str, known) -> str:
-    return profiles.did_you_mean(name, known) if name else ""
+    return errors.did_you_mean(name, known) if name else ""
 
 
 def _say(text: str, code: int) -> int:

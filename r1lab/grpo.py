@@ -59,17 +59,24 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 
-from r1lab import checkpoints, models
+from r1lab import models
 from r1lab.advantages import ADVANTAGES
-from r1lab.checkpoints import append_lines, fingerprint, probe, truncate_lines
-from r1lab.diagnose import explain
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Completion, measure
+from r1lab.answers import Completion, measure
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import append_lines, truncate_lines
+from r1lab.basics.options import check, fixed_values, option, require
 from r1lab.losses import grpo_loss
-from r1lab.options import check, fixed_values, option, require
+from r1lab.machine import device
+from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import REWARDS, combine, get_reward
-from r1lab.rollouts import Rollouts, micro_batches, sample, score, token_logps
+from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.sampler.score import micro_batches, score, token_logps
 from r1lab.templates import TEMPLATES, encode, parse, render
+from r1lab.training import checkpoints, signals
+from r1lab.training.checkpoints import fingerprint, probe
+from r1lab.training.diagnose import explain
+from r1lab.training.metrics import metrics_of, spent_in
 
 REWARD_NAMES = (*REWARDS, "random")
 LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
@@ -156,25 +163,6 @@ class GRPOConfig:
         return values | {"rewards": names, "reward_weights": list(self.reward_weights)}
 
 
-# --- arithmetic --------------------------------------------------------------------------------
-
-
-def precision_on(device: torch.device | str, precision: str) -> str:
-    """ "fp32" or "bf16": what the option `precision` comes to on a device."""
-    if precision != "auto":
-        return precision
-    return "bf16" if models.has_bf16(device) else "fp32"
-
-
-def arithmetic(model, config: GRPOConfig):
-    """The context of a forward pass. In bf16 the float32 weights are rounded where a matrix product
-    reads them; sums that matter (norms, softmax, log-probs) and all gradients stay float32. One
-    context a forward: it keeps the rounded weights, which the next optimizer step makes stale."""
-    if precision_on(model.device, config.precision) == "fp32":
-        return nullcontext()
-    return torch.autocast(model.device.type, torch.bfloat16)
-
-
 # --- one step ----------------------------------------------------------------------------------
 
 
@@ -207,7 +195,7 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     prompts = [render(problem, config.template) for problem in problems]
     bf16 = precision_on(model.device, config.precision) == "bf16"
     rollouts = sample(
-        models.in_type(model, torch.bfloat16) if bf16 else model,
+        device.in_type(model, torch.bfloat16) if bf16 else model,
         encode(tokenizer, prompts),
         group_size=config.group_size,
         max_new_tokens=config.max_new_tokens,
@@ -399,7 +387,7 @@ def train(
     """
     entered, out_dir = time.perf_counter(), Path(out_dir)
     if not resume:
-        checkpoints.set_aside(out_dir, ON_DISK)
+        files.set_aside(out_dir, ON_DISK)
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
     precision = precision_on(model.device, config.precision)
     if precision == "bf16":
@@ -436,8 +424,8 @@ def train(
 
     saved = first
     with (
-        checkpoints.stop_signals() as asked,
-        checkpoints.memory_errors(config.micro_batch_tokens),
+        signals.stop_signals() as asked,
+        signals.memory_errors(config.micro_batch_tokens),
         logging_redirect_tqdm() if progress else nullcontext(),
         tqdm(total=config.steps, initial=first, disable=not progress, unit="step") as bar,
     ):
@@ -483,25 +471,9 @@ def train(
             done = step + 1
             if checkpoints.step_done(out_dir, done, config.steps, config, asked, state_after):
                 saved = done
-        with checkpoints.atomic_dir(out_dir / "model") as folder:
+        with files.atomic_dir(out_dir / "model") as folder:
             models.save(model, tokenizer, folder)
     return history
-
-
-def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
-    """The metrics of every step of the run in `out_dir`, of either backend; [] without one. file:
-    another one of those that have a line a step. A last line that was never finished is left out.
-    """
-    path = Path(out_dir) / file
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
-
-
-def spent_in(history: Sequence[dict[str, Any]]) -> float:
-    """Seconds of a run by its metrics, with what lies between its steps: loading and saving."""
-    if not history:
-        return 0.0
-    return history[-1].get("spent_seconds") or sum(m["seconds"] for m in history)
 
 
 # --- what a run keeps ----------------------------------------------------------------------------
@@ -536,4 +508,4 @@ def save_batch(path: Path, step: int, batch: Experience, tokenizer, error: str) 
     """The whole batch of a step that went wrong, in JSON that a person can read."""
     rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
     text = json.dumps({"step": step, "error": error, "rows": rows}, ensure_ascii=False, indent=1)
-    return checkpoints.atomic_write_text(path, text)
+    return files.atomic_write_text(path, text)

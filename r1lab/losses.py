@@ -31,7 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 
 def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") -> Tensor:

@@ -19,8 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from r1lab.basics.options import check, fixed_values, option, require
 from r1lab.grpo import GRPOConfig
-from r1lab.options import check, fixed_values, option, require
 from r1lab.reward_model import RewardModelConfig
 from r1lab.rewards import REWARDS, RewardFunction
 from r1lab.sft import SFTConfig

@@ -31,8 +31,8 @@ from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.util import ClassNotFound
 
-from r1lab import figures, profiles
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
+from r1lab.course import profiles, readme
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -154,8 +154,8 @@ def _figures_table(ledger: dict) -> str:
         source = entry["source"]
         rows.append(
             f"<tr><td><code>{html.escape(name)}</code></td>"
-            f"<td>{html.escape(figures.show_with_interval(entry))}</td>"
-            f"<td>{html.escape(figures.show(entry['paper'], entry['unit']))}</td>"
+            f"<td>{html.escape(readme.show_with_interval(entry))}</td>"
+            f"<td>{html.escape(readme.show(entry['paper'], entry['unit']))}</td>"
             f"<td>{'–' if entry['n'] is None else entry['n']}</td>"
             f'<td><a href="{html.escape(source)}.html" title="{html.escape(source)}">'
             f"{html.escape(source.partition('_')[0])}</a></td></tr>"

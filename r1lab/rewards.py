@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem, get_task
 from r1lab.templates import parse

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 if TYPE_CHECKING:
     from r1lab.tasks.base import Problem

@@ -12,11 +12,12 @@ from test_rollouts import EOS, FAST, PROMPTS, build, drawn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from r1lab import graphs
-from r1lab.errors import R1LabError
-from r1lab.graphs import StaticEngine
-from r1lab.models import in_type
-from r1lab.rollouts import sample, score
+from r1lab.basics.errors import R1LabError
+from r1lab.machine.device import in_type
+from r1lab.sampler import graphs
+from r1lab.sampler.graphs import StaticEngine
+from r1lab.sampler.rollouts import sample
+from r1lab.sampler.score import score
 
 LONG = {"max_new_tokens": 40}
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU, and --cuda")

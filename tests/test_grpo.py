@@ -19,25 +19,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab import checkpoints
-from r1lab.checkpoints import Stopped
-from r1lab.errors import R1LabError
-from r1lab.grpo import (
-    GRPOConfig,
-    arithmetic,
-    backward,
-    collect,
-    metrics_of,
-    pad,
-    precision_on,
-    questions_at,
-    spent_in,
-    train,
-)
+from r1lab.basics.errors import R1LabError
+from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train
 from r1lab.losses import grpo_loss
-from r1lab.models import load
-from r1lab.rollouts import token_logps
+from r1lab.machine.device import arithmetic, precision_on
+from r1lab.models.load import load
+from r1lab.sampler.score import token_logps
 from r1lab.tasks import get_task
+from r1lab.training import checkpoints
+from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.signals import Stopped
 
 TASK = get_task("countdown")
 
@@ -225,7 +216,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models"])
+    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])
     pauses = [random.uniform(0, 0.2) for _ in range(3)]
     for pause in pauses:
         done, until = steps_logged(out), time.monotonic() + 300

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.advantages import dr_grpo, group_relative
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.losses import clipped_objective, grpo_loss, kl, normalise, ratio
-from r1lab.models import tiny_llama
-from r1lab.rollouts import token_logps
+from r1lab.models.load import tiny_llama
+from r1lab.sampler.score import token_logps
 
 NAN = math.nan
 

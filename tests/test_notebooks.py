@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from r1lab import ROOT, figures, profiles, report
-from r1lab.options import fixed_values
+from r1lab import ROOT, report
+from r1lab.basics import ledger
+from r1lab.basics.options import fixed_values
+from r1lab.course import profiles
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
@@ -148,7 +150,7 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs, resources):
     wanted = profiles.resolve("smoke", name) | {"seed": 0, "out_dir": str(out)}
     assert got == wanted, "what profiles.yaml says is what the lesson ran with"
 
-    recorded = figures.load(out)
+    recorded = ledger.load(out)
     assert recorded and {entry["source"] for entry in recorded.values()} == {name}
     page = (out / "report" / f"{name}.html").read_text()
     assert 'class="twin"><img' in page, "no figure with a static twin"

@@ -7,8 +7,9 @@ import json
 import nbformat
 import pytest
 
-from r1lab import figures, report
-from r1lab.errors import R1LabError
+from r1lab import report
+from r1lab.basics import ledger
+from r1lab.basics.errors import R1LabError
 
 # One grey pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
@@ -52,7 +53,7 @@ def out(tmp_path):
     for name, cells in (("00_rewards", first), ("01_next", second)):
         notebook = nbformat.v4.new_notebook(cells=cells)
         nbformat.write(notebook, tmp_path / "out" / "notebooks" / f"{name}.ipynb")
-    figures.record(tmp_path / "out", "r1_zero/a", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
+    ledger.record(tmp_path / "out", "r1_zero/a", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
     state = {
         "profile": "smoke",
         "seed": 3,

@@ -16,8 +16,11 @@ from transformers import (
     Qwen3Config,
 )
 
-from r1lab.errors import R1LabError
-from r1lab.rollouts import draw, micro_batches, sample, score, token_logps, truncate, why_not_fast
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler.draw import draw, truncate
+from r1lab.sampler.fast import why_not_fast
+from r1lab.sampler.rollouts import sample
+from r1lab.sampler.score import micro_batches, score, token_logps
 
 V, EOS = 23, 0
 SIZES = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,

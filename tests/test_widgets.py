@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from r1lab import widgets
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
+from r1lab.show import widgets
 from r1lab.tasks.base import Problem
 
 CELLS = {

@@ -1,4 +1,4 @@
-"""The tasks by name, and the way from problems to a data set that TRL's trainers take.
+"""The tasks by name.
 
 Add a task of your own by putting a factory into TASKS: `TASKS["mine"] = MyTask`.  Nothing in the
 training loop has to change.
@@ -6,19 +6,15 @@ training loop has to change.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, Task, distinct
 from r1lab.tasks.countdown import Countdown
-from r1lab.tasks.general import Lists, Mixture, Requests, Steps
+from r1lab.tasks.general import Lists, Requests, Steps
+from r1lab.tasks.gym import WordProblems
 from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
-from r1lab.tasks.words import WordProblems
-from r1lab.templates import render
-
-if TYPE_CHECKING:
-    import datasets
+from r1lab.tasks.mixture import Mixture
 
 __all__ = [
     "GSM8K",
@@ -34,7 +30,6 @@ __all__ = [
     "Steps",
     "Task",
     "WordProblems",
-    "as_dataset",
     "distinct",
     "get_task",
     "task_for",
@@ -73,20 +68,3 @@ def task_for(name: str, template: str, **options) -> Task:
     if name in ("countdown", "steps", "lists", "requests", "mixture"):
         options = {"wording": "tiny" if template == "tiny" else "plain"} | options
     return get_task(name, **options)
-
-
-def as_dataset(problems: Iterable[Problem], template: str) -> datasets.Dataset:
-    """The problems as a data set for TRL: columns prompt (str) and problem (JSON str).
-
-    TRL hands every column but the prompt on to the reward functions, so `problem` arrives at
-    `r1lab.rewards.accuracy_reward` as a list of JSON strings, one for each completion.
-    """
-    import datasets
-
-    problems = list(problems)
-    return datasets.Dataset.from_dict(
-        {
-            "prompt": [render(problem, template) for problem in problems],
-            "problem": [problem.to_json() for problem in problems],
-        }
-    )
