@@ -22,8 +22,8 @@ from r1lab.course.readme import readme_is_current
 
 PARAMETERS = 'seed: int = 0  # s\nout_dir: str = "runs/cpu"  # o\nsteps: int = 40  # n'
 RECORD = (
-    "from r1lab.basics import ledger\nfrom r1lab.course import profiles\n"
-    "figures.record(profiles.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
+    "from r1lab.basics import files, ledger\n"
+    "ledger.record(files.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
     "print('steps', steps)"
 )
 
@@ -159,7 +159,8 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
 
 RUN = """
 import sys
-from r1lab import cli, runner
+from r1lab import cli
+from r1lab.course import runner
 try:
     runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], report=False)
 except KeyboardInterrupt:
