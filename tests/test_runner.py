@@ -266,6 +266,15 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert load_ledger(ledger) == book
     assert readme_is_current(readme.read_text(), ledger)
 
+    write(folder, "01_next", RECORD.replace("r1_zero", "next"))
+    text = io.StringIO()
+    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], stream=text, **where)
+    assert {f["source"] for f in both["figures"].values()} == {"00_first", "01_next"}
+    assert both["figures"]["r1_zero/seconds"] == entry  # kept from the ledger
+    with pytest.raises(R1LabError, match=r"the seeds \[0, 2\], not \[4\]"):
+        seeds_of_runs.measure([4], "smoke", notebooks=["01"], stream=text, **where)
+    (folder / "01_next.ipynb").unlink()
+
     how = {"jobs": 2, "note": "A slow machine."}
     book = seeds_of_runs.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
     assert book["jobs"] == 2 and book["figures"]["r1_zero/seconds"]["value"] == 44.5
