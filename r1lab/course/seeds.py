@@ -59,6 +59,9 @@ def measure(
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
     if jobs < 1:
         raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
+    earlier = load_ledger(ledger) if notebooks else {}
+    if notebooks and earlier["seeds"] != list(seeds):
+        raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
         _side_by_side(
@@ -76,9 +79,6 @@ def measure(
         paths.append(base / f"seed-{seed}" / "figures.json")
     figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
     if notebooks:
-        earlier = load_ledger(ledger)
-        if earlier["seeds"] != list(seeds):
-            raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
         chosen = {path.stem for path in profiles.select(notebooks, folder)}
         figures = {k: v for k, v in figures.items() if v["source"] in chosen}
         kept = {
