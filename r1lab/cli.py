@@ -819,14 +819,14 @@ def measure(args: argparse.Namespace) -> int:
 
     profile = profiles.check_profile(args.profile)
     ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
-    readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
+    pages = seeds.PAGES if ledger == seeds.LEDGER else ()
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
     book = seeds.measure(
         args.seeds,
         profile,
         base=base,
         ledger=ledger,
-        readme=readme,
+        pages=pages,
         notebooks=args.only,
         jobs=args.jobs,
         note=args.note,
