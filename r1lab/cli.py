@@ -688,6 +688,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
     from r1lab.basics.files import write_json
+    from r1lab.sampler.rollouts import Sampling
     from r1lab.templates import TEMPLATES
 
     if args.template not in TEMPLATES:
@@ -702,11 +703,8 @@ def evaluate(args: argparse.Namespace) -> int:
         task,
         problems,
         k=args.k,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
+        sampling=Sampling(args.max_new_tokens, args.temperature, top_p=args.top_p, seed=args.seed),
         template=args.template,
-        seed=args.seed,
         progress=sys.stderr.isatty() and not args.json,
     )
     summary = found.summary()
