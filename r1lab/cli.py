@@ -237,7 +237,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
-    sub.add_argument("--template", default="tiny", help="tiny, r1_zero or examples (default: tiny)")
+    sub.add_argument("--template", default="tiny", help="tiny, r1_zero, examples or FILE.py:NAME (default: tiny)")
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
@@ -684,11 +684,9 @@ def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
     from r1lab.basics.files import write_json
-    from r1lab.templates import TEMPLATES
+    from r1lab.templates import get_template
 
-    if args.template not in TEMPLATES:
-        known = errors.did_you_mean(args.template, TEMPLATES)
-        raise R1LabError(f"there is no template '{args.template}'{known}")
+    get_template(args.template)
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
     model, tokenizer = models.load(_project_folder(args.model), device=_device(args.device))

@@ -293,7 +293,7 @@ def evaluate(
     training mode is put back. Raises R1LabError when there is nothing to evaluate.
     """
     from r1lab.sampler.rollouts import sample
-    from r1lab.templates import encode, render
+    from r1lab.templates import encode, end_ids, read, render
 
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
@@ -316,16 +316,17 @@ def evaluate(
                 max_new_tokens=max_new_tokens,
                 temperature=temperature,
                 top_p=top_p,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=end_ids(model, tokenizer, template),
                 seed=seed * 1_000_003 + start,
             )
+            texts = read(tokenizer, drawn, template)
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
                     ids = [int(token) for token in drawn.completion_ids[i]]
                     one = measure(
                         problem,
-                        tokenizer.decode(ids, skip_special_tokens=True),
+                        texts[i],
                         task=task,
                         length=len(ids),
                         finished=bool(drawn.finished[i]),

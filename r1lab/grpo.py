@@ -73,7 +73,7 @@ from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Rollouts, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
-from r1lab.templates import TEMPLATES, encode, parse, render
+from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
 from r1lab.training import checkpoints, signals
 from r1lab.training.checkpoints import fingerprint, probe
 from r1lab.training.diagnose import explain
@@ -207,10 +207,10 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
         group_size=config.group_size,
         max_new_tokens=config.max_new_tokens,
         temperature=config.temperature,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=end_ids(model, tokenizer, config.template),
         seed=config.seed * 1_000_003 + step,
     )
-    texts = tokenizer.batch_decode(rollouts.completion_ids, skip_special_tokens=True)
+    texts = read(tokenizer, rollouts, config.template)
     asked = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 
     functions = [get_reward(reward, config.seed) for reward in config.rewards]

@@ -54,7 +54,10 @@ def check(config: Any) -> None:
         choices = f.metadata["choices"]
         for one in value if kind is tuple else (value,):
             if f.metadata["kind"] and isinstance(one, str):
-                plugins.find(f.metadata["kind"], one, choices, reread=True)
+                try:
+                    plugins.find(f.metadata["kind"], one, choices, reread=True)
+                except R1LabError as error:
+                    require(False, f"{f.name}: {error}")
                 continue
             known = not choices or callable(one) or one in choices
             require(known, f"{f.name}: {one!r} is none of {', '.join(choices)}")
