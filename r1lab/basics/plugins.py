@@ -69,10 +69,11 @@ def names(kind: str, known: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def code_of(thing: Any) -> str | None:
-    """A digest of the source that a function, class or object came from; None for what is ours or
-    was written in a notebook."""
-    module = getattr(thing, "__module__", None) or type(thing).__module__
-    return _codes.get(module)
+    """A digest of the source that an object or class came from, and its `members` if it has some;
+    None for what is ours or was written in a notebook."""
+    things = [thing, *getattr(thing, "members", ())]
+    codes = [_codes.get(one.__module__) for one in things]
+    return " ".join(code for code in codes if code) or None
 
 
 def sign(kind: str, name: str, known: Mapping[str, Any]) -> str:
@@ -88,11 +89,12 @@ def sign(kind: str, name: str, known: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def blame(whose: str):
-    """Another's code runs: what it raises becomes an R1LabError, with its name and line."""
+def blame(whose: str, *but: type[Exception]):
+    """Another's code runs: what it raises, `but` these, becomes an R1LabError, with its name and
+    line."""
     try:
         yield
-    except R1LabError:
+    except (R1LabError, *but):
         raise
     except (Exception, SystemExit) as error:
         if shortage(f"{type(error).__name__}: {error}"):  # of memory or disk: not their fault
