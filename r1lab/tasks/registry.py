@@ -59,6 +59,12 @@ def factory(name: str) -> Callable[..., Task]:
     return found
 
 
+def about(name: str) -> str:
+    """The first sentence that a task's class says of itself."""
+    text = " ".join((factory(name).__doc__ or "").split(".")[0].split())
+    return text.split(" (see ")[0]
+
+
 def task_for(name: str, template: str, **options) -> Task:
     """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
     plain English for the others."""
