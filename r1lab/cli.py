@@ -21,10 +21,13 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from r1lab import ROOT, __version__, profiles
-from r1lab.errors import R1LabError, shortage
+from r1lab import ROOT, __version__
+from r1lab.basics import errors, files, plugins
+from r1lab.basics.errors import R1LabError, shortage
+from r1lab.course import profiles
+from r1lab.tasks.registry import TASKS
 
-COMMANDS = ("run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "book")
+COMMANDS = ("run", "train", "eval", "tasks", "pipeline", "pretrain", "bench", "figures", "book")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -235,10 +238,32 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
-    sub.add_argument("--template", default="tiny", help="tiny, r1_zero or examples (default: tiny)")
+    sub.add_argument(
+        "--template", default="tiny", help="tiny, r1_zero, examples or FILE.py:NAME (default: tiny)"
+    )
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
+
+    sub = add(
+        "tasks",
+        tasks,
+        "list the tasks; check a task's verifier",
+        """
+        Without arguments, list what --task takes. `check NAME` gives the verifier of a task every
+        problem's own solution, and answers that are known to be wrong; it exits with 1 when a
+        solution is refused or a wrong answer accepted. NAME may be FILE.py:NAME.
+        """,
+        """
+        r1lab tasks
+        r1lab tasks check countdown --task-option numbers=4
+        r1lab tasks check mine.py:MyTask --n 200
+        """,
+    )
+    sub.add_argument("what", nargs="*", metavar="check NAME", help="default: list the tasks")
+    sub.add_argument("--n", type=positive, default=50, help="problems (default: 50)")
+    sub.add_argument("--seed", type=whole, default=0, help="of the problems (default: 0)")
+    _task_options(sub)
 
     sub = add(
         "pipeline",
@@ -337,7 +362,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """,
     )
     if command == "bench":
-        from r1lab.bench import add_options
+        from r1lab.bench.cpu import add_options
 
         add_options(sub)
 
@@ -354,6 +379,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """
         r1lab figures --seeds 0 1 2
         r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+        r1lab figures --only 05                measure one lesson again, keep the others' figures
         """,
     )
     sub.add_argument(
@@ -367,6 +393,9 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         "--note", metavar="TEXT", default="",
         help="what a reader should know of this machine, for the ledger and the README",
     )  # fmt: skip
+    sub.add_argument(
+        "--only", metavar="LESSON", nargs="+", help="measure these again, keep the other figures"
+    )
     sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
     sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
     sub.add_argument(
@@ -396,18 +425,22 @@ def _model_and_task(sub: Parser) -> None:
     )  # fmt: skip
     sub.add_argument(
         "--task", default="countdown",
-        help="what to solve: countdown, word_problems, steps, lists, requests, mixture, or from "
-        "the hub gsm8k, math, countdown_hub (default: countdown)",
+        help=f"what to solve: {', '.join(plugins.names('task', TASKS))}, or your own as "
+        "FILE.py:NAME (default: countdown; `r1lab tasks` lists them)",
     )  # fmt: skip
+    _task_options(sub)
+    sub.add_argument(
+        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
+    )
+
+
+def _task_options(sub: Parser) -> None:
     sub.add_argument(
         "--task-option", metavar="NAME=VALUE", action="append", default=[],
         help="an option of the task: difficulty=hard, levels=(4,5), source=FOLDER, numbers=4, ...",
     )  # fmt: skip
     sub.add_argument(
         "--numbers", type=positive, help="short for --task-option numbers=N (Countdown; default: 3)"
-    )
-    sub.add_argument(
-        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
     )
 
 
@@ -416,7 +449,7 @@ TRL_ONLY = ("sampler lora_rank gradient_checkpointing max_minutes max_dollars pu
 
 def _trl_options(sub: Parser) -> None:
     """What `train --backend trl` takes besides GRPO's own options; absent unless given."""
-    from r1lab import cluster
+    from r1lab.trl_backend import cluster
 
     group = sub.add_argument_group("with --backend trl")
 
@@ -516,7 +549,7 @@ def amount(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from r1lab import runner
+    from r1lab.course import runner
 
     if args.list:
         return _list(args)
@@ -525,7 +558,7 @@ def run(args: argparse.Namespace) -> int:
         made, new, kept = runner.prepare(
             args.profile, args.only, args.out, parameters, seed=args.seed
         )
-        print(f"{profiles.shorten(made)}: {len(new)} notebooks written")
+        print(f"{files.shorten(made)}: {len(new)} notebooks written")
         if kept:
             print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
@@ -556,10 +589,11 @@ def train(args: argparse.Namespace) -> int:
     if args.backend == "scratch" and given:
         raise R1LabError(f"--{given[0].replace('_', '-')} needs --backend trl")
     from r1lab import grpo, models
+    from r1lab.training import metrics
 
     config = configure(grpo.GRPOConfig, args)
     task = _task(args, config.template)
-    out_dir = profiles.run_folder(
+    out_dir = files.run_folder(
         args.out or ("runs/train-trl" if args.backend == "trl" else "runs/train")
     )
     options = {"resume": not args.fresh, "progress": not args.quiet}
@@ -575,12 +609,12 @@ def train(args: argparse.Namespace) -> int:
         options["device"] = args.device
     told = not args.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
     if not args.quiet:
-        from r1lab import costs
+        from r1lab.machine import costs
 
         price = getattr(args, "dollars_per_hour", None)
         if told and price is None and (words := costs.price_words()):
             print(words, flush=True)
-        earlier = [] if args.fresh else grpo.metrics_of(out_dir)
+        earlier = [] if args.fresh else metrics.metrics_of(out_dir)
         options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
@@ -601,7 +635,7 @@ def train(args: argparse.Namespace) -> int:
     if len(history) < config.steps:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
-    folder = profiles.shorten(out_dir / "model")
+    folder = files.shorten(out_dir / "model")
     print(f"the trained model is in {folder}; next: r1lab eval --model {folder}")
     return 0
 
@@ -609,7 +643,8 @@ def train(args: argparse.Namespace) -> int:
 def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
-    from r1lab import grpo, memory
+    from r1lab.machine import memory
+    from r1lab.machine.device import precision_on
 
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
     job = memory.job_of(
@@ -617,7 +652,7 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
         config,
         prompts=memory.prompts_of(tokenizer, problems, config.template),
         device=model.device.type,
-        precision=grpo.precision_on(model.device, config.precision),
+        precision=precision_on(model.device, config.precision),
     )
     _, words = memory.prepare(job)
     if not quiet:
@@ -627,9 +662,9 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
 def _trl_backend():
     """r1lab.trl_backend, without TRL's remarks on what is experimental (a test watches that)."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-    from r1lab import trl_backend
+    from r1lab.trl_backend import run
 
-    return trl_backend
+    return run
 
 
 def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
@@ -639,7 +674,7 @@ def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
     found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
     limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
     if any(limits.values()):
-        from r1lab.costs import Budget
+        from r1lab.machine.costs import Budget
 
         found["budget"] = Budget(**limits)
     return found
@@ -649,8 +684,9 @@ def _print_launch(args: argparse.Namespace) -> int:
     """The command of a recipe, and its file; what was asked for is checked before."""
     import torch
 
-    from r1lab import cluster, models
+    from r1lab import models
     from r1lab.grpo import GRPOConfig
+    from r1lab.trl_backend import cluster
 
     config, name, model = configure(GRPOConfig, args), args.print_launch, args.model
     _task(args, config.template)
@@ -679,12 +715,11 @@ def _print_launch(args: argparse.Namespace) -> int:
 def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
-    from r1lab.figures import write_json
-    from r1lab.templates import TEMPLATES
+    from r1lab.basics.files import write_json
+    from r1lab.sampler.rollouts import Sampling
+    from r1lab.templates import get_template
 
-    if args.template not in TEMPLATES:
-        known = profiles.did_you_mean(args.template, TEMPLATES)
-        raise R1LabError(f"there is no template '{args.template}'{known}")
+    get_template(args.template)
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
     model, tokenizer = models.load(_project_folder(args.model), device=_device(args.device))
@@ -694,11 +729,8 @@ def evaluate(args: argparse.Namespace) -> int:
         task,
         problems,
         k=args.k,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
+        sampling=Sampling(args.max_new_tokens, args.temperature, top_p=args.top_p, seed=args.seed),
         template=args.template,
-        seed=args.seed,
         progress=sys.stderr.isatty() and not args.json,
     )
     summary = found.summary()
@@ -718,6 +750,31 @@ def evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def tasks(args: argparse.Namespace) -> int:
+    from r1lab.tasks import check, registry
+
+    if not args.what:
+        rows = [
+            (name, "from the hub" if name in registry.FROM_HUB else "offline", registry.about(name))
+            for name in plugins.names("task", TASKS)
+        ]
+        _table(("task", "problems", "what"), rows, left=True)
+        print("your own: --task FILE.py:NAME; `r1lab tasks check NAME` checks a verifier")
+        return 0
+    if len(args.what) != 2 or args.what[0] != "check":
+        raise R1LabError("write `r1lab tasks` or `r1lab tasks check NAME`")
+    args.task = args.what[1]
+    task = _task(args, "tiny")
+    with plugins.blame(f"task {args.task}"):
+        report = check.check(task, args.n, args.seed)
+    rows = [("its own solution", str(report.problems), str(report.right))]
+    rows += [(f"wrong: {k}", str(n), str(report.accepted[k])) for k, n in report.tried.items()]
+    _table(("answers", "tried", "accepted"), rows)
+    print(f"the slowest verdict took {report.slowest:.1f} ms")
+    print(*report.faults or ["no fault found"], sep="\n")
+    return 0 if report.ok else 1
+
+
 def pipeline(args: argparse.Namespace) -> int:
     from r1lab import pipeline as stages
 
@@ -728,7 +785,7 @@ def pipeline(args: argparse.Namespace) -> int:
     config = recipe.smoke(**changes) if args.smoke else recipe(**changes)
     if config.device == "cuda":
         _device("cuda")
-    out = profiles.run_folder(args.out)
+    out = files.run_folder(args.out)
     options = {"only": args.only, "until": args.until, "skip": args.skip}
     stages.run(config, out, **options, progress=not args.quiet)
     table = stages.stage_table(out)
@@ -738,7 +795,7 @@ def pipeline(args: argparse.Namespace) -> int:
         print(
             f"paper: {table['paper']['source']}, per cent, of other benchmarks: compare the steps"
         )
-    print(f"the stages are in {profiles.shorten(out)}, each with its record in stage.json")
+    print(f"the stages are in {files.shorten(out)}, each with its record in stage.json")
     if args.student:
         _distill(_project_folder(args.student), config, out, not args.quiet)
     return 0
@@ -747,6 +804,7 @@ def pipeline(args: argparse.Namespace) -> int:
 def _distill(student: str, config, out: Path, progress: bool) -> None:
     """Teach a student on the pipeline's data, against RL alone and both; a table."""
     from r1lab import distillation, recipe, scorecard
+    from r1lab.machine.device import device_of
 
     examples = out / "data" / "examples.jsonl"
     if not examples.exists():
@@ -759,7 +817,7 @@ def _distill(student: str, config, out: Path, progress: bool) -> None:
         grpo_config=dataclasses.replace(recipe.rl_config(config, "zero"), steps=1000),
         problems=max(1, config.eval_problems),
         k=config.eval_samples,
-        device=scorecard.device_of(config),
+        device=device_of(config),
         progress=progress,
     )
     rows = [
@@ -771,6 +829,7 @@ def _distill(student: str, config, out: Path, progress: bool) -> None:
 
 def pretrain(args: argparse.Namespace) -> int:
     from r1lab import models
+    from r1lab.models import smollm2
     from r1lab.world import pretrain as recipes
 
     changes = given(recipes.PretrainConfig, args)
@@ -778,56 +837,58 @@ def pretrain(args: argparse.Namespace) -> int:
     _device(args.device)
     out = Path(args.out or "runs/pretrain/model")
     if not args.out and args.recipe and not changes:
-        out = models.data_dir() / models.EMBEDDED[args.recipe][0]
-    out_dir = profiles.run_folder(out.parent) / out.name
+        out = models.data_dir() / smollm2.EMBEDDED[args.recipe][0]
+    out_dir = files.run_folder(out.parent) / out.name
     found = recipes.pretrain(config, out_dir, device=args.device, progress=not args.quiet)
-    print(f"the base model is in {profiles.shorten(out_dir)}: {json.dumps(found, default=str)}")
+    print(f"the base model is in {files.shorten(out_dir)}: {json.dumps(found, default=str)}")
     return 0
 
 
 def bench(args: argparse.Namespace) -> int:
     common = {"repeats": args.repeats, "quick": args.quick, "out": args.out}
     if args.gpu:
-        from r1lab import bench_gpu
+        from r1lab.bench import gpu
 
         if args.only:
             raise R1LabError("--only chooses parts of the CPU benchmark; --gpu is one measurement")
         options = {"minutes": args.minutes, "backend": args.backend}
-        bench_gpu.run(args.gpu, args.model, **common, **options)
+        gpu.run(args.gpu, args.model, **common, **options)
         return 0
-    from r1lab import bench as benchmark
+    from r1lab.bench import cpu
 
     if args.minutes is not None or args.backend != "scratch":
         raise R1LabError("--minutes and --backend are for --gpu; without it there is --only")
-    benchmark.run(args.model or "tiny", only=args.only, **common)
+    cpu.run(args.model or "tiny", only=args.only, **common)
     return 0
 
 
 def measure(args: argparse.Namespace) -> int:
-    from r1lab import figures, runner
+    from r1lab.course import seeds
+    from r1lab.course.readme import markdown_table
 
     profile = profiles.check_profile(args.profile)
-    ledger = Path(args.ledger or runner.LEDGER.with_name(f"figures-{profile}.json"))
-    readme = ROOT / "README.md" if ledger == runner.LEDGER else None
+    ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
+    pages = seeds.PAGES if ledger == seeds.LEDGER else ()
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
-    book = runner.measure(
+    book = seeds.measure(
         args.seeds,
         profile,
         base=base,
         ledger=ledger,
-        readme=readme,
+        pages=pages,
+        notebooks=args.only,
         jobs=args.jobs,
         note=args.note,
     )
-    print(figures.markdown_table(book["figures"]))
-    print(f"written to {profiles.shorten(ledger)}")
+    print(markdown_table(book["figures"]))
+    print(f"written to {files.shorten(ledger)}")
     return 0
 
 
 def book(args: argparse.Namespace) -> int:
     from r1lab.course import book as books
 
-    print(profiles.shorten(books.build(ROOT / args.folder)))
+    print(files.shorten(books.build(ROOT / args.folder)))
     return 0
 
 
@@ -879,11 +940,12 @@ def _project_folder(name: str) -> str:
     return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], left: bool = False) -> None:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        padded = str.ljust if left else str.rjust
+        cells += [padded(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
 
 
@@ -894,7 +956,7 @@ def _finite(estimate) -> dict[str, float | None]:
 
 
 def _close(name: str, known) -> str:
-    return profiles.did_you_mean(name, known) if name else ""
+    return errors.did_you_mean(name, known) if name else ""
 
 
 def _say(text: str, code: int) -> int:

@@ -26,16 +26,19 @@ from typing import Any
 
 import numpy as np
 
-from r1lab import checkpoints, models, sft
-from r1lab import grpo as rl
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Estimate, evaluate
+from r1lab import grpo, models, sft
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.options import fixed_values
+from r1lab.evaluate import evaluate
 from r1lab.grpo import Experience, GRPOConfig
-from r1lab.options import fixed_values
-from r1lab.scorecard import DOWN, LEVEL, UP, Measured, gap, measured, way
+from r1lab.sampler.rollouts import Sampling
+from r1lab.scorecard import measured
 from r1lab.sft import Example, SFTConfig, read_examples
-from r1lab.stages import stage
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
+from r1lab.training.metrics import metrics_of
+from r1lab.training.stages import stage
 
 PAPER: dict[str, Any] = {
     "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
@@ -155,9 +158,9 @@ def reinforce(
         model, tokenizer = models.load(student, device=device)
         costs = _Costs(folder / "costs.jsonl", parameters_of(model), budget, config)
         try:
-            rl.train(model, tokenizer, task, config, folder, progress=progress, callbacks=[costs])
+            grpo.train(model, tokenizer, task, config, folder, progress=progress, callbacks=[costs])
         except _Spent:
-            with checkpoints.atomic_dir(folder / "model") as whole:
+            with files.atomic_dir(folder / "model") as whole:
                 models.save(model, tokenizer, whole)
         else:
             if costs.spent < budget:
@@ -165,7 +168,7 @@ def reinforce(
                     f"{config.steps} GRPO steps cost {costs.spent:.3g} operations, and the budget "
                     f"is {budget:.3g}: ask for more steps, which are only the most there may be"
                 )
-        history = rl.metrics_of(folder)
+        history = metrics_of(folder)
         return {
             "flops": costs.spent,
             "steps": len(history),
@@ -184,14 +187,14 @@ class _Costs:
 
     def __init__(self, path: Path, parameters: int, budget: float, config: GRPOConfig):
         self.path, self.parameters, self.budget, self.config = path, parameters, budget, config
-        self.spent = sum(row["flops"] for row in checkpoints.truncate_lines(path, config.steps))
+        self.spent = sum(row["flops"] for row in files.truncate_lines(path, config.steps))
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Experience) -> None:
-        kept = checkpoints.truncate_lines(self.path, step)  # a step may be done again
+        kept = files.truncate_lines(self.path, step)  # a step may be done again
         trained, sampled = grpo_tokens(batch, self.config)
         row = {"step": step, "trained": trained, "sampled": sampled}
         row["flops"] = flops(self.parameters, trained=trained, sampled=sampled)
-        checkpoints.append_lines(self.path, [row])
+        files.append_lines(self.path, [row])
         self.spent = sum(one["flops"] for one in [*kept, row])
         if self.spent >= self.budget:
             raise _Spent
@@ -243,7 +246,7 @@ def scores(
     loaded, found = models.load(model, device=device), {}
     for kind in ("countdown", "steps"):
         task = task_for(kind, template)
-        how = {"k": k, "max_new_tokens": max_new_tokens, "template": template, "seed": seed}
+        how = {"k": k, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
         answers = evaluate(*loaded, task, task.problems("held_out", problems), **how)
         found[kind] = measured([answers], "correct")
     return found
@@ -303,8 +306,8 @@ def course(folder: str | os.PathLike) -> list[dict[str, float]]:
     """How RL went against what it cost: a row for each step of `reinforce` in `folder`, with flops
     (of this step and all before it) and accuracy (of its answers, drawn before its update)."""
     spent, rows = 0, []
-    costs = rl.metrics_of(folder, "costs.jsonl")
-    for cost, row in zip(costs, rl.metrics_of(folder), strict=True):
+    costs = metrics_of(folder, "costs.jsonl")
+    for cost, row in zip(costs, metrics_of(folder), strict=True):
         rows.append({"step": row["step"], "flops": spent, "accuracy": row["accuracy"]})
         spent += cost["flops"]
     return rows

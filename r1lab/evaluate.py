@@ -28,26 +28,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from tqdm.std import tqdm
 
-from r1lab.errors import R1LabError
-from r1lab.languages import LATIN_LETTERS, language_share, language_words
+from r1lab.answers import Completion, measure
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.statistics import Estimate, estimate
+from r1lab.tasks.base import Problem
+from r1lab.templates import encode, end_ids, read, render
 
-
-class Estimate(NamedTuple):
-    """A measured value with its 95 % interval; low and high are NaN where there is none."""
-
-    value: float
-    low: float
-    high: float
-
+QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
 # --- right answers -------------------------------------------------------------------------------
 
@@ -134,115 +131,6 @@ def _mean_majority(
     winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
     value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
     return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
-
-
-# --- uncertainty ---------------------------------------------------------------------------------
-
-
-def bootstrap_interval(
-    per_problem_values, seed: int = 0, *, level: float = 0.95, resamples: int = 2000
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over problems: (low, high).
-
-    per_problem_values: (P,); NaN (nothing to measure on that problem) is left out. Seeded, so the
-    same values give the same interval. Two problems are the least that show a spread; with fewer
-    both ends are NaN.
-    """
-    values = np.asarray(per_problem_values, dtype=float)
-    values = values[~np.isnan(values)]
-    if len(values) < 2:
-        return math.nan, math.nan
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)  # (R,)
-    tail = 100 * (1 - level) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, sensible also at 0 and 1 (Wilson 1927)."""
-    if trials == 0:
-        return math.nan, math.nan
-    z, share = 1.959964, successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = (
-        z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    )
-    # the share itself lies inside in exact arithmetic; in floats it may miss by a rounding
-    return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
-
-
-def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estimate:
-    """Mean over problems with its bootstrap interval.
-
-    When every problem scores 0, or every one 1, the bootstrap sees no spread and claims certainty
-    that P problems cannot give; for shares Wilson's interval over the P problems is used there.
-    """
-    values = np.asarray(per_problem_values, dtype=float)
-    known = values[~np.isnan(values)]
-    if len(known) == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    if share and len(known) > 1 and (np.all(known == 0) or np.all(known == 1)):
-        return Estimate(float(known.mean()), *wilson(known.sum(), len(known)))
-    value, (low, high) = float(known.mean()), bootstrap_interval(known, seed)
-    # equal values may give a mean beside the interval by a rounding; NaN (one value) stays NaN
-    return Estimate(value, value if low > value else low, value if high < value else high)
-
-
-# --- behaviours ----------------------------------------------------------------------------------
-
-# The ten words that three experts chose to follow reflection through R1-Zero's training (Nature
-# 645, Extended Data Fig. 1a), and a Chinese word for each (our translation). The tiny world's
-# 不对 ("no") is a verdict like its English "no", which the paper's list leaves out too.
-REFLECTION_WORDS: dict[str, list[str]] = {
-    "en": [
-        "wait",
-        "mistake",
-        "however",
-        "but",
-        "retry",
-        "error",
-        "verify",
-        "wrong",
-        "evaluate",
-        "check",
-    ],
-    "zh": ["等等", "失误", "然而", "但是", "重试", "错误", "验证", "错", "评估", "检查"],
-}
-_REFLECTION = re.compile(
-    f"(?<![{LATIN_LETTERS}])(?:{'|'.join(REFLECTION_WORDS['en'])})(?![{LATIN_LETTERS}])"
-    f"|(?<![不没])(?:{'|'.join(REFLECTION_WORDS['zh'])})",
-    re.IGNORECASE,
-)  # 没错: "quite right"
-
-
-def reflection_words(text: str) -> int:
-    """How many reflective words of either language the text holds.
-
-    English words are counted whole and in any case ("Wait" counts, "await" and "checked" do
-    not); Chinese, which puts no spaces between words, wherever the characters stand.
-    """
-    return len(_REFLECTION.findall(text))
-
-
-# --- one model on one set of problems ------------------------------------------------------------
-
-
-@dataclass
-class Completion:
-    """One sampled answer and what was measured on it."""
-
-    text: str
-    length: int  # tokens sampled, the end-of-sequence token included
-    finished: bool  # ended by itself; False: cut at max_new_tokens
-    correct: bool
-    vote: str | None  # the answer in canonical form; None: no valid answer
-    well_formed: bool  # <think>…</think> <answer>…</answer>, nothing else
-    reflection: int  # reflective words
-    consistency: float | None  # share of the thought's words in the question's language
-    mixed: bool  # the thought has words of more than one language
-    token_ids: list[int] = field(default_factory=list, repr=False)  # not written to JSON
-    logprobs: list[float] = field(default_factory=list, repr=False)  # not written to JSON
 
 
 @dataclass
@@ -372,8 +260,6 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        from r1lab.tasks.base import Problem
-
         try:
             data = json.loads(text)
             return cls(
@@ -388,34 +274,6 @@ class Evaluation:
             ) from error
 
 
-def measure(
-    problem, text: str, *, task, length: int, finished: bool, prefilled: bool = False
-) -> Completion:
-    """Judge one completion of one problem: right? which vote? which behaviours?
-
-    The answer is the one that the accuracy reward would take (r1lab.templates.parse).
-    """
-    from r1lab.templates import parse
-
-    parsed = parse(text, prefilled=prefilled)
-    thought = parsed.think if parsed.think is not None else text
-    words = language_words(thought)
-    answer = parsed.answer
-    return Completion(
-        text=text,
-        length=length,
-        finished=finished,
-        correct=answer is not None and task.judge(problem, answer),
-        vote=None if answer is None else task.vote(problem, answer),
-        well_formed=parsed.well_formed,
-        reflection=reflection_words(text),
-        consistency=(
-            language_share(thought, problem.language) if problem.language in words else None
-        ),
-        mixed=sum(count > 0 for count in words.values()) > 1,
-    )
-
-
 def evaluate(
     model,
     tokenizer,
@@ -423,55 +281,44 @@ def evaluate(
     problems: Sequence[Any],
     *,
     k: int = 16,
-    max_new_tokens: int = 448,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    sampling: Sampling | None = None,
     template: str = "tiny",
-    seed: int = 0,
-    batch_questions: int = 32,
     progress: bool = False,
 ) -> Evaluation:
     """Ask each problem k times and measure the answers.
 
-    Sampling is seeded batch by batch, so the same model, seed and batch_questions give the same
-    answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure the
-    distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
+    Sampling is seeded batch by batch (a seed of None counts as 0), so the same model and seed give
+    the same answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure
+    the distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
     training mode is put back. Raises R1LabError when there is nothing to evaluate.
     """
-    from r1lab.rollouts import sample
-    from r1lab.templates import encode, render
-
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
     began, was_training = time.perf_counter(), model.training
     model.eval()
     completions: list[list[Completion]] = []
-    starts = range(0, len(problems), batch_questions)
-    if progress:
-        from tqdm.std import tqdm
-
-        starts = tqdm(starts, desc="evaluate", unit="batch")
+    sampling = sampling or Sampling()
+    sampling = replace(sampling, seed=sampling.seed or 0)
+    starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     try:
-        for start in starts:
-            batch = problems[start : start + batch_questions]
+        for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
+            batch = problems[start : start + QUESTIONS_AT_ONCE]
             prompts = encode(tokenizer, [render(problem, template) for problem in batch])
             drawn = sample(
                 model,
                 prompts,
+                replace(sampling, seed=sampling.seed * 1_000_003 + start),
                 group_size=k,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                eos_token_id=tokenizer.eos_token_id,
-                seed=seed * 1_000_003 + start,
+                eos_token_id=end_ids(model, tokenizer, template),
             )
+            texts = read(tokenizer, drawn, template)
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
                     ids = [int(token) for token in drawn.completion_ids[i]]
                     one = measure(
                         problem,
-                        tokenizer.decode(ids, skip_special_tokens=True),
+                        texts[i],
                         task=task,
                         length=len(ids),
                         finished=bool(drawn.finished[i]),
@@ -481,15 +328,8 @@ def evaluate(
                 completions.append(row)
     finally:
         model.train(was_training)
-    settings = {
-        "k": k,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "template": template,
-        "seed": seed,
-        "batch_questions": batch_questions,
-    }
+    settings = {"k": k, **asdict(sampling), "template": template}
+    settings["batch_questions"] = QUESTIONS_AT_ONCE
     return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
 
 

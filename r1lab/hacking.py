@@ -27,17 +27,21 @@ from typing import Any
 
 import numpy as np
 
-from r1lab import checkpoints, grpo
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
+from r1lab import grpo
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import Evaluation, evaluate
 from r1lab.grpo import Experience
 from r1lab.pipeline import record_of, rewards_of
 from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
-from r1lab.scorecard import DOWN, LEVEL, UP, load, way
-from r1lab.stages import stage
+from r1lab.sampler.rollouts import Sampling
+from r1lab.scorecard import load
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
 from r1lab.templates import parse
+from r1lab.training.metrics import metrics_of
+from r1lab.training.stages import stage
 from r1lab.world.preferences import (
     GENERAL,
     POLITE,
@@ -130,7 +134,7 @@ class _Watch:
         self.path = path
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Experience) -> None:
-        checkpoints.truncate_lines(self.path, step)  # a step may be done again
+        files.truncate_lines(self.path, step)  # a step may be done again
         asked = [problem for problem in batch.problems for _ in range(batch.rewards.shape[1])]
         rows = list(zip(asked, batch.measures, strict=True))
         row = {
@@ -144,7 +148,7 @@ class _Watch:
         for name in GENERAL:
             right = [one.correct for problem, one in rows if problem.task == name]
             row[name] = fmean(right) if right else None
-        checkpoints.append_lines(self.path, [row])
+        files.append_lines(self.path, [row])
 
 
 def polite_words(problem: Problem, text: str) -> int:
@@ -156,7 +160,7 @@ def polite_words(problem: Problem, text: str) -> int:
 def watched(out: str | os.PathLike) -> list[dict[str, Any]]:
     """What both judges saw, a row a step: paid, true, polite, length, format, and what is true of
     each task. Raises R1LabError where nothing was overtrained."""
-    rows = grpo.metrics_of(out, "watch.jsonl")
+    rows = metrics_of(out, "watch.jsonl")
     if not rows:
         raise R1LabError(f"nothing was overtrained in {out}: call hacking.overtrain first")
     return rows
@@ -226,10 +230,8 @@ def seen(
         prompts_of(config),
         asked,
         k=k,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.r1_temperature,
+        sampling=Sampling(config.max_new_tokens, config.r1_temperature, seed=config.seed),
         template=config.template,
-        seed=config.seed,
     )
     texts = [one.text for row in drawn.completions for one in row]
     of = [problem for problem in asked for _ in range(k)]

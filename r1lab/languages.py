@@ -22,7 +22,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 LATIN_LETTERS = "A-Za-zÀ-ÖØ-öø-ɏ"
 _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"

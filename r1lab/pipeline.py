@@ -28,11 +28,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from r1lab import grpo, reward_model, sft, stages
-from r1lab.checkpoints import atomic_write_text
-from r1lab.errors import R1LabError
+from r1lab import grpo, reward_model, sft
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import atomic_write_text, shorten
 from r1lab.evaluate import Evaluation, evaluate
-from r1lab.profiles import shorten
+from r1lab.machine.device import device_of
 from r1lab.recipe import (
     STAGES,
     PipelineConfig,
@@ -47,10 +47,12 @@ from r1lab.recipe import (
 from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
-from r1lab.scorecard import MODELS, device_of, load, scorecard, scored, stage_table, table_lines
+from r1lab.sampler.rollouts import Sampling
+from r1lab.scorecard import MODELS, load, scorecard, scored, stage_table, table_lines
 from r1lab.sft import Example, read_examples, write_examples
 from r1lab.tasks import Problem, distinct
 from r1lab.templates import encode, render
+from r1lab.training import stages
 from r1lab.world import preferences
 from r1lab.world.preferences import is_harmful, is_helpful
 
@@ -78,9 +80,8 @@ def draw(
         task_of(config, "r1"),
         problems,
         k=samples,
-        max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.max_new_tokens, seed=seed),
         template=config.template,
-        seed=seed,
     )
     prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
     found.settings["prompt tokens"] = sum(map(len, prompts))

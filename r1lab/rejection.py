@@ -27,8 +27,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Completion, Evaluation
+from r1lab.answers import Completion
+from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import Evaluation
 from r1lab.sft import Example
 from r1lab.tasks import Problem
 from r1lab.templates import parse

@@ -38,11 +38,12 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from tqdm.std import tqdm
 
-from r1lab import checkpoints, models
-from r1lab.errors import R1LabError
-from r1lab.options import check, option
+from r1lab import models
+from r1lab.basics import files, quiet
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
-from r1lab.rollouts import micro_batches
+from r1lab.sampler.score import micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
@@ -71,7 +72,7 @@ def write_judgements(
 ) -> Path:
     """One judgement a line; the file appears whole."""
     lines = [json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in judgements]
-    return checkpoints.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
+    return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
@@ -154,7 +155,7 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     try:
-        with models.no_bars():
+        with quiet.no_bars():
             tokenizer = AutoTokenizer.from_pretrained(folder)
             model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as error:
@@ -257,7 +258,7 @@ def train(
         history.append(
             {"step": step, "loss": loss_sum / len(batch), "accuracy": right / len(batch)}
         )
-    with checkpoints.atomic_dir(Path(out_dir)) as folder:
+    with files.atomic_dir(Path(out_dir)) as folder:
         models.save(model, tokenizer, folder)
     return history
 

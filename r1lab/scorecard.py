@@ -20,12 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from r1lab import figures, models
-from r1lab.checkpoints import atomic_write_text
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Estimate, Evaluation, estimate, evaluate
-from r1lab.stages import content
+from r1lab import models
+from r1lab.basics import ledger
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import atomic_write_text
+from r1lab.evaluate import Evaluation, evaluate
+from r1lab.machine.device import device_of, has_bf16
+from r1lab.sampler.rollouts import Sampling
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import distinct, task_for
+from r1lab.training.stages import content
 
 MODELS = ("base", "zero", "dev1", "dev2", "dev3", "r1")
 """The models that are compared: the base, and the columns of the paper's table."""
@@ -69,37 +73,11 @@ FILE = "scorecard.json"
 REQUESTED = 8  # times as many answers to a request as to another problem
 
 
-def device_of(config: Any) -> str:
-    """ "cuda" or "cpu": what the option `device` comes to here. R1LabError for a GPU that is not
-    here."""
-    return "cuda" if models.on_gpu(config.device) else "cpu"
-
-
 def load(config: Any, model: str | os.PathLike, train: bool = True):
     """Model and tokenizer on the device; in bfloat16 where a GPU that has it is only to sample."""
     device = device_of(config)
-    dtype = torch.bfloat16 if models.has_bf16(device) and not train else torch.float32
+    dtype = torch.bfloat16 if has_bf16(device) and not train else torch.float32
     return models.load(model, dtype=dtype, device=device)
-
-
-class Measured(Estimate):
-    """An Estimate that keeps what it is the mean of, so that two can be compared one by one.
-
-    each   the value of every problem (or seed); NaN where there was nothing to measure
-    asked  whose they are: two that have the same here were measured on the same problems (seeds)
-    over   "problems", or "seeds"
-    """
-
-    each: np.ndarray
-    asked: str
-    over: str
-
-    @classmethod
-    def of(cls, one: Estimate, each: Sequence[float], asked: str, over: str = "problems"):
-        """An Estimate with what it was made from."""
-        found = cls(*one)
-        found.each, found.asked, found.over = np.asarray(each, dtype=float), asked, over
-        return found
 
 
 def measured(
@@ -160,9 +138,8 @@ def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
         task,
         distinct(task.problems("held_out", config.eval_problems)),
         k=config.eval_samples * (REQUESTED if kind == "requests" else 1),
-        max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.max_new_tokens, seed=config.seed),
         template=config.template,
-        seed=config.seed,
     )
 
 
@@ -256,7 +233,7 @@ def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config:
     what the paper states beside it. What could not be measured (NaN) is left out."""
     for measure, found in card.items():
         if not math.isnan(found.value):
-            figures.record(
+            ledger.record(
                 out,
                 f"r1/{name}/{measure}",
                 *found,
@@ -349,8 +326,6 @@ def markdown(table: dict[str, Any]) -> str:
 
 ALIKE = {theirs: ours for ours, theirs in BESIDE.items()} | {"Arena-Hard": "helpful"}
 """Each of the paper's measures, and the one of ours that stands for it."""
-
-UP, DOWN, LEVEL = "up", "down", "not told apart"
 REPRODUCED, OTHERWISE = "reproduced", "the other way"
 
 
@@ -371,37 +346,6 @@ class Beside(NamedTuple):
     stated: float  # its change, in points of per cent; the paper gives no interval
     ours: Arrow
     verdict: str  # REPRODUCED, OTHERWISE or LEVEL
-
-
-def gap(before: Estimate, after: Estimate) -> Estimate:
-    """after - before with its 95 % interval.
-
-    Where both are `Measured` on the same problems each problem is its own control, which takes the
-    spread between problems out of the interval: a bootstrap over the differences, problem by
-    problem (as `evaluate.difference`). Of the same seeds: Student's t over the seeds' differences.
-    Else it is made of both intervals, d = after - before,
-
-        low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
-        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
-
-    which supposes that the two are independent (Newcombe 1998, Statistics in Medicine 17, method
-    10). NaN ends where one has no interval.
-    """
-    d = after.value - before.value
-    both = isinstance(before, Measured) and isinstance(after, Measured)
-    if both and before.asked == after.asked and len(before.each) > 1:
-        apart = after.each - before.each
-        if before.over == "problems":
-            return estimate(apart)
-        return Estimate(d, *figures.t_interval(apart.tolist()))
-    low = math.hypot(after.value - after.low, before.high - before.value)
-    high = math.hypot(after.high - after.value, before.value - before.low)
-    return Estimate(d, d - low, d + high)
-
-
-def way(change: Estimate) -> str:
-    """UP or DOWN where the interval leaves no other; else LEVEL, which is not "equal"."""
-    return UP if change.low > 0 else DOWN if change.high < 0 else LEVEL
 
 
 def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:

@@ -36,14 +36,18 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 from tqdm.std import tqdm
 
-from r1lab import checkpoints, models
-from r1lab.checkpoints import append_lines, fingerprint, truncate_lines
-from r1lab.errors import R1LabError
-from r1lab.grpo import arithmetic, precision_on, trainable
-from r1lab.options import check, fixed_values, option
-from r1lab.rollouts import micro_batches, token_logps
+from r1lab import models
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import append_lines, truncate_lines
+from r1lab.basics.options import check, fixed_values, option
+from r1lab.grpo import trainable
+from r1lab.machine.device import arithmetic, precision_on
+from r1lab.sampler.score import micro_batches, token_logps
 from r1lab.tasks import Problem
 from r1lab.templates import TEMPLATES, encode, render
+from r1lab.training import checkpoints, signals
+from r1lab.training.checkpoints import fingerprint
 
 ON_DISK = ("metrics.jsonl", "checkpoints", "model")
 
@@ -74,7 +78,7 @@ class Example:
 
 def write_examples(path: str | os.PathLike, examples: Sequence[Example]) -> Path:
     """One example a line; the file appears whole."""
-    return checkpoints.atomic_write_text(path, "".join(f"{one.to_json()}\n" for one in examples))
+    return files.atomic_write_text(path, "".join(f"{one.to_json()}\n" for one in examples))
 
 
 def read_examples(path: str | os.PathLike) -> list[Example]:
@@ -105,7 +109,7 @@ class SFTConfig:
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
     max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
-    template: str = option("tiny", "prompt template", choices=TEMPLATES)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     max_tokens: int = option(512, "longer examples are left out (R1: 32768)", low=2)
     seed: int = option(0, "seed of the order of the examples", low=0)
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
@@ -230,7 +234,7 @@ def train(
     """
     out_dir = Path(out_dir)
     if not resume:
-        checkpoints.set_aside(out_dir, ON_DISK)
+        files.set_aside(out_dir, ON_DISK)
     rows = fitting(examples, tokenizer, config)
     precision = precision_on(model.device, config.precision)
     if precision == "bf16":
@@ -255,8 +259,8 @@ def train(
     history = truncate_lines(out_dir / "metrics.jsonl", first)
 
     with (
-        checkpoints.stop_signals() as asked,
-        checkpoints.memory_errors(config.micro_batch_tokens),
+        signals.stop_signals() as asked,
+        signals.memory_errors(config.micro_batch_tokens),
         tqdm(total=steps, initial=first, disable=not progress, unit="step", desc="sft") as bar,
     ):
         for step in range(first, steps):
@@ -286,7 +290,7 @@ def train(
                 callback(step, metrics)
             done = step + 1
             checkpoints.step_done(out_dir, done, steps, config, asked, state_after)
-        with checkpoints.atomic_dir(out_dir / "model") as folder:
+        with files.atomic_dir(out_dir / "model") as folder:
             models.save(model, tokenizer, folder)
     return history
 

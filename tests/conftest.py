@@ -10,6 +10,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 import torch
@@ -36,7 +38,7 @@ def tokenizer():
 @pytest.fixture
 def random_model(tokenizer):
     """(model, tokenizer): a very small random Llama that speaks the tiny world's tokens."""
-    from r1lab.models import tiny_llama
+    from r1lab.models.load import tiny_llama
 
     torch.manual_seed(0)
     return tiny_llama(len(tokenizer), width=32, layers=2, heads=2, ffn=64), tokenizer
@@ -60,7 +62,7 @@ def general_tokenizer():
 @pytest.fixture
 def general_folder(general_tokenizer, tmp_path):
     """The folder of a very small random model that knows them, as a string."""
-    from r1lab.models import tiny_llama
+    from r1lab.models.load import tiny_llama
 
     torch.manual_seed(0)
     size = {"width": 32, "layers": 2, "heads": 2, "ffn": 64}
@@ -87,7 +89,7 @@ def one_thread():
 @pytest.fixture(scope="session")
 def base_model():
     """(model, tokenizer): the embedded base model. Read only: copy it before training."""
-    from r1lab.models import load
+    from r1lab.models.load import load
 
     return load("tiny")
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.advantages import ADVANTAGES, dr_grpo, group_relative, rloo
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 GROUPS = st.integers(2, 8).flatmap(
     lambda G: st.lists(

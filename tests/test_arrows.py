@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from r1lab import scorecard
-from r1lab.evaluate import Estimate, bootstrap_interval
-from r1lab.scorecard import DOWN, LEVEL, OTHERWISE, REPRODUCED, UP, Measured
+from r1lab import scorecard, statistics
+from r1lab.scorecard import OTHERWISE, REPRODUCED
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_interval
 
 
 def table(**changes) -> dict:
@@ -18,9 +18,9 @@ def table(**changes) -> dict:
 
 
 def test_the_gap_of_two_values_squares_and_adds_their_ends():
-    change = scorecard.gap(Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.72))
+    change = statistics.gap(Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.72))
     assert change == pytest.approx((0.2, 0.2 - 0.05, 0.2 + math.hypot(0.02, 0.04)))
-    assert math.isnan(scorecard.gap(Estimate(0.5, math.nan, math.nan), Estimate(1, 1, 1)).low)
+    assert math.isnan(statistics.gap(Estimate(0.5, math.nan, math.nan), Estimate(1, 1, 1)).low)
 
 
 def test_the_gap_is_about_as_wide_as_the_spread_of_independent_means():
@@ -29,7 +29,7 @@ def test_the_gap_is_about_as_wide_as_the_spread_of_independent_means():
     rng = np.random.default_rng(0)
     a, b = rng.random(200) < 0.4, rng.random(200) < 0.6
     ends = [Estimate(float(x.mean()), *bootstrap_interval(x)) for x in (a, b)]
-    width = scorecard.gap(*ends).high - scorecard.gap(*ends).low
+    width = statistics.gap(*ends).high - statistics.gap(*ends).low
     spread = 2 * 1.96 * math.sqrt(sum(x.var() / 200 for x in (a, b)))
     assert width == pytest.approx(spread, rel=0.1)
 
@@ -40,12 +40,12 @@ def test_what_was_measured_on_the_same_problems_is_compared_problem_by_problem()
     hard = np.linspace(0, 1, 40)  # problems differ far more than the two models do
     one, two = hard * 0.8, hard * 0.8 + np.tile([0.05, 0.15], 20)
     ends = [Measured.of(Estimate(x.mean(), *bootstrap_interval(x)), x, "40") for x in (one, two)]
-    change = scorecard.gap(*ends)
+    change = statistics.gap(*ends)
     assert change.value == pytest.approx(0.1) and 0.08 < change.low < change.high < 0.12
     other = Measured.of(ends[1], two, "40 others")
-    apart = scorecard.gap(ends[0], other)
-    assert apart.low < 0 < apart.high and apart == scorecard.gap(ends[0], Estimate(*ends[1]))
-    assert scorecard.way(change) == UP and scorecard.way(apart) == LEVEL
+    apart = statistics.gap(ends[0], other)
+    assert apart.low < 0 < apart.high and apart == statistics.gap(ends[0], Estimate(*ends[1]))
+    assert statistics.way(change) == UP and statistics.way(apart) == LEVEL
 
 
 def test_what_was_measured_with_the_same_seeds_is_compared_seed_by_seed():
@@ -57,7 +57,7 @@ def test_what_was_measured_with_the_same_seeds_is_compared_seed_by_seed():
             row = {"value": mean, "low": mean - 0.5, "high": mean + 0.5, "values": values}
             ledger[f"r1/{name}/{measure}"] = row
     ours = scorecard.from_ledger(ledger)["ours"]
-    change = scorecard.gap(ours["zero"]["safe"], ours["dev1"]["safe"])
+    change = statistics.gap(ours["zero"]["safe"], ours["dev1"]["safe"])
     assert change == pytest.approx((0.05, 0.05 - 0.02484, 0.05 + 0.02484), abs=1e-5)  # t, 2 d.f.
 
 

@@ -9,38 +9,38 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from r1lab import bench
+from r1lab.bench import cpu
 from r1lab.cli import main
-from r1lab.figures import t_interval
 from r1lab.grpo import GRPOConfig
-from r1lab.rollouts import token_logps
+from r1lab.sampler.score import token_logps
+from r1lab.statistics import t_interval
 
 
 def test_a_quick_run_measures_every_ratio_and_leaves_the_committed_results_alone(
     random_folder, tmp_path, capsys
 ):
-    before = bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None
+    before = cpu.RESULTS.read_bytes() if cpu.RESULTS.exists() else None
     out = tmp_path / "quick.json"
     assert main(["bench", "--quick", "--model", random_folder, "--out", str(out)]) == 0
     report = json.loads(out.read_text())
-    assert set(report["ratios"]) == set(report["goals"]) == set(bench.GOALS)
+    assert set(report["ratios"]) == set(report["goals"]) == set(cpu.GOALS)
     assert all(value > 0 for value in report["ratios"].values())
     assert report["quick"] and report["hardware"]["cores"] >= 1 and "trl" in report["versions"]
-    assert report["trl_best"]["name"] in bench.TRL_CANDIDATES
+    assert report["trl_best"]["name"] in cpu.TRL_CANDIDATES
     # A random model never stops early, so both loops must have drawn answers of the full length.
     lengths = {n: m["mean_length"] for n, m in report["measured"]["step"].items()}
     assert lengths == {
         name: [12.0] for name in ("r1lab", "trl_best", "trl_our_sampler", "trl_default")
     }
-    assert out.with_suffix(".md").read_text() == bench.page(report)
+    assert out.with_suffix(".md").read_text() == cpu.page(report)
     assert "step_vs_trl_best" in capsys.readouterr().err
-    assert (bench.RESULTS.read_bytes() if bench.RESULTS.exists() else None) == before
+    assert (cpu.RESULTS.read_bytes() if cpu.RESULTS.exists() else None) == before
 
 
-@pytest.mark.parametrize("options", [bench.TRL_DEFAULT, *bench.TRL_CANDIDATES.values()])
+@pytest.mark.parametrize("options", [cpu.TRL_DEFAULT, *cpu.TRL_CANDIDATES.values()])
 def test_trl_gets_the_same_task_whatever_its_settings(options, tmp_path):
     config = GRPOConfig()
-    arguments = bench.trl_arguments(config, options, tmp_path, seed=3, steps=7)
+    arguments = cpu.trl_arguments(config, options, tmp_path, seed=3, steps=7)
     batch = config.questions * config.group_size
     assert arguments.generation_batch_size == batch  # one rollout a step, as in r1lab
     rows = arguments.per_device_train_batch_size * arguments.gradient_accumulation_steps
@@ -61,7 +61,7 @@ def test_arithmetic_is_counted_as_torch_counts_it(random_model):
     with FlopCounterMode(display=False) as counter:
         logp, _, _ = token_logps(model, rows)
         logp.sum().backward()
-    ours = bench.training_flops(model, [(prompt, completion)] * n)
+    ours = cpu.training_flops(model, [(prompt, completion)] * n)
     # Eager attention also multiplies what the causal mask then throws away; we do not count that.
     length, c = prompt + completion, model.config
     masked = length * length - length * (length + 1) // 2
@@ -70,30 +70,28 @@ def test_arithmetic_is_counted_as_torch_counts_it(random_model):
 
 
 def test_the_target_is_a_mean_over_a_full_window():
-    plan = bench.Plan(target=0.5, window=3)
-    assert not bench.arrived([0.9, 0.9], plan)  # two lucky steps are not three
-    assert not bench.arrived([0.9, 0.1, 0.2, 0.9], plan)
-    assert bench.arrived([0.0, 0.4, 0.5, 0.6], plan)
+    plan = cpu.Plan(target=0.5, window=3)
+    assert not cpu.arrived([0.9, 0.9], plan)  # two lucky steps are not three
+    assert not cpu.arrived([0.9, 0.1, 0.2, 0.9], plan)
+    assert cpu.arrived([0.0, 0.4, 0.5, 0.6], plan)
 
 
 def test_matmul_rate_is_of_this_machine():
-    rate, size = bench.matmul_rate((64, 128), times=2)
+    rate, size = cpu.matmul_rate((64, 128), times=2)
     assert size in (64, 128) and 1e7 < rate < 1e15
 
 
 def test_generate_counts_tokens_up_to_the_first_end(random_folder, random_model):
     model, tokenizer = random_model
-    plan = bench.Plan(GRPOConfig(questions=2, group_size=3, max_new_tokens=6))
-    stand = bench.Bench(model, tokenizer, bench.get_task("countdown"), plan, None, print)
-    assert bench.draw_generate(stand, seed=0) == 2 * 3 * 6  # nothing in it ends early
+    plan = cpu.Plan(GRPOConfig(questions=2, group_size=3, max_new_tokens=6))
+    stand = cpu.Bench(model, tokenizer, cpu.get_task("countdown"), plan, None, print)
+    assert cpu.draw_generate(stand, seed=0) == 2 * 3 * 6  # nothing in it ends early
     with torch.no_grad():  # now the end is by far the likeliest token everywhere
         model.model.embed_tokens.weight.mul_(0)
         model.model.embed_tokens.weight[tokenizer.eos_token_id] = 9.0
         model.model.norm.weight.fill_(9.0)
         model.model.embed_tokens.weight[[i for p in stand.prompts(0) for i in p]] = 1.0
-    assert (
-        bench.draw_generate(stand, seed=0) == 2 * 3 == bench.tokens_of(bench.draw_r1lab(stand, 0))
-    )
+    assert cpu.draw_generate(stand, seed=0) == 2 * 3 == cpu.tokens_of(cpu.draw_r1lab(stand, 0))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +111,7 @@ def test_bad_input_is_one_clear_line(arguments, words, capsys):
 def test_our_sampler_changes_the_time_of_a_run_and_not_what_is_learned(third):
     """TRL with generate and with our sampler over three seeds: of each third of the curve, the mean
     lies in the other's 95 % band."""
-    measured = json.loads(bench.RESULTS.read_text("utf-8"))["measured"]["learning"]
+    measured = json.loads(cpu.RESULTS.read_text("utf-8"))["measured"]["learning"]
     part, found = slice(third * 8, third * 8 + 8), []
     for name in ("generate", "r1lab"):
         curves = measured[name]["accuracy"]
@@ -125,11 +123,11 @@ def test_our_sampler_changes_the_time_of_a_run_and_not_what_is_learned(third):
 
 
 def test_the_committed_page_is_made_from_the_committed_numbers():
-    if not bench.RESULTS.exists():
+    if not cpu.RESULTS.exists():
         pytest.skip("benchmarks/results/cpu.json is not measured yet: make bench")
-    report = json.loads(bench.RESULTS.read_text())
-    assert bench.RESULTS.with_suffix(".md").read_text() == bench.page(report)
-    assert set(report["ratios"]) == set(bench.GOALS) and not report["quick"]
+    report = json.loads(cpu.RESULTS.read_text())
+    assert cpu.RESULTS.with_suffix(".md").read_text() == cpu.page(report)
+    assert set(report["ratios"]) == set(cpu.GOALS) and not report["quick"]
     assert report["configuration"]["group_size"] == GRPOConfig().group_size
 
 
@@ -140,26 +138,26 @@ def test_a_part_measured_again_replaces_that_part_on_the_same_machine_only(tmp_p
     whole["ratios"] = whole["pairs"] = {"step_vs_trl_best": 3.0, "matmul_share": 0.5}
     part = whole | {"minutes": 2.0, "when": "2026-01-02", "measured": {"matmul": 9}}
     part["ratios"] = part["pairs"] = {"matmul_share": 0.6}
-    assert bench.merged(part, path) is part  # nothing there yet
+    assert cpu.merged(part, path) is part  # nothing there yet
     path.write_text(json.dumps(whole))
-    found = bench.merged(part, path)
+    found = cpu.merged(part, path)
     assert found["measured"] == {"step": 1, "matmul": 9} and found["minutes"] == 52.0
     assert found["ratios"] == {"step_vs_trl_best": 3.0, "matmul_share": 0.6}
     assert found["parts"] == {"matmul": "2026-01-02"} and found["when"] == "2026-01-01"
     other = part | {"hardware": 2}
-    assert bench.merged(other, path) is other
+    assert cpu.merged(other, path) is other
     half = part | {"measured": {"half": 3}, "lower_bounds": ["time_to_half_vs_trl_best"]}
-    assert bench.merged(half, path)["lower_bounds"] == half["lower_bounds"]
+    assert cpu.merged(half, path)["lower_bounds"] == half["lower_bounds"]
     path.write_text(json.dumps(whole | {"lower_bounds": half["lower_bounds"]}))
-    assert "lower_bounds" in bench.merged(part, path)
-    assert "lower_bounds" not in bench.merged(part | {"measured": {"half": 3}}, path)
+    assert "lower_bounds" in cpu.merged(part, path)
+    assert "lower_bounds" not in cpu.merged(part | {"measured": {"half": 3}}, path)
     path.write_text("half a fi")
-    assert bench.merged(part, path) is part
+    assert cpu.merged(part, path) is part
 
 
 def test_a_training_that_was_given_up_is_a_lower_bound():
     pairs = {"time_to_half_vs_trl_best": [4.0]}
-    report = {"ratios": {"time_to_half_vs_trl_best": 4.0}, "pairs": pairs, "goals": bench.GOALS}
-    assert "| 4.0 x |" in bench.table(report)
+    report = {"ratios": {"time_to_half_vs_trl_best": 4.0}, "pairs": pairs, "goals": cpu.GOALS}
+    assert "| 4.0 x |" in cpu.table(report)
     report["lower_bounds"] = ["time_to_half_vs_trl_best"]
-    assert "| at least 4.0 x |" in bench.table(report)
+    assert "| at least 4.0 x |" in cpu.table(report)

@@ -8,15 +8,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from r1lab import bench_gpu
+from r1lab.bench import gpu
 from r1lab.cli import main
-from r1lab.models import tiny_llama
+from r1lab.models.load import tiny_llama
 from r1lab.tasks import get_task
-from r1lab.tasks.words import number
+from r1lab.tasks.gym import number
 from r1lab.templates import EXAMPLES, TEMPLATES, parse, render
 
 
-@pytest.fixture(params=bench_gpu.PARTS)
+@pytest.fixture(params=gpu.PARTS)
 def part(request):
     return request.param
 
@@ -34,10 +34,10 @@ def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_fo
     assert {"cuda", "torch", "transformers", "trl", "vllm"} <= set(report["versions"])
     assert "gpu" in report["hardware"] and report["minutes"] >= 0
     page = tmp_path / ("gpu-step.md" if part == "step" else "quick.md")
-    assert page.read_text() == bench_gpu.page(report)
-    assert report["goals"] == bench_gpu.judge(report["ratios"])
+    assert page.read_text() == gpu.page(report)
+    assert report["goals"] == gpu.judge(report["ratios"])
     assert all(set(m) == {"value", "pairs"} for m in report["ratios"].values())
-    assert bench_gpu.why_not_committed(report) == "it was measured in toy sizes (--quick)"
+    assert gpu.why_not_committed(report) == "it was measured in toy sizes (--quick)"
     CHECKS[part](report)
 
 
@@ -115,18 +115,18 @@ def test_the_floor_counts_weights_own_keys_and_the_question_once_for_its_group()
     # Two questions of 5 and 7 tokens; answers of 1 and 3, and of 2 and 2 tokens.
     shared, own = 5 * 3 + 7 * 2, (0 + 3) + (1 + 1)
     expected = 3 * weights + token * (shared + own)
-    assert bench_gpu.floor_bytes(model, [5, 7], [1, 3, 2, 2]) == expected
+    assert gpu.floor_bytes(model, [5, 7], [1, 3, 2, 2]) == expected
     half = model.to(torch.bfloat16)
-    assert bench_gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
+    assert gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
     half.lm_head.weight = torch.nn.Parameter(half.lm_head.weight.clone())  # no longer tied
-    assert bench_gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
+    assert gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
 
 
 def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
     def contender(rates, floor=1000.0):
         return {"tokens_per_second": rates, "floor_tokens_per_second": [floor] * len(rates)}
 
-    found = bench_gpu.sampler_ratios(
+    found = gpu.sampler_ratios(
         "batch_64",
         {
             "r1lab": contender([400.0, 500.0, 900.0]),
@@ -137,15 +137,13 @@ def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
     assert found["batch_64/vs_generate"] == {"value": 9.0, "pairs": [4.0, 10.0, 9.0]}
     assert found["batch_64/share_of_floor"]["value"] == 0.5
     assert "batch_64/vs_vllm" not in found
-    goals = bench_gpu.judge(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
+    goals = gpu.judge(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
     assert goals["batch_64/vs_generate"] == {"goal": 8.0, "met": True}
     assert goals["batch_64/vs_vllm"] == {"goal": 1.0, "met": False}
 
     steps = {"r1lab": {"seconds": [1.0, 2.0]}, "trl_generate": {"seconds": [4.0, 4.0]}}
-    assert bench_gpu.step_ratios(steps) == {
-        "step_vs_trl_generate": {"value": 3.0, "pairs": [4.0, 2.0]}
-    }
-    assert bench_gpu.step_ratios({"trl_generate": {"seconds": [4.0]}}) == {}
+    assert gpu.step_ratios(steps) == {"step_vs_trl_generate": {"value": 3.0, "pairs": [4.0, 2.0]}}
+    assert gpu.step_ratios({"trl_generate": {"seconds": [4.0]}}) == {}
 
 
 def test_a_contender_that_fails_is_noted_and_does_not_end_the_run(tmp_path):
@@ -157,12 +155,12 @@ def test_a_contender_that_fails_is_noted_and_does_not_end_the_run(tmp_path):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried 3 GiB\nand more words")
 
     some = stand(left=60.0)
-    assert bench_gpu.attempt(some, "generate", fails) is None
-    assert bench_gpu.attempt(some, "r1lab", lambda: 3) == 3
+    assert gpu.attempt(some, "generate", fails) is None
+    assert gpu.attempt(some, "r1lab", lambda: 3) == 3
     noted = "OutOfMemoryError: CUDA out of memory. Tried 3 GiB"
     assert some.sheet.report["failures"] == {"generate": noted}
     late = stand(left=0.0)
-    assert bench_gpu.attempt(late, "vllm", lambda: 3) is None
+    assert gpu.attempt(late, "vllm", lambda: 3) is None
     assert late.sheet.report["failures"] == {"vllm": "not measured: the time was up"}
 
 
@@ -189,25 +187,25 @@ def gpu_report():
     ],
 )
 def test_only_what_a_gpu_measured_may_be_committed(change, words):
-    assert bench_gpu.why_not_committed(gpu_report()) is None
-    assert words in bench_gpu.why_not_committed(gpu_report() | change)
+    assert gpu.why_not_committed(gpu_report()) is None
+    assert words in gpu.why_not_committed(gpu_report() | change)
 
 
 def test_committed_results_come_from_a_gpu_and_their_pages_from_them():
-    found = sorted(bench_gpu.RESULTS.glob("gpu-*.json"))
+    found = sorted(gpu.RESULTS.glob("gpu-*.json"))
     if not found:
         pytest.skip("no benchmarks/results/gpu-*.json yet: r1lab bench --gpu")
     for path in found:
         report = json.loads(path.read_text())
-        assert bench_gpu.why_not_committed(report) is None, path
-        assert path.with_suffix(".md").read_text() == bench_gpu.page(report)
+        assert gpu.why_not_committed(report) is None, path
+        assert path.with_suffix(".md").read_text() == gpu.page(report)
 
 
 def test_worked_examples_keep_the_form_that_they_teach_and_are_in_no_split():
     task = get_task("word_problems", difficulty="easy")
     problem = task.problems("held_out", 1)[0]
     prompt = render(problem, "examples")
-    assert problem.question in prompt and TEMPLATES["examples"]["en"].count("{question}") == 1
+    assert problem.question in prompt and TEMPLATES["examples"].texts["en"].count("{question}") == 1
     for question, thought, answer in EXAMPLES:
         assert question in prompt and number(answer) is not None
         assert parse(f"<think> {thought} </think> <answer> {answer} </answer>").well_formed

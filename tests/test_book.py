@@ -11,9 +11,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from r1lab import cli, figures
+from r1lab import cli
+from r1lab.basics import ledger as ledgers
+from r1lab.basics.errors import R1LabError
 from r1lab.course import book, offline
-from r1lab.errors import R1LabError
 
 HOSTILE = "</script><!--<script>alert(1)</script>"
 PLOT = {"data": [{"y": [1, 2], "name": HOSTILE}], "layout": {"title": {"text": "t"}}}
@@ -109,8 +110,8 @@ def made(tmp_path_factory):
     write(source, n00_rewards=FIRST, n02_third=THIRD)
     (source / "images").mkdir()
     (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    figures.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
-    ledger = figures.load(out)
+    ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
+    ledger = ledgers.load(out)
     entry = ledger["r1_zero/trained/pass@1"]
     ledger[f"r1_zero/{HOSTILE}\n\n[x](javascript:alert(4))|"] = entry | {"n": HOSTILE}
     ledger["b"] = entry | {"source": "javascript:alert(5)//", "unit": HOSTILE}

@@ -14,19 +14,17 @@ import time
 import pytest
 import torch
 
-from r1lab import checkpoints
-from r1lab.checkpoints import (
-    Stopped,
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import (
     append_lines,
     atomic_dir,
     atomic_write_text,
-    latest,
-    save,
     set_aside,
-    stop_signals,
     truncate_lines,
 )
-from r1lab.errors import R1LabError
+from r1lab.training.checkpoints import latest, save
+from r1lab.training.signals import Stopped, stop_signals
 
 
 def state_of(step: int, size: int = 100) -> dict:
@@ -73,7 +71,7 @@ def empty_both(path):
 def not_a_checkpoint(path):
     """Whole by its checksum, but code instead of data: a pickle that would run something."""
     torch.save(os.system, path)
-    digest = checkpoints.digest_of(path)
+    digest = files.digest_of(path)
     path.with_name(path.name + ".sha256").write_text(f"{digest}  {path.name}\n")
 
 
@@ -142,7 +140,7 @@ def save_for_ever(folder):
 
 def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models"])  # as test_grpo
+    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])  # as test_grpo
     reached = 0
     for pause, sign in ((0.0, "*.pt"), (0.013, "*.sha256"), (0.031, "*.sha256"), (0.07, "*.pt")):
         writer = context.Process(target=save_for_ever, args=(tmp_path,))
@@ -179,7 +177,7 @@ def test_atomic_files_and_folders_replace_only_what_is_whole(tmp_path):
         (folder / "weights").write_text("second")
     assert [p.name for p in (tmp_path / "model").iterdir()] == ["weights"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "model"]
-    assert (tmp_path / "a" / "note.txt").stat().st_mode & 0o777 == 0o666 & ~checkpoints._umask()
+    assert (tmp_path / "a" / "note.txt").stat().st_mode & 0o777 == 0o666 & ~files._umask()
 
 
 @pytest.mark.parametrize("tail", ["", '{"step": 2, "x": ', '{"st', "\x00\x00", "null\n"])

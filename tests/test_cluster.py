@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from r1lab import ROOT, cli, cluster
-from r1lab.errors import R1LabError
+from r1lab import ROOT, cli
+from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
+from r1lab.trl_backend import cluster
 
 SKY = ("sky-1", "sky-8", "sky-2x8")
 RUN = ["--steps", "3", "--rewards", "accuracy", "--reward-weights", "1", "--out", "runs/my run"]
@@ -117,7 +118,7 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
     assert called[-len(train) :] == train  # a machine whose GPU torch cannot use is an error
     if name != "sky-1":
         options = dict(zip(called[2:-5:2], called[3:-5:2], strict=False))
-        assert Path(options["--config_file"]) == Path("r1lab/cluster/fsdp2.yaml")
+        assert Path(options["--config_file"]) == Path("r1lab/trl_backend/cluster/fsdp2.yaml")
         two = name != "sky-8"
         assert options["--num_processes"] == ("16" if two else "8")
         assert options.get("--machine_rank") == ("1" if two else None)

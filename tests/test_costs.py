@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from r1lab import costs
-from r1lab.costs import Budget, Meter, dollars, estimate, price_of, prices, table
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
+from r1lab.machine import costs
+from r1lab.machine.costs import Budget, Meter, dollars, estimate, price_of, prices, table
 
 
 def test_every_price_has_its_date_and_its_source():
@@ -185,7 +185,7 @@ def test_an_estimate_is_a_range_that_says_how():
 
 
 def test_prices_are_plain_json(tmp_path):
-    from r1lab.models import data_dir
+    from r1lab.models.smollm2 import data_dir
 
     text = (data_dir() / "prices.json").read_text(encoding="utf-8")
     assert json.loads(text)["about"].startswith("List prices")

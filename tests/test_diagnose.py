@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab import checkpoints
-from r1lab.diagnose import Context, diagnose, is_flat
 from r1lab.grpo import GRPOConfig, train
-from r1lab.rollouts import token_logps
+from r1lab.sampler.score import token_logps
 from r1lab.tasks.countdown import Countdown
 from r1lab.templates import render
+from r1lab.training import checkpoints
+from r1lab.training.diagnose import Context, diagnose, is_flat
 
 TASK = Countdown()
 

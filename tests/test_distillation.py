@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from r1lab import distillation, grpo, sft
+from r1lab.basics.errors import R1LabError
 from r1lab.distillation import (
     both,
     compare,
@@ -21,9 +22,8 @@ from r1lab.distillation import (
     teach,
     teacher_flops,
 )
-from r1lab.errors import R1LabError
 from r1lab.grpo import GRPOConfig
-from r1lab.models import load
+from r1lab.models.load import load
 from r1lab.sft import Example, SFTConfig, write_examples
 from r1lab.tasks import get_task
 from r1lab.templates import render

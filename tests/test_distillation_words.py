@@ -7,7 +7,7 @@ import json
 import pytest
 
 from r1lab import distillation
-from r1lab.evaluate import Estimate
+from r1lab.statistics import Estimate
 
 
 def found(**scores) -> dict:

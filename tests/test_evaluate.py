@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from r1lab import evaluate as ev
-from r1lab.errors import R1LabError
+from r1lab import answers, evaluate, languages, statistics
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler.rollouts import Sampling
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Question:
 
 
 def completion(correct=False, vote=None, **changes):
-    base = ev.Completion(
+    base = answers.Completion(
         text="",
         length=10,
         finished=True,
@@ -40,7 +41,7 @@ def completion(correct=False, vote=None, **changes):
 def evaluation(correct):
     """An Evaluation from a table of right and wrong, (P, n)."""
     rows = [[completion(bool(x), "a" if x else None) for x in row] for row in correct]
-    return ev.Evaluation([Question(str(i)) for i in range(len(rows))], rows, {"seed": 0})
+    return evaluate.Evaluation([Question(str(i)) for i in range(len(rows))], rows, {"seed": 0})
 
 
 # --- pass@k
@@ -52,39 +53,39 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_answer():
         right = [True] * c + [False] * (n - c)
         for k in range(1, n + 1):
             subsets = list(combinations(right, k))
-            assert ev.pass_at_k(n, c, k) == pytest.approx(np.mean([any(s) for s in subsets]))
+            assert evaluate.pass_at_k(n, c, k) == pytest.approx(np.mean([any(s) for s in subsets]))
 
 
 def test_pass_at_k_is_unbiased_where_the_naive_plug_in_is_not():
     rng, p, n, k = np.random.default_rng(0), 0.2, 8, 4
     c = rng.binomial(n, p, size=40_000)
     truth = 1 - (1 - p) ** k
-    assert ev.pass_at_k(n, c, k).mean() == pytest.approx(truth, abs=0.005)
+    assert evaluate.pass_at_k(n, c, k).mean() == pytest.approx(truth, abs=0.005)
     assert (1 - (1 - c / n) ** k).mean() < truth - 0.03
 
 
 def test_pass_at_k_takes_arrays_and_stays_finite_for_huge_n():
-    values = ev.pass_at_k([10, 10_000], [0, 10_000], 10)
+    values = evaluate.pass_at_k([10, 10_000], [0, 10_000], 10)
     assert values.tolist() == [0.0, 1.0]
-    assert ev.pass_at_k(100_000, 1, 50_000) == pytest.approx(0.5)
-    assert ev.pass_at_k(4, 3, 2) == 1.0
+    assert evaluate.pass_at_k(100_000, 1, 50_000) == pytest.approx(0.5)
+    assert evaluate.pass_at_k(4, 3, 2) == 1.0
 
 
 @pytest.mark.parametrize("n, c, k", [(4, 5, 1), (4, -1, 1), (4, 2, 5), (4, 2, 0)])
 def test_pass_at_k_refuses_what_cannot_be(n, c, k):
     with pytest.raises(R1LabError):
-        ev.pass_at_k(n, c, k)
+        evaluate.pass_at_k(n, c, k)
 
 
 # --- cons@k
 
 
 def test_majority_ties_count_evenly_and_invalid_votes_never_win():
-    assert ev.majority(["a", "a", "b"], [True, True, False]) == 1.0
-    assert ev.majority(["a", "b"], [True, False]) == 0.5
-    assert ev.majority(["a", "b", "c", "c", "b"], [True, False, False, False, False]) == 0.0
-    assert ev.majority([None, None, None, "a"], [False, False, False, True]) == 1.0
-    assert ev.majority([None, None], [False, False]) == 0.0
+    assert evaluate.majority(["a", "a", "b"], [True, True, False]) == 1.0
+    assert evaluate.majority(["a", "b"], [True, False]) == 0.5
+    assert evaluate.majority(["a", "b", "c", "c", "b"], [True, False, False, False, False]) == 0.0
+    assert evaluate.majority([None, None, None, "a"], [False, False, False, True]) == 1.0
+    assert evaluate.majority([None, None], [False, False]) == 0.0
 
 
 def test_cons_at_k_is_the_mean_majority_over_all_subsets_where_they_are_few():
@@ -92,31 +93,33 @@ def test_cons_at_k_is_the_mean_majority_over_all_subsets_where_they_are_few():
     for k in range(1, 7):
         exact = np.mean(
             [
-                ev.majority([votes[i] for i in s], [right[i] for i in s])
+                evaluate.majority([votes[i] for i in s], [right[i] for i in s])
                 for s in combinations(range(6), k)
             ]
         )
-        assert ev.cons_at_k([votes], [right], k)[0] == pytest.approx(exact)
-        drawn = ev.cons_at_k([votes], [right], k, subsamples=3)[0] if k in (2, 3, 4) else exact
+        assert evaluate.cons_at_k([votes], [right], k)[0] == pytest.approx(exact)
+        drawn = (
+            evaluate.cons_at_k([votes], [right], k, subsamples=3)[0] if k in (2, 3, 4) else exact
+        )
         assert abs(drawn - exact) < 0.6
-    assert ev.cons_at_k([votes], [right], 1)[0] == pytest.approx(np.mean(right))
+    assert evaluate.cons_at_k([votes], [right], 1)[0] == pytest.approx(np.mean(right))
 
 
 def test_cons_at_k_subsamples_are_seeded_and_close():
     rng = np.random.default_rng(1)
     votes = [list(rng.choice(["a", "b", "c"], size=24, p=[0.5, 0.3, 0.2])) for _ in range(20)]
     right = [[vote == "a" for vote in row] for row in votes]
-    few = ev.cons_at_k(votes, right, 8, seed=3)
-    assert np.array_equal(few, ev.cons_at_k(votes, right, 8, seed=3))
-    assert not np.array_equal(few, ev.cons_at_k(votes, right, 8, seed=4))
-    many = ev.cons_at_k(votes, right, 8, subsamples=4000)
+    few = evaluate.cons_at_k(votes, right, 8, seed=3)
+    assert np.array_equal(few, evaluate.cons_at_k(votes, right, 8, seed=3))
+    assert not np.array_equal(few, evaluate.cons_at_k(votes, right, 8, seed=4))
+    many = evaluate.cons_at_k(votes, right, 8, subsamples=4000)
     assert abs(few.mean() - many.mean()) < 0.02
     assert many.mean() > np.mean(right) + 0.1  # a vote beats a single answer
 
 
 def test_cons_at_k_says_when_there_are_too_few_samples():
     with pytest.raises(R1LabError, match="at least 5 samples"):
-        ev.cons_at_k([["a"]], [[True]], 5)
+        evaluate.cons_at_k([["a"]], [[True]], 5)
 
 
 # --- intervals
@@ -125,19 +128,23 @@ def test_cons_at_k_says_when_there_are_too_few_samples():
 def test_bootstrap_covers_the_truth_as_often_as_it_says():
     rng, hits = np.random.default_rng(0), 0
     for trial in range(200):
-        low, high = ev.bootstrap_interval(rng.beta(0.6, 1.4, size=80), seed=trial, resamples=400)
+        low, high = statistics.bootstrap_interval(
+            rng.beta(0.6, 1.4, size=80), seed=trial, resamples=400
+        )
         hits += low <= 0.3 <= high
     assert 0.89 <= hits / 200 <= 0.99
 
 
 def test_intervals_are_seeded_skip_nan_and_admit_ignorance():
     values = [0.1, 0.9, 0.4, math.nan, 0.3]
-    assert ev.bootstrap_interval(values, 1) == ev.bootstrap_interval(values[:3] + values[4:], 1)
-    assert all(math.isnan(x) for x in ev.bootstrap_interval([0.5]))
-    assert math.isnan(ev.estimate([math.nan]).value)
-    perfect = ev.estimate([1.0] * 20, share=True)
+    assert statistics.bootstrap_interval(values, 1) == statistics.bootstrap_interval(
+        values[:3] + values[4:], 1
+    )
+    assert all(math.isnan(x) for x in statistics.bootstrap_interval([0.5]))
+    assert math.isnan(statistics.estimate([math.nan]).value)
+    perfect = statistics.estimate([1.0] * 20, share=True)
     assert perfect.high == 1.0 and 0.8 < perfect.low < 0.9  # 20 of 20 is not certainty
-    assert ev.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert statistics.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
 
 
 # --- behaviours
@@ -157,7 +164,7 @@ def test_intervals_are_seeded_skip_nan_and_admit_ignorance():
     ],
 )
 def test_reflection_words_are_whole_words(text, count):
-    assert ev.reflection_words(text) == count
+    assert answers.reflection_words(text) == count
 
 
 @pytest.mark.parametrize(
@@ -173,19 +180,19 @@ def test_reflection_words_are_whole_words(text, count):
     ],
 )
 def test_language_share_counts_words_not_symbols(text, english):
-    assert ev.language_share(text, "en") == english
+    assert languages.language_share(text, "en") == english
     if english is not None:
-        assert ev.language_share(text, "zh") == pytest.approx(1 - english)
+        assert languages.language_share(text, "zh") == pytest.approx(1 - english)
 
 
 def test_language_share_refuses_a_language_it_cannot_see():
     with pytest.raises(R1LabError, match="'fr'"):
-        ev.language_share("bonjour", "fr")
+        languages.language_share("bonjour", "fr")
 
 
 def test_text_measures_are_linear_in_hostile_text():
     for text in ("<" * 300_000, "<|" * 200_000, "等" * 300_000, "wai" * 100_000, "\\" * 300_000):
-        ev.reflection_words(text), ev.language_words(text)
+        answers.reflection_words(text), languages.language_words(text)
 
 
 # --- Evaluation
@@ -236,11 +243,11 @@ def test_json_round_trip():
         for i in range(2)
     ]
     e.completions[0][0].text = "等等 </think>"
-    back = ev.Evaluation.from_json(e.to_json())
+    back = evaluate.Evaluation.from_json(e.to_json())
     assert back.problems == e.problems and back.completions == e.completions
     assert back.summary()["pass@1"] == e.summary()["pass@1"]
     with pytest.raises(R1LabError, match="not an evaluation"):
-        ev.Evaluation.from_json("{}")
+        evaluate.Evaluation.from_json("{}")
 
 
 def test_among_keeps_the_answers_of_the_good_problems():
@@ -255,17 +262,17 @@ def test_difference_is_paired():
     skill = rng.random(60)
     before = evaluation(rng.random((60, 8)) < skill[:, None])
     after = evaluation(rng.random((60, 8)) < np.minimum(1, skill + 0.2)[:, None])
-    change = ev.difference(before, after)
+    change = evaluate.difference(before, after)
     unpaired = (after.accuracy.high - after.accuracy.low) + (
         before.accuracy.high - before.accuracy.low
     )
     assert 0 < change.low < change.value < change.high
     assert change.high - change.low < unpaired / 2
     with pytest.raises(R1LabError, match="same problems"):
-        ev.difference(before, evaluation([[1]]))
+        evaluate.difference(before, evaluation([[1]]))
 
 
-def test_evaluate_a_real_model_end_to_end():
+def test_evaluate_a_real_model_end_to_end(monkeypatch):
     """A random two-layer model: seeded, shaped (P, k), judged by the real task."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -288,7 +295,9 @@ def test_evaluate_a_real_model_end_to_end():
     model.train()
     task = get_task("countdown")
     problems = task.problems("held_out", 5)
-    e = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2)
+    monkeypatch.setattr(evaluate, "QUESTIONS_AT_ONCE", 2)
+    how = {"k": 3, "sampling": Sampling(24)}
+    e = evaluate.evaluate(model, tokenizer, task, problems, **how)
     assert model.training and e.column("length").shape == (5, 3)
     assert all(
         1 <= one.length <= 24 == one.length or one.finished for row in e.completions for one in row
@@ -298,12 +307,12 @@ def test_evaluate_a_real_model_end_to_end():
         for row in e.completions
         for one in row
     )
-    again = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2)
+    again = evaluate.evaluate(model, tokenizer, task, problems, **how)
     assert again.to_json().split('"problems"')[1] == e.to_json().split('"problems"')[1]
-    other = ev.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, seed=1)
+    other = evaluate.evaluate(model, tokenizer, task, problems, k=3, sampling=Sampling(24, seed=1))
     assert [o.text for o in other.completions[0]] != [o.text for o in e.completions[0]]
     with pytest.raises(R1LabError, match="nothing to evaluate"):
-        ev.evaluate(model, tokenizer, task, [])
+        evaluate.evaluate(model, tokenizer, task, [])
 
 
 def test_measure_takes_the_answer_the_reward_takes():
@@ -319,6 +328,6 @@ def test_measure_takes_the_answer_the_reward_takes():
         "",
         f"<answer> {target} </answer> <answer> ( {numbers[0]} </answer> tail",
     ):
-        one = ev.measure(problem, text, task=task, length=3, finished=True)
+        one = answers.measure(problem, text, task=task, length=3, finished=True)
         assert one.correct == bool(accuracy_reward([text], problem=[problem])[0])
     assert SimpleNamespace(**vars(one)).well_formed is False

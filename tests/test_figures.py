@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
 import pytest
 
-from r1lab import ROOT, figures, scorecard
-from r1lab.errors import R1LabError
+from r1lab import ROOT, scorecard, statistics
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.ledger import FIELDS, drop, load, load_ledger, record, record_measures
+from r1lab.course import picture
+from r1lab.course.readme import (
+    NOT_MEASURED,
+    markdown_table,
+    readme_is_current,
+    render_readme,
+    show,
+    show_with_interval,
+    update_readme,
+)
+from r1lab.course.seeds import LEDGER, PAGES, aggregate
 
 
 def test_recording_merges_and_replaces(tmp_path):
     path = tmp_path / "figures.json"
-    figures.record(path, "r1_zero/base/pass@1", 0.17, 0.15, 0.19, n=256, unit="share", paper=0.156)
-    figures.record(path, "r1_zero/seconds", 241, unit="s", source="05_r1_zero")
-    figures.record(path, "r1_zero/base/pass@1", 0.18, 0.16, 0.20, n=256, unit="share", paper=0.156)
-    entries = figures.load(tmp_path)  # the folder will do
+    record(path, "r1_zero/base/pass@1", 0.17, 0.15, 0.19, n=256, unit="share", paper=0.156)
+    record(path, "r1_zero/seconds", 241, unit="s", source="05_r1_zero")
+    record(path, "r1_zero/base/pass@1", 0.18, 0.16, 0.20, n=256, unit="share", paper=0.156)
+    entries = load(tmp_path)  # the folder will do
     assert list(entries) == ["r1_zero/base/pass@1", "r1_zero/seconds"]
     assert entries["r1_zero/base/pass@1"]["value"] == 0.18
-    assert set(entries["r1_zero/seconds"]) == set(figures.FIELDS)
+    assert set(entries["r1_zero/seconds"]) == set(FIELDS)
     assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
 
 
 def test_several_measures_are_recorded_at_once_without_those_not_measured(tmp_path):
     unknown = (math.nan, math.nan, math.nan)
     measures = {"format": (0.5, 0.4, 0.6), "length": 120.0, "safe": unknown, "loss": math.nan}
-    figures.record_measures(tmp_path, "r1/dev1", measures, n=8, units={"length": "tokens"})
-    found = figures.load(tmp_path)
+    record_measures(tmp_path, "r1/dev1", measures, n=8, units={"length": "tokens"})
+    found = load(tmp_path)
     assert list(found) == ["r1/dev1/format", "r1/dev1/length"]
     assert (found["r1/dev1/format"]["high"], found["r1/dev1/format"]["unit"]) == (0.6, "share")
     assert (found["r1/dev1/length"]["low"], found["r1/dev1/length"]["unit"]) == (None, "tokens")
@@ -35,10 +48,10 @@ def test_several_measures_are_recorded_at_once_without_those_not_measured(tmp_pa
 
 def test_the_runner_names_the_source(tmp_path, monkeypatch):
     monkeypatch.setenv("R1LAB_NOTEBOOK", "05_r1_zero")
-    figures.record(tmp_path, "a", 1)
-    figures.record(tmp_path, "b", 2, source="01_base_model")
-    figures.drop(tmp_path, "05_r1_zero")
-    assert list(figures.load(tmp_path)) == ["b"]
+    record(tmp_path, "a", 1)
+    record(tmp_path, "b", 2, source="01_base_model")
+    drop(tmp_path, "05_r1_zero")
+    assert list(load(tmp_path)) == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -53,10 +66,10 @@ def test_the_runner_names_the_source(tmp_path, monkeypatch):
     ],
 )
 def test_what_is_no_measurement_is_refused_and_the_file_stays(tmp_path, bad):
-    figures.record(tmp_path, "kept", 1)
+    record(tmp_path, "kept", 1)
     before = (tmp_path / "figures.json").read_bytes()
     with pytest.raises(R1LabError):
-        figures.record(tmp_path, "bad", **bad)
+        record(tmp_path, "bad", **bad)
     assert (tmp_path / "figures.json").read_bytes() == before
 
 
@@ -64,24 +77,24 @@ def test_numpy_and_torch_numbers_become_json(tmp_path):
     import numpy as np
     import torch
 
-    figures.record(tmp_path, "a", np.float32(0.5), low=torch.tensor(0.25), high=np.float64(1))
-    assert figures.load(tmp_path)["a"]["low"] == 0.25
-    figures.record(tmp_path, "b", 0.5, math.nan, math.nan)  # an Estimate without an interval
-    assert figures.load(tmp_path)["b"]["low"] is None
+    record(tmp_path, "a", np.float32(0.5), low=torch.tensor(0.25), high=np.float64(1))
+    assert load(tmp_path)["a"]["low"] == 0.25
+    record(tmp_path, "b", 0.5, math.nan, math.nan)  # an Estimate without an interval
+    assert load(tmp_path)["b"]["low"] is None
 
 
 def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path):
     with pytest.raises(R1LabError, match="make run"):
-        figures.load(tmp_path)
+        load(tmp_path)
     (tmp_path / "figures.json").write_text("{")
     with pytest.raises(R1LabError, match="cannot read"):
-        figures.load(tmp_path)
+        load(tmp_path)
 
 
 def test_aggregate_is_mean_and_t_interval_over_seeds(tmp_path):
     for seed, value in enumerate((0.80, 0.84, 0.88)):
-        figures.record(tmp_path / str(seed), "r1_zero/trained/pass@1", value, unit="share")
-    ledger = figures.aggregate([tmp_path / str(seed) for seed in range(3)], [10, 11, 12])
+        record(tmp_path / str(seed), "r1_zero/trained/pass@1", value, unit="share")
+    ledger = aggregate([tmp_path / str(seed) for seed in range(3)], [10, 11, 12])
     entry = ledger["r1_zero/trained/pass@1"]
     half = 4.303 * 0.04 / math.sqrt(3)  # by hand: s = 0.04, t(0.975, 2) = 4.303
     assert entry["value"] == pytest.approx(0.84)
@@ -92,23 +105,23 @@ def test_aggregate_is_mean_and_t_interval_over_seeds(tmp_path):
 
 def test_aggregate_keeps_shares_in_range_and_one_seed_without_interval(tmp_path):
     for seed, value in enumerate((0.9, 1.0)):
-        figures.record(tmp_path / str(seed), "a", value, unit="share")
-    assert figures.aggregate([tmp_path / "0", tmp_path / "1"])["a"]["high"] == 1.0
-    assert figures.aggregate([tmp_path / "0"])["a"]["low"] is None
+        record(tmp_path / str(seed), "a", value, unit="share")
+    assert aggregate([tmp_path / "0", tmp_path / "1"])["a"]["high"] == 1.0
+    assert aggregate([tmp_path / "0"])["a"]["low"] is None
 
 
 def test_aggregate_refuses_seeds_that_measured_different_things(tmp_path):
-    figures.record(tmp_path / "0", "a", 1)
-    figures.record(tmp_path / "1", "a", 1)
-    figures.record(tmp_path / "1", "b", 1)
+    record(tmp_path / "0", "a", 1)
+    record(tmp_path / "1", "a", 1)
+    record(tmp_path / "1", "b", 1)
     with pytest.raises(R1LabError, match="lacks the figure 'b'"):
-        figures.aggregate([tmp_path / "0", tmp_path / "1"])
+        aggregate([tmp_path / "0", tmp_path / "1"])
 
 
 def test_the_t_quantiles_are_students():
     """Against the incomplete beta integral of Student's density, integrated here."""
     for degrees in (1, 2, 5, 29):
-        t, steps = figures.T_975[degrees - 1], 20_000
+        t, steps = statistics.T_975[degrees - 1], 20_000
         scale = math.gamma((degrees + 1) / 2) / math.gamma(degrees / 2)
         scale /= math.sqrt(degrees * math.pi)
         xs = [(i + 0.5) * t / steps for i in range(steps)]
@@ -117,52 +130,52 @@ def test_the_t_quantiles_are_students():
 
 
 def test_numbers_are_shown_as_a_reader_wants_them():
-    assert figures.show(0.7791, "share") == "77.9 %"
-    assert figures.show(1234.5, "tokens") == "1,234 tokens"
-    assert figures.show(6.62) == "6.62"
-    assert figures.show(None) == "–"
+    assert show(0.7791, "share") == "77.9 %"
+    assert show(1234.5, "tokens") == "1,234 tokens"
+    assert show(6.62) == "6.62"
+    assert show(None) == "–"
     entry = {"value": 0.861, "low": 0.84, "high": 0.882, "unit": "share"}
-    assert figures.show_with_interval(entry) == "86.1 % [84.0, 88.2]"
+    assert show_with_interval(entry) == "86.1 % [84.0, 88.2]"
 
 
-def test_base_and_trained_share_a_row_beside_the_paper(tmp_path):
-    figures.record(tmp_path, "r1_zero/base/pass@1", 0.17, unit="share", paper=0.156)
-    figures.record(tmp_path, "r1_zero/trained/pass@1", 0.86, unit="share", paper=0.779)
-    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
-    figures.record(tmp_path, "other", 1)
-    table = figures.markdown_table(figures.load(tmp_path), ["r1_zero/*"])
-    assert "| `r1_zero/pass@1` | 17.0 % | 86.0 % | 15.6 % | 77.9 % |" in table
-    assert "| `r1_zero/seconds` | – | 241 s | – | – |" in table
+def test_base_and_trained_share_a_row(tmp_path):
+    record(tmp_path, "r1_zero/base/pass@1", 0.17, unit="share", paper=0.156)
+    record(tmp_path, "r1_zero/trained/pass@1", 0.86, unit="share", paper=0.779)
+    record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    record(tmp_path, "other", 1)
+    table = markdown_table(load(tmp_path), ["r1_zero/*"])
+    assert "| `r1_zero/pass@1` | 17.0 % | 86.0 % |" in table
+    assert "| `r1_zero/seconds` | – | 241 s |" in table
     assert "other" not in table
 
 
 def test_the_readme_is_written_between_its_markers_only(tmp_path):
-    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    record(tmp_path, "r1_zero/seconds", 241, unit="s")
     ledger = {
         "profile": "cpu",
         "seeds": [0, 1],
         "hardware": {"cores": 2, "cpu": "a CPU"},
         "versions": {"torch": "2.13.0"},
-        "figures": figures.load(tmp_path),
+        "figures": load(tmp_path),
     }
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- figures:begin -->\nold\n<!-- figures:end -->\nafter\n")
-    assert figures.update_readme(readme, ledger)
+    assert update_readme(readme, ledger)
     text = readme.read_text()
     assert text.startswith("before\n<!-- figures:begin -->\n")
     assert text.endswith("<!-- figures:end -->\nafter\n")
     assert "241 s" in text and "old" not in text
-    assert figures.render_readme(text, ledger) == (text, 1)  # a second time changes nothing
+    assert render_readme(text, ledger) == (text, 1)  # a second time changes nothing
     readme.write_text("no markers\n")
-    assert not figures.update_readme(readme, ledger)
+    assert not update_readme(readme, ledger)
     assert readme.read_text() == "no markers\n"
 
 
 def test_an_interval_of_differences_may_go_below_zero(tmp_path):
     for seed, (gain, low) in enumerate(((0.01, -0.03), (0.05, 0.01), (0.09, 0.05))):
-        figures.record(tmp_path / f"{seed}.json", "gain", gain, low, gain + 0.04, unit="share")
-        figures.record(tmp_path / f"{seed}.json", "rare", gain, 0.0, gain + 0.04, unit="share")
-    found = figures.aggregate([tmp_path / f"{seed}.json" for seed in range(3)])
+        record(tmp_path / f"{seed}.json", "gain", gain, low, gain + 0.04, unit="share")
+        record(tmp_path / f"{seed}.json", "rare", gain, 0.0, gain + 0.04, unit="share")
+    found = aggregate([tmp_path / f"{seed}.json" for seed in range(3)])
     assert found["gain"]["low"] < -0.04 and found["rare"]["low"] == 0.0
 
 
@@ -170,23 +183,23 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
     text = "<!-- figures:begin stages -->\nbefore\n<!-- figures:end -->\n"
     book = {"figures": {}, "seeds": [0]}
     book |= {"hardware": {"cores": 2, "cpu": "a CPU"}, "versions": {"torch": "2.13.0"}}
-    assert figures.NOT_MEASURED in figures.render_readme(text, book)[0]
+    assert NOT_MEASURED in render_readme(text, book)[0]
     for name, countdown in (("zero", 0.5), ("dev1", 0.4)):
         for measure in scorecard.MEASURES:
             ends = (countdown - 0.02, countdown + 0.02)
-            figures.record(tmp_path, f"r1/{name}/{measure}", countdown, *ends, unit="share")
-    figures.record(tmp_path, "r1/dev2/countdown", 0.6)  # a model that was not measured whole
-    shown = figures.render_readme(text, book | {"figures": figures.load(tmp_path)})[0]
+            record(tmp_path, f"r1/{name}/{measure}", countdown, *ends, unit="share")
+    record(tmp_path, "r1/dev2/countdown", 0.6)  # a model that was not measured whole
+    shown = render_readme(text, book | {"figures": load(tmp_path)})[0]
     assert "| held out | R1-Zero | Dev1 |" in shown and "before" not in shown
     assert "| Countdown, pass@1 | 50 % [48, 52] | 40 % [38, 42] |" in shown
     assert "| paper: AIME 2024 | 77.9 | 59.0 |" in shown
     assert "reproduced: 2 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
     assert "from R1-Zero to R1" not in shown and "each seed" not in shown
-    more = figures.load(tmp_path)
+    more = load(tmp_path)
     for name in ("reproduced", "the_other_way", "not_told_apart"):
         more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
     more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
-    shown = figures.render_readme(text, book | {"figures": more})[0]
+    shown = render_readme(text, book | {"figures": more})[0]
     assert "reproduced 2, 3; the other way 2, 3; not told apart 2, 3" in shown
     assert (
         "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"
@@ -195,16 +208,34 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
 
 
 def test_the_readme_shows_the_committed_ledger():
-    """README.md's results table is what `make figures` wrote, to the letter."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    ledger = ROOT / "benchmarks" / "results" / "figures-cpu.json"
-    assert figures.readme_is_current(text, ledger), "run `make figures` to rewrite the table"
+    """The results tables of the pages are what `make figures` wrote, to the letter, and the
+    README's picture shows the same ledger."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert readme_is_current(text, LEDGER), "run `make figures` to rewrite the tables"
+    for theme in picture.THEMES:
+        svg = (picture.FOLDER / f"r1-zero-{theme}.svg").read_text(encoding="utf-8")
+        assert picture.stamp(load_ledger(LEDGER)) in svg, "run `make figures` to draw it again"
+
+
+def test_the_picture_shows_every_seed_and_the_base_decoded_greedily(tmp_path):
+    book = load_ledger(LEDGER)
+    for theme in picture.THEMES:
+        fig = picture.draw(book, theme)
+        assert len(fig.data) == 15
+        highest = max(max(values) for values in book["curves"]["accuracy"].values())
+        assert max(fig.data[1].y) == highest
+        greedy = book["figures"]["r1_zero/base/greedy"]["value"]
+        assert any(trace.y == (greedy, greedy) for trace in fig.data)
+    changed = copy.deepcopy(book)
+    changed["curves"]["length"]["0"][0] += 1
+    assert picture.stamp(changed) != picture.stamp(book)
 
 
 @pytest.fixture(scope="module")
 def committed():
     """The figures of the committed ledger: {name: {value, low, high, ...}}."""
-    return figures.load_ledger(ROOT / "benchmarks" / "results" / "figures-cpu.json")["figures"]
+    return load_ledger(ROOT / "benchmarks" / "results" / "figures-cpu.json")["figures"]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +271,7 @@ def test_two_engines_learn_alike(committed, third):
 def change(committed, name, before, after):
     """of a measure of the scorecard from one stage to another, seed by seed"""
     ours = scorecard.from_ledger(committed)["ours"]
-    return scorecard.gap(ours[before][name], ours[after][name])
+    return statistics.gap(ours[before][name], ours[after][name])
 
 
 def test_all_stages_were_measured_over_three_seeds(committed):
@@ -285,20 +316,20 @@ def test_teaching_beats_rl_on_the_small_model_at_the_same_cost(committed):
         assert all(0.98 < x / committed["distil/teach/flops"]["values"][seed] < 1.1
                    for seed, x in spent.items())  # fmt: skip
     apart = [a - b for a, b in zip(ways["teach"], ways["reinforce"], strict=True)]
-    assert figures.t_interval(apart)[0] > 0
+    assert statistics.t_interval(apart)[0] > 0
 
 
 def test_a_readme_that_differs_from_the_ledger_is_found(tmp_path):
-    figures.record(tmp_path, "r1_zero/seconds", 241, unit="s")
+    record(tmp_path, "r1_zero/seconds", 241, unit="s")
     ledger = tmp_path / "ledger.json"
     text = "<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n"
-    assert figures.readme_is_current(text, ledger)  # there is no ledger
-    assert not figures.readme_is_current(text.replace("not measured yet", "241 s"), ledger)
-    assert not figures.readme_is_current("no markers\n", ledger)
+    assert readme_is_current(text, ledger)  # there is no ledger
+    assert not readme_is_current(text.replace("not measured yet", "241 s"), ledger)
+    assert not readme_is_current("no markers\n", ledger)
     book = {"profile": "cpu", "seeds": [0], "hardware": {"cores": 2, "cpu": "a CPU"}}
-    book |= {"versions": {"torch": "2.13.0"}, "figures": figures.load(tmp_path)}
+    book |= {"versions": {"torch": "2.13.0"}, "figures": load(tmp_path)}
     ledger.write_text(json.dumps(book))
-    assert not figures.readme_is_current(text, ledger)
-    shown = figures.render_readme(text, book)[0]
-    assert figures.readme_is_current(shown, ledger)
-    assert not figures.readme_is_current(shown.replace("241 s", "240 s"), ledger)
+    assert not readme_is_current(text, ledger)
+    shown = render_readme(text, book)[0]
+    assert readme_is_current(shown, ledger)
+    assert not readme_is_current(shown.replace("241 s", "240 s"), ledger)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import SPLITS, Problem, get_task
 from r1lab.tasks.countdown import split_of

@@ -19,25 +19,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab import checkpoints
-from r1lab.checkpoints import Stopped
-from r1lab.errors import R1LabError
-from r1lab.grpo import (
-    GRPOConfig,
-    arithmetic,
-    backward,
-    collect,
-    metrics_of,
-    pad,
-    precision_on,
-    questions_at,
-    spent_in,
-    train,
-)
+from r1lab.basics.errors import R1LabError
+from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train
 from r1lab.losses import grpo_loss
-from r1lab.models import load
-from r1lab.rollouts import token_logps
+from r1lab.machine.device import arithmetic, precision_on
+from r1lab.models.load import load
+from r1lab.sampler.score import token_logps
 from r1lab.tasks import get_task
+from r1lab.training import checkpoints
+from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.signals import Stopped
 
 TASK = get_task("countdown")
 
@@ -151,7 +142,7 @@ def test_micro_batches_and_silent_groups_do_not_change_the_gradient(model, token
     batch, rows = rollout(model, tokenizer, config)
     logp, mask, _ = token_logps(model, rows, 1.0)
     formula, _ = grpo_loss(logp, logp.detach(), batch.advantages.flatten(), mask,
-                           length_norm=norm, constant=config.max_new_tokens)  # fmt: skip
+                           objective=config.objective)  # fmt: skip
     exact = torch.autograd.grad(formula, list(model.parameters()))
     assert max(g.abs().max() for g in exact) > 1e-3
     teaching = [len(ids) for r, (_, ids) in enumerate(rows) if batch.advantages.flatten()[r] != 0]
@@ -174,7 +165,8 @@ def test_off_policy_with_a_kl_term_too(model, tokenizer, level):
             p.add_(p.std() * torch.randn(p.shape))
     logp, mask, _ = token_logps(model, rows, 1.0)
     old, ref = pad(batch.rollouts.logprobs, logp), token_logps(reference, rows, 1.0)[0].detach()
-    formula, seen = grpo_loss(logp, old, batch.advantages.flatten(), mask, ref, **options)
+    formula, seen = grpo_loss(logp, old, batch.advantages.flatten(), mask, ref,
+                              config.objective)  # fmt: skip
     exact = torch.autograd.grad(formula, list(model.parameters()))
     assert seen["clip_fraction"] > 0 and seen["kl"] > 0
     for budget in (16384, 70, 1):
@@ -225,7 +217,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models"])
+    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])
     pauses = [random.uniform(0, 0.2) for _ in range(3)]
     for pause in pauses:
         done, until = steps_logged(out), time.monotonic() + 300

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 from r1lab import hacking, models, reward_model
-from r1lab.checkpoints import Stopped
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Completion, Estimate, Evaluation
+from r1lab.answers import Completion
+from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import Evaluation
 from r1lab.hacking import polite_words
 from r1lab.recipe import PipelineConfig
-from r1lab.scorecard import DOWN, LEVEL, UP
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate
 from r1lab.tasks import get_task
 from r1lab.tasks.general import REFUSAL
+from r1lab.training.signals import Stopped
 from r1lab.world import preferences
 from r1lab.world.preferences import completion, is_helpful
 

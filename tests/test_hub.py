@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix

@@ -8,9 +8,9 @@ import torch
 if not torch.cuda.is_available():
     pytest.skip("needs a CUDA GPU, and --cuda", allow_module_level=True)
 
-from r1lab import kernels
-from r1lab.errors import R1LabError
-from r1lab.rollouts import draw
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler import kernels
+from r1lab.sampler.draw import draw
 
 SHAPES = [  # rows, questions, H, K, d, P, C, now
     (6, 2, 9, 3, 64, 72, 96, 1),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.languages import LANGUAGES, language_share, language_words
 from r1lab.rewards import detected_language_reward, language_reward
 from r1lab.tasks import Problem, get_task

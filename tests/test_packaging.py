@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import r1lab
+from r1lab.models import smollm2
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -72,11 +73,10 @@ def test_the_installed_environment_is_the_pinned_one():
 
 
 def test_packages_without_their_dependencies_are_pinned_where_they_are_asked_for():
-    from r1lab import models
-    from r1lab.tasks import words
+    from r1lab.tasks import gym
 
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["r1lab"]
-    assert tool["without-dependencies"] == [models.SMOLLM2_WHEEL, words.REASONING_GYM]
+    assert tool["without-dependencies"] == [smollm2.SMOLLM2_WHEEL, gym.REASONING_GYM]
 
 
 def test_the_gpu_extra_is_pinned_and_within_what_trl_takes():

@@ -15,17 +15,19 @@ from dataclasses import replace
 import pytest
 from transformers import AutoModelForCausalLM
 
-from r1lab import cli, grpo, pipeline, sft, stages
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Estimate
-from r1lab.models import load
+from r1lab import cli, grpo, pipeline, sft
+from r1lab.basics.errors import R1LabError
+from r1lab.models.load import load
 from r1lab.pipeline import STAGES, PipelineConfig, make_rl, rewards_of, run, stage_table
 from r1lab.recipe import options_of, rl_config, task_of, weights_of
 from r1lab.reward_model import bounded
 from r1lab.rewards import accuracy_reward, combine, paid_where
 from r1lab.scorecard import MODELS, scorecard, scored, table_lines
 from r1lab.sft import Example, SFTConfig, read_examples
+from r1lab.statistics import Estimate
 from r1lab.tasks import get_task
+from r1lab.training import stages
+from r1lab.training.metrics import metrics_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -230,7 +232,7 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
     try:
         for _ in range(1200):
             if len(list((zero / "checkpoints").glob("step-*.pt.sha256"))) and (
-                len(grpo.metrics_of(zero)) >= 2
+                len(metrics_of(zero)) >= 2
             ):
                 break
             assert process.poll() is None, "it ended before it could be killed"
@@ -238,7 +240,7 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    assert not (zero / stages.RECORD).exists() and len(grpo.metrics_of(zero)) < 6
+    assert not (zero / stages.RECORD).exists() and len(metrics_of(zero)) < 6
     config = replace(toy, zero_steps=6)
     said = []
     found = run(config, tmp_path / "cut", until="dev1", say=said.append)
@@ -281,7 +283,7 @@ def test_the_cold_start_is_right_readable_and_of_one_language(toy, tmp_path, mon
     draw = pipeline.draw
 
     def scripted(config, model, problems, samples, seed):
-        from r1lab.evaluate import measure
+        from r1lab.answers import measure
 
         found = draw(config, model, problems, samples, seed)
         for row, problem in zip(found.completions, problems, strict=True):

@@ -13,9 +13,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from r1lab import evaluate, plots, static
-from r1lab.errors import R1LabError
-from r1lab.figures import t_interval
+from r1lab import answers, evaluate, paper, show, statistics
+from r1lab.basics.errors import R1LabError
+from r1lab.show import style
+from r1lab.show.png import draw, to_png
+from r1lab.statistics import t_interval
 
 
 def history(seed: int, steps: int = 12) -> list[dict]:
@@ -35,7 +37,7 @@ def evaluation(table) -> evaluate.Evaluation:
     """An Evaluation from right and wrong answers (P, n); right ones are longer."""
     rows = [
         [
-            evaluate.Completion(
+            answers.Completion(
                 "", 60 if x else 20, True, bool(x), "a" if x else None, True, 0, None, False
             )
             for x in row
@@ -62,7 +64,7 @@ def pixels(png: bytes) -> np.ndarray:
 
 def test_one_seed_shows_every_step_and_the_running_mean():
     run = history(0)
-    fig = plots.learning_curves(run, keys=("accuracy",), smooth=3)
+    fig = show.learning_curves(run, keys=("accuracy",), smooth=3)
     raw = [m["accuracy"] for m in run]
     assert list(named(fig, "each step").y) == raw
     smooth = named(fig, "mean of 3 steps").y
@@ -73,7 +75,7 @@ def test_one_seed_shows_every_step_and_the_running_mean():
 def test_several_seeds_show_their_mean_and_its_interval_where_all_have_steps():
     runs = [history(seed) for seed in range(3)]
     runs[2] = runs[2][:9]  # stopped early
-    fig = plots.learning_curves({"trained": runs}, keys=("length",), smooth=1)
+    fig = show.learning_curves({"trained": runs}, keys=("length",), smooth=1)
     line, band = named(fig, "mean of 3 seeds"), named(fig, "interval")
     assert list(line.x) == list(range(9))
     at_four = [run[4]["length"] for run in runs]
@@ -84,45 +86,45 @@ def test_several_seeds_show_their_mean_and_its_interval_where_all_have_steps():
 
 def test_curves_say_what_is_missing():
     with pytest.raises(R1LabError, match="history is empty"):
-        plots.learning_curves([])
+        show.learning_curves([])
     with pytest.raises(R1LabError, match="'honesty'.*accuracy"):
-        plots.learning_curves(history(0), keys=("honesty",))
+        show.learning_curves(history(0), keys=("honesty",))
 
 
 # --- the paper
 
 
 def test_what_is_said_of_the_paper_names_its_section():
-    for entry in plots.PAPER.values():
+    for entry in paper.PAPER.values():
         assert "section" in entry["source"] or "appendix" in entry["source"]
-    start, end = (value for _, value in plots.PAPER["accuracy"]["points"])
-    assert plots.PAPER_BARS["paper, start"]["pass@1"][0] == start == 0.156
-    assert plots.PAPER_BARS["paper, end"]["pass@1"][0] == end == 0.779
+    start, end = (value for _, value in paper.PAPER["accuracy"]["points"])
+    assert paper.PAPER_BARS["paper, start"]["pass@1"][0] == start == 0.156
+    assert paper.PAPER_BARS["paper, end"]["pass@1"][0] == end == 0.779
 
 
 def test_the_paper_is_drawn_only_where_it_states_values():
-    fig = plots.side_by_side(plots.PAPER["accuracy"], history(0))
+    fig = show.side_by_side(paper.PAPER["accuracy"], history(0))
     assert list(named(fig, "stated").y) == [0.156, 0.779]
     with pytest.raises(R1LabError, match="states no values"):
-        plots.side_by_side(plots.PAPER["length"], history(0), key="length")
-    curves = plots.learning_curves(history(0), paper=plots.PAPER)
+        show.side_by_side(paper.PAPER["length"], history(0), key="length")
+    curves = show.learning_curves(history(0), paper=paper.PAPER)
     assert sorted(shape.y0 for shape in curves.layout.shapes) == [0.156, 0.779]
 
 
 def test_growth_is_in_multiples_of_the_start():
     run = history(0)
-    fig = plots.growth(run, key="length", smooth=1)
+    fig = show.growth(run, key="length", smooth=1)
     ours = named(fig, "each step")
     assert ours.y[0] == 1.0
     assert ours.y[-1] == pytest.approx(run[-1]["length"] / run[0]["length"])
     assert max(named(fig, "limit").y) == 65_536
-    error = named(plots.growth(run), "stated").error_y
-    stated = named(plots.growth(run), "stated").y[1]
+    error = named(show.growth(run), "stated").error_y
+    stated = named(show.growth(run), "stated").y[1]
     assert (stated - error.arrayminus[1], stated + error.array[1]) == (5, 7)
     with pytest.raises(R1LabError, match="starts without any reflection"):
-        plots.growth([{**m, "reflection": 0.0} for m in run])
+        show.growth([{**m, "reflection": 0.0} for m in run])
     with pytest.raises(R1LabError, match="'kl'"):
-        plots.growth(run, key="kl")
+        show.growth(run, key="kl")
 
 
 # --- evaluations
@@ -131,13 +133,13 @@ def test_growth_is_in_multiples_of_the_start():
 def test_pass_at_k_curve_draws_the_measures_and_the_papers_lines():
     table = np.random.default_rng(0).random((12, 8)) < 0.3
     one = evaluation(table)
-    fig = plots.pass_at_k_curve({"base": one}, majority=True, paper={"paper": 0.779})
+    fig = show.pass_at_k_curve({"base": one}, majority=True, paper={"paper": 0.779})
     assert list(named(fig, "base, pass@k").x) == [1, 2, 4, 8]
     assert named(fig, "base, pass@k").y[2] == pytest.approx(one.pass_at(4).value)
     assert named(fig, "base, cons@k").y[3] == pytest.approx(one.cons_at(8).value)
     assert named(fig, "95 %").y[0] == pytest.approx(one.pass_at(1).high)
     assert [shape.y0 for shape in fig.layout.shapes] == [0.779]
-    assert plots.powers_of_two(12) == [1, 2, 4, 8, 12]
+    assert show.powers_of_two(12) == [1, 2, 4, 8, 12]
 
 
 def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
@@ -145,7 +147,7 @@ def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
         "base": {"pass@1": (0.2, 0.1, 0.35), "length": (30, 28, 32)},
         "trained": {"pass@1": (0.8, 0.7, 0.9), "length": (120, math.nan, math.nan)},
     }
-    fig = plots.compare_bars({**ours, **plots.PAPER_BARS}, ["pass@1", "length"])
+    fig = show.compare_bars({**ours, **paper.PAPER_BARS}, ["pass@1", "length"])
     shares, lengths = fig.data
     assert list(shares.x) == ["base", "trained", "paper,<br>start", "paper,<br>end"]
     assert list(lengths.x) == ["base", "trained"]  # the paper states no length
@@ -154,18 +156,18 @@ def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
     assert np.isnan([shares.error_y.array[2], lengths.error_y.array[1]]).all()  # no interval
     assert len(set(shares.marker.color)) == 4
     with pytest.raises(R1LabError, match="cons@16"):
-        plots.compare_bars({**ours, **plots.PAPER_BARS}, ["cons@16"])
+        show.compare_bars({**ours, **paper.PAPER_BARS}, ["cons@16"])
 
 
 def test_histograms_count_each_number_once():
-    fig = plots.histogram({"base": [0, 1, 1, math.nan], "trained": [3, 9]}, x_title="tries")
+    fig = show.histogram({"base": [0, 1, 1, math.nan], "trained": [3, 9]}, x_title="tries")
     assert list(fig.data[0].x) == [0, 1, 1]
-    picture = static.draw(fig).axes[0]
+    picture = draw(fig).axes[0]
     heights = {round(p.get_x() + p.get_width() / 2): p.get_height() for p in picture.patches[:10]}
     assert heights[0] == pytest.approx(100 / 3) and heights[1] == pytest.approx(200 / 3)
     with pytest.raises(R1LabError, match="empty"):
-        plots.histogram({"base": [math.nan]}, x_title="tries")
-    lengths = plots.length_histogram(evaluation([[1, 0, 0], [0, 0, 0]]))
+        show.histogram({"base": [math.nan]}, x_title="tries")
+    lengths = show.length_histogram(evaluation([[1, 0, 0], [0, 0, 0]]))
     assert [trace.name.split(",")[0] for trace in lengths.data] == [
         "right: 1 answers",
         "wrong: 5 answers",
@@ -183,45 +185,45 @@ STAGES = [("drawn", 200, 8), ("right", 100, 8), ("new", 25, 5), ("few a question
 
 
 def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():
-    fig = plots.stage_bars(CARDS, WORDS)
+    fig = show.stage_bars(CARDS, WORDS)
     assert [trace.name for trace in fig.data] == ["base", "Dev1"]
-    assert [trace.marker.color for trace in fig.data] == [plots.STAGES[n] for n in CARDS]
+    assert [trace.marker.color for trace in fig.data] == [show.STAGES[n] for n in CARDS]
     assert fig.data[0].error_y.array[0] == pytest.approx(0.15)
     assert list(fig.data[0].x) == ["Countdown,<br>right", "instructions<br>followed"]
     with pytest.raises(R1LabError, match="Dev1 has no steps"):
-        plots.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
+        show.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
 
 
 def test_a_funnel_draws_shares_of_what_was_drawn_and_names_those_of_each_filter():
-    fig = plots.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
+    fig = show.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
     assert list(fig.data[0].x) == [1, 0.5, 0.125, 0]
     assert list(fig.data[0].text) == ["200", "100 (50%)", "25 (25%)", "0 (0%)"]
-    picture = static.draw(fig).axes[0]
+    picture = draw(fig).axes[0]
     assert [text.get_text() for text in picture.texts[:2]] == ["200", "100 (50%)"]
     assert picture.yaxis_inverted() and len(picture.patches) == 8
     for wrong in ({}, {"a": [("drawn", 0, 0)]}, {"a": STAGES, "b": STAGES[:2]}):
         with pytest.raises(R1LabError, match="no funnel to draw"):
-            plots.funnel(wrong)
+            show.funnel(wrong)
 
 
 # --- the objective
 
 
 def test_the_objective_is_drawn_by_hand_computed_points():
-    fig = plots.clip_objective(0.2, 0.3)
+    fig = show.clip_objective(0.2, 0.3)
     better, worse = (t for t in fig.data if t.name == "clipped objective")
     at = dict(zip(np.round(better.x, 2), better.y, strict=True))
     assert at[1.5] == pytest.approx(1.3) and at[0.5] == pytest.approx(0.5)
     at = dict(zip(np.round(worse.x, 2), worse.y, strict=True))
     assert at[0.5] == pytest.approx(-0.8) and at[1.5] == pytest.approx(-1.5)
 
-    fig = plots.objective_with_kl(1.0, kl_coef=0.5, estimator="k3")
+    fig = show.objective_with_kl(1.0, kl_coef=0.5, estimator="k3")
     at = dict(zip(np.round(fig.data[2].x, 2), fig.data[2].y, strict=True))
     assert at[1.0] == pytest.approx(1.0)  # no penalty where the policies agree
     assert at[0.5] == pytest.approx(0.5 - 0.5 * (2 - 1 - math.log(2)))
 
     for against, x in (("log", math.log(2)), ("ratio", 2.0)):
-        curve = named(plots.kl_estimators(reach=math.log(2), against=against), "k3")
+        curve = named(show.kl_estimators(reach=math.log(2), against=against), "k3")
         assert curve.x[-1] == pytest.approx(x)
         assert curve.y[-1] == pytest.approx(2 - 1 - math.log(2))
 
@@ -232,31 +234,31 @@ def test_the_objective_is_drawn_by_hand_computed_points():
 def gallery() -> dict[str, go.Figure]:
     run, one = history(0), evaluation(np.eye(4, 8, dtype=int))
     return {
-        "curves": plots.learning_curves([history(1), history(2)], paper=plots.PAPER),
-        "growth": plots.growth(run),
-        "pass@k": plots.pass_at_k_curve({"trained": one}, majority=True),
-        "bars": plots.grouped_bars(
+        "curves": show.learning_curves([history(1), history(2)], paper=paper.PAPER),
+        "growth": show.growth(run),
+        "pass@k": show.pass_at_k_curve({"trained": one}, majority=True),
+        "bars": show.grouped_bars(
             ["a", "b<br>r = 1"], {"trained": [1, -2]}, title="t", y_title="y"
         ),
-        "histogram": plots.length_histogram(one),
-        "objective": plots.objective_with_kl(),
-        "stages": plots.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
-        "funnel": plots.funnel({"R1": STAGES}),
-        "heat": plots.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
+        "histogram": show.length_histogram(one),
+        "objective": show.objective_with_kl(),
+        "stages": show.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
+        "funnel": show.funnel({"R1": STAGES}),
+        "heat": show.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
     }
 
 
 def test_every_kind_of_figure_has_a_still_twin_of_its_size():
     for name, fig in gallery().items():
-        picture = pixels(static.to_png(fig, scale=0.5))
+        picture = pixels(to_png(fig, scale=0.5))
         assert picture.shape[:2] == (fig.layout.height // 2, fig.layout.width // 2), name
         blue = (picture[..., 2] - picture[..., 0] > 60).sum()  # also where it is see-through
         assert blue > 20, f"{name}: nothing in the trained model's blue is seen"
 
 
 def test_the_still_twin_puts_the_same_numbers_at_the_same_places():
-    fig = plots.learning_curves(history(0), keys=("accuracy", "length"))
-    picture = static.draw(fig)
+    fig = show.learning_curves(history(0), keys=("accuracy", "length"))
+    picture = draw(fig)
     left, right = picture.axes[:2]
     assert left.get_ylim() == pytest.approx((0, 1.02))
     drawn = [line.get_ydata() for line in right.lines]
@@ -266,11 +268,11 @@ def test_the_still_twin_puts_the_same_numbers_at_the_same_places():
 
 def test_what_the_twin_cannot_draw_is_an_error_not_a_gap():
     with pytest.raises(R1LabError, match="'pie'"):
-        static.draw(go.Figure(go.Pie(values=[1, 2])))
+        draw(go.Figure(go.Pie(values=[1, 2])))
 
 
 def test_a_shown_figure_has_three_forms_and_is_small():
-    forms = plots.bundle(plots.learning_curves(history(0)), "It rises.")
+    forms = show.bundle(show.learning_curves(history(0)), "It rises.")
     assert base64.b64decode(forms["image/png"])[:4] == b"\x89PNG"
     spec = json.loads(json.dumps(forms["application/vnd.plotly.v1+json"]))
     assert len(go.Figure(spec["data"], spec["layout"]).data) == 6
@@ -317,7 +319,7 @@ def test_what_a_model_wrote_stays_text(kind):
     values = None if kind == "plain" else [-0.5] * len(HOSTILE)
     hostile = " ".join(HOSTILE)
     facts = {hostile: hostile}
-    markup = plots.completion_html(HOSTILE, values, kind, hostile, hostile, facts)
+    markup = show.completion_html(HOSTILE, values, kind, hostile, hostile, facts)
     seen = Reader(markup)
     assert seen.tags <= {"div", "span", "br"}
     assert seen.attributes <= {"class", "style", "title", "dir"}
@@ -328,7 +330,7 @@ def test_what_a_model_wrote_stays_text(kind):
 
 def test_a_table_of_what_models_wrote_stays_text():
     hostile = " ".join(HOSTILE)
-    markup = plots.table_html([("prompt", hostile), (hostile, "<think> *a* | $b$ </think>")])
+    markup = show.table_html([("prompt", hostile), (hostile, "<think> *a* | $b$ </think>")])
     seen = Reader(f"</style>{markup}")
     assert seen.tags == {"table", "thead", "tbody", "tr", "th", "td"}
     assert seen.attributes == {"style"}
@@ -336,7 +338,7 @@ def test_a_table_of_what_models_wrote_stays_text():
 
 
 def test_long_answers_are_cut_and_say_so():
-    markup = plots.completion_html(["x" * 1_000_000] + ["y"] * 5_000)
+    markup = show.completion_html(["x" * 1_000_000] + ["y"] * 5_000)
     assert len(markup) < 200_000
     assert "999,000 more characters" in markup and "3,001 more tokens" in markup
 
@@ -347,16 +349,16 @@ def test_colours_say_sign_and_size():
         *ink, strength = style.split(",")
         return ",".join(ink), float(strength)
 
-    markup = plots.completion_html(["up", "some", "down"], [2.0, 1.0, -2.0], "advantage")
+    markup = show.completion_html(["up", "some", "down"], [2.0, 1.0, -2.0], "advantage")
     assert alpha(markup, "up")[1] == 2 * alpha(markup, "some")[1] == 0.5
     assert alpha(markup, "up")[0] != alpha(markup, "down")[0]
-    markup = plots.completion_html(["sure", "odd"], [-0.01, -3.0], "logprob")
+    markup = show.completion_html(["sure", "odd"], [-0.01, -3.0], "logprob")
     assert alpha(markup, "odd")[1] > 10 * alpha(markup, "sure")[1]
-    assert 'class="t w"' in plots.completion_html(["等等"])  # a reflective word is underlined
+    assert 'class="t w"' in show.completion_html(["等等"])  # a reflective word is underlined
     with pytest.raises(R1LabError, match="2 tokens, but 1 values"):
-        plots.completion_html(["a", "b"], [1.0], "advantage")
+        show.completion_html(["a", "b"], [1.0], "advantage")
     with pytest.raises(R1LabError, match="'rainbow'"):
-        plots.completion_html(["a"], [1.0], "rainbow")
+        show.completion_html(["a"], [1.0], "rainbow")
 
 
 # --- reward models, stages, compute
@@ -365,27 +367,27 @@ def test_colours_say_sign_and_size():
 def stage_table(models: tuple[str, ...] = ("base", "zero", "dev1")) -> dict:
     from r1lab import scorecard
 
-    measures = dict.fromkeys(scorecard.MEASURES, evaluate.Estimate(0.5, 0.4, 0.55))
-    measures["length"] = evaluate.Estimate(120.0, 100.0, 150.0)
-    measures["safe"] = evaluate.Estimate(math.nan, math.nan, math.nan)
+    measures = dict.fromkeys(scorecard.MEASURES, statistics.Estimate(0.5, 0.4, 0.55))
+    measures["length"] = statistics.Estimate(120.0, 100.0, 150.0)
+    measures["safe"] = statistics.Estimate(math.nan, math.nan, math.nan)
     return {"ours": dict.fromkeys(models, measures), "paper": scorecard.PAPER}
 
 
 def test_a_calibration_curve_has_wilsons_intervals():
-    fig = plots.calibration_curve({"helpful": [(0.1, 0.0, 20), (0.9, 0.75, 40)], "safe": []})
+    fig = show.calibration_curve({"helpful": [(0.1, 0.0, 20), (0.9, 0.75, 40)], "safe": []})
     line = named(fig, "helpful")
     assert list(line.x) == [0.1, 0.9] and list(line.y) == [0.0, 0.75]
-    low, high = evaluate.wilson(30, 40)
+    low, high = statistics.wilson(30, 40)
     assert line.error_y.array[1] == pytest.approx(high - 0.75)
     assert line.error_y.arrayminus[1] == pytest.approx(0.75 - low)
     assert list(named(fig, "perfectly").y) == [0, 1]
     with pytest.raises(R1LabError, match="no predictions"):
-        plots.calibration_curve({"helpful": []})
+        show.calibration_curve({"helpful": []})
 
 
 def test_values_stand_where_they_were_measured_with_their_intervals():
     alone = [(0, (0.1, 0.1, 0.2)), (4e12, (0.4, 0.3, 0.5))]
-    fig = plots.interval_curves(
+    fig = show.interval_curves(
         {"taught": [(2e12, (0.5, 0.4, 0.7))], "RL alone": alone},
         x_title="operations",
         y_title="pass@1",
@@ -393,44 +395,44 @@ def test_values_stand_where_they_were_measured_with_their_intervals():
         traces={"RL alone": [(0, 0.1), (1e12, 0.2)]},
     )
     alone = next(trace for trace in fig.data if trace.name == "RL alone")
-    assert named(fig, "each step").line.color == plots._faint(alone.line.color, 0.45)
+    assert named(fig, "each step").line.color == style._faint(alone.line.color, 0.45)
     assert list(alone.x) == [0, 4e12] and alone.mode == "lines+markers"
     taught = named(fig, "taught")
     assert taught.mode == "markers" and taught.error_y.array[0] == pytest.approx(0.2)
     assert taught.line.color != alone.line.color
-    counted = plots.interval_curves(
+    counted = show.interval_curves(
         {"a": [(0, (1, 1, 1)), (2, (1, 1, 1))]}, x_title="x", y_title="y", title="t"
     )
     assert list(counted.layout.xaxis.tickvals) == [0, 2]
     with pytest.raises(R1LabError, match="nothing to draw"):
-        plots.interval_curves({"taught": []}, x_title="x", y_title="y", title="t")
+        show.interval_curves({"taught": []}, x_title="x", y_title="y", title="t")
 
 
 def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have():
     from r1lab import scorecard
 
-    fig = plots.stage_panels(stage_table())
+    fig = show.stage_panels(stage_table())
     aime = named(fig, "AIME")
     assert list(aime.x) == ["R1-Zero", "Dev1"] and list(aime.y) == [0.779, 0.59]
     ours = [trace for trace in fig.data if trace.name.startswith("ours")]
     assert len(ours) == len(scorecard.MEASURES)
     assert list(ours[0].x) == ["base", "R1-Zero", "Dev1"]
     assert sum(trace.showlegend is not False for trace in ours) == 1
-    alone = plots.stage_panels(stage_table(("base",)))
+    alone = show.stage_panels(stage_table(("base",)))
     assert not [trace for trace in alone.data if trace.name.startswith("paper")]
     with pytest.raises(R1LabError, match="no model"):
-        plots.stage_panels({"ours": {}, "paper": scorecard.PAPER})
+        show.stage_panels({"ours": {}, "paper": scorecard.PAPER})
 
 
 def test_these_figures_have_still_twins():
     one = (0.5, 0.4, 0.7)
     for fig in (
-        plots.calibration_curve({"trained": [(0.1, 0.0, 20), (0.9, 0.75, 40)]}),
-        plots.interval_curves(
+        show.calibration_curve({"trained": [(0.1, 0.0, 20), (0.9, 0.75, 40)]}),
+        show.interval_curves(
             {"trained": [(0, one), (2e12, one)]}, x_title="x", y_title="y", title="t"
         ),
-        plots.stage_panels(stage_table()),
+        show.stage_panels(stage_table()),
     ):
-        picture = pixels(static.to_png(fig, scale=0.5))
+        picture = pixels(to_png(fig, scale=0.5))
         assert abs(picture.shape[0] - fig.layout.height / 2) <= 1
         assert (picture[..., 2] - picture[..., 0] > 60).sum() > 20

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.languages import language_share
 from r1lab.tasks import get_task
 from r1lab.templates import encode, parse, render

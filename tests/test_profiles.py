@@ -5,8 +5,8 @@ from __future__ import annotations
 import nbformat
 import pytest
 
-from r1lab import profiles
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
+from r1lab.course import profiles
 
 CELL = """seed: int = 0  # every random choice
 out_dir: str = "runs/cpu"  # where results go

@@ -6,8 +6,9 @@ import math
 
 import pytest
 
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Evaluation, measure
+from r1lab.answers import measure
+from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import Evaluation
 from r1lab.rejection import funnel, repeats, unfiltered
 from r1lab.tasks import get_task
 

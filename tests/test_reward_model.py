@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from r1lab import reward_model
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import (
     Marked,
     Pair,

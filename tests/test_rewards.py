@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1lab import rewards
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.rewards import (
     REWARDS,
     accuracy_reward,
@@ -25,8 +25,9 @@ from r1lab.rewards import (
     reward_name,
     text_of,
 )
-from r1lab.tasks import as_dataset, get_task
+from r1lab.tasks import get_task
 from r1lab.tasks.countdown import chains
+from r1lab.trl_backend.data import as_dataset
 
 TASK = get_task("countdown")
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine

@@ -14,13 +14,16 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from r1lab import figures, runner
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.ledger import load, load_ledger, record
+from r1lab.course import runner
+from r1lab.course import seeds as seeds_of_runs
+from r1lab.course.readme import readme_is_current
 
 PARAMETERS = 'seed: int = 0  # s\nout_dir: str = "runs/cpu"  # o\nsteps: int = 40  # n'
 RECORD = (
-    "from r1lab import figures, profiles\n"
-    "figures.record(profiles.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
+    "from r1lab.basics import files, ledger\n"
+    "ledger.record(files.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
     "print('steps', steps)"
 )
 
@@ -71,7 +74,7 @@ def test_a_run_leaves_notebooks_figures_and_book_and_goes_on_where_it_was(folder
     assert result.ok and result.book == out / "book" / "index.html"
     assert "01_second is left out by the profile smoke: needs a GPU" in said
     assert "steps 2" in outputs(out / "notebooks" / "00_first.ipynb")
-    entry = figures.load(out)["r1_zero/seconds"]
+    entry = load(out)["r1_zero/seconds"]
     assert (entry["value"], entry["source"]) == (9, "00_first")  # steps 2 + seed 7
     assert not (out / "notebooks" / "01_second.ipynb").exists()
     assert "needs a GPU" in result.book.read_text()
@@ -79,7 +82,7 @@ def test_a_run_leaves_notebooks_figures_and_book_and_goes_on_where_it_was(folder
     assert "has run already" in go(seed=7, resume=True)[1]
     changed, said = go(seed=7, resume=True, parameters={"steps": "3"})
     assert changed.ok and "has run already" not in said
-    assert figures.load(out)["r1_zero/seconds"]["value"] == 10
+    assert load(out)["r1_zero/seconds"]["value"] == 10
 
 
 def test_the_first_failure_ends_the_run_and_is_said_in_words(folder, go, tmp_path):
@@ -156,7 +159,8 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
 
 RUN = """
 import sys
-from r1lab import cli, runner
+from r1lab import cli
+from r1lab.course import runner
 try:
     runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], book=False)
 except KeyboardInterrupt:
@@ -223,7 +227,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_copy_stays(folder, tmp_path):
     path = write(folder, "00_big", "print('\\n'.join(['x' * 99] * 3000))")
     earlier = path.read_bytes()
     (out / "notebooks" / path.name).write_bytes(earlier)
-    figures.record(out, "kept", 1, source="another")
+    record(out, "kept", 1, source="another")
     limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100_000, 100_000))\n"
     done = subprocess.run(
         [sys.executable, "-c", limit + RUN, str(folder), str(out)],
@@ -233,7 +237,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_copy_stays(folder, tmp_path):
     assert done.returncode == 1 and last.startswith("r1lab: error: the disk is full"), done.stderr
     assert (out / "notebooks" / path.name).read_bytes() == earlier
     assert not list((out / "notebooks").glob(".*"))
-    assert list(figures.load(out)) == ["kept"]
+    assert list(load(out)) == ["kept"]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -244,37 +248,46 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
-    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "readme": readme}
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "pages": [readme]}
 
-    def measure(seeds):
+    def measured(seeds):
         stream = io.StringIO()
-        book = runner.measure(seeds, "smoke", stream=stream, **where)
+        book = seeds_of_runs.measure(seeds, "smoke", stream=stream, **where)
         return book, stream.getvalue()
 
-    measure([0])
-    book, said = measure([0, 2])
+    measured([0])
+    book, said = measured([0, 2])
     assert said.count("has run already") == 1  # seed 0 was reused, seed 2 was run
     assert sorted(os.listdir(tmp_path / "figures")) == ["seed-0", "seed-2"]
     entry = book["figures"]["r1_zero/seconds"]
     assert (entry["value"], entry["n"], entry["values"]) == (41, 2, {"0": 40, "2": 42})
     half = 12.706 * 2**0.5 / 2**0.5  # t(0.975, 1) s / sqrt(2), s = sqrt(2)
     assert (entry["low"], entry["high"]) == pytest.approx((41 - half, 41 + half))
-    assert figures.load_ledger(ledger) == book
-    assert figures.readme_is_current(readme.read_text(), ledger)
+    assert load_ledger(ledger) == book
+    assert readme_is_current(readme.read_text(), ledger)
+
+    write(folder, "01_next", RECORD.replace("r1_zero", "next"))
+    text = io.StringIO()
+    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], stream=text, **where)
+    assert {f["source"] for f in both["figures"].values()} == {"00_first", "01_next"}
+    assert both["figures"]["r1_zero/seconds"] == entry  # kept from the ledger
+    with pytest.raises(R1LabError, match=r"the seeds \[0, 2\], not \[4\]"):
+        seeds_of_runs.measure([4], "smoke", notebooks=["01"], stream=text, **where)
+    (folder / "01_next.ipynb").unlink()
 
     how = {"jobs": 2, "note": "A slow machine."}
-    book = runner.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
+    book = seeds_of_runs.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
     assert book["jobs"] == 2 and book["figures"]["r1_zero/seconds"]["value"] == 44.5
     assert (
         "2 seeds side by side" in readme.read_text() and "A slow machine.\n" in readme.read_text()
     )
     with pytest.raises(R1LabError, match="jobs must be 1 or more"):
-        runner.measure([4], "smoke", jobs=0, **where)
+        seeds_of_runs.measure([4], "smoke", jobs=0, **where)
 
     before = ledger.read_bytes(), readme.read_bytes()
     write(folder, "00_first", "raise ValueError('no')")
     with pytest.raises(R1LabError, match="seed 0: 00_first failed"):
-        measure([0])
+        measured([0])
     assert (ledger.read_bytes(), readme.read_bytes()) == before
     with pytest.raises(R1LabError, match="different whole numbers"):
-        runner.measure([1, 1], "smoke", **where)
+        seeds_of_runs.measure([1, 1], "smoke", **where)

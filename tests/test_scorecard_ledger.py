@@ -7,9 +7,10 @@ import math
 
 import pytest
 
-from r1lab import figures, scorecard
-from r1lab.evaluate import Estimate
+from r1lab import scorecard
+from r1lab.basics import ledger
 from r1lab.recipe import PipelineConfig
+from r1lab.statistics import Estimate
 
 CARD = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.4, 0.6)) | {
     "length": Estimate(120.0, 110.0, 130.0),
@@ -19,7 +20,7 @@ CARD = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.4, 0.6)) | {
 
 def test_a_scorecard_is_recorded_with_the_papers_figures_and_without_what_is_not_known(tmp_path):
     scorecard.record(tmp_path, "dev1", CARD, PipelineConfig(eval_problems=8))
-    found = figures.load(tmp_path)
+    found = ledger.load(tmp_path)
     assert set(found) == {f"r1/dev1/{name}" for name in CARD if name != "safe"}
     assert found["r1/dev1/countdown"]["paper"] == 0.59 and found["r1/dev1/countdown"]["n"] == 8
     assert found["r1/dev1/lists"]["paper"] == pytest.approx(0.717)

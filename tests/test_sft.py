@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from r1lab import sft
-from r1lab.checkpoints import Stopped
-from r1lab.errors import R1LabError
-from r1lab.models import load
+from r1lab.basics.errors import R1LabError
+from r1lab.models.load import load
 from r1lab.sft import Example, SFTConfig, batch_at, learning_rate, steps_of
 from r1lab.tasks import get_task
+from r1lab.training.signals import Stopped
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -56,15 +56,16 @@ def test_the_loss_is_transformers_own_on_the_answer_tokens_alone(model, tokenize
 
 
 def test_it_is_grpo_with_every_advantage_one(model, tokenizer):
-    from r1lab.losses import grpo_loss
-    from r1lab.rollouts import token_logps
+    from r1lab.losses import Objective, grpo_loss
+    from r1lab.sampler.score import token_logps
 
     rows, _ = sft.tokenized(examples(6), tokenizer, CONFIG)
     sft.backward(model, rows, CONFIG)
     ours = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
     logp, mask, _ = token_logps(model, rows)
-    loss, _ = grpo_loss(logp, logp.detach(), torch.ones(len(rows)), mask, length_norm="token")
+    loss, _ = grpo_loss(logp, logp.detach(), torch.ones(len(rows)), mask,
+                        objective=Objective(length_norm="token"))  # fmt: skip
     loss.backward()
     assert all(
         torch.allclose(a, p.grad, atol=1e-6) for a, p in zip(ours, model.parameters(), strict=True)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from r1lab import models, stages
-from r1lab.stages import content, stage
+from r1lab import models
+from r1lab.training import stages
+from r1lab.training.stages import content, stage
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
-from r1lab.tasks import SPLITS, Problem, as_dataset, get_task
+from r1lab.basics.errors import R1LabError
+from r1lab.tasks import SPLITS, Problem, get_task
 from r1lab.tasks.countdown import (
     Countdown,
     apply,
@@ -25,6 +25,7 @@ from r1lab.tasks.countdown import (
     split_of,
     to_postfix,
 )
+from r1lab.trl_backend.data import as_dataset
 
 TASK = get_task("countdown")
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine

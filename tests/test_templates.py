@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.tasks import get_task
 from r1lab.templates import TEMPLATES, Parsed, encode, parse, render
 

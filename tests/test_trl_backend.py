@@ -27,16 +27,23 @@ from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
 
-from r1lab import ROOT, cluster, grpo
-from r1lab import trl_backend as backend
-from r1lab.checkpoints import Stopped
-from r1lab.costs import Budget
-from r1lab.errors import R1LabError
+from r1lab import ROOT, grpo
+from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig, collect, pad, questions_at
 from r1lab.losses import grpo_loss
-from r1lab.models import load
-from r1lab.rollouts import score, token_logps
+from r1lab.machine.costs import Budget
+from r1lab.models.load import load
+from r1lab.sampler.score import score, token_logps
 from r1lab.tasks import get_task
+from r1lab.templates import render
+from r1lab.training.metrics import metrics_of
+from r1lab.training.signals import Stopped
+from r1lab.trl_backend import cluster, mapping, samplers, trainer
+from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of
+from r1lab.trl_backend.process import settle
+from r1lab.trl_backend.run import train
+from r1lab.trl_backend.trainer import by_length, make_trainer, on_one_gpu
+from r1lab.trl_backend.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -57,15 +64,15 @@ SMALL = GRPOConfig(
 
 
 def run(model, tokenizer, config, out_dir, **options):
-    return backend.train(model, tokenizer, TASK, config, out_dir, progress=False, **options)
+    return train(model, tokenizer, TASK, config, out_dir, progress=False, **options)
 
 
 def trainer_of(model, tokenizer, config, out_dir, **options):
     """TRL's trainer for a configuration, as `train` makes it."""
     problems = TASK.problems("train", config.steps * config.questions, seed=config.seed)
-    watch = backend.Watch(config, tokenizer, TASK, problems, out_dir, (), None, lambda step: {})
-    with backend.reference_of(model, tokenizer, config, out_dir, 0, None):
-        return backend.make_trainer(model, tokenizer, watch, **options)
+    watch = Watch(config, tokenizer, TASK, problems, out_dir, (), None, lambda step: {})
+    with reference_of(model, tokenizer, config, out_dir, 0, None):
+        return make_trainer(model, tokenizer, watch, **options)
 
 
 def same_weights(a, b) -> bool:
@@ -106,11 +113,8 @@ def test_one_batch_has_the_same_loss_and_gradient(model, tokenizer, tmp_path, op
             enumerate(batch.rollouts.completion_ids)]  # fmt: skip
     logp, mask, _ = token_logps(model, rows, 1.0)
     old, ref = pad(batch.rollouts.logprobs, logp), token_logps(reference, rows, 1.0)[0].detach()
-    A, names = batch.advantages.flatten(), grpo.LOSS_OPTIONS
-    ours, seen = grpo_loss(
-        logp, old, A, mask, ref, constant=config.max_new_tokens,
-        **{name: getattr(config, name) for name in names},
-    )  # fmt: skip
+    A = batch.advantages.flatten()
+    ours, seen = grpo_loss(logp, old, A, mask, ref, config.objective)
     exact = torch.autograd.grad(ours, list(model.parameters()))
     assert seen["clip_fraction"] > 0.01 and (old - logp).abs().max() > 0.1
 
@@ -183,7 +187,7 @@ def test_answers_dealt_by_length_are_the_same_answers_with_less_padding():
     }  # fmt: skip
     other = {"num_items_in_batch": torch.tensor(27), "ref_per_token_logps": None}
     passes = [{k: v[i : i + 2] for k, v in rows.items()} | other for i in (0, 2, 4)]
-    dealt = backend.by_length(passes)
+    dealt = by_length(passes)
     assert [one["completion_ids"].shape for one in dealt] == [(2, 9), (2, 5), (2, 2)]
     assert [one["prompt_ids"].shape[1] for one in dealt] == [1, 2, 3]
     seen = []
@@ -197,18 +201,18 @@ def test_answers_dealt_by_length_are_the_same_answers_with_less_padding():
             assert one["old_per_token_logps"][r].sum() == -(i + 1.0) * long[i]
     assert sorted(seen) == list(range(6))
     images = [one | {"pixel_values": [1, 2]} for one in passes]
-    assert backend.by_length(images) is images
+    assert by_length(images) is images
 
 
 def test_trl_as_it_comes_computes_the_same_step(model, tokenizer, tmp_path, monkeypatch):
     """With and without answers of like length in each pass: one optimizer step or two."""
     found = []
-    for name, deal in {"sorted": backend.by_length, "as it comes": lambda passes: passes}.items():
-        monkeypatch.setattr(backend, "by_length", deal)
+    for name, deal in {"sorted": by_length, "as it comes": lambda passes: passes}.items():
+        monkeypatch.setattr(trainer, "by_length", deal)
         for minibatches in (1, 2):
             config = replace(SMALL, steps=1, micro_batch_tokens=50, minibatches=minibatches)
             out, policy = tmp_path / f"{name}{minibatches}", copy.deepcopy(model)
-            (metrics,) = backend.train(policy, tokenizer, TASK, config, out, progress=False)
+            (metrics,) = train(policy, tokenizer, TASK, config, out, progress=False)
             weights = torch.cat([p.detach().flatten() for p in policy.parameters()])
             found.append((metrics["loss"], metrics["grad_norm"], weights))
     for a, b in zip(found[:2], found[2:], strict=True):
@@ -235,7 +239,7 @@ def test_mini_batches_and_inner_epochs(model, tokenizer, tmp_path):
 
 
 def test_every_option_has_a_line_in_the_table():
-    words = " ".join(row.ours for row in backend.MAPPING).replace(",", " ").split()
+    words = " ".join(row.ours for row in mapping.MAPPING).replace(",", " ").split()
     assert {f.name for f in dataclasses.fields(GRPOConfig)} <= set(words)
 
 
@@ -269,21 +273,21 @@ def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     assert not a.bf16 and not a.gradient_checkpointing and not a.logging_nan_inf_filter
     order = [row["prompt"] for row in trainer.train_dataset]
     problems = TASK.problems("train", 20, seed=3)
-    assert order == [backend.render(problem, "tiny") for problem in problems]
+    assert order == [render(problem, "tiny") for problem in problems]
     assert [i // 6 for i in range(24)] == list(trainer._get_train_sampler())[:24]  # not shuffled
 
-    plain = backend.trl_options(SMALL, precision="bf16", gradient_checkpointing=True)
+    plain = mapping.trl_options(SMALL, precision="bf16", gradient_checkpointing=True)
     assert (plain["loss_type"], plain["scale_rewards"], plain["beta"]) == ("grpo", "group", 0.0)
     assert plain["bf16"] and plain["gradient_checkpointing"] and "sync_ref_model" not in plain
-    token = backend.trl_options(replace(SMALL, length_norm="token", advantage="dr_grpo"))
+    token = mapping.trl_options(replace(SMALL, length_norm="token", advantage="dr_grpo"))
     assert (token["loss_type"], token["scale_rewards"]) == ("dapo", "none")
-    served = backend.trl_options(SMALL, sampler="http://node:8000")
+    served = mapping.trl_options(SMALL, sampler="http://node:8000")
     assert served["use_vllm"] and served["vllm_server_base_url"] == "http://node:8000"
-    assert backend.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
+    assert mapping.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
 
 
 def test_two_processes_share_the_rollout():
-    two, one = (backend.trl_options(SMALL, processes=n) for n in (2, 1))
+    two, one = (mapping.trl_options(SMALL, processes=n) for n in (2, 1))
     rows = "per_device_train_batch_size"
     assert 2 * two[rows] * two["gradient_accumulation_steps"] == one[rows] == 8
 
@@ -300,27 +304,27 @@ def test_two_processes_share_the_rollout():
 )
 def test_what_trl_cannot_express_is_refused(changes, options, words):
     with pytest.raises(R1LabError, match=words):
-        backend.check(replace(SMALL, **changes), **options)
+        mapping.check(replace(SMALL, **changes), **options)
 
 
 # --- samplers --------------------------------------------------------------------------------
 
 
 def test_the_sampler_is_chosen_by_what_is_there():
-    name, words = backend.pick_sampler("auto", cuda=False)
+    name, words = samplers.pick_sampler("auto", cuda=False)
     assert name == "r1lab" and "there is no GPU" in words
-    name, words = backend.pick_sampler("auto", cuda=False, sharded=True)
+    name, words = samplers.pick_sampler("auto", cuda=False, sharded=True)
     assert name == "generate" and "spread over devices" in words
-    assert backend.pick_sampler("generate") == ("generate", "sampler: transformers' generate")
+    assert samplers.pick_sampler("generate") == ("generate", "sampler: transformers' generate")
     for wrong, reason in (
         ("vlm", "there is no sampler 'vlm'"),
         ("vllm", "vLLM is not installed|no CUDA GPU"),
         ("http://host:8000", "vLLM is not installed|no CUDA GPU"),
     ):
         with pytest.raises(R1LabError, match=reason):
-            backend.pick_sampler(wrong, cuda=False)
+            samplers.pick_sampler(wrong, cuda=False)
     with pytest.raises(R1LabError, match="spreads them over the devices"):
-        backend.pick_sampler("r1lab", sharded=True)
+        samplers.pick_sampler("r1lab", sharded=True)
 
 
 @pytest.fixture
@@ -336,23 +340,23 @@ def test_who_asks_last_decides_where_it_runs(seen_gpus, tmp_path):
     """Lesson 06 makes a TRLConfig on the CPU to compare defaults, and accelerate then answered
     "cpu" to the run on the GPU that came after."""
     assert TRLConfig(output_dir=str(tmp_path), use_cpu=True).device.type == "cpu"
-    assert backend.settle("cuda").device.type == "cuda"
-    assert backend.settle("cpu").device.type == "cpu"
-    assert backend.settle().device.type == "cuda"
+    assert settle("cuda").device.type == "cuda"
+    assert settle("cpu").device.type == "cpu"
+    assert settle().device.type == "cuda"
 
 
 def test_a_gpu_that_is_not_there_is_said(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(R1LabError, match="no CUDA GPU here"):
-        backend.settle("cuda")
-    assert backend.settle().device.type == "cpu"
+        settle("cuda")
+    assert settle().device.type == "cpu"
 
 
 def test_of_several_gpus_one_process_takes_one(tmp_path, caplog):
     args = TRLConfig(output_dir=str(tmp_path), use_cpu=True)
     args._n_gpu = 4  # as the Trainer finds on a machine with four
     with caplog.at_level("WARNING"):
-        assert backend.on_one_gpu(args).n_gpu == 1
+        assert on_one_gpu(args).n_gpu == 1
     assert "4 GPUs are here" in caplog.text and "--print-launch" in caplog.text
 
 
@@ -389,12 +393,12 @@ def test_shares_are_drawn_apart(model, tokenizer, tmp_path):
     trainer = trainer_of(model, tokenizer, config, tmp_path)
     prompts = [row["prompt"] for row in trainer.train_dataset.select(range(4)) for _ in range(4)]
     one, two = (
-        backend.own_sampler(config, tokenizer, shares=n)(prompts, trainer)["completion_ids"]
+        samplers.own_sampler(config, tokenizer, shares=n)(prompts, trainer)["completion_ids"]
         for n in (1, 2)
     )
     assert one != two and len(one) == len(two) == 16
     with pytest.raises(R1LabError, match="cannot be cut into 3 shares"):
-        backend.own_sampler(config, tokenizer, shares=3)(prompts, trainer)
+        samplers.own_sampler(config, tokenizer, shares=3)(prompts, trainer)
 
 
 def test_bf16_samples_from_a_copy_and_leaves_the_master_weights(model, tokenizer, tmp_path):
@@ -426,7 +430,7 @@ def test_killed_twice_it_ends_with_the_same_bits(model, tokenizer, tmp_path):
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.trl_backend", "r1lab.models"])
+    context.set_forkserver_preload(["r1lab.trl_backend.run", "r1lab.models.load"])
     pauses = [random.uniform(0, 0.3) for _ in range(2)]
     for pause in pauses:
         done, until = steps_logged(out), time.monotonic() + 120
@@ -491,17 +495,17 @@ def test_a_damaged_or_half_written_checkpoint_costs_its_steps_only(
 ):
     others = [copy.deepcopy(model) for _ in range(2)]
     run(model, tokenizer, SMALL, tmp_path)
-    folders = backend.newest_first(tmp_path / "checkpoints")
+    folders = newest_first(tmp_path / "checkpoints")
     assert [f.name for f in folders] == ["checkpoint-3", "checkpoint-2"]  # keep_checkpoints
     weights = folders[0] / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-50])
     run(others[0], tokenizer, SMALL, tmp_path)
     assert "checkpoint-3 is not used: it is damaged (model.safetensors differs" in caplog.text
     assert same_weights(model, others[0])
-    (folders[0] / backend.SEAL).unlink()
+    (folders[0] / SEAL).unlink()
     run(others[1], tokenizer, SMALL, tmp_path)
     assert "it was never finished" in caplog.text and same_weights(model, others[1])
-    for folder in backend.newest_first(tmp_path / "checkpoints"):
+    for folder in newest_first(tmp_path / "checkpoints"):
         (folder / "optimizer.pt").write_bytes(b"")
     with pytest.raises(R1LabError, match="is whole. Choose another out_dir"):
         run(others[0], tokenizer, SMALL, tmp_path)
@@ -608,7 +612,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_the_weights(model, tokenize
 
     with pytest.raises(R1LabError, match="step 1 has a gradient that is not finite.*of 1 steps"):
         run(model, tokenizer, replace(SMALL, rewards=(poison,)), tmp_path)
-    assert [f.name for f in backend.newest_first(tmp_path / "checkpoints")] == ["checkpoint-1"]
+    assert [f.name for f in newest_first(tmp_path / "checkpoints")] == ["checkpoint-1"]
 
 
 def test_nothing_is_trained_when_it_cannot_be_pushed(model, tokenizer, tmp_path):
@@ -643,17 +647,19 @@ def test_it_is_pushed_to_where_its_owner_keeps_it(model, tokenizer, tmp_path, mo
 TWO = GRPOConfig(steps=2, questions=4, group_size=4, max_new_tokens=24, learning_rate=1e-3)
 SCRIPT = """
 import json, sys
-from r1lab import models, trl_backend
+from accelerate import PartialState
+from r1lab import models
+from r1lab.trl_backend import run
 from r1lab.tasks import get_task
 from test_trl_backend import TWO
 import torch
 torch.set_num_threads(1)
 model, tokenizer = models.load("tiny")
-history = trl_backend.train(
+history = run.train(
     model, tokenizer, get_task("countdown"), TWO, sys.argv[1], sampler="r1lab", shares=2,
     progress=False)
-assert bool(history) == trl_backend.PartialState().is_main_process
-assert trl_backend.PartialState().num_processes == 2
+assert bool(history) == PartialState().is_main_process
+assert PartialState().num_processes == 2
 """
 
 
@@ -709,7 +715,7 @@ def test_a_launcher_that_is_told_to_stop_lets_its_processes_save(tmp_path):
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    done = len(grpo.metrics_of(tmp_path))
+    done = len(metrics_of(tmp_path))
     assert 1 <= done < 40, said.read_text()
-    (saved,) = backend.newest_first(tmp_path / "checkpoints")
-    assert backend.damage(saved) is None and saved.name == f"checkpoint-{done}"
+    (saved,) = newest_first(tmp_path / "checkpoints")
+    assert damage(saved) is None and saved.name == f"checkpoint-{done}"

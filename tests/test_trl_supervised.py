@@ -17,13 +17,13 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from r1lab import reward_model, sft
-from r1lab import trl_supervised as trl
-from r1lab.checkpoints import Stopped
-from r1lab.errors import R1LabError
-from r1lab.models import load
+from r1lab.basics.errors import R1LabError
+from r1lab.models.load import load
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, bradley_terry_loss, scores
 from r1lab.sft import Example, SFTConfig
 from r1lab.tasks import get_task
+from r1lab.training.signals import Stopped
+from r1lab.trl_backend import supervised
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -53,7 +53,9 @@ def pairs(n=10):
 
 
 def run(model, tokenizer, config, out, n=10, **options):
-    return trl.sft_train(model, tokenizer, examples(n), config, out, progress=False, **options)
+    return supervised.sft_train(
+        model, tokenizer, examples(n), config, out, progress=False, **options
+    )
 
 
 def flat(model):
@@ -95,9 +97,9 @@ def test_a_step_has_our_loss_and_gradient(model, tokenizer, tmp_path, packing):
     model.accepts_loss_kwargs = False
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.5
-    with trl.lent(model, tokenizer):
-        trainer = trl.sft_trainer(
-            *(model, tokenizer, rows, config, out, trl.Watch(None)), packing=packing
+    with supervised.lent(model, tokenizer):
+        trainer = supervised.sft_trainer(
+            *(model, tokenizer, rows, config, out, supervised.Watch(None)), packing=packing
         )
         theirs, passes = one_step(trainer)
         assert len(passes) > 2 and ("position_ids" in passes[0]) == packing
@@ -137,15 +139,18 @@ def test_a_layout_shows_every_step_its_examples_on_any_number_of_processes():
     sizes, batches = [5, 30, 7, 12, 9, 3, 21], [[0, 1, 2, 3], [4, 5, 6]]
     for packing in (False, True):
         for processes in (1, 2, 3):
-            rows, passes, items = trl.lay_out(batches, sizes, 32, processes, packing)
+            rows, passes, items = supervised.lay_out(batches, sizes, 32, processes, packing)
             assert passes % processes == 0 and len(items) == 2 * rows * passes
             for step, batch in enumerate(batches):
                 part = items[step * rows * passes :][: rows * passes]
                 assert sorted(i for one in part for i in one) == sorted(batch)
                 assert all(sum(sizes[i] for i in one) <= 32 for one in part)
-    assert trl.lay_out(batches, sizes, 64).rows == 2  # of up to 30 tokens
-    assert trl.pack([0, 1, 2, 3], sizes, 32) == [(1,), (3, 2, 0)]
-    assert trl.pack([1, 0], sizes, 10) == [(1,), (0,)]  # longer than a pack: alone, and whole
+    assert supervised.lay_out(batches, sizes, 64).rows == 2  # of up to 30 tokens
+    assert supervised.pack([0, 1, 2, 3], sizes, 32) == [(1,), (3, 2, 0)]
+    assert supervised.pack([1, 0], sizes, 10) == [
+        (1,),
+        (0,),
+    ]  # longer than a pack: alone, and whole
 
 
 # --- packing -------------------------------------------------------------------------------------
@@ -174,11 +179,11 @@ def test_packing_is_refused_where_examples_would_see_each_other(model, tokenizer
 def test_packed_examples_are_read_as_if_alone(model, tokenizer, tmp_path, attention):
     model.set_attn_implementation(attention)
     rows = sft.fitting(examples(), tokenizer, CONFIG)
-    with trl.lent(model, tokenizer):
-        trainer = trl.sft_trainer(
-            *(model, tokenizer, rows, CONFIG, tmp_path, trl.Watch(None)), packing=True
+    with supervised.lent(model, tokenizer):
+        trainer = supervised.sft_trainer(
+            *(model, tokenizer, rows, CONFIG, tmp_path, supervised.Watch(None)), packing=True
         )
-        item = trl.sft_item(rows, tokenizer.eos_token_id)
+        item = supervised.sft_item(rows, tokenizer.eos_token_id)
         inputs = trainer.data_collator([item((0, 3, 5))])
         assert "attention_mask" not in inputs and inputs["input_ids"].shape[0] == 1
         packed = model(**inputs, fused_lm_head=True).log_probs[0]
@@ -264,9 +269,9 @@ def test_reward_trainer_reads_the_score_where_we_do(scorer, tmp_path):
     loss = bradley_terry_loss(scores(model, chosen), scores(model, rejected))
     loss.backward()
     exact, config = gradient(model).clone(), replace(REWARD, batch_size=10)
-    with trl.lent(model, tokenizer):
-        trainer = trl.reward_trainer(
-            *(model, tokenizer, (chosen, rejected), config, tmp_path, trl.Watch(None))
+    with supervised.lent(model, tokenizer):
+        trainer = supervised.reward_trainer(
+            *(model, tokenizer, (chosen, rejected), config, tmp_path, supervised.Watch(None))
         )
         theirs, passes = one_step(trainer)
         assert len(passes) > 2
@@ -288,7 +293,9 @@ def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path):
     judged[3] = replace(judged[3], rejected=judged[3].chosen)
     before, other = flat(model).clone(), copy.deepcopy(model)
     ours = reward_model.train(other, tokenizer, judged, REWARD, tmp_path / "a", progress=False)
-    theirs = trl.reward_train(model, tokenizer, judged, REWARD, tmp_path / "b", progress=False)
+    theirs = supervised.reward_train(
+        model, tokenizer, judged, REWARD, tmp_path / "b", progress=False
+    )
     assert (
         (flat(model) - flat(other)).abs().max() < 1e-5 < 1e-3 < (flat(model) - before).abs().max()
     )
@@ -304,7 +311,7 @@ def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path):
 
 
 def test_every_option_has_a_line_in_the_table():
-    words = " ".join(row.ours for row in trl.MAPPING).replace(",", " ").split()
+    words = " ".join(row.ours for row in supervised.MAPPING).replace(",", " ").split()
     for config in (SFTConfig, RewardModelConfig):
         assert {f.name for f in dataclasses.fields(config)} <= set(words)
 
@@ -322,7 +329,7 @@ def test_what_cannot_be_trained_says_why(model, tokenizer, scorer, tmp_path):
         ([], REWARD, "there are none"),
     ):
         with pytest.raises(R1LabError, match=words):
-            trl.reward_train(*scorer, judged, config, tmp_path)
+            supervised.reward_train(*scorer, judged, config, tmp_path)
     with torch.no_grad():
         model.lm_head.weight[5] = float("inf")
     broken = flat(model).clone()

@@ -16,15 +16,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.rewards import accuracy_reward
-from r1lab.tasks import SPLITS, Problem, get_task, words
-from r1lab.tasks.words import LEVELS, WRITERS, WordProblems, number
+from r1lab.tasks import SPLITS, Problem, get_task, gym
+from r1lab.tasks.gym import LEVELS, WRITERS, WordProblems, number
 from r1lab.templates import render
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
-    reason=f"pip install --no-deps {words.REASONING_GYM}",
+    reason=f"pip install --no-deps {gym.REASONING_GYM}",
 )
 PROBLEM = Problem("word_problems", "word_problems/x", "?", "en", "train", {"answer": "1200"})
 TASK = WordProblems()
@@ -118,13 +118,13 @@ def test_every_kind_comes_and_its_solution_is_right(drawn):
             assert TASK.judge(problem, answer) and TASK.vote(problem, answer) == answer
             assert not TASK.judge(problem, str(int(answer) + 1))
             assert Problem.from_json(problem.to_json()) == problem
-            assert problem.question.endswith(words.INSTRUCTION) and "{" not in problem.question
+            assert problem.question.endswith(gym.INSTRUCTION) and "{" not in problem.question
             assert accuracy_reward([f"<answer> {answer} </answer>"], problem=[problem]) == [1.0]
 
 
 def test_known_questions_have_the_answers_that_we_work_out_ourselves(drawn):
     """Legs, angles and sisters, computed from the words of the question."""
-    animals = words._gym("arithmetic.leg_counting").ANIMALS
+    animals = gym._gym("arithmetic.leg_counting").ANIMALS
     checked = set()
     for problem in [p for problems in drawn.values() for p in problems]:
         text, kind = problem.question, problem.data["kind"]
@@ -224,13 +224,13 @@ def test_an_unknown_split_is_told():
 
 
 def test_without_the_package_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(words.importlib.util, "find_spec", lambda name: None)
-    words._gym.cache_clear()
+    monkeypatch.setattr(gym.importlib.util, "find_spec", lambda name: None)
+    gym._gym.cache_clear()
     try:
         with pytest.raises(R1LabError, match="pip install --no-deps reasoning-gym=="):
             TASK.problems("train", 1)
     finally:
-        words._gym.cache_clear()
+        gym._gym.cache_clear()
 
 
 def test_only_the_generators_are_imported_and_no_scorer_is_called():
@@ -239,7 +239,7 @@ def test_only_the_generators_are_imported_and_no_scorer_is_called():
     assert not [name for name in sys.modules if name.startswith("reasoning_gym")] or getattr(
         sys.modules["reasoning_gym"], "__file__", None
     )
-    tree = ast.parse(inspect.getsource(words))
+    tree = ast.parse(inspect.getsource(gym))
     called = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     assert not [name for name in called if "score" in name]
     assert not {"eval", "exec"} & {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}

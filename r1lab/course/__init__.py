@@ -1,1 +1,1 @@
-"""The course: running the lessons, and the book made of them."""
+"""The course: profiles, the runner of the lessons, seeds, the README's tables, the book."""

@@ -22,9 +22,9 @@ from nbformat.v4 import new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
-from r1lab import figures, profiles
-from r1lab.course import offline
-from r1lab.errors import R1LabError
+from r1lab.basics import ledger as ledgers
+from r1lab.basics.errors import R1LabError
+from r1lab.course import offline, profiles, readme
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
 HOLD = "all claims hold"  # what a lesson's last cell prints
@@ -139,7 +139,7 @@ def _claims(nb: nbformat.NotebookNode) -> str:
 def _ledger(out_dir: Path) -> dict[str, dict]:
     """The figures of the run. The file may be anybody's: what is no figure is left out."""
     try:
-        entries = figures.load(out_dir)
+        entries = ledgers.load(out_dir)
     except R1LabError:
         return {}
     return {
@@ -200,7 +200,7 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
         f"**{ended} of {len(lessons)} lessons have run to their end; {hold} of them checked all "
         f"their claims, and they hold.{' Not so: ' if bad else ''}{text(', '.join(bad))}**",
         "## From the base model to R1-Zero",
-        figures.markdown_table(headline) if headline else "Lesson 05 has not measured it yet.",
+        readme.headline_table(headline) if headline else "Lesson 05 has not measured it yet.",
         "[All results](results.md), beside the paper’s: those are of AIME 2024 and a model of 671 "
         "billion parameters. Compare the shape, not the size.",
         "## Lessons",
@@ -225,8 +225,8 @@ def _results_page(lessons: list[dict], ledger: dict) -> str:
         rows = [
             [
                 text(name),
-                text(figures.show_with_interval(entry)),
-                text(figures.show(entry["paper"], entry["unit"])),
+                text(readme.show_with_interval(entry)),
+                text(readme.show(entry["paper"], entry["unit"])),
                 "–" if entry["n"] is None else text(entry["n"]),
             ]
             for name, entry in ledger.items()

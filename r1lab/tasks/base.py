@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 SPLITS = ("train", "held_out", "leaked")
 """train: RL may ask these.  held_out: nobody has seen them; we report on these.

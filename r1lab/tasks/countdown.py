@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, drawn_by_weight, languages_of
 
 OPERATORS = "+-*/"

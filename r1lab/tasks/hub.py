@@ -32,11 +32,11 @@ from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import Countdown
-from r1lab.tasks.words import number
+from r1lab.tasks.gym import number
 
 OFFLINE_TASKS = (
     "offline there are the tasks countdown and word_problems, and countdown_hub with "

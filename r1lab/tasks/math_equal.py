@@ -31,7 +31,7 @@ import sys
 import threading
 from functools import lru_cache
 
-from r1lab.errors import R1LabError
+from r1lab.basics.errors import R1LabError
 
 MAX_CHARS = 300  # the longest answers of MATH have some 150 characters
 MAX_NESTING = 8  # braces and brackets within each other

@@ -29,10 +29,11 @@ from typing import Any
 
 import numpy as np
 
-from r1lab.errors import R1LabError
-from r1lab.evaluate import Estimate, Evaluation, estimate
+from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import Evaluation
 from r1lab.reward_model import Marked, Pair, calibration, score_all, text_ids
 from r1lab.sft import Example
+from r1lab.statistics import Estimate, estimate
 from r1lab.tasks import Problem, get_task
 from r1lab.tasks.general import REFUSAL, help_with, helps
 from r1lab.templates import ANSWER, END_ANSWER, END_THINK, THINK, parse

@@ -26,8 +26,11 @@ import torch
 import torch.nn.functional as F
 from tqdm.std import tqdm
 
-from r1lab import checkpoints, models
-from r1lab.errors import R1LabError
+from r1lab import models
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.models import smollm2
+from r1lab.training import checkpoints
 from r1lab.world import corpus
 from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
@@ -225,7 +228,7 @@ def pretrain(
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    with checkpoints.atomic_dir(out_dir) as folder:
+    with files.atomic_dir(out_dir) as folder:
         models.save(model.cpu().eval(), tokenizer, folder)
         summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
         (folder / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
@@ -246,7 +249,7 @@ def model_card(summary: dict) -> str:
     recipe = dict(summary["recipe"])
     text = GENERAL_CARD if recipe.get("general") else TINY_CARD
     name = next((name for name, config in RECIPES.items() if recipe_of(config) == recipe), None)
-    folder = f"data/{models.EMBEDDED[name][0]}" if name else "path/to/this/folder"
+    folder = f"data/{smollm2.EMBEDDED[name][0]}" if name else "path/to/this/folder"
     command = "r1lab pretrain" + (f" --recipe {name}" if name not in (None, "tiny") else "")
     mixture = recipe.pop("mixture")
     kinds = "\n".join(f"| `{kind}` | {share:.1%} |" for kind, share in mixture.items())

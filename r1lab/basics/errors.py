@@ -1,0 +1,45 @@
+"""The one exception that r1lab raises on purpose, and words for what a machine runs out of."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+
+class R1LabError(Exception):
+    """Something the user can put right; the message is one line that says what to do.
+
+    The command line prints the message alone and exits with status 2. Anything else that
+    reaches the user as a traceback is a bug of ours.
+    """
+
+
+FULL_DISK = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large"
+    r"|PytorchStreamWriter failed|unexpected pos \d+ vs"  # torch.save's words
+)
+NO_MEMORY = re.compile(r"MemoryError|Unable to allocate|allocate memory|out of memory", re.I)
+
+
+def shortage(text: str) -> str | None:
+    """What to do when `text`, an error's class and message, says that disk or memory ran out.
+
+    numpy, torch, safetensors and Python each say it in their own words; None for anything else.
+    """
+    if FULL_DISK.search(text):
+        return "the disk is full; free some space and run the same command again"
+    if NO_MEMORY.search(text):
+        return (
+            "there is too little memory for this; close other programs, or ask for less at a time "
+            "(train: --micro-batch-tokens, --questions; run: --profile smoke)"
+        )
+    return None
+
+
+def did_you_mean(name: str, known) -> str:
+    """The end of an error message: the closest known name, or all of them."""
+    known = [str(k) for k in known]
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    return f"; known: {', '.join(known)}" if known else ""

@@ -1,0 +1,140 @@
+"""The ledger: every number that a lesson claims, beside the paper's, with its uncertainty.
+
+A notebook that measures something records it where the measuring happened:
+
+    record(folder / "figures.json", "r1_zero/trained/pass@1", 0.86, low=0.84, high=0.88, n=256,
+           unit="share", paper=0.779, source="05_r1_zero")
+
+One run has one seed, and its intervals say how sure it is of *its own* model. How much training
+itself varies is only seen over seeds: `aggregate` takes one `figures.json` per seed and gives each
+figure's mean m over the S seeds with the 95 % interval of Student's t,
+
+    m +- t(0.975, S - 1) * s / sqrt(S),      s^2 = sum_i (x_i - m)^2 / (S - 1).
+
+That ledger is committed, and the README's results table is made from it, never typed.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import _read_json, write_json
+
+FIELDS = ("value", "low", "high", "n", "unit", "paper", "source")
+
+
+def record(
+    path: str | os.PathLike,
+    name: str,
+    value: float,
+    low: float | None = None,
+    high: float | None = None,
+    n: int | None = None,
+    unit: str = "",
+    paper: float | None = None,
+    source: str = "",
+) -> None:
+    """Write one figure into the `figures.json` at `path` (or in the folder `path`).
+
+    name    what it is, by lesson, stage and measure: "r1_zero/trained/pass@1"
+    value   the measured number; low, high: its 95 % interval; n: how many it is the mean of
+    unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a plain count
+    paper   DeepSeek's corresponding figure in the same unit, or None
+    source  the notebook that measured it (default: the one that the runner is executing)
+
+    An entry of the same name is replaced, the others stay; the file is replaced in one move, so
+    that it is never half-written. Raises R1LabError for a number that is not finite, an interval
+    that does not hold its value, or a file that is no ledger.
+    """
+    path = _file(path)
+    entry = {
+        "value": _number(name, "value", value),
+        "low": _number(name, "low", low, optional=True),
+        "high": _number(name, "high", high, optional=True),
+        "n": None if n is None else int(n),
+        "unit": unit,
+        "paper": _number(name, "paper", paper, optional=True),
+        "source": source or os.environ.get("R1LAB_NOTEBOOK", ""),
+    }
+    if not name or name != name.strip():
+        raise R1LabError(f"a figure needs a name such as 'r1_zero/trained/pass@1', not {name!r}")
+    if (entry["low"] is None) != (entry["high"] is None):
+        raise R1LabError(f"the figure '{name}' has one end of an interval; give both or neither")
+    if entry["low"] is not None and not entry["low"] <= entry["value"] <= entry["high"]:
+        raise R1LabError(f"the figure '{name}' = {value} lies outside its interval [{low}, {high}]")
+    entries = load(path) if path.exists() else {}
+    entries[name] = entry
+    write_json(path, entries)
+
+
+def record_measures(
+    path: str | os.PathLike,
+    prefix: str,
+    measures: Mapping[str, Any],
+    n: int | None = None,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Several figures at once, as <prefix>/<name>: {name: (value, low, high)} or {name: value}.
+
+    units: by name; others are shares. What was not measured (NaN) is left out. Raises as `record`.
+    """
+    for name, measured in measures.items():
+        found = measured if isinstance(measured, tuple) else (measured,)
+        if found[0] == found[0]:
+            record(path, f"{prefix}/{name}", *found, n=n, unit=(units or {}).get(name, "share"))
+
+
+def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """The figures in the `figures.json` at `path` (or in the folder `path`): name -> entry.
+
+    Raises R1LabError when the file is missing or not of this form.
+    """
+    path = _file(path)
+    entries = _read_json(path)
+    for name, entry in entries.items():
+        if not isinstance(entry, dict) or set(FIELDS) - set(entry):
+            raise R1LabError(f"{path} is no figures.json: '{name}' lacks one of {FIELDS}")
+    return entries
+
+
+def drop(path: str | os.PathLike, source: str) -> None:
+    """Forget what the notebook `source` recorded; the runner does so before it runs it again."""
+    path = _file(path)
+    if path.exists():
+        entries = load(path)
+        kept = {name: entry for name, entry in entries.items() if entry["source"] != source}
+        if kept != entries:
+            write_json(path, kept)
+
+
+def load_ledger(path: str | os.PathLike) -> dict[str, Any]:
+    """The committed ledger of `make figures`; R1LabError when missing or not of that form."""
+    ledger = _read_json(Path(path))
+    missing = {"profile", "seeds", "hardware", "versions", "figures"} - set(ledger)
+    if missing:
+        raise R1LabError(f"{path} is no ledger: it lacks {', '.join(sorted(missing))}")
+    return ledger
+
+
+def _file(path: str | os.PathLike) -> Path:
+    """`path`, or the `figures.json` in it when it is a folder."""
+    path = Path(path)
+    return path if path.suffix == ".json" else path / "figures.json"
+
+
+def _number(name: str, field: str, value: Any, optional: bool = False) -> float | int | None:
+    """A finite Python number, or R1LabError (NaN is no JSON, and no result)."""
+    if optional and (value is None or value != value):  # an Estimate's end may be NaN: not known
+        return None
+    try:
+        number = value if type(value) is int else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise R1LabError(f"the figure '{name}' has the {field} {value!r}, not a finite number")
+    return number

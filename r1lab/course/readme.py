@@ -1,0 +1,148 @@
+"""The README's tables, generated from the ledger of results."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from r1lab import scorecard
+from r1lab.basics.files import _replace
+from r1lab.basics.ledger import load_ledger
+
+MARKERS = re.compile(
+    r"(<!-- figures:begin(?P<patterns>[^>]*?) ?-->\n)(?P<table>.*?)(<!-- figures:end -->)", re.S
+)
+HEADLINE = (  # row, figure when sampled at temperature 1, figure when decoded greedily
+    ("accuracy (pass@1)", "pass@1", "greedy"),
+    ("tokens per completion", "length", "greedy_length"),
+    ("reflective words per completion", "reflection", "greedy_reflection"),
+)
+
+
+# --------------------------------------------------------------------------------------------------
+# Tables
+
+
+def show(value: float | None, unit: str = "") -> str:
+    """A number as a reader wants it: 0.7791 share -> "77.9 %", 118.3 tokens -> "118 tokens"."""
+    if value is None:
+        return "–"
+    if unit == "share":
+        return f"{100 * value:.1f} %"
+    size = abs(value)
+    text = f"{value:,.0f}" if size >= 100 or value == int(value) else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+def show_with_interval(entry: dict[str, Any]) -> str:
+    """The value with its 95 % interval: "86.1 % [84.0, 88.2]"."""
+    text = show(entry["value"], entry["unit"])
+    if entry["low"] is None:
+        return text
+    unit = entry["unit"] if entry["unit"] == "share" else ""
+    low, high = (show(entry[end], unit).removesuffix(" %") for end in ("low", "high"))
+    return f"{text} [{low}, {high}]"
+
+
+def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) -> str:
+    """A markdown table of `figures` (or those whose name fits a pattern such as "r1_zero/*").
+
+    Figures that differ only in `base` and `trained` share a row.
+    """
+    rows: dict[str, dict[str, dict]] = {}
+    for name, entry in figures.items():
+        if patterns and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            continue
+        parts = name.split("/")
+        stage = next((stage for stage in ("base", "trained") if stage in parts), "trained")
+        label = "/".join(part for part in parts if part not in ("base", "trained"))
+        rows.setdefault(label, {})[stage] = entry
+    lines = [
+        "| figure | base | trained |",
+        "|---|---|---|",
+    ]
+    for label, stages in rows.items():
+        both = (stages.get(stage) for stage in ("base", "trained"))
+        cells = (show_with_interval(entry) if entry else "–" for entry in both)
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def headline_table(figures: dict[str, dict]) -> str:
+    """R1-Zero in three rows: base and trained, each sampled at temperature 1 and decoded greedily,
+    so that what decoding alone brings stands beside what RL brings."""
+    lines = [
+        "| held-out Countdown | base, T = 1 | base, greedy | after RL, T = 1 | after RL, greedy |",
+        "|---|---|---|---|---|",
+    ]
+    for label, sampled, greedy in HEADLINE:
+        names = [f"r1_zero/{m}/{name}" for m in ("base", "trained") for name in (sampled, greedy)]
+        cells = (show_with_interval(figures[n]) if n in figures else "–" for n in names)
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
+    """What stands between the README's markers: the table, and how it was measured. The patterns
+    ["stages"] stand for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
+    rows."""
+    if patterns == ["stages"]:
+        table = scorecard.from_ledger(ledger["figures"])
+        if not table["ours"]:
+            return NOT_MEASURED
+        return f"\n{scorecard.markdown(table)}{scorecard.told_by_seed(ledger['figures'])}\n"
+    seeds = ", ".join(str(seed) for seed in ledger["seeds"])
+    machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
+    beside = f", {jobs} seeds side by side" if jobs > 1 else ""
+    if patterns == ["headline"]:
+        return (
+            f"\n{headline_table(ledger['figures'])}\nMeans over the seeds {seeds} with 95 % "
+            f"intervals, on {machine['cores']} CPU cores.\n\n"
+        )
+    return (
+        f"\n{markdown_table(ledger['figures'], patterns)}\n"
+        f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
+        f"`make figures` on {machine['cores']} cores ({machine['cpu']}{beside}), torch "
+        f"{ledger['versions']['torch']}."
+        f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
+    )
+
+
+#: What stands between the README's markers as long as there is no ledger.
+NOT_MEASURED = "not measured yet\n"
+
+
+def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
+    """Whether README `text` shows what the ledger file holds: "not measured yet" without one."""
+    if Path(ledger).exists():
+        new, count = render_readme(text, load_ledger(ledger))
+        return count > 0 and new == text
+    return {match["table"] for match in MARKERS.finditer(text)} == {NOT_MEASURED}
+
+
+def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
+    """Write the ledger's table between the README's markers; False when it has none.
+
+    The markers are `<!-- figures:begin -->` and `<!-- figures:end -->`; the first may name which
+    figures it wants: `<!-- figures:begin r1_zero/* -->` (that one is also the default), or ask for
+    R1's stage table: `<!-- figures:begin stages -->`.
+    """
+    readme = Path(readme)
+    text = readme.read_text(encoding="utf-8") if readme.exists() else ""
+    new, count = render_readme(text, ledger)
+    if count and new != text:
+        _replace(readme, new)
+    return bool(count)
+
+
+def render_readme(text: str, ledger: dict[str, Any]) -> tuple[str, int]:
+    """`text` with the ledger's table between its markers, and how many pairs it had."""
+
+    def fill(match: re.Match) -> str:
+        patterns = match["patterns"].split() or ["r1_zero/*"]
+        return match[1] + readme_block(ledger, patterns) + match[4]
+
+    return MARKERS.subn(fill, text)

@@ -1,0 +1,201 @@
+"""The lessons over several seeds, put side by side in one ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any, TextIO
+
+from r1lab import ROOT
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.ledger import load, load_ledger
+from r1lab.course import picture, profiles
+from r1lab.course.readme import update_readme
+from r1lab.course.runner import run
+from r1lab.machine.about import hardware, versions
+from r1lab.statistics import t_interval
+from r1lab.training.metrics import metrics_of
+
+LEDGER = ROOT / "benchmarks" / "results" / "figures-cpu.json"
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "benchmarks" / "README.md")
+
+
+# --------------------------------------------------------------------------------------------------
+# The same lessons over several seeds
+
+
+def measure(
+    seeds: list[int],
+    profile: str = "cpu",
+    *,
+    notebooks: list[str] | None = None,
+    folder: str | os.PathLike = profiles.NOTEBOOKS,
+    base: str | os.PathLike | None = None,
+    ledger: str | os.PathLike = LEDGER,
+    pages: Sequence[Path] = (),
+    jobs: int = 1,
+    note: str = "",
+    stream: TextIO | None = None,
+) -> dict[str, Any]:
+    """Run all notebooks once per seed, and make the committed ledger and the pages' tables of it.
+
+    notebooks  only these, by number or name: their figures replace those in the ledger, which must
+            be of the same seeds; all others stay
+    pages   markdown files whose tables are written again (PAGES); with them the README's picture
+    jobs    seeds that run side by side, each with its share of the cores: together they are done
+            sooner, and each takes longer by the clock (the ledger says how many there were)
+    note    what a reader should know of this machine; it stands in the ledger and below the table
+
+    A notebook that has run to its end for a seed, with the same code, is not run again: stopped
+    anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
+    and the pages stay as they were.
+    """
+    if not seeds or len(set(seeds)) != len(seeds):
+        raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
+    if jobs < 1:
+        raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
+    earlier = load_ledger(ledger) if notebooks else {}
+    if notebooks and earlier["seeds"] != list(seeds):
+        raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
+    base = files.run_folder("runs/figures" if base is None else base)
+    if jobs > 1:
+        _side_by_side(
+            seeds, profile, notebooks, folder, base, jobs, sys.stderr if stream is None else stream
+        )
+    paths = []
+    for seed in seeds:
+        result = run(
+            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, resume=True,
+            stream=stream,
+        )  # fmt: skip
+        if not result.ok:
+            failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
+            raise R1LabError(f"seed {seed}: {failed[0]} failed; the ledger was left as it was")
+        paths.append(base / f"seed-{seed}" / "figures.json")
+    figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
+    if notebooks:
+        chosen = {path.stem for path in profiles.select(notebooks, folder)}
+        figures = {k: v for k, v in figures.items() if v["source"] in chosen}
+        kept = {
+            k: v for k, v in earlier["figures"].items() if v["source"] not in chosen or k in figures
+        }
+        figures = kept | figures
+        curves = earlier.get("curves", {}) | curves
+    book = {
+        "profile": profile,
+        "seeds": list(seeds),
+        "measured": time.strftime("%Y-%m-%d"),
+        "jobs": jobs,
+        "note": note,
+        "hardware": hardware(),
+        "versions": versions(),
+        "figures": figures,
+        "curves": curves,
+    }
+    files.write_json(ledger, book)
+    for page in pages:
+        update_readme(page, book)
+    if README in pages and curves:
+        try:
+            picture.write(book)
+        except (ImportError, RuntimeError) as error:  # no kaleido, no Chrome
+            line = str(error).strip().partition("\n")[0]
+            print(f"the README's picture stays as it was: {line}", file=stream or sys.stderr)
+    return book
+
+
+def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
+    """R1-Zero's training batches step by step: measure -> seed -> values; {} without such runs."""
+    runs = {str(seed): metrics_of(base / f"seed-{seed}/r1_zero/seed-{seed}") for seed in seeds}
+    if not all(runs.values()):
+        return {}
+    return {
+        key: {seed: [round(m[key], 4) for m in history] for seed, history in runs.items()}
+        for key in ("accuracy", "length", "reflection")
+    }
+
+
+def _side_by_side(
+    seeds, profile: str, notebooks, folder, base: Path, jobs: int, stream: TextIO
+) -> None:
+    """`run` for several seeds at once, in processes of their own; what they say goes to
+    base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
+    threads = str(max(1, hardware()["cores"] // jobs))
+    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    program = (
+        "import json, sys; from r1lab.course import runner; runner.run(**json.loads(sys.argv[1]))"
+    )
+    where = files.shorten(base)
+    print(
+        f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
+        file=stream,
+        flush=True,
+    )
+    waiting, running = list(seeds), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                seed = waiting.pop(0)
+                how = {"profile": profile, "seed": seed, "folder": str(folder), "resume": True}
+                how["notebooks"] = notebooks
+                words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
+                with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
+                    running[seed] = subprocess.Popen(
+                        [sys.executable, "-c", program, words],
+                        cwd=ROOT,
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                    )
+            for seed, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[seed]
+                    print(f"seed {seed}: ended", file=stream, flush=True)
+            time.sleep(0.2)
+    finally:  # interrupted: their kernels save before they end
+        for process in running.values():
+            process.terminate()
+        for process in running.values():
+            process.wait()
+
+
+def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:
+    """The figures of several seeds as one: mean, 95 % t-interval over seeds, n = number of seeds.
+
+    Each entry also keeps the seeds' own values under `values`. With one seed there is no interval.
+    Shares are kept within 0 and 1. Raises R1LabError when the seeds did not measure the same
+    figures, since a mean over fewer seeds than it says would be a lie.
+    """
+    runs = [load(path) for path in paths]
+    seeds = list(range(len(runs))) if seeds is None else seeds
+    names = {name for found in runs for name in found}
+    for path, found in zip(paths, runs, strict=True):
+        missing = sorted(names - set(found))
+        if missing:
+            raise R1LabError(f"{path} lacks the figure '{missing[0]}', which another seed has")
+    ledger = {}
+    for name in runs[0] if runs else ():
+        entries = [found[name] for found in runs]
+        values = [entry["value"] for entry in entries]
+        low, high = t_interval(values)
+        ends = [value if entry["low"] is None else entry["low"]
+                for entry, value in zip(entries, values, strict=True)]  # fmt: skip
+        if entries[0]["unit"] == "share" and low is not None and min(ends) >= 0:
+            low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
+        ledger[name] = {
+            **entries[0],
+            "value": fmean(values),
+            "low": low,
+            "high": high,
+            "n": len(values),
+            "values": {str(seed): value for seed, value in zip(seeds, values, strict=True)},
+        }
+    return ledger

@@ -1,0 +1,16 @@
+"""Language models: the ones in `data/`, SmolLM2 from its wheel, a local folder, or the hub."""
+
+from r1lab.models.load import PRESETS, about, load, origin, resolve, save, tiny_llama
+from r1lab.models.smollm2 import data_dir, smollm2_folder
+
+__all__ = [
+    "PRESETS",
+    "about",
+    "data_dir",
+    "load",
+    "origin",
+    "resolve",
+    "save",
+    "smollm2_folder",
+    "tiny_llama",
+]

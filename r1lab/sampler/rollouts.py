@@ -1,0 +1,210 @@
+"""Rollouts: the model answers each question G times; we keep what it drew and how likely that was.
+
+GRPO (arXiv 2501.12948, section 2.2.1) begins every step here: for each question q it draws a group
+of outputs {o_1, ..., o_G} from the old policy pi_old(. | q). Nothing else in the method touches the
+model so often, one call per token, so this is where the time goes and where a little care pays.
+
+**Drawing a token.** The model gives logits z, the policy is pi = softmax(z / temperature), and a
+token is drawn by inverting the cumulative distribution: with u uniform in [0, 1), take the first
+token whose cumulated probability exceeds u. One u per answer and position, all drawn before the
+first token: the answer in row i reads column i whatever becomes of its neighbours. So the same seed
+gives the same tokens no matter how the work is arranged, and two very different engines can be
+compared token by token.
+
+**The log-probabilities** that come back are those of pi itself: after temperature, *before* top-k
+and top-p cut anything. They are what a full forward pass over the finished text gives (`score`),
+and what the ratio pi / pi_old in the objective needs.
+
+**Three engines, equal results.**
+`forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
+that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
+`fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
+that matter for groups of answers of very unequal length:
+  1. a question is read once, and its keys and values are *shared* by the whole group: attention
+     takes the softmax over [question | own answer], two blocks of keys in two places;
+  2. finished answers leave the batch, so the tail of a few long answers costs little;
+  3. keys and values are written in place, and few large operations do the work of many small ones.
+`static` (in `graphs`) is `fast` in fixed shapes, so that a GPU can repeat a recorded step, some of
+whose work `kernels` does in one piece.
+
+No end-of-text token is ever guessed from its id in a prompt or from padding: lengths say where an
+answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler.draw import Sampling, draw
+from r1lab.sampler.fast import FastEngine, why_not_fast
+from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
+from r1lab.sampler.graphs import decode
+from r1lab.sampler.score import _evaluation_mode, _positions
+
+
+@dataclass
+class Rollouts:
+    """B questions with G answers each; answer i belongs to question i // G (prompt-major)."""
+
+    prompt_ids: list[list[int]]  # B questions, as token ids
+    completion_ids: list[list[int]]  # B*G answers; an emitted EOS is part of the answer
+    logprobs: list[list[float]]  # B*G; log pi(token | what came before), one per answer token
+    finished: list[bool]  # B*G; True: the answer ended with EOS; False: cut at max_new_tokens
+
+
+# ---------------------------------------------------------------------------------------------
+# Sampling
+
+
+def sample(
+    model: nn.Module,
+    prompt_ids: Sequence[Sequence[int]],
+    sampling: Sampling,
+    *,
+    group_size: int,
+    eos_token_id: int | Sequence[int] | None,
+    generator: torch.Generator | None = None,
+    engine: str = "auto",
+    on_token: Callable[[int, Tensor, Tensor], None] | None = None,
+) -> Rollouts:
+    """Draw `group_size` answers to each of B questions from a transformers causal LM.
+
+    prompt_ids: B lists of token ids, of any lengths >= 1.
+    eos_token_id: the id, or several, that end an answer; None never ends one early.
+    generator may fix the draws in place of sampling.seed; with neither, torch's global one does.
+    engine: "auto" (where the model allows it static on a CUDA GPU, fast elsewhere; else forward),
+        "static", "fast" or "forward".
+    on_token(t, rows, tokens) is called after each position t with the indices (n,) of the answers
+        still in the batch, finished ones that have not left it yet included, and their tokens (n,).
+
+    Raises R1LabError for input that cannot be right, and when the model's logits are not numbers.
+    """
+    prompts = [list(map(int, p)) for p in prompt_ids]
+    _check(model, prompts, group_size, sampling.max_new_tokens)
+    if sampling.seed is not None and generator is not None:
+        raise R1LabError("give sample() a seed or a generator, not both")
+    reason = why_not_fast(model)
+    if engine not in ("auto", "static", "fast", "forward"):
+        raise R1LabError(f'unknown engine "{engine}": choose "auto", "static", "fast" or "forward"')
+    if engine in ("static", "fast") and reason:
+        raise R1LabError(f'engine "{engine}" cannot run this model ({reason}); use engine="auto"')
+
+    device = next(model.parameters()).device
+    if engine == "auto":
+        written_out = "static" if device.type == "cuda" else "fast"
+        engine = "forward" if reason else written_out
+    n_rows = len(prompts) * group_size
+    if sampling.greedy:
+        uniform, sampling = None, replace(sampling, temperature=1.0)
+    else:
+        if generator is None and sampling.seed is not None:
+            generator = torch.Generator().manual_seed(int(sampling.seed))
+        where = generator.device if generator is not None else "cpu"
+        uniform = torch.rand(sampling.max_new_tokens, n_rows, generator=generator, device=where)
+        # The last few floats below 1 could round up to the total: stay clear of them.
+        uniform = uniform.clamp_(max=1 - 2**-22).to(device)  # (T, N)
+
+    eos = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
+    eos = torch.tensor(eos, dtype=torch.long, device=device)
+
+    # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
+    own = engine == "forward"
+    with torch.no_grad() if own else torch.inference_mode(), _evaluation_mode(model):
+        if engine == "static":
+            tokens, logprobs = decode(model, prompts, group_size, sampling, uniform, eos, on_token)
+        else:
+            Engine = FastEngine
+            if own:
+                Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+            decoder = Engine(model, prompts, group_size, sampling.max_new_tokens)
+            tokens, logprobs = _decode(decoder, n_rows, sampling, uniform, eos, on_token)
+    return _to_rollouts(prompts, tokens, logprobs, eos)
+
+
+def _decode(
+    decoder, n_rows: int, sampling: Sampling, uniform, eos, on_token
+) -> tuple[Tensor, Tensor]:
+    """The loop over positions. Returns tokens and log-probs (T, N); -1 and 0 where nothing was
+    drawn because the row had left. What a row holds after its first EOS means nothing."""
+    device, max_new_tokens = eos.device, sampling.max_new_tokens
+    tokens = torch.full((max_new_tokens, n_rows), -1, dtype=torch.long, device=device)
+    logprobs = torch.zeros(max_new_tokens, n_rows, device=device)
+    rows = torch.arange(n_rows, device=device)  # (n,) which answer each line of the batch holds
+    done = torch.zeros(n_rows, dtype=torch.bool, device=device)  # (n,)
+    # Asking a GPU how many rows are done makes the CPU wait for it, so ask rarely there.
+    ask_every = 1 if device.type == "cpu" else 8
+
+    logits = decoder.prefill()  # (N, V)
+    for t in range(max_new_tokens):
+        u = None if uniform is None else uniform[t][rows]
+        token, logprob = draw(logits, u, sampling.temperature, sampling.top_k, sampling.top_p)
+        tokens[t].index_copy_(0, rows, token)
+        logprobs[t].index_copy_(0, rows, logprob)
+        if on_token is not None:
+            on_token(t, rows, token)
+        if t + 1 == max_new_tokens:
+            break
+        if len(eos):
+            done |= token == eos[0] if len(eos) == 1 else torch.isin(token, eos)
+            if t % ask_every == 0:
+                n = len(rows) - int(done.sum())
+                if n == 0:
+                    break
+                if n * 16 <= len(rows) * 15:  # enough are done for the move to pay
+                    # The first n places: done rows there are replaced by live ones from the end.
+                    order = torch.arange(n, device=device)
+                    order[done[:n]] = (~done[n:]).nonzero().squeeze(1) + n
+                    decoder.keep(order)
+                    rows, token = rows[order], token[order]
+                    done = torch.zeros(n, dtype=torch.bool, device=device)
+        logits = decoder.step(token)  # (n, V)
+    return tokens, logprobs
+
+
+def _to_rollouts(prompts, tokens: Tensor, logprobs: Tensor, eos: Tensor) -> Rollouts:
+    """(T, N) tensors to lists: each answer runs to its first EOS, that included."""
+    tokens, logprobs, eos = tokens.cpu(), logprobs.cpu(), eos.cpu()
+    if not torch.isfinite(logprobs).all():
+        raise R1LabError(
+            "the model's logits are not finite numbers: its weights hold NaN or inf "
+            "(a diverged run or a broken checkpoint); load an earlier checkpoint"
+        )
+    is_end = torch.isin(tokens, eos)  # (T, N)
+    finished = is_end.any(0)
+    length = torch.where(finished, is_end.int().argmax(0) + 1, len(tokens)).tolist()
+    return Rollouts(
+        prompt_ids=prompts,
+        completion_ids=[ids[:n] for ids, n in zip(tokens.T.tolist(), length, strict=True)],
+        logprobs=[lp[:n] for lp, n in zip(logprobs.T.tolist(), length, strict=True)],
+        finished=finished.tolist(),
+    )
+
+
+def _check(model, prompts, group_size: int, max_new_tokens: int) -> None:
+    config = model.config
+    if getattr(config, "is_encoder_decoder", False):
+        raise R1LabError("sample() needs a causal language model, not an encoder-decoder")
+    if not prompts:
+        raise R1LabError("sample() got no prompts: give it at least one list of token ids")
+    if not all(prompts):
+        raise R1LabError(f"prompt {[len(p) for p in prompts].index(0)} is empty: it needs a token")
+    vocab = model.get_input_embeddings().weight.shape[0]
+    low, high = min(map(min, prompts)), max(map(max, prompts))
+    if low < 0 or high >= vocab:
+        raise R1LabError(
+            f"token id {low if low < 0 else high} is outside the model's vocabulary of {vocab}: "
+            "was the prompt encoded with this model's tokenizer?"
+        )
+    if group_size < 1:
+        raise R1LabError(f"group_size is {group_size}: it must be at least 1")
+    limit, longest = _positions(model), max(map(len, prompts))
+    if longest + max_new_tokens > limit:
+        raise R1LabError(
+            f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's "
+            f"{limit} positions: lower max_new_tokens or shorten the prompt"
+        )

@@ -1,0 +1,154 @@
+"""Log-probabilities of given completions, in micro-batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from r1lab.basics.errors import R1LabError
+from r1lab.sampler.fast import FAST_MODELS
+
+
+def _positions(model: nn.Module) -> float:
+    """How many tokens a text may have; infinite where the model's config does not say."""
+    return getattr(model.config, "max_position_embeddings", None) or float("inf")
+
+
+@contextmanager
+def _evaluation_mode(model: nn.Module):
+    """No dropout while we sample; afterwards every part is in the mode it was in before."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+# ---------------------------------------------------------------------------------------------
+# Log-probabilities of finished text
+
+
+def token_logps(
+    model: nn.Module,
+    rows: Sequence[tuple[Sequence[int], Sequence[int]]],
+    temperature: float = 1.0,
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log pi(o_t | q, o_<t) of every answer token in one micro-batch, with gradients where enabled.
+
+    rows: N pairs (prompt ids, completion ids). The whole texts stand in one (N, L) batch, padded on
+    the right, without an attention mask: nothing that counts ever looks to its right, so padding is
+    harmless and attention takes its fast causal path.
+
+    Returns logp (N, T), mask (N, T) bool, True on answer tokens (EOS included), and entropy (N, T)
+    of the policy at each of them, in nats, without gradient; T is the longest completion here.
+    logp and entropy are float32 and 0 outside the mask.
+    """
+    device = device or next(model.parameters()).device
+    texts = [[*prompt, *completion] for prompt, completion in rows]
+    width, T = max(map(len, texts)), max(len(completion) for _, completion in rows)
+    ids = torch.tensor([t + [0] * (width - len(t)) for t in texts], device=device)  # (N, L)
+    start = torch.tensor([len(prompt) for prompt, _ in rows], device=device)
+    length = torch.tensor([len(completion) for _, completion in rows], device=device)
+    steps = torch.arange(T, device=device)
+    mask = steps < length[:, None]  # (N, T)
+    # The logits at position p speak about the token at p + 1.
+    offset = torch.arange(len(rows), device=device)[:, None] * width
+    where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
+    target = ids.flatten()[where + 1]  # (M,)
+
+    if type(model).__name__ in FAST_MODELS:  # logits only where an answer token is predicted
+        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        logits = model.lm_head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
+    else:
+        logits = model(input_ids=ids, use_cache=False).logits
+        logits = logits.flatten(0, 1).index_select(0, where)
+    logits = logits.float()
+    if temperature != 1.0:
+        logits = logits / temperature
+    every = logits.log_softmax(-1)  # (M, V)
+    with torch.no_grad():
+        h = -(every.exp() * every).sum(-1)
+    logp = every.gather(-1, target[:, None]).squeeze(1)
+    zeros = torch.zeros(mask.shape, device=device)
+    return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
+
+
+def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) -> list[list[int]]:
+    """Indices in batches of similar length, rows x longest <= max_tokens in each.
+
+    A short row beside a long one is padded to its length, and computed for nothing; a pass of its
+    own costs about as much as `overhead` tokens. The batches here are those with the smallest sum
+    of both, by dynamic programming over the lengths that occur: with answers as unequal as a base
+    model's, filling every batch up to max_tokens would more than double the work.
+
+    Longest first, so that a batch too big for the memory fails at once. A row that exceeds the
+    budget alone gets a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    starts = [k for k, i in enumerate(order) if k == 0 or lengths[i] != lengths[order[k - 1]]]
+    ends = [*starts[1:], len(order)][
+        : len(starts)
+    ]  # rows starts[a] to ends[a] - 1 have one length, the a-th
+    best, cut = [0.0], [0]  # of the first a lengths: the least cost, and where its last part begins
+    for b, end in enumerate(ends):
+        costs = []
+        for a in range(b + 1):  # lengths a to b padded to the a-th, in as many passes as it takes
+            longest, rows = lengths[order[starts[a]]], end - starts[a]
+            passes = math.ceil(rows / max(1, max_tokens // longest))
+            costs.append(best[a] + rows * longest + passes * overhead)
+        best.append(min(costs))
+        cut.append(costs.index(best[-1]))
+    parts, b = [], len(ends)
+    while b:
+        parts.append((starts[cut[b]], ends[b - 1]))
+        b = cut[b]
+    batches: list[list[int]] = []
+    for start, end in reversed(parts):
+        rows = max(1, max_tokens // lengths[order[start]])
+        batches += [order[k : min(k + rows, end)] for k in range(start, end, rows)]
+    return batches
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    prompt_ids: Sequence[Sequence[int]],
+    completion_ids: Sequence[Sequence[int]],
+    temperature: float = 1.0,
+    max_tokens: int = 16384,
+) -> list[Tensor]:
+    """Log-probs of given answers by full forward passes, one float32 tensor (length,) per row.
+
+    prompt_ids has one entry per row here (repeat a question for each of its answers). max_tokens
+    bounds the padded tokens of one pass.
+    """
+    if len(prompt_ids) != len(completion_ids):
+        raise R1LabError(
+            f"score() got {len(prompt_ids)} prompts for {len(completion_ids)} completions: "
+            "repeat each prompt for each of its completions"
+        )
+    rows = list(zip(prompt_ids, completion_ids, strict=True))
+    if not all(len(prompt) for prompt, _ in rows):
+        raise R1LabError("score() got an empty prompt: it needs at least one token")
+    longest = max((len(prompt) + len(completion) for prompt, completion in rows), default=0)
+    if longest > _positions(model):
+        raise R1LabError(
+            f"score() got a text of {longest} tokens, more than the model's {_positions(model)} "
+            "positions: shorten it"
+        )
+    if not 0 < temperature < float("inf"):
+        raise R1LabError(f"temperature is {temperature}: it must be > 0")
+    scores: list[Tensor] = [torch.empty(0)] * len(rows)
+    with _evaluation_mode(model):
+        for batch in micro_batches([len(p) + len(c) for p, c in rows], max_tokens):
+            logp, _, _ = token_logps(model, [rows[i] for i in batch], temperature)
+            for line, i in zip(logp, batch, strict=True):
+                scores[i] = line[: len(rows[i][1])]
+    return scores

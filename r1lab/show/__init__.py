@@ -1,0 +1,83 @@
+"""Figures, tables and completions as the lessons show them (`show.learning_curves`, ...)."""
+
+from r1lab.show.bars import (
+    advantage_bars,
+    compare_bars,
+    grouped_bars,
+    heatmap,
+    histogram,
+    length_histogram,
+)
+from r1lab.show.curves import (
+    History,
+    calibration_curve,
+    growth,
+    interval_curves,
+    learning_curves,
+    pass_at_k_curve,
+    powers_of_two,
+    running_mean,
+    side_by_side,
+)
+from r1lab.show.notebook import bundle, figure
+from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
+from r1lab.show.stages import Card, funnel, stage_bars, stage_panels
+from r1lab.show.style import COLOURS, FONT, MORE_COLOURS, RIGHT, STAGES, WRONG, colour
+from r1lab.show.text import (
+    LOGPROB_FLOOR,
+    MOST_CHARACTERS,
+    MOST_TOKENS,
+    compare_completions,
+    completion_html,
+    safe_text,
+    show_comparison,
+    show_completion,
+    show_html,
+    show_table,
+    table_html,
+)
+
+__all__ = [
+    "compare_bars",
+    "grouped_bars",
+    "advantage_bars",
+    "histogram",
+    "length_histogram",
+    "heatmap",
+    "History",
+    "running_mean",
+    "learning_curves",
+    "side_by_side",
+    "growth",
+    "powers_of_two",
+    "pass_at_k_curve",
+    "calibration_curve",
+    "interval_curves",
+    "clip_objective",
+    "objective_with_kl",
+    "kl_estimators",
+    "Card",
+    "stage_bars",
+    "funnel",
+    "stage_panels",
+    "COLOURS",
+    "MORE_COLOURS",
+    "STAGES",
+    "RIGHT",
+    "WRONG",
+    "FONT",
+    "colour",
+    "table_html",
+    "show_table",
+    "MOST_TOKENS",
+    "MOST_CHARACTERS",
+    "completion_html",
+    "LOGPROB_FLOOR",
+    "safe_text",
+    "compare_completions",
+    "show_completion",
+    "show_comparison",
+    "show_html",
+    "bundle",
+    "figure",
+]

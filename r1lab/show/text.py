@@ -1,0 +1,200 @@
+"""Completions and tables as HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r1lab.answers import reflection_words
+from r1lab.basics.errors import R1LabError
+from r1lab.show.style import RIGHT, _faint
+
+
+def table_html(rows: Sequence[Sequence[Any]]) -> str:
+    """Rows of words as an HTML table; the first row is the head. Whatever is in them is text."""
+
+    def line(cells: Sequence[Any], tag: str) -> str:
+        look = 'style="text-align:left;vertical-align:top;padding:3px 14px 3px 0"'
+        return "".join(f"<{tag} {look}>{safe_text(cell)}</{tag}>" for cell in cells)
+
+    head, *body = rows
+    lines = "".join(f"<tr>{line(row, 'td')}</tr>" for row in body)
+    return f"<table><thead><tr>{line(head, 'th')}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def show_table(rows: Sequence[Sequence[Any]]) -> None:
+    """Display rows of words as a table; the first row is the head. Not as markdown: a model's words
+    may be <think> or anything else that markdown would take for its own."""
+    text = "\n".join(" | ".join(" ".join(str(cell).split()) for cell in row) for row in rows)
+    show_html(table_html(rows), text)
+
+
+# --- completions as text -------------------------------------------------------------------------
+
+MOST_TOKENS, MOST_CHARACTERS = 2_000, 1_000  # shown: tokens of an answer, characters of one text
+_STYLE = """<style>
+.r1c {font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, "Noto Sans Mono CJK SC",
+ "PingFang SC", "Microsoft YaHei", monospace; font-size: 14px; line-height: 1.9; color: inherit;
+ border: 1px solid rgba(128,128,128,.4); border-radius: 6px; padding: 10px 14px; margin: 6px 0;
+ max-width: 900px; overflow-wrap: anywhere;}
+.r1c .t {padding: 2px 1px; border-radius: 3px; white-space: pre-wrap;}
+.r1c .w {text-decoration: underline dotted; text-underline-offset: 4px;}
+.r1c .h {font-family: sans-serif; font-weight: 600; line-height: 1.4;}
+.r1c .k {font-family: sans-serif; font-size: 13px; opacity: .85; line-height: 1.6;}
+.r1c .s {display: inline-block; width: 18px; height: 12px; border-radius: 2px; margin: 0 3px 0 8px;
+ border: 1px solid rgba(128,128,128,.5);}
+.r1c-two {display: flex; flex-wrap: wrap; gap: 0 14px;} .r1c-two > div {flex: 1 1 320px;}
+</style>"""
+
+
+def completion_html(
+    tokens: Sequence[str],
+    values: Sequence[float | None] | None = None,
+    kind: str = "plain",
+    title: str = "",
+    prompt: str = "",
+    facts: Mapping[str, Any] | None = None,
+) -> str:
+    """A sampled answer as HTML, each token on a colour that says its value.
+
+    tokens (T): the tokens' texts. values (T): kind "advantage" (blue: made likelier, orange: made
+    less likely, by the size of the advantage) or "logprob" (the darker, the more surprising to the
+    model that wrote it); None: no colour. Reflective words are underlined. title, prompt and facts
+    ({"reward": 1.0}) stand above. Returns a fragment without script or links; whatever the model
+    wrote is shown as text. Colours are translucent, so it reads on light and dark pages.
+    Raises R1LabError for an unknown kind or when tokens and values differ in number.
+    """
+    if kind not in ("plain", "advantage", "logprob"):
+        raise R1LabError(f"kind {kind!r} is not known: use 'advantage', 'logprob' or 'plain'.")
+    if values is not None and len(values) != len(tokens):
+        raise R1LabError(f"{len(tokens)} tokens, but {len(values)} values: one each is needed.")
+    shown = list(tokens[:MOST_TOKENS])
+    numbers = [math.nan if v is None else float(v) for v in (values if values is not None else ())]
+    numbers = numbers[:MOST_TOKENS] if kind != "plain" else []
+    reach = max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)
+    # Word-level tokens carry no spaces of their own; pieces of a BPE tokenizer do.
+    gap = "" if any(token[:1].isspace() for token in shown[1:]) else " "
+    spans = [
+        _span(token, numbers[i] if numbers else math.nan, kind, reach)
+        for i, token in enumerate(shown)
+    ]
+    more = len(tokens) - len(shown)
+    head = f'<div class="h">{safe_text(title)}</div>' if title else ""
+    head += f'<div class="k">{safe_text(prompt)}</div>' if prompt else ""
+    if facts:
+        pairs = " · ".join(f"{safe_text(k)} {safe_text(_short(v))}" for k, v in facts.items())
+        head += f'<div class="k">{pairs}</div>'
+    tail = f'<div class="k">… {more:,} more tokens</div>' if more else ""
+    body = f'<div dir="ltr">{gap.join(spans)}</div>'
+    return f'{_STYLE}<div class="r1c">{head}{body}{tail}{_legend(numbers, kind, reach)}</div>'
+
+
+def _span(token: str, value: float, kind: str, reach: float) -> str:
+    word = " w" if reflection_words(token) else ""
+    if not math.isfinite(value):
+        return f'<span class="t{word}">{safe_text(token)}</span>'
+    name = "advantage" if kind == "advantage" else "log-prob"
+    return (
+        f'<span class="t{word}" style="background:{_tint(value, kind, reach)}" '
+        f'title="{name} {value:+.3f}">{safe_text(token)}</span>'
+    )
+
+
+def _tint(value: float, kind: str, reach: float) -> str:
+    """Background of a value; translucent, at most half covering, so that text stays readable."""
+    if kind == "advantage":
+        strength = 0.5 * abs(value) / reach if reach else 0.0
+        return _faint(RIGHT if value >= 0 else "#E69F00", round(strength, 3))
+    return _faint("#CC79A7", round(0.7 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
+
+
+LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: one chance in 55
+
+
+def _legend(numbers: Sequence[float], kind: str, reach: float) -> str:
+    finite = [v for v in numbers if math.isfinite(v)]
+    if not finite:
+        return ""
+
+    def swatch(value: float, text: str) -> str:
+        return f'<span class="s" style="background:{_tint(value, kind, reach)}"></span>{text}'
+
+    if kind == "logprob":
+        parts = [swatch(-x, f"{math.exp(-x):.0%}" if x else "certain") for x in (0, 1, 2, 4)]
+        return f'<div class="k">chance of each token when it was drawn: {"".join(parts)}</div>'
+    if max(finite) - min(finite) < 1e-9:
+        parts = swatch(finite[0], f"{finite[0]:+.2f} on every token")
+    else:
+        parts = swatch(min(finite), f"{min(finite):+.2f}") + swatch(
+            max(finite), f"{max(finite):+.2f}"
+        )
+    return f'<div class="k">advantage: {parts} (blue: made likelier, orange: less likely)</div>'
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def safe_text(text: Any) -> str:
+    """Text for HTML: escaped, control characters visible, nothing that can reorder the line."""
+    text = text if isinstance(text, str) else str(text)
+    shown = []
+    for character in text[:MOST_CHARACTERS]:
+        code = ord(character)
+        if character == "\n":
+            shown.append("↵\n")
+        elif code < 32 and character != "\t":
+            shown.append(chr(0x2400 + code))
+        elif 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in _INVISIBLE:
+            shown.append(f"⟨U+{code:04X}⟩")
+        else:
+            shown.append(character)
+    if len(text) > MOST_CHARACTERS:
+        shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
+    return html.escape("".join(shown), quote=True).replace("\n", "<br>")
+
+
+_INVISIBLE = {
+    0x061C,
+    0xFEFF,
+    *range(0x200B, 0x2010),
+    *range(0x2028, 0x202F),
+    *range(0x2066, 0x206A),
+}  # zero width, line breaks, bidirectional
+
+
+def compare_completions(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Two answers beside each other (below each other where the page is narrow), as HTML.
+
+    before, after: keyword arguments of `completion_html`, such as {"tokens": [...], "title": ...}.
+    """
+    columns = "".join(f"<div>{completion_html(**one)}</div>" for one in (before, after))
+    return f'<div class="r1c-two">{columns}</div>'
+
+
+def show_completion(
+    tokens: Sequence[str],
+    values: Sequence[float | None] | None = None,
+    kind: str = "plain",
+    title: str = "",
+    **options: Any,
+) -> None:
+    """Display `completion_html`; the plain text goes with it for readers without HTML."""
+    show_html(
+        completion_html(tokens, values, kind, title, **options),
+        f"{title}: {' '.join(tokens[:MOST_TOKENS])}".strip(": "),
+    )
+
+
+def show_comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Display `compare_completions`."""
+    texts = [f"{one.get('title', '')}: {' '.join(one['tokens'])}" for one in (before, after)]
+    show_html(compare_completions(before, after), "\n\n".join(text.strip(": ") for text in texts))
+
+
+def show_html(markup: str, text: str) -> None:
+    from IPython.display import display
+
+    display({"text/html": markup, "text/plain": text}, raw=True)

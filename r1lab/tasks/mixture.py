@@ -1,0 +1,64 @@
+"""Several tasks mixed by weight."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+
+from r1lab.basics.errors import R1LabError
+from r1lab.tasks.base import Problem, Task, drawn_by_weight
+from r1lab.tasks.registry import TINY_WORLD, get_task
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Problems of several tasks in one stream, each verified by its own.
+
+    parts    (name in the registry or FILE.py:NAME, weight)
+    wording  of those parts that belong to the tiny world
+    """
+
+    parts: tuple[tuple[str, float], ...] = (("countdown", 0.5), ("steps", 0.5))
+    wording: str = "tiny"
+    name: str = "mixture"
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.parts]
+        if not names or len(set(names)) < len(names) or self.name in names:
+            raise R1LabError(f"mixture: parts must be different tasks, not {self.parts!r}")
+        if min(weight for _, weight in self.parts) < 0 or not sum(w for _, w in self.parts) > 0:
+            raise R1LabError(f"mixture: weights must be 0 or more, one above it: {self.parts!r}")
+
+    @cached_property
+    def members(self) -> tuple[Task, ...]:
+        """The tasks of `parts`, in this order."""
+        wording = {"wording": self.wording}
+        names = [name for name, _ in self.parts]
+        return tuple(get_task(name, **wording if name in TINY_WORLD else {}) for name in names)
+
+    def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
+        """`n` problems, each of a task drawn by weight; the first m are the same for n >= m."""
+        rng = random.Random(f"mixture/{split}/{seed}")
+        names, weights = zip(*self.parts, strict=True)
+        which = [drawn_by_weight(names, weights, rng) for _ in range(n)]
+        drawn = {
+            name: iter(task.problems(split, which.count(name), seed))
+            for name, task in zip(names, self.members, strict=True)
+            if name in which
+        }
+        return [next(drawn[name]) for name in which]
+
+    def judge(self, problem: Problem, answer: str) -> bool:
+        return self._task_of(problem).judge(problem, answer)
+
+    def vote(self, problem: Problem, answer: str) -> str | None:
+        return self._task_of(problem).vote(problem, answer)
+
+    def solution(self, problem: Problem) -> str | None:
+        """The right answer, where the problem's task has one."""
+        return getattr(self._task_of(problem), "solution", lambda problem: None)(problem)
+
+    def _task_of(self, problem: Problem) -> Task:
+        mine = (task for task in self.members if task.name == problem.task)
+        return next(mine, None) or get_task(problem.task)

@@ -1,0 +1,113 @@
+"""R1 is made in stages: each reads a model and leaves one, with a record of what it was made from.
+
+    DeepSeek-V3-Base --SFT on long thoughts--> Dev1 --RL--> Dev2 --its best answers--> data
+    DeepSeek-V3-Base --SFT on that data------> Dev3 --RL for all scenarios--> R1
+
+(arXiv 2501.12948v2, figure 2.) A pipeline of hours or days is run in pieces, on machines that go
+away, by people who change an option and start again. What has to be made again then, and what not?
+`stage` decides by *content*: a stage's record names its options and the SHA-256 of every file that
+it read and wrote. The same inputs and options: nothing is done. Another input, because an earlier
+stage was made again and came out different, or another option: what is there is set aside, and the
+stage is made anew. Stopped in the middle: the same call goes on, by the stage's own checkpoints.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from r1lab import models
+from r1lab.basics import files
+
+RECORD, BEGUN = "stage.json", "begun.json"
+
+
+def content(source: str | os.PathLike) -> str:
+    """What a stage reads, by content: the SHA-256 of a file, or of a model folder's weights and
+    tokenizer. A hub id, which names a content itself, stays as it is."""
+    path = Path(models.resolve(source)) if not Path(source).exists() else Path(source)
+    if path.is_file():
+        return files.digest_of(path)
+    if path.is_dir():
+        tokenizer = path.glob("tokenizer.json")
+        parts = [p for p in path.iterdir() if p.suffix == ".safetensors"]
+        sums = [f"{p.name} {files.digest_of(p)}" for p in sorted([*parts, *tokenizer])]
+        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
+    return str(source)
+
+
+def stage(
+    name: str,
+    folder: str | os.PathLike,
+    reads: dict[str, str | os.PathLike],
+    options: dict[str, Any],
+    make: Callable[[Path], dict[str, Any]],
+    *,
+    writes: tuple[str, ...] = ("model",),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Make a stage in `folder`, or find that it is made. Returns its record: stage, reads (content
+    by name), options, writes (content by name), metrics (what `make` returned), seconds, made
+    (whether this call made it).
+
+    reads    models and files, by the names that they have in the record
+    options  everything else that the result depends on, as JSON-able values
+    make     does the work in the folder and returns the metrics; it resumes what it finds half done
+    writes   files and folders below `folder` that must then be there
+    """
+    folder = Path(folder)
+    made_from = {
+        "stage": name,
+        "reads": {key: content(path) for key, path in reads.items()},
+        "options": json.loads(json.dumps(options)),
+    }
+    record, begun = _read(folder / RECORD), _read(folder / BEGUN)
+    same = record is not None and {key: record.get(key) for key in made_from} == made_from
+    if same and _written(folder, writes) == record.get("writes"):
+        say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
+        return record | {"made": False}
+    if begun != made_from and folder.is_dir():
+        names = [path.name for path in folder.iterdir() if not path.name.startswith("earlier-")]
+        if (aside := files.set_aside(folder, names)) is not None:
+            why = (
+                "options or input have changed" if begun or record else "it is not known from what"
+            )
+            say(f"{name}: made again, for {why}; what was there is in {aside}")
+    elif begun is not None:
+        say(f"{name}: going on with what was begun")
+    files.atomic_write_text(folder / BEGUN, json.dumps(made_from, ensure_ascii=False))
+    (folder / RECORD).unlink(missing_ok=True)
+    began = time.perf_counter()
+    metrics = make(folder)
+    written = _written(folder, writes)
+    if None in written.values():
+        missing = ", ".join(key for key, value in written.items() if value is None)
+        raise AssertionError(f"stage {name} did not write {missing}")
+    record = made_from | {
+        "writes": written,
+        "metrics": metrics,
+        "seconds": round(time.perf_counter() - began, 1),
+        "when": time.strftime("%Y-%m-%d"),
+    }
+    text = json.dumps(record, ensure_ascii=False, indent=1)
+    files.atomic_write_text(folder / RECORD, f"{text}\n")
+    return record | {"made": True}
+
+
+def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
+    paths = {name: folder / name for name in names}
+    return {name: content(path) if path.exists() else None for name, path in paths.items()}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none or it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,1 @@
+"""The same runs on TRL, from one device to several machines."""

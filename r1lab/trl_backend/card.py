@@ -1,0 +1,127 @@
+"""The model card and the push to the hub."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.machine import costs
+from r1lab.training import metrics
+from r1lab.trl_backend.folders import save_model
+from r1lab.trl_backend.watch import Watch
+
+log = logging.getLogger(__name__)
+
+
+def finish(trainer, watch: Watch, lora: Any) -> None:
+    """model/ (and adapter/), and summary.json."""
+    out_dir, done = watch.out_dir, watch.step
+    if lora:
+        if watch.main:
+            with files.atomic_dir(out_dir / "adapter") as folder:
+                trainer.model.save_pretrained(folder)
+        trainer.model = trainer.model.merge_and_unload()
+    text = card(watch)
+    save_model(
+        trainer, out_dir / "model", lambda folder: (folder / "README.md").write_text(text, "utf-8")
+    )
+    if watch.main:
+        files.atomic_write_text(out_dir / "summary.json", json.dumps(summary(watch), indent=1))
+        if watch.over and done < watch.config.steps:
+            log.warning(
+                "%s: stopped after %d of %d steps, with a checkpoint and a model in %s",
+                *(watch.over, done, watch.config.steps, out_dir),
+            )
+
+
+def summary(watch: Watch) -> dict[str, Any]:
+    """What the run came to, as plain values."""
+    history, seconds = watch.history, metrics.spent_in(watch.history)
+    price = watch.price
+    keys = ("reward", "accuracy", "format", "length", "reflection")
+    return {
+        "steps": watch.step,
+        "of": watch.config.steps,
+        "stopped": watch.over if watch.step < watch.config.steps else None,
+        "seconds": seconds,
+        "dollars": None if price is None else costs.dollars(seconds, price),
+        "tokens": sum(m["tokens"] for m in history),
+        "first": {key: history[0][key] for key in keys} if history else {},
+        "last": {key: history[-1][key] for key in keys} if history else {},
+    }
+
+
+def card(watch: Watch) -> str:
+    """The model card: what it is, how it was made, and the figures measured while it was."""
+    from r1lab.machine.about import hardware, versions
+
+    found, config, base, state = summary(watch), watch.config, watch.origin, PartialState()
+    where = torch.cuda.get_device_name() if state.device.type == "cuda" else hardware()["cpu"]
+    rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
+    options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
+    known = [f"{key}: {base[key]}" for key in ("base_model", "license") if base[key]]
+    cost = "" if found["dollars"] is None else f", about {costs.money(found['dollars'])} of rent"
+    made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return "\n".join(
+        [
+            "---",
+            "library_name: transformers",
+            "pipeline_tag: text-generation",
+            *known,
+            "tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]",
+            "---",
+            f"# {base['name'] or 'A model'}, trained by GRPO on the task {watch.task.name}",
+            "",
+            f"{found['steps']} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, "
+            f"{found['tokens']:,} tokens sampled in {costs.clock(found['seconds'])}{cost}. The "
+            "base model's licence holds for this one too.",
+            "",
+            "Means over the training batch, before the first and before the last update; a "
+            "held-out evaluation is `r1lab eval`.",
+            "",
+            "| measure | first step | last step |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"Made on {state.num_processes} x {where} with {made_by}.",
+            "",
+            f"```json\n{options}\n```",
+            "",
+        ]
+    )
+
+
+# --- the hub -------------------------------------------------------------------------------------
+
+
+def hub_ready(name: str) -> str:
+    """The repository "owner/name", made (private) if there is none: before the training, as after
+    it an error would come too late. Raises R1LabError."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+        return HfApi().create_repo(name, private=True, exist_ok=True).repo_id
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise R1LabError(
+            f"cannot push to '{name}': {reason}. Log in with `hf auth login`, with the network on "
+            "and a token that may write, or leave --push-to-hub out."
+        ) from error
+
+
+def push(folder: Path, name: str) -> None:
+    """Upload a model folder to a repository of the hub."""
+    from huggingface_hub import HfApi
+
+    HfApi().upload_folder(
+        folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab"
+    )

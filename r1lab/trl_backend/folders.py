@@ -1,0 +1,151 @@
+"""Sealed checkpoint folders."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.quiet import quiet_bars
+from r1lab.grpo import GRPOConfig
+from r1lab.training.checkpoints import fingerprint
+from r1lab.trl_backend.process import sharded
+
+log = logging.getLogger(__name__)
+
+SEAL = "r1lab.json"
+
+
+def fingerprint_of(trainer) -> str:
+    """Of the model that the user holds; empty where no process has all of it."""
+    if sharded(trainer) or hasattr(trainer.model, "peft_config"):
+        return ""
+    return fingerprint(trainer.accelerator.unwrap_model(trainer.model))
+
+
+# --- whole folders -------------------------------------------------------------------------------
+
+
+def newest_first(directory: Path) -> list[Path]:
+    """Trainer's checkpoint folders, the latest first."""
+    found = [f for f in directory.glob("checkpoint-*") if f.name.split("-")[-1].isdigit()]
+    return sorted(found, key=lambda f: int(f.name.split("-")[-1]), reverse=True)
+
+
+def seal(folder: Path, about: dict[str, Any]) -> None:
+    """Force a checkpoint's files to the disk and write, last, what they must be."""
+    (folder / SEAL).unlink(missing_ok=True)
+    sums = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        sums[str(path.relative_to(folder))] = files.digest_of(path)
+    text = json.dumps(about | {"files": sums}, indent=1, ensure_ascii=False)
+    files.atomic_write_text(folder / SEAL, text)
+
+
+def seal_newest(folder: Path, about: dict[str, Any], keep: int) -> None:
+    """`seal`, then delete all checkpoints beside this one but the newest `keep`."""
+    seal(folder, about)
+    for old in newest_first(folder.parent)[max(1, keep) :]:
+        (old / SEAL).unlink(missing_ok=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, in words; None when it is what was saved."""
+    try:
+        sums = json.loads((folder / SEAL).read_text("utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it was never finished (no checksums in it)"
+    for name, expected in sums.items():
+        path = folder / name
+        if not path.is_file() or files.digest_of(path) != expected:
+            return f"it is damaged ({name} differs from what was saved)"
+    return None
+
+
+def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Path, dict] | None:
+    """The newest whole checkpoint and its seal, if it belongs to the run that is about to go on.
+
+    As checkpoints.latest_of_run, for Trainer's folders.
+    """
+    advice = "Choose another out_dir, or start anew in this one with resume=False."
+    if any((out_dir / "checkpoints").glob("step-*.pt")):
+        raise R1LabError(f"{out_dir} holds a run of the backend scratch. {advice}")
+    folders, broken = newest_first(out_dir / "checkpoints"), 0
+    for folder in folders:
+        problem = damage(folder)
+        if problem is None:
+            break
+        log.warning("checkpoint %s is not used: %s. Looking for the one before.", folder, problem)
+        broken += 1
+    if broken == len(folders):
+        if any((folder / SEAL).exists() for folder in folders):
+            raise R1LabError(f"no checkpoint in {out_dir / 'checkpoints'} is whole. {advice}")
+        return None
+    state = json.loads((folder / SEAL).read_text("utf-8"))
+    was, now = state["run"], names(state["step"])
+    changed = [f"{n} was {was.get(n)!r} and is {now[n]!r}" for n in now if was.get(n) != now[n]]
+    if steps < state["step"]:
+        changed = [f"{state['step']} steps are done, and steps is {steps}"]
+    if fingerprint(model) not in (state["base"], state["now"]):
+        changed.append("the model is not the one it began with (load that one again)")
+    if changed:
+        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {advice}")
+    return folder, state
+
+
+def reference_folder(out_dir: Path, step: int) -> Path:
+    return out_dir / "references" / f"step-{step:08d}"
+
+
+def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = None) -> None:
+    """The policy as a hub folder: all processes gather, the main one writes, whole or not."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded(trainer) else None
+    if PartialState().is_main_process:
+        with quiet_bars(), files.atomic_dir(folder) as new:
+            model.save_pretrained(new, state_dict=state)
+            trainer.processing_class.save_pretrained(new)
+            if extra is not None:
+                extra(new)
+    PartialState().wait_for_everyone()
+
+
+@contextlib.contextmanager
+def reference_of(model, tokenizer, config: GRPOConfig, out_dir: Path, first: int, lora: Any):
+    """TRL loads the reference from the path that the model's configuration names: for the time of
+    this block, the one that belongs to step `first`."""
+    if config.kl_coef == 0 or lora:
+        yield
+        return
+    step = first // config.ref_refresh * config.ref_refresh if config.ref_refresh else 0
+    folder = reference_folder(out_dir, step)
+    if PartialState().is_main_process and first == 0:
+        with quiet_bars(), files.atomic_dir(folder) as new:
+            model.save_pretrained(new)
+            tokenizer.save_pretrained(new)
+    PartialState().wait_for_everyone()
+    if not folder.exists():
+        raise R1LabError(
+            f"the reference of step {step} is missing ({folder}). All machines of a run must see "
+            "the folder of --out; if it was lost, start anew"
+        )
+    path, model.config._name_or_path = model.config._name_or_path, str(folder)
+    try:
+        yield
+    finally:
+        model.config._name_or_path = path

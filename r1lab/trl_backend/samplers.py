@@ -1,0 +1,133 @@
+"""Who samples the completions: TRL's generate, our sampler, vLLM."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from r1lab.basics.errors import R1LabError
+from r1lab.grpo import GRPOConfig
+from r1lab.machine.device import in_type
+from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.trl_backend.mapping import updates
+
+SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
+
+
+# --- samplers ------------------------------------------------------------------------------------
+
+
+def pick_sampler(
+    name: str = "auto", *, cuda: bool | None = None, sharded: bool = False
+) -> tuple[str, str]:
+    """Who writes the answers, and why, in words for the user.
+
+    name: "auto", "r1lab", "generate", "vllm" (in this process), "vllm-server" (at 0.0.0.0:8000) or
+    the server's http address. sharded: the weights are spread over devices (FSDP, ZeRO-3). Raises
+    R1LabError for a name that is not known, and for a sampler that cannot run here.
+    """
+    cuda = torch.cuda.is_available() if cuda is None else cuda
+    vllm = importlib.util.find_spec("vllm") is not None
+    served = name == "vllm-server" or name.startswith(("http://", "https://"))
+    if name not in SAMPLERS and not served:
+        raise R1LabError(
+            f"there is no sampler '{name}'; take one of {', '.join(SAMPLERS)}, or the address of a "
+            "vLLM server (http://host:8000)"
+        )
+    if (name == "vllm" or served) and not (vllm and cuda):
+        lacks = "vLLM is not installed (pip install vllm)" if not vllm else "there is no CUDA GPU"
+        raise R1LabError(f"sampler {name}: {lacks}; --sampler r1lab or generate works here")
+    if name == "r1lab" and sharded:
+        raise R1LabError(
+            "sampler r1lab reads whole weights, and FSDP or ZeRO-3 spreads them over the devices: "
+            "take --sampler vllm, vllm-server or generate"
+        )
+    words = {
+        "r1lab": "r1lab's own: a question's keys and values are shared by its group, finished "
+        "answers leave the batch",
+        "generate": "transformers' generate",
+        "vllm": "vLLM in this process (colocated), new weights after every step",
+        "vllm-server": "vLLM served by another process",
+    }
+    if name != "auto":
+        kind = "vllm-server" if served else name
+        return name, f"sampler: {words[kind]}"
+    if cuda and vllm:
+        name, why = "vllm", "vLLM is installed and there is a GPU"
+    elif sharded:
+        name, why = "generate", "the weights are spread over devices, and vLLM is not installed"
+    else:
+        name, why = "r1lab", "vLLM is not installed" if cuda else "there is no GPU"
+    return name, f"sampler: {words[name]} (chosen because {why})"
+
+
+def own_sampler(
+    config: GRPOConfig, tokenizer, *, precision: str = "fp32", shares: int | None = None
+) -> Callable[[list[str], Any], dict[str, Any]]:
+    """`r1lab.rollouts.sample` as TRL's `rollout_func`. All that we know of this experimental
+    interface is here.
+
+    TRL calls it with this process's prompts, each question G times in a row, and with its trainer.
+    It wants, an entry for each prompt: prompt_ids, completion_ids (not empty, EOS kept) and
+    logprobs, those of the drawn tokens under softmax(logits / temperature), as lists of floats.
+
+    shares: in how many parts, each with a seed of its own, a whole batch is drawn (default: one a
+    process). As long as it stays the same the same answers are drawn on any number of processes
+    that divides it. The first share has the seed that r1lab.grpo gives the whole batch, so with one
+    share the two loops draw the same answers from the same weights.
+    """
+
+    def rollout(prompts: list[str], trainer) -> dict[str, Any]:
+        G, state = trainer.num_generations, trainer.accelerator.state
+        asked = list(prompts[::G])  # (b) this process's questions
+        if [prompt for prompt in asked for _ in range(G)] != list(prompts):
+            raise R1LabError(
+                "this version of TRL hands prompts to rollout_func in another way than each "
+                f"question {G} times in a row; use --sampler generate, or the pinned version of TRL"
+            )
+        step = trainer.state.global_step // updates(config)
+        mine = max(1, (shares or state.num_processes) // state.num_processes)
+        size, left = divmod(len(asked), mine)
+        if left:
+            raise R1LabError(f"{len(asked)} questions a process cannot be cut into {mine} shares")
+        ids = tokenizer(asked)["input_ids"]
+        model = whole_weights(trainer, precision)
+        prompt_ids, completion_ids, logprobs = [], [], []
+        for part in range(mine):
+            seed = share_seed(config.seed, step, state.process_index * mine + part)
+            drawn = sample(
+                model,
+                ids[part * size : (part + 1) * size],
+                Sampling(trainer.max_completion_length, trainer.temperature, seed=seed),
+                group_size=G,
+                eos_token_id=trainer.eos_token_ids,
+            )
+            prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
+            completion_ids += drawn.completion_ids
+            logprobs += drawn.logprobs
+        return {"prompt_ids": prompt_ids, "completion_ids": completion_ids, "logprobs": logprobs}
+
+    return rollout
+
+
+def share_seed(seed: int, step: int, share: int) -> int:
+    """The seed of one share of a step's batch; of the first, the one of r1lab.grpo."""
+    if share == 0:
+        return seed * 1_000_003 + step
+    return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{share}".encode()).digest()[:6], "big")
+
+
+def whole_weights(trainer, precision: str):
+    """The policy as our sampler wants it: plain layers, in the type that it is to compute in.
+
+    The trainer's own model where that is so. Else a copy for this rollout, with the adapters merged
+    and in bfloat16.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if precision == "fp32" and not hasattr(model, "merge_and_unload"):
+        return model
+    return in_type(model, torch.bfloat16 if precision == "bf16" else torch.float32)

@@ -1,0 +1,216 @@
+"""The subclass of TRL's GRPOTrainer."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import logging
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PrinterCallback
+from trl import GRPOConfig as TRLConfig
+from trl import GRPOTrainer
+
+from r1lab import grpo
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.quiet import quiet_bars
+from r1lab.grpo import GRPOConfig
+from r1lab.templates import render
+from r1lab.trl_backend.data import as_dataset
+from r1lab.trl_backend.mapping import trl_options, updates
+from r1lab.trl_backend.samplers import own_sampler
+from r1lab.trl_backend.watch import Watch
+
+log = logging.getLogger(__name__)
+
+# --- what happens around a step ------------------------------------------------------------------
+
+
+class OwnRate:
+    """A Trainer's part: its learning rate is `rate(updates)` times the configured one."""
+
+    def create_scheduler(self, num_training_steps: int, optimizer=None):
+        if self.lr_scheduler is None:
+            optimizer = self.optimizer if optimizer is None else optimizer
+            self.lr_scheduler = LambdaLR(optimizer, lambda update: self.rate(update))
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+
+class Trainer(OwnRate, GRPOTrainer):
+    """TRL's trainer with our learning rate, which counts rollouts and begins above 0, and with
+    answers of like length in each pass."""
+
+    run: GRPOConfig
+
+    def create_model_card(self, *args, **kwargs) -> None:
+        """`card` is written with the model; TRL's own would not know what the base was."""
+
+    def rate(self, update: int) -> float:
+        return lr_share(update // updates(self.run), self.run)
+
+    def _prepare_inputs(self, generation_batch):
+        before = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if self._buffered_inputs is before:
+            return inputs
+        # A new rollout: TRL has shuffled it and cut it into passes, all as wide as the longest.
+        passes = self.args.gradient_accumulation_steps
+        self._buffered_inputs = [
+            dealt
+            for first in range(0, len(self._buffered_inputs), passes)
+            for dealt in by_length(self._buffered_inputs[first : first + passes])
+        ]
+        return self._buffered_inputs[self._step % self.args.steps_per_generation]
+
+
+def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answers of one optimizer step dealt anew to its forward passes: the longest first, each
+    pass as wide as its own longest answer. Gradients add up to the same; padding costs less.
+
+    passes: TRL's buffered inputs, dicts of tensors with n rows (prompts padded on the left to P,
+    answers on the right to T), or with no rows, or None. Anything else in them: as it was.
+    """
+    kept = [value for one in passes for value in one.values() if value is not None]
+    if not all(isinstance(value, torch.Tensor) for value in kept):
+        return passes  # images and the like
+    joined = {
+        name: torch.cat([one[name] for one in passes])
+        if value is not None and value.ndim > 0
+        else value
+        for name, value in passes[0].items()
+    }
+    P, T = joined["prompt_ids"].shape[1], joined["completion_ids"].shape[1]
+    lengths = joined["completion_mask"].sum(1)
+    order = lengths.argsort(descending=True, stable=True)
+    dealt, rows = [], len(order) // len(passes)
+    for i in range(len(passes)):
+        some = order[i * rows : (i + 1) * rows]
+        asked, wide = int(joined["prompt_mask"][some].sum(1).max()), int(lengths[some].max())
+        dealt.append({})
+        for name, value in joined.items():
+            if value is not None and value.ndim > 0:
+                value = value[some]
+                if name in ("prompt_ids", "prompt_mask"):
+                    value = value[:, P - asked :]
+                elif value.ndim == 2 and value.shape[1] == T:
+                    value = value[:, : max(1, wide)]
+            dealt[-1][name] = value
+    return dealt
+
+
+def lr_share(step: int, config: GRPOConfig) -> float:
+    """The learning rate of a rollout's updates, as a share of config.learning_rate."""
+    step = min(step, config.steps - 1)  # the schedule is asked once more after the last update
+    return grpo.learning_rate(step, dataclasses.replace(config, learning_rate=1.0))
+
+
+# --- the run -------------------------------------------------------------------------------------
+
+
+def make_trainer(
+    model,
+    tokenizer,
+    watch: Watch,
+    *,
+    sampler: str = "r1lab",
+    precision: str = "fp32",
+    gradient_checkpointing: bool = False,
+    lora: Any = None,
+    shares: int | None = None,
+    steps: int | None = None,
+) -> Trainer:
+    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler. steps: where
+    to end, if not at the end of the run."""
+    config, processes = watch.config, PartialState().num_processes
+    prompts = [render(problem, config.template) for problem in watch.problems]
+    options = trl_options(
+        config,
+        out_dir=watch.out_dir,
+        prompt_tokens=max(map(len, tokenizer(prompts)["input_ids"])),
+        processes=processes,
+        sampler=sampler,
+        precision=precision,
+        gradient_checkpointing=gradient_checkpointing,
+        cpu=PartialState().device.type == "cpu",
+    )
+    asked = watch.problems
+    if steps is not None:  # a data set that ends there: else the Trainer would do one step more
+        options["max_steps"], asked = steps * updates(config), asked[: steps * config.questions]
+    rollout = None
+    if sampler == "r1lab":
+        rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
+        rollout = watch.rollout_func(rollout)
+    with quiet_bars():
+        trainer = Trainer(
+            model=model,
+            args=on_one_gpu(TRLConfig(**options)),
+            processing_class=tokenizer,
+            train_dataset=as_dataset(asked, config.template),
+            reward_funcs=watch.reward_functions(),
+            callbacks=[watch],
+            rollout_func=rollout,
+            peft_config=lora_config(lora) if lora else None,
+        )
+    found, wanted = trainer.accelerator.mixed_precision, "bf16" if precision == "bf16" else "no"
+    if found != wanted:
+        raise R1LabError(
+            f"accelerate's configuration says mixed_precision {found}, and --precision asks for "
+            f"{precision}: write mixed_precision: 'no' there, then r1lab decides"
+        )
+    trainer.run = config
+    trainer.remove_callback(PrinterCallback)
+    watch.trainer = trainer
+    return trainer
+
+
+def lora_config(lora: Any):
+    """A rank, keywords of peft.LoraConfig, or a peft configuration itself."""
+    if importlib.util.find_spec("peft") is None:
+        raise R1LabError("LoRA needs peft, which is not installed: pip install peft")
+    from peft import LoraConfig, PeftConfig
+
+    if isinstance(lora, PeftConfig):
+        return lora
+    given = {"r": lora, "lora_alpha": 2 * lora} if isinstance(lora, int) else dict(lora)
+    defaults = {"target_modules": "all-linear", "lora_dropout": 0.0, "task_type": "CAUSAL_LM"}
+    return LoraConfig(**(defaults | given))
+
+
+def on_one_gpu(args):
+    """TRL's options for this process alone: where several GPUs are seen and nothing was launched,
+    the first one trains (the Trainer would cut each batch for nn.DataParallel, which TRL refuses).
+    """
+    if args.n_gpu > 1:
+        log.warning(
+            "%d GPUs are here, and one process trains on one of them; all of them: r1lab train "
+            "--print-launch ddp",
+            args.n_gpu,
+        )
+        args._n_gpu = 1
+    return args
+
+
+def without_cudnn_attention() -> None:
+    """Keep torch's attention off cuDNN in this process; flash and memory-efficient attention stay.
+
+    TRL pads prompts on the left, so the first positions of short ones may look at nothing. With
+    cuDNN's attention allowed, TRL's part of `r1lab bench --gpu step` ended in "probability tensor
+    contains either inf, nan or element < 0" (H100, torch 2.11, CUDA 13.0, bfloat16); without it,
+    the same ran through twice.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+def put_back(model, trainer, own_forward, lora: Any) -> None:
+    """The model as the user gave it, but trained: without TRL's forward and without adapters."""
+    if lora and hasattr(trainer.model, "unload"):
+        trainer.model.unload()
+    for name in ("forward", "_original_forward"):
+        model.__dict__.pop(name, None)
+    if own_forward is not None:
+        model.forward = own_forward
+    model.eval()
