@@ -17,6 +17,7 @@ from r1lab.rewards import accuracy_reward
 from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix
 from r1lab.tasks.hub import gsm8k_problems, math_problems, solve
+from r1lab.tasks.math_finished import finished
 
 GSM8K_TRAIN = [
     {
@@ -353,15 +354,15 @@ def test_a_gold_answer_equals_its_other_spellings(gold):
 )
 def test_looking_for_unfinished_work_takes_any_text_and_no_time(gold, text):
     start = time.process_time()
-    assert math_equal.finished(gold, text) in (True, False)
+    assert finished(gold, text) in (True, False)
     assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize("part", ["1", "1/", "1,111", "√{1}", "{", "{}{", "\\frac{", "i·π·", "a."])
 def test_repeated_parts_take_no_time_either(part):
     start = time.process_time()
-    math_equal.finished("\\frac{1}{2}", part * (300 // len(part)))
-    math_equal.finished("3+2\\sqrt{5}", part * (299 // len(part)) + "!")
+    finished("\\frac{1}{2}", part * (300 // len(part)))
+    finished("3+2\\sqrt{5}", part * (299 // len(part)) + "!")
     assert time.process_time() - start < 0.2
 
 
@@ -406,29 +407,28 @@ def test_hostile_answers_are_wrong_and_take_bounded_time(name, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on processor time")
-def test_a_comparison_that_does_not_end_is_ended(monkeypatch):
-    """In Python code by an exception; in C code, and past every prefilter, with the process."""
+def test_a_comparison_that_does_not_end_is_ended():
+    """By an exception, past every prefilter; what does not hear it is in test_worker.py."""
     assert math_equal.equal("x", "y") is False
-    worker = math_equal._worker
-    assert math_equal._ask("x", "\\int_0^1 x^{x^{x^x}} dx") is False
-    assert math_equal._worker is worker and worker.poll() is None
-    assert math_equal._ask("x^5", "9^{9^{9^9}}") is False
-    assert math_equal._worker is not worker
+    process = math_equal.WORKER.process
+    assert math_equal.ask("x^5", "9^{9^{9^9}}") is False
+    assert math_equal.ask(r"\int x dx", "\\int_0^1 x^{x^{x^x}} dx") is False
+    assert math_equal.WORKER.process is process and process.poll() is None
     assert math_equal.equal("2x", "x+x") is True
 
 
 def test_a_silent_worker_is_killed_by_the_clock(monkeypatch):
     math_equal.equal("x", "y")
-    monkeypatch.setattr(math_equal, "WALL_SECONDS", 0.0)
-    assert math_equal._ask("x+41", "41+x") in (False, True)  # it may just have been quick enough
+    monkeypatch.setattr(math_equal.WORKER, "wall_seconds", 0.0)
+    assert math_equal.ask("x+41", "41+x") in (False, True)  # it may just have been quick enough
     monkeypatch.undo()
     assert math_equal.equal("x+42", "42+x") is True
 
 
 def test_a_worker_that_somebody_kills_is_replaced():
     math_equal.equal("x", "y")
-    math_equal._worker.kill()
-    math_equal._worker.wait()
+    math_equal.WORKER.process.kill()
+    math_equal.WORKER.process.wait()
     assert math_equal.equal("x+43", "43+x") is True
 
 
@@ -470,7 +470,7 @@ def test_a_fraction_equals_itself_and_no_other(top, bottom):
 
 
 def test_without_math_verify_the_error_says_so(monkeypatch):
-    monkeypatch.setattr(math_equal, "_line", lambda worker, seconds: "ModuleNotFoundError: no")
-    math_equal._stop()
+    monkeypatch.setattr(math_equal.WORKER, "_line", lambda seconds: "ModuleNotFoundError: no")
+    math_equal.WORKER.stop()
     with pytest.raises(R1LabError, match="pip install math-verify=="):
         math_equal.equal("x+44", "44+x")

@@ -1,0 +1,383 @@
+r"""One spelling for mathematical answers: plain text, unicode and LaTeX become one kind of LaTeX.
+
+    2√3, 2*sqrt(3), 2\sqrt 3      2\sqrt{3}
+    ½, 1/2 of \frac 1 2           \frac{1}{2}
+    June 20, \text{June 20}       \text{june}20
+    15 square cm                  15\text{square}\text{cm}
+
+Words end in \text, one by one and in small letters; letters that are no word stay variables.  And
+units: what `\text{square}\text{cm}` measures, and how many of another unit it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+# -- signs ------------------------------------------------------------------------------------
+
+SIGNS = {
+    "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "∞": r"\infty ", "≤": r"\le ",
+    "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ",
+    "∓": r"\mp ", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "∗": r"\cdot ",
+    "÷": "/", "∕": "/", "⁄": "/", "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "‒": "-",
+    "°": r"^\circ ", "º": r"^\circ ", "˚": r"^\circ ", "∪": r"\cup ", "∩": r"\cap ",
+    "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
+    "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}", "…": r"\ldots ", "∠": r"\angle ",
+    "¢": " cents", "€": " euros ", "£": " pounds ", "¥": " yen ", "′": "'", "’": "'", "∣": "|",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "∼": r"\sim ", "µ": r"\mu ",
+}  # fmt: skip
+_POWERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_INDICES = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+
+
+def ascii_of(text: str) -> str:
+    """The text with LaTeX in place of signs, Greek letters, raised digits and vulgar fractions."""
+    if text.isascii():
+        return text
+
+    def plain(found: re.Match) -> str:
+        return unicodedata.normalize("NFKC", found[0]).replace("−", "-")
+
+    text = re.sub(r"√\s*(\d+)", r"\\sqrt{\1}", text)
+    text = _POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
+    text = _INDICES.sub(lambda found: f"_{{{plain(found)}}}", text)
+    out = []
+    for char in text:
+        whole = unicodedata.normalize("NFKC", char)
+        name = unicodedata.name(char, "")
+        if char in SIGNS:
+            out.append(SIGNS[char])
+        elif "⁄" in whole:  # ½
+            top, bottom = whole.split("⁄")
+            out.append(rf"\frac{{{top}}}{{{bottom}}}")
+        elif found := re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", name):
+            letter = found[2].lower().replace("lamda", "lambda")
+            out.append(f"\\{letter if found[1] == 'SMALL' else letter.capitalize()} ")
+        else:
+            out.append(SIGNS.get(whole, whole))
+    return "".join(out)
+
+
+# -- LaTeX ------------------------------------------------------------------------------------
+
+ROWS = "¶"  # for \\ between the rows of a matrix
+THOUSANDS = "`"  # for the comma of 1,234, which separates nothing
+
+_NOISE = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\\\(?:\[[^\]]*\])?", ROWS),
+        (
+            r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|boldsymbol)(?![A-Za-z])",
+            "",
+        ),
+        (r"(?<=\.)(\d+),\s*\\!\s*(?=\d)", r"\1"),
+        (r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))|(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
+        (r"(?<=\d)\\[,:;!]\s*(?=\d{3}(?!\d))", ","),
+        (r"(?<!\\)sqrt\s*(\d+)", r"\\sqrt{\1}"),
+        (r"(?<=[A-Za-z])\s+in\s+(?=[\[(])", r"\\in "),
+        (
+            r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)",
+            lambda m: _thousands(m[0], m.string[: m.start()], m.string[m.end() :]),
+        ),
+        (r"\\!", ""),
+        (r"\\[,:; ]|\\q?quad(?![A-Za-z])|~", " "),
+        (r"\\\$", "$"),
+        (r"\\%", "%"),
+        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+        (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+        (r"\*\*", "^"),
+        (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*", r"\\cdot "),
+        (r"\\div(?![A-Za-z])", "/"),
+        (r"\\(?:leq|leqslant|le)(?![A-Za-z])|<=|=<", r"\\le "),
+        (r"\\(?:geq|geqslant|ge)(?![A-Za-z])|>=", r"\\ge "),
+        (r"\\(?:neq|ne)(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
+        (r"\\lt(?![A-Za-z])", "<"),
+        (r"\\gt(?![A-Za-z])", ">"),
+        (r"\\colon(?![A-Za-z])", ":"),
+        (r"\\mid(?![A-Za-z])", "|"),
+        (r"\\lbrace(?![A-Za-z])", r"\\{"),
+        (r"\\rbrace(?![A-Za-z])", r"\\}"),
+        (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+        (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
+        (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
+        (r"\\degree(?![A-Za-z])", r"^\\circ "),
+        (r"(?:\\operatorname\*?|\\mathrm|\\mathit|\\rm|\\mathsf)\s*\{\s*([A-Za-z])\s*\}", r"\1 "),
+        (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
+        (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
+        (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
+        # a repeating decimal, and 3e8
+        (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
+        (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
+        (r"\^\s*\(([^()]*)\)", r"^{\1}"),
+        (r"\^\s*(-?\d+)", r"^{\1}"),
+        (r"(?<=\\log)_\s*(\d)", r"_{\1}"),
+        (r"_\s*(\d+)", r"_{\1}"),
+        (r"(?<=\d)(?:st|nd|rd|th)\b", ""),
+    )
+)
+
+
+def _thousands(number: str, before: str, after: str) -> str:
+    """1,234 as one number, but not in (1,234), {1,234} or [1,234]."""
+    before = before.rstrip("+-")
+    alone = before[-1:] in ("(", "[", "{") and after.lstrip("\\")[:1] in (")", "]", "}")
+    alone = alone and not re.search(r"(?:\\[a-z]*|[\w}_^])\{$", before.replace("\\{", "("))
+    return number if alone else number.replace(",", THOUSANDS)
+
+
+def _repeating(whole: str, head: str, tail: str) -> str:
+    bottom = (10 ** len(tail) - 1) * 10 ** len(head)
+    top = int(whole + head + tail or 0) - int(whole + head or 0)
+    return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+_FUNCTIONS = frozenset(
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt gcd lcm max min "
+    "det pi alpha beta gamma delta epsilon theta lambda mu phi psi rho sigma tau omega infty".split()
+)
+_RENAMED = {"infinity": "infty", "inf": "infty", "oo": "infty", "asin": "arcsin", "acos": "arccos"}
+_RENAMED |= {"atan": "arctan", "lamda": "lambda"}
+_SHORT = frozenset("or no if is to of by at as so an and not".split())
+
+_PIECES = re.compile(
+    r"(\\(?:begin|end)\s*\{[^{}]*\}(?:\{[clr|]*\})?|\\math(?:bb|cal|frak)\s*\{[^{}]*\}"
+    r"|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.)"
+    r"|(?<=:\d\d)\s*([AaPp])\.?\s?[Mm]\b\.?|([A-Za-z]+)"
+)
+_AFTER_VALUE = re.compile(r"[\d})%$]\s*$|[\d})]\s+[A-Za-z]+/\s*$")
+_AFTER_OPERATOR = re.compile(r"(?:[-+^_<>|]|\\cdot)\s*$")
+_BEFORE_OPERATOR = re.compile(r"\s*(?:[-+^_]|\\cdot)")
+
+
+def _with_words_marked(text: str) -> str:
+    r"""Every word as \text{word}; functions and constants as commands; other letters as they are."""
+
+    def piece(found: re.Match) -> str:
+        command, clock, run = found.groups()
+        if command and command.startswith(r"\text") and "{" in command:
+            inside = command[command.index("{") + 1 : -1]
+            before = _AFTER_VALUE.search(text[: found.start()])
+            if inside.strip() in _FUNCTIONS and not (before and inside.strip() in UNITS):
+                return f"\\{inside.strip()} "
+            inside = re.sub(r"\b([AaPp])\.\s?[Mm]\b\.?", r"\1m", inside)
+            return re.sub("[A-Za-z]+", lambda word: _word(word[0]), inside)
+        if command:
+            return command
+        if clock:
+            return _word(clock + "m")
+        before, after = text[: found.start()], text[found.end() :]
+        spaced = not before or before[-1] in " ,;:./([}"
+        if _AFTER_VALUE.search(before) and _is_unit(run, spaced and before[-1] != "}"):
+            if not re.match(r"\s*[-+(=]", after):
+                return _word(run)
+        name = _RENAMED.get(run, run)
+        if name in _FUNCTIONS:
+            return f"\\{name} "
+        operand = _AFTER_OPERATOR.search(before) or _BEFORE_OPERATOR.match(after)
+        word = len(run) > 2 or run.lower() in _SHORT or (len(run) == 2 and run.isupper())
+        return _word(run) if word and spaced and not operand else run
+
+    return _PIECES.sub(piece, text)
+
+
+def _word(word: str) -> str:
+    return rf"\text{{{word.lower()}}}"
+
+
+_LAST = tuple(
+    (re.compile(pattern), new)
+    for pattern, new in (
+        (r"\\text\{(?:percent|percentage|pct)\}", "%"),
+        (r"\\text\{per\}\s*\\text\{cent\}", "%"),
+        (r"\\text\{all\}\s*\\text\{reals?\}(?:\s*\\text\{numbers?\})?", r"\\mathbb{R}"),
+        (r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+        (r"\s+", lambda m: _space(m.string[: m.start()], m.string[m.end() :])),
+        (r"\\frac(\d)\s*([\da-z])", r"\\frac{\1}{\2}"),
+        (r"\\frac(\d)\s*\{", r"\\frac{\1}{"),
+        (r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})(\d|\\pi(?![A-Za-z]))", r"\1{\2}"),
+        (r"\\sqrt((?:\[\d\])?)\s*([\dA-Za-z]|\\pi(?![A-Za-z]))", r"\\sqrt\1{\2}"),
+        (r"(?<![\d.}])\.(?=\d)", "0."),
+        (r"^=", ""),
+    )
+)
+
+
+def _space(before: str, after: str) -> str:
+    """A space stays where two numbers, or a command and a letter, would become one."""
+    numbers = before[-1:].isdigit() and after[:1].isdigit()
+    command = after[:1].isalpha() and re.search(r"\\[A-Za-z]+$", before)
+    return " " if numbers or command else ""
+
+
+def _roots(text: str) -> str:
+    r"""\sqrt(…), with whatever brackets within, as \sqrt{…}."""
+    start = text.find(r"\sqrt(")
+    while start >= 0:
+        depth, opening = 0, start + 5
+        for end in range(opening, len(text)):
+            depth += (text[end] == "(") - (text[end] == ")")
+            if depth == 0:
+                text = f"{text[:opening]}{{{text[opening + 1 : end]}}}{text[end + 1 :]}"
+                break
+        start = text.find(r"\sqrt(", start + 1)
+    return text
+
+
+def spell(text: str) -> str:
+    """The text in the one spelling. Never raises."""
+    text = ascii_of(text)
+    for pattern, new in _NOISE:
+        text = pattern.sub(new, text)
+    text = _with_words_marked(text).strip()
+    for pattern, new in _LAST:
+        text = pattern.sub(new, text)
+    return _roots(text).strip()
+
+
+# -- units ------------------------------------------------------------------------------------
+
+_TABLE = """
+m meter metre = 1 m          | mm millimeter millimetre = 1/1000 m | cm centimeter centimetre = 1/100 m
+dm decimeter = 1/10 m        | km kilometer kilometre = 1000 m     | in inch = 254/10000 m
+ft foot feet = 3048/10000 m  | yd yard = 9144/10000 m              | mi mile = 1609344/1000 m
+g gram = 1 g                 | mg milligram = 1/1000 g             | kg kilogram = 1000 g
+oz ounce = 1/16 lb           | lb pound = 1 lb                     | ton tonne = 1 ton
+s sec second = 1 s           | min minute = 60 s                   | h hr hour = 3600 s
+day = 86400 s                | week = 604800 s                     | month = 1 month
+year yr = 12 month           | l liter litre = 1 l                 | ml milliliter = 1/1000 l
+gal gallon = 1 gal           | qt quart = 1/4 gal                  | pt pint = 1/8 gal
+dollar buck usd = 1 dollar   | cent penny pennie = 1/100 dollar    | euro = 1 euro
+degree deg = 1 degree        | radian rad = 1 radian               | decade = 120 month
+"""
+_NUMBERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
+_NUMBERS |= {"trillion": 10**12, "hundreds": 100, "thousands": 1000, "millions": 10**6}
+_NUMBERS |= {"dozens": 12, "billions": 10**9}
+_NO_UNIT = frozenset(
+    "not no or and nor but none never half halves third thirds fourth fourths fifth fifths sixth "
+    "sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths minus plus times "
+    "point over base mod wait versus less more than else except factorial am pm about maybe negative "
+    "if is are was be without score scores gross".split()
+)
+"""Words behind a number that make another number, or a doubt, of it."""
+_GLUED = frozenset("cm mm km kg ft in lb mph min ml".split())
+
+
+def _stem(word: str) -> str:
+    """One form for singular and plural, not always a word: minute and minutes are minut."""
+    return word.rstrip("s").rstrip("e") if len(word) > 3 else word
+
+
+UNITS: dict[str, tuple[Fraction, dict[str, int]]] = {}
+for _line in _TABLE.replace("|", "\n").split("\n"):
+    if _line.strip():
+        _names, _, _value = _line.partition("=")
+        _factor, _base = _value.split()
+        for _name in _names.split():
+            UNITS[_stem(_name)] = (Fraction(_factor), {_base: 1})
+UNITS["mph"] = (Fraction(1609344, 3600000), {"m": 1, "s": -1})
+UNITS["kmph"] = UNITS["kph"] = (Fraction(1000, 3600), {"m": 1, "s": -1})
+for _short, _long in (
+    ("lbs", "lb"),
+    ("secs", "sec"),
+    ("mins", "min"),
+    ("hrs", "hr"),
+    ("yrs", "yr"),
+):
+    UNITS[_short] = UNITS[_stem(_long)]
+
+
+def _is_unit(run: str, spaced: bool) -> bool:
+    """Are these letters, behind a number, a unit?  Those that touch it might be variables."""
+    known = run in UNITS if len(run) < 3 else _stem(run.lower()) in UNITS
+    return (known or run in ("L", "sq")) and (spaced or run in _GLUED or len(run) > 3)
+
+
+_TAIL = re.compile(r"(?:(?:/|\\cdot)?\\text\{[^{}]*\}(?:\^\{?-?\d\}?)?\.?)+$")
+_TERM = re.compile(r"(/?)(?:\\cdot)?\\text\{([^{}]*)\}(?:\^\{?(-?\d)\}?)?")
+_TRIG = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)")
+_POWER_WORDS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+
+Unit = tuple[Fraction, frozenset]
+"""How much of base units, and those with their powers: (1/100, {("m", 1)}) is cm; or (1, words)."""
+
+
+def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
+    r"""(value, multiple, unit) of a spelled value: ("5", 10**6, (1, {("dollar", 1)})) of
+    \$5\text{million}; the unit is "%" for percent, None without one.
+
+    A text that is no value with a unit comes back whole.
+    """
+    nothing = (text, 1, None)
+    money = re.match(r"(?:[-+]?\$|\$[-+])(?=[\d.\\(])", text) is not None or text.endswith("$")
+    if money:
+        text = text.replace("$", "", 1)
+    tail = _TAIL.search(text)
+    terms = _TERM.findall(tail[0]) if tail else []
+    value = text[: tail.start()] if tail else text
+    if (
+        r"\text" in value
+        or "$" in value
+        or len(terms) > 6
+        or _NO_UNIT & {term[1] for term in terms}
+    ):
+        return nothing
+    multiple = 1
+    while terms and terms[0][1] in _NUMBERS:
+        multiple *= _NUMBERS[terms.pop(0)[1]]
+    unit = _measure(terms)
+    if value.endswith("%"):
+        value, unit = value[:-1], "%" if unit is None else (unit[0], unit[1] | {"%"})
+    elif value.endswith(r"^\circ") and not _TRIG.search(value):
+        value, unit = value[:-6], unit or (Fraction(1), frozenset({("degree", 1)}))
+    if money and unit != "%":
+        scale, bases = unit or (Fraction(1), frozenset())
+        unit = (scale, bases | {("dollar", 1)})
+    return (value, multiple, unit) if value else nothing
+
+
+def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
+    r"""The unit of [slash, word, power]: of \text{square}\text{cm} or \text{m}/\text{s}.  The words
+    themselves for what is not in the table; None for nothing, and for "units"."""
+    scale, bases, sign, power, words = Fraction(1), {}, 1, 1, set()
+    for slash, word, raised in terms:
+        if slash or word in ("per", "a", "an", "each", "every"):
+            sign = -1
+        unit = UNITS.get(word if len(word) < 3 else _stem(word))
+        if word in _POWER_WORDS:
+            power = _POWER_WORDS[word]
+            if word.endswith("ed") and len(bases) == 1:  # meters squared
+                scale, bases = scale**power, {base: power for base in bases}
+                power = 1
+        elif unit is not None:
+            exponent = sign * (int(raised) if raised else power)
+            scale *= unit[0] ** exponent
+            for base, one in unit[1].items():
+                bases[base] = bases.get(base, 0) + one * exponent
+            power = 1
+        elif word not in ("per", "a", "an", "each", "every", "unit", "units", "of", "the", "in"):
+            words.add(_stem(word))
+    if words:
+        return Fraction(1), frozenset(words | {base for base in bases})
+    return (scale, frozenset(bases.items())) if bases else None
+
+
+def factors(gold: Unit | str | None, answer: Unit | str | None) -> tuple[Fraction, ...]:
+    """By what an answer's value may be multiplied to be compared with the gold answer's, by their
+    units; () for units that have nothing to do with each other.
+
+    A unit may be left out or added; % is a hundredth where the gold answer is not in percent, and
+    may be left out where it is.  Of units in words one may say less than the other.
+    """
+    if gold == "%":
+        return {None: (Fraction(1), Fraction(100)), "%": (Fraction(1),)}.get(answer, ())
+    if answer == "%":
+        return (Fraction(1, 100),) if gold is None else ()
+    if gold is None or answer is None:
+        return (Fraction(1),)
+    if gold[1] == answer[1]:
+        return (answer[0] / gold[0],)
+    in_words = all(isinstance(base, str) for base in gold[1] | answer[1])
+    return (Fraction(1),) if in_words and (gold[1] <= answer[1] or answer[1] <= gold[1]) else ()
