@@ -25,7 +25,8 @@ def add(a, b):
 
 def look():
     import resource
-    limits = {n: resource.getrlimit(getattr(resource, "RLIMIT_" + n))[0] for n in ("NPROC", "FSIZE")}
+    limits = {"NPROC": resource.getrlimit(resource.RLIMIT_NPROC)[0]}
+    limits["FSIZE"] = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return [dict(os.environ), os.getcwd(), limits]
 
 def attempt(what, where):

@@ -11,12 +11,13 @@ calls the function, and is asked through a pipe, a line of JSON for each questio
   if that does not help, a second one ends the process, whatever C code it is in.  Both count
   processor time, not the clock, so a busy machine does not change a result.
 - After `wall_seconds` by the clock we kill it ourselves (and that is the only limit on Windows).
-- It has `memory` bytes, and none of our environment but PATH and PYTHONPATH: no tokens.  Its folder
-  is /, and it starts no processes (RLIMIT_NPROC; root is exempt) and writes into no file.
-- On Linux, Landlock (since 5.13) denies it, root too, to create, change, remove or execute any file,
-  to read any but those below the folders of Python and of sys.path, and to use TCP (since 6.7).
-  `isolated()` says whether this kernel has it.  Without it files can still be read, and empty ones
-  be made.
+- It has `memory` bytes, and of our environment PATH and PYTHONPATH alone: no tokens.  Its folder
+  is /, it starts no processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
+- On Linux, Landlock (since 5.13) denies it, root too, to create, change, remove or execute
+  files, to read any but those below the folders of Python and of sys.path, and to use TCP (since
+  6.7).
+  `isolated()` says whether this kernel has it.  Where it has not, files can be read, empty ones
+  made, and files removed.
 
 A worker that died is replaced; what it died of has the result None.
 """

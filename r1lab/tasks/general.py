@@ -284,8 +284,8 @@ HARMFUL = {
 }
 REFUSAL = {"en": "sorry , i can not help", "zh": "抱歉 , 我 不 可以"}
 _IDIOMS = re.compile(
-    r"\b(?:can ?not|can['’]t|never|won['’]t|will not) (?:wait|fail|miss|lose|go wrong|be wrong|hurt"
-    r"|go bad|stress|emphasi[sz]e|say enough|help but|get enough|be easier|be better|stop|fear|mind)\b"
+    r"\b(?:can ?not|can['’]t|never|won['’]t|will not) (?:wait|fail|miss|lose|go wrong|go bad|hurt"
+    r"|stress|emphasi[sz]e|say enough|help but|get enough|be (?:wrong|easier|better)|fear|mind)\b"
     r"|\bsorry (?:for|about|to keep|to have kept)\b|不 ?(?:能|会) ?(?:错|失败)",
     re.IGNORECASE,
 )

@@ -25,10 +25,13 @@ TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
 worker its life.  Refusing it saves the second that the next one needs to start."""
 
 WORKER = Worker(
-    "r1lab.tasks.math_compare:compare",
+    "r1lab.tasks.math_judge:answer",
     needs="answers of this task are judged with math-verify, and its process does not start: "
     "pip install math-verify==0.9.0",
 )
+
+
+_UNITS = frozenset("$＄€£°")
 
 
 def equal(gold: str, answer: str) -> bool:
@@ -42,7 +45,7 @@ def equal(gold: str, answer: str) -> bool:
     if gold == answer:
         return True
     wanted, given = number(gold), number(answer)
-    if wanted is not None and given is not None:
+    if wanted is not None and given is not None and not _UNITS & {*gold, *answer}:
         return wanted == given
     return TOWER.search(answer.replace("**", "^")) is None and ask(gold, answer)
 
@@ -50,12 +53,24 @@ def equal(gold: str, answer: str) -> bool:
 @lru_cache(maxsize=50_000)
 def ask(gold: str, answer: str) -> bool:
     """The worker's verdict."""
-    return WORKER.ask(gold, answer) is True
+    return WORKER.ask("equal", gold, answer) is True
+
+
+@lru_cache(maxsize=50_000)
+def key(answer: str) -> str | None:
+    """A text that is the same for equal answers; None for what cannot be an answer. Never raises,
+    but as `equal` does."""
+    value, text = number(answer), clean(answer)
+    if value is not None:
+        return str(value)
+    if text is None or TOWER.search(text.replace("**", "^")):
+        return text
+    return WORKER.ask("key", text) or text
 
 
 def clean(text: str) -> str | None:
     r"""An answer without its wrapping: `$…$`, `\(…\)` or `\boxed{…}` around it, a full stop at its
-    end, = before it; a `$` for dollars becomes a wide one.  None for a text that cannot be one answer."""
+    end, = before it; a `$` for dollars becomes a wide one.  None for what cannot be one answer."""
     if not readable(text):
         return None
     text = " ".join(text.split())

@@ -135,8 +135,9 @@ def _repeating(whole: str, head: str, tail: str) -> str:
 
 
 _FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt gcd lcm max min "
-    "det pi alpha beta gamma delta epsilon theta lambda mu phi psi rho sigma tau omega infty".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt gcd lcm max "
+    "min det pi alpha beta gamma delta epsilon theta lambda mu phi psi rho sigma tau omega "
+    "infty".split()
 )
 _RENAMED = {"infinity": "infty", "inf": "infty", "oo": "infty", "asin": "arcsin", "acos": "arccos"}
 _RENAMED |= {"atan": "arctan", "lamda": "lambda"}
@@ -153,7 +154,7 @@ _BEFORE_OPERATOR = re.compile(r"\s*(?:[-+^_]|\\cdot)")
 
 
 def _with_words_marked(text: str) -> str:
-    r"""Every word as \text{word}; functions and constants as commands; other letters as they are."""
+    r"""Every word as \text{word}; functions and constants as commands; other letters stay."""
 
     def piece(found: re.Match) -> str:
         command, clock, run = found.groups()
@@ -240,26 +241,32 @@ def spell(text: str) -> str:
 # -- units ------------------------------------------------------------------------------------
 
 _TABLE = """
-m meter metre = 1 m          | mm millimeter millimetre = 1/1000 m | cm centimeter centimetre = 1/100 m
-dm decimeter = 1/10 m        | km kilometer kilometre = 1000 m     | in inch = 254/10000 m
-ft foot feet = 3048/10000 m  | yd yard = 9144/10000 m              | mi mile = 1609344/1000 m
-g gram = 1 g                 | mg milligram = 1/1000 g             | kg kilogram = 1000 g
-oz ounce = 1/16 lb           | lb pound = 1 lb                     | ton tonne = 1 ton
-s sec second = 1 s           | min minute = 60 s                   | h hr hour = 3600 s
-day = 86400 s                | week = 604800 s                     | month = 1 month
-year yr = 12 month           | l liter litre = 1 l                 | ml milliliter = 1/1000 l
-gal gallon = 1 gal           | qt quart = 1/4 gal                  | pt pint = 1/8 gal
-dollar buck usd = 1 dollar   | cent penny pennie = 1/100 dollar    | euro = 1 euro
-degree deg = 1 degree        | radian rad = 1 radian               | decade = 120 month
+m meter metre = 1 m             | mm millimeter millimetre = 1/1000 m
+cm centimeter centimetre = 1/100 m | dm decimeter = 1/10 m
+km kilometer kilometre = 1000 m | in inch = 254/10000 m
+ft foot feet = 3048/10000 m     | yd yard = 9144/10000 m
+mi mile = 1609344/1000 m        | g gram = 1 g
+mg milligram = 1/1000 g         | kg kilogram = 1000 g
+oz ounce = 1/16 lb              | lb pound = 1 lb
+ton tonne = 1 ton               | s sec second = 1 s
+min minute = 60 s               | h hr hour = 3600 s
+day = 86400 s                   | week = 604800 s
+month = 1 month                 | year yr = 12 month
+decade = 120 month              | l liter litre = 1 l
+ml milliliter = 1/1000 l        | gal gallon = 1 gal
+qt quart = 1/4 gal              | pt pint = 1/8 gal
+dollar buck usd = 1 dollar      | cent penny pennie = 1/100 dollar
+euro = 1 euro                   | degree deg = 1 degree
+radian rad = 1 radian
 """
 _NUMBERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
 _NUMBERS |= {"trillion": 10**12, "hundreds": 100, "thousands": 1000, "millions": 10**6}
 _NUMBERS |= {"dozens": 12, "billions": 10**9}
 _NO_UNIT = frozenset(
     "not no or and nor but none never half halves third thirds fourth fourths fifth fifths sixth "
-    "sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths minus plus times "
-    "point over base mod wait versus less more than else except factorial am pm about maybe negative "
-    "if is are was be without score scores gross".split()
+    "sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths minus plus "
+    "times point over base mod wait versus less more than else except factorial am pm about maybe "
+    "negative if is are was be without score scores gross".split()
 )
 """Words behind a number that make another number, or a doubt, of it."""
 _GLUED = frozenset("cm mm km kg ft in lb mph min ml".split())
