@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from r1lab.errors import R1LabError
 from r1lab.evaluate import cons_at_k
 from r1lab.rewards import accuracy_reward
-from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal
+from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal, task_for
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix
 from r1lab.tasks.hub import content, gsm8k_problems, math_problems, solve
 from r1lab.tasks.math_finished import finished
@@ -446,6 +446,21 @@ def test_the_majority_counts_equal_answers_together():
     votes = [task.vote(problem, answer) for answer in answers]
     right = [task.judge(problem, answer) for answer in answers]
     assert right == [True] * 4 + [False] * 3 and cons_at_k([votes], [right], 7)[0] == 1.0
+
+
+OPTIONS = [
+    *[(task, "name", "x") for task in ("countdown", "steps", "gsm8k", "math", "countdown_hub")],
+    *[("countdown_hub", "numbers", value) for value in (3.0, True, "3", [3], 5)],
+    *[("countdown", "numbers", value) for value in (3.0, None, "3", [3])],
+    *[("gsm8k", name, 1) for name in ("levels", "template", "sources")],
+]
+
+
+@pytest.mark.parametrize("task, option, value", OPTIONS)
+def test_bad_options_are_refused_in_one_line(task, option, value):
+    with pytest.raises(R1LabError) as caught:
+        task_for(task, "tiny", **{option: value})
+    assert task in str(caught.value) and "\n" not in str(caught.value)
 
 
 # -- equality ---------------------------------------------------------------------------------

@@ -54,11 +54,13 @@ TASKS: dict[str, Callable[..., Task]] = {
 """All but the last three are generated and work offline; those load data sets from the hub."""
 
 
-def get_task(name: str, **options) -> Task:
+def get_task(name: str, /, **options) -> Task:
     """A task by name, for example get_task("countdown", numbers=4, wording="plain").
 
     Raises R1LabError for an unknown task or option.
     """
+    if "name" in options:
+        raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     if name not in TASKS:
         raise R1LabError(f"unknown task {name!r}; take one of {', '.join(TASKS)}")
     try:
@@ -67,7 +69,7 @@ def get_task(name: str, **options) -> Task:
         raise R1LabError(f"task {name}: bad option: {error}") from None
 
 
-def task_for(name: str, template: str, **options) -> Task:
+def task_for(name: str, template: str, /, **options) -> Task:
     """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
     plain English for the others."""
     if name in ("countdown", "steps", "lists", "requests", "mixture"):

@@ -12,7 +12,8 @@ The answers of the first two are formulas and numbers (`math_equal` compares the
 **Splits.**  GSM8K and MATH bring their own, and a training problem whose words, numbers and signs
 also occur in the held-out part is dropped.  Countdown goes by its numbers, as in
 `r1lab.tasks.countdown`: no set of numbers that is held out is ever trained on (a split by rows can
-have one set on both sides).  There is no leaked split: nobody knows what is in a real model's corpus.
+have one set on both sides).  There is no leaked split: nobody knows what is in a real model's
+corpus.
 
 The first use downloads a data set into the cache of `datasets` (HF_HOME); later ones need no
 network.  `source="folder"` reads train.jsonl and test.jsonl (or .parquet) with the same columns,
