@@ -30,6 +30,9 @@ def compare(gold: str, answer: str) -> bool:
     gold, answer = spell(gold), spell(answer)
     if any(gold.count(mark) != answer.count(mark) for mark in ("'", "^T", "^{T}")):
         return False  # which the reader leaves out
+    closed = re.compile(r"\[-\\infty|\\infty\]")
+    if closed.search(answer) and not closed.search(gold):
+        return False
     wanted = read(gold)
     if same(wanted, read(answer)):
         return True
@@ -130,7 +133,7 @@ def read(text: str) -> Answer:
         turned = re.fullmatch("[A-Za-z]", sides[1]) and not re.match("[A-Za-z\\\\]", sides[0])
         return Answer("equation", text, tuple(sides[::-1] if turned else sides))
     value = split_unit(text)[0]
-    odd = r"\text" in value or "=" in text or re.search(r"\d \d", text)
+    odd = r"\text" in value or len(sides) > 1 or re.search(r"\d \d", text)
     return Answer("words" if odd else "value", text)
 
 
@@ -183,7 +186,8 @@ def same(gold: Answer, answer: Answer) -> bool:
     if gold.text == answer.text:
         return True
     if "words" in (gold.kind, answer.kind):
-        return flat(gold.text) == flat(answer.text)
+        words = re.search(r"\\text|^[A-Za-z]$", gold.text)
+        return words is not None and flat(gold.text) == flat(answer.text)
     if answer.kind == "equation" and gold.kind not in ("equation", "region") and named(answer):
         return same(gold, read(answer.parts[1]))
     if answer.kind == "set" and gold.kind == "value" and len(answer.parts) == 1:
@@ -216,7 +220,8 @@ def match(gold, answer) -> bool:
 def _same_list(gold: Answer, answer: Answer) -> bool:
     items = tuple(gold.parts)
     if answer.kind in ("list", "set"):
-        return match(items, answer.parts)
+        names = [re.match("([A-Za-z])=", one.text) for one in (gold, answer)]
+        return (not all(names) or names[0][1] == names[1][1]) and match(items, answer.parts)
     if answer.kind == "assign":
         return all_same(items, [value for _, value in sorted(answer.parts)])
     # two in brackets might be a point or an interval
@@ -274,7 +279,7 @@ def _same_colon(gold: Answer, answer: Answer) -> bool:
         return False
     given = answer.parts[0]
     if clock or len(given) != len(numbers):
-        return [float(one) for one in numbers] == [float(one) for one in given]
+        return [numbers[0].lstrip("0"), *numbers[1:]] == [given[0].lstrip("0"), *given[1:]]
     a, b = [Fraction(one) for one in numbers], [Fraction(one) for one in given]
     return all(a[k] * b[0] == b[k] * a[0] for k in range(len(a))) and any(a[:1])
 

@@ -70,7 +70,7 @@ _NOISE = tuple(
     for pattern, new in (
         (r"\\\\(?:\[[^\]]*\])?", ROWS),
         (
-            r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|boldsymbol)(?![A-Za-z])",
+            r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])",
             "",
         ),
         (r"(?<=\.)(\d+),\s*\\!\s*(?=\d)", r"\1"),
@@ -83,6 +83,7 @@ _NOISE = tuple(
             lambda m: _thousands(m[0], m.string[: m.start()], m.string[m.end() :]),
         ),
         (r"\\!", ""),
+        (r"\\boldsymbol(?![A-Za-z])", r"\\bm"),
         (r"\\[,:; ]|\\q?quad(?![A-Za-z])|~", " "),
         (r"\\\$", "$"),
         (r"\\%", "%"),
@@ -104,7 +105,10 @@ _NOISE = tuple(
         (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
         (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
         (r"\\degree(?![A-Za-z])", r"^\\circ "),
-        (r"(?:\\operatorname\*?|\\mathrm|\\mathit|\\rm|\\mathsf)\s*\{\s*([A-Za-z])\s*\}", r"\1 "),
+        (
+            r"\\(?:operatorname\*?|math(?:rm|it|sf|bf)|rm|boldsymbol|bm)\s*\{\s*([A-Za-z])\s*\}",
+            r"\1 ",
+        ),
         (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
         (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
         (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
@@ -171,7 +175,7 @@ def _with_words_marked(text: str) -> str:
             return _word(clock + "m")
         before, after = text[: found.start()], text[found.end() :]
         spaced = not before or before[-1] in " ,;:./([}"
-        if _AFTER_VALUE.search(before) and _is_unit(run, spaced and before[-1] != "}"):
+        if _behind_value(before) and _is_unit(run, spaced and before[-1] != "}"):
             if not re.match(r"\s*[-+(=]", after):
                 return _word(run)
         name = _RENAMED.get(run, run)
@@ -182,6 +186,15 @@ def _with_words_marked(text: str) -> str:
         return _word(run) if word and spaced and not operand else run
 
     return _PIECES.sub(piece, text)
+
+
+def _behind_value(before: str) -> bool:
+    """Does a text end in a number, perhaps with one unit and a slash, and hold no variables?"""
+    if re.search(r"\d\s*(?:square|sq\.?|cubic|cu\.?)\s*$", before):
+        return True
+    plain = re.sub(r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|(?<=\s)[A-Za-z]+/\s*$", "", before)
+    known = _AFTER_VALUE.search(before) and not re.search("[A-Za-z]", plain)
+    return bool(known) and before.count("{") == before.count("}")
 
 
 def _word(word: str) -> str:
@@ -230,6 +243,8 @@ def _roots(text: str) -> str:
 def spell(text: str) -> str:
     """The text in the one spelling. Never raises."""
     text = ascii_of(text)
+    if r"\begin" not in text:
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # \\frac, as JSON writes it
     for pattern, new in _NOISE:
         text = pattern.sub(new, text)
     text = _with_words_marked(text).strip()
@@ -324,12 +339,8 @@ def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
     tail = _TAIL.search(text)
     terms = _TERM.findall(tail[0]) if tail else []
     value = text[: tail.start()] if tail else text
-    if (
-        r"\text" in value
-        or "$" in value
-        or len(terms) > 6
-        or _NO_UNIT & {term[1] for term in terms}
-    ):
+    doubt = len(terms) > 6 or _NO_UNIT & {term[1] for term in terms}
+    if doubt or re.search(r"^$|\\text|\$|^\\(?:angle|triangle)$", value):
         return nothing
     multiple = 1
     while terms and terms[0][1] in _NUMBERS:

@@ -79,6 +79,8 @@ def expression(text: str):
 
     if re.search(r"\d \d|\\text|[$?!]{2}|\.\.|[\^_]$", text):
         raise ValueError("no formula")
+    if re.search(r"\\(?:gcd|lcm)\b.*(?<![A-Za-z\\])[a-z](?![A-Za-z])", text):
+        raise ValueError("sympy takes variables for numbers without a common divisor")
     text = re.sub(r"\^(\d*\.\d+)", r"^{\1}", text.replace(THOUSANDS, ""))
     text = _MIXED.sub(mixed, _DECIMAL.sub(fraction, text)).replace(ROWS, r"\\")
     found = latex2sympy(
