@@ -100,7 +100,7 @@ def read(text: str) -> Answer:
             text = inner
     member = re.fullmatch(r"[A-Za-z]\\in(.+)", text)
     if member:
-        text = member[1].strip()
+        return read(member[1].strip())._replace(text=text)
     parts, separators = split(text, _SEPARATOR)
     if len(parts) > 1:
         return _list(text, parts, separators) if all(parts) else Answer("words", text)
@@ -188,6 +188,9 @@ def same(gold: Answer, answer: Answer) -> bool:
     if "words" in (gold.kind, answer.kind):
         words = re.search(r"\\text|^[A-Za-z]$", gold.text)
         return words is not None and flat(gold.text) == flat(answer.text)
+    names = [re.match(r"([A-Za-z])(?:=|\\in)", one.text) for one in (gold, answer)]
+    if gold.kind in ("list", "set", "tuple") and all(names) and names[0][1] != names[1][1]:
+        return False
     if answer.kind == "equation" and gold.kind not in ("equation", "region") and named(answer):
         return same(gold, read(answer.parts[1]))
     if answer.kind == "set" and gold.kind == "value" and len(answer.parts) == 1:
@@ -220,8 +223,7 @@ def match(gold, answer) -> bool:
 def _same_list(gold: Answer, answer: Answer) -> bool:
     items = tuple(gold.parts)
     if answer.kind in ("list", "set"):
-        names = [re.match("([A-Za-z])=", one.text) for one in (gold, answer)]
-        return (not all(names) or names[0][1] == names[1][1]) and match(items, answer.parts)
+        return match(items, answer.parts)
     if answer.kind == "assign":
         return all_same(items, [value for _, value in sorted(answer.parts)])
     # two in brackets might be a point or an interval
