@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from r1lab.tasks import GSM8K, MATH, Problem, math_equal
-from r1lab.tasks.math_spelling import spell
+from r1lab.tasks.formulas.spelling import spell
 
 HERE = Path(__file__).parent
 PAIRS = {

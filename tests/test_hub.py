@@ -17,8 +17,8 @@ from r1lab.evaluate import cons_at_k
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal, task_for
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix
+from r1lab.tasks.formulas.finished import finished
 from r1lab.tasks.hub import content, gsm8k_problems, math_problems, solve
-from r1lab.tasks.math_finished import finished
 
 GSM8K_TRAIN = [
     {

@@ -40,8 +40,9 @@ from r1lab.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import Countdown
+from r1lab.tasks.formulas.spelling import spell
+from r1lab.tasks.formulas.units import split_unit
 from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source_of
-from r1lab.tasks.math_spelling import spell, split_unit
 from r1lab.tasks.words import number
 
 log = logging.getLogger(__name__)

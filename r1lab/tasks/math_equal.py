@@ -2,9 +2,9 @@ r"""Are two mathematical answers equal?  sympy says so, in a process that can be
 
 MATH answers are formulas: `\frac{3}{2}`, `1.5` and `x = 3/2` are one answer.  Plain numbers are
 compared here; the rest is asked of a worker process (`r1lab.sandbox.worker`), because whatever
-reads formulas can be kept busy for hours by `9**9**9`.  There `math_compare` brings both texts into
-one spelling, compares them by their structure, and refuses an answer that leaves its work to the
-judge (`math_finished`).  Text that is too long or oddly built is refused before (`readable`).
+reads formulas can be kept busy for hours by `9**9**9`.  There `formulas` brings both texts into one
+spelling, compares them by their structure, and refuses an answer that leaves its work to the judge.
+Text that is too long or oddly built is refused before (`readable`).
 
 A usual comparison takes some milliseconds, a repeated one none: verdicts are remembered.
 """
@@ -25,7 +25,7 @@ TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
 worker its life.  Refusing it saves the second that the next one needs to start."""
 
 WORKER = Worker(
-    "r1lab.tasks.math_judge:answer",
+    "r1lab.tasks.formulas.judge:answer",
     needs="answers of this task are judged with math-verify, and its process does not start: "
     "pip install math-verify==0.9.0",
 )

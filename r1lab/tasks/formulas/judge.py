@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from r1lab.tasks.math_compare import compare
-from r1lab.tasks.math_votes import key
+from r1lab.tasks.formulas.compare import compare
+from r1lab.tasks.formulas.votes import key
 
 
 def answer(what: str, *texts: str) -> bool | str:

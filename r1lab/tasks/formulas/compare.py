@@ -3,7 +3,7 @@ r"""Equality of mathematical answers, with nothing to stop it: what the worker o
 An answer is read by its structure (`read`), and structures are compared part by part (`same`): a
 list without brackets in any order and with repetitions, (1,2) in its order, [0,1) and 0 \le x < 1
 as sets of numbers, 52_8 by its digits, words letter by letter.  What is left are single values with
-a unit (`math_spelling`), and those math-verify's reader, latex2sympy2_extended, turns into sympy.
+a unit (`spelling`), and those math-verify's reader, latex2sympy2_extended, turns into sympy.
 
 Values are compared exactly: every decimal is a fraction, and irrational numbers are compared to 60
 digits beside sympy's own proof.  A decimal answer to a gold answer that is none may be rounded
@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import NamedTuple
 
 import sympy
 
-from r1lab.tasks.math_finished import finished
-from r1lab.tasks.math_spelling import ROWS, THOUSANDS, spell, split_unit
-from r1lab.tasks.math_values import expression, is_zero, proportional, same_value
+from r1lab.tasks.formulas.finished import finished
+from r1lab.tasks.formulas.spelling import THOUSANDS, spell
+from r1lab.tasks.formulas.structure import SEPARATOR, Answer, inside, named, read, split
+from r1lab.tasks.formulas.values import expression, is_zero, proportional, same_value
 
 
 def compare(gold: str, answer: str) -> bool:
@@ -38,143 +38,6 @@ def compare(gold: str, answer: str) -> bool:
         return True
     several = wanted.kind in ("list", "set", "tuple") and THOUSANDS in answer
     return several and same(wanted, read(answer.replace(THOUSANDS, ",")))
-
-
-# -- structure --------------------------------------------------------------------------------
-
-
-class Answer(NamedTuple):
-    """kind, the text in one spelling, and the parts that the kind has."""
-
-    kind: str
-    text: str
-    parts: tuple = ()
-
-
-_SEPARATOR = re.compile(r"[,;]?\\text\{(?:or|and)\}|[,;]")
-_RELATION = re.compile(r"<|>|\\(?:le|ge|ne|in|cup|cap|setminus|backslash)(?![A-Za-z])|\\mathbb")
-_MATRIX = re.compile(
-    r"[\[(]?\\begin\{(?P<kind>[pb]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?"
-    r"(?P<body>(?:(?!\\begin|\\end).)*)\\end\{(?P=kind)\}[\])]?"
-)
-_BASE = re.compile(r"(\d[\dA-Z]*|[A-Z]+(?=_\{?16))(?:_\{?(\d+)\}?|\\text\{base\}_?\{?(\d+)\}?)")
-_COLON = re.compile(r"(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)((?:\\text\{[a-z]+\})*)")
-
-
-def at_top(text: str, pattern: re.Pattern) -> list[re.Match]:
-    """Where the pattern stands outside all brackets."""
-    depths, depth = [], 0
-    for char in text:
-        depth -= char in ")]}"
-        depths.append(depth)
-        depth += char in "([{"
-    return [found for found in pattern.finditer(text) if depths[found.start()] <= 0]
-
-
-def split(text: str, pattern: re.Pattern) -> tuple[list[str], list[str]]:
-    """The parts of a text between what `at_top` finds, and what it finds."""
-    found = at_top(text, pattern)
-    edges = [0, *(edge for one in found for edge in one.span()), len(text)]
-    parts = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
-    return parts, [one[0] for one in found]
-
-
-def inside(text: str, opening: str, closing: str) -> str | None:
-    """What stands between the brackets around all of the text, or None."""
-    if not (text.startswith(opening) and text.endswith(closing) and len(text) > 1):
-        return None
-    depth = 0
-    for k, char in enumerate(text[:-1]):
-        depth += (char in "([{") - (char in ")]}")
-        if depth == 0 and k >= len(opening) - 1:
-            return None
-    return text[len(opening) : -len(closing)]
-
-
-def read(text: str) -> Answer:
-    """The structure of a spelled text."""
-    text = re.sub(r"^\](.+,.+)([\[\]])$|^(\[)([^\[\]]+,[^\[\]]+)\[$", _french, text)
-    for brackets in ("{}", "()", "{}"):
-        inner = inside(text, *brackets)
-        if inner and not at_top(inner, _SEPARATOR):
-            text = inner
-    member = re.fullmatch(r"[A-Za-z]\\in(.+)", text)
-    if member:
-        return read(member[1].strip())._replace(text=text)
-    parts, separators = split(text, _SEPARATOR)
-    if len(parts) > 1:
-        return _list(text, parts, separators) if all(parts) else Answer("words", text)
-    inner = inside(text, r"\{", r"\}")
-    if inner:
-        if at_top(inner, re.compile(r"\||(?<=[a-z]):")):
-            return Answer("region", text)
-        listed = read(inner)
-        return Answer("set", text, listed.parts if listed.kind == "list" else (listed,))
-    if r"\pm" in text or r"\mp" in text:
-        pair = (text.replace(r"\pm", a).replace(r"\mp", b) for a, b in ("+-", "-+"))
-        return Answer("list", text, tuple(read(re.sub(r"^\+", "", one)) for one in pair))
-    if found := _MATRIX.fullmatch(text):
-        rows = found["body"].strip(ROWS).split(ROWS)
-        return Answer("matrix", text, tuple(tuple(map(read, row.split("&"))) for row in rows))
-    if found := _BASE.fullmatch(text):
-        return Answer("base", text, (found[1].lstrip("0"), found[2] or found[3]))
-    if found := _COLON.fullmatch(text):
-        return Answer("colon", text, (tuple(found[1].split(":")), found[2]))
-    for opening in "([":
-        for closing in ")]":
-            inner = inside(text, opening, closing)
-            if inner and at_top(inner, _SEPARATOR):
-                items = tuple(map(read, split(inner, _SEPARATOR)[0]))
-                return Answer("tuple", text, (opening + closing, items))
-    if at_top(text, _RELATION):
-        return Answer("region", text)
-    sides = split(text, re.compile("="))[0]
-    if len(sides) == 2 and all(sides):
-        turned = re.fullmatch("[A-Za-z]", sides[1]) and not re.match("[A-Za-z\\\\]", sides[0])
-        return Answer("equation", text, tuple(sides[::-1] if turned else sides))
-    value = split_unit(text)[0]
-    odd = r"\text" in value or len(sides) > 1 or re.search(r"\d \d", text)
-    return Answer("words" if odd else "value", text)
-
-
-def _french(found: re.Match) -> str:
-    """]1,2[ and its kin as (1,2)."""
-    if found[3]:
-        return f"[{found[4]})"
-    return f"({found[1]}{')' if found[2] == '[' else ']'}"
-
-
-def _list(text: str, parts: list[str], separators: list[str]) -> Answer:
-    """Items without brackets: x=1,2 are two values of x; a=3,b=4 an assignment."""
-    items = [read(part) for part in parts]
-    if all(item.kind == "region" for item in items):
-        return Answer("region", text)
-    names = [item.parts[0] if named(item) else None for item in items]
-    if names[0] and (set(names) <= {names[0]} or not any(names[1:])):
-        items = [
-            read(one.parts[1]) if name else one for one, name in zip(items, names, strict=True)
-        ]
-    elif all(names) and len(set(names)) == len(names):
-        values = tuple(read(item.parts[1]) for item in items)
-        return Answer("assign", text, tuple(zip(names, values, strict=True)))
-    flat: list[Answer] = []
-    for item in items:
-        flat += item.parts if item.kind == "list" else [item]
-    return Answer("list", text, tuple(flat))
-
-
-def named(answer: Answer) -> bool:
-    r"""Is it an equation with a name on its left: x, f(x), \angle ABC, P(A), \cos 60^\circ?"""
-    if answer.kind != "equation":
-        return False
-    left = re.sub(r"\^(?:\\circ|\{-1\})", "", answer.parts[0])
-    if re.match(r"[\d(]", left) or re.search(
-        r"[-+^&]|\\cdot|\\sqrt|\|[a-z]\||\\begin|[a-eik-oq-z]\(\d", left
-    ):
-        return False
-    if re.fullmatch(r"[a-z]{2,}", left) or (r"\frac" in left and re.search(r"\d", left)):
-        return False
-    return re.search(r"[A-Za-z]", left) is not None
 
 
 # -- equality of structures -------------------------------------------------------------------
@@ -338,7 +201,7 @@ _ORDER = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])\s*")
 
 def region(text: str) -> tuple[str | None, sympy.Set]:
     """The variable, None for one without, and the set. Raises ValueError for what is none."""
-    parts, words = split(text, _SEPARATOR)
+    parts, words = split(text, SEPARATOR)
     tuple_of = read_interval(text)
     if tuple_of is not None:
         return None, tuple_of
@@ -360,7 +223,7 @@ def region(text: str) -> tuple[str | None, sympy.Set]:
         builder = re.fullmatch(r"([A-Za-z])(?:\\in\\mathbb\{R\})?[|:](.+)", inner)
         if builder:
             return region(builder[2])
-        listed = split(inner, _SEPARATOR)[0]
+        listed = split(inner, SEPARATOR)[0]
         return None, sympy.FiniteSet(*map(expression, listed))
     member = re.fullmatch(r"([A-Za-z])\\in(.+)", text)
     if member:

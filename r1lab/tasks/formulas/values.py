@@ -13,8 +13,9 @@ from functools import lru_cache
 import sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig, latex2sympy
 
-from r1lab.tasks.math_finished import finished
-from r1lab.tasks.math_spelling import ROWS, THOUSANDS, factors, split_unit
+from r1lab.tasks.formulas.finished import finished
+from r1lab.tasks.formulas.spelling import ROWS, THOUSANDS
+from r1lab.tasks.formulas.units import factors, split_unit
 
 _LITERAL = re.compile(r"([-+]?)(\d+)(?:\.(\d*))?(?:\\cdot\s?10\^\{?([-+]?\d{1,4})\}?)?")
 

@@ -1,6 +1,6 @@
 """One key for all answers that are equal, so that equal answers can be counted (cons@k).
 
-Equality of `math_compare` asks for a gold answer, which a vote has not.  So the key says what the
+Equality of `compare` asks for a gold answer, which a vote has not.  So the key says what the
 answer is worth: the exact value of a number, 15 digits of an irrational one, a formula's values at
 three points; for lists, intervals and the like the keys of their parts.  The name before = and
 units are left out, as they may be left out of an answer: 5 cm is one vote with 5 (and with 5 m).
@@ -12,9 +12,11 @@ from fractions import Fraction
 
 import sympy
 
-from r1lab.tasks.math_compare import Answer, flat, named, read, region
-from r1lab.tasks.math_spelling import THOUSANDS, spell, split_unit
-from r1lab.tasks.math_values import at_point, expression, literal
+from r1lab.tasks.formulas.compare import flat, region
+from r1lab.tasks.formulas.spelling import THOUSANDS, spell
+from r1lab.tasks.formulas.structure import Answer, named, read
+from r1lab.tasks.formulas.units import split_unit
+from r1lab.tasks.formulas.values import at_point, expression, literal
 
 
 def key(text: str) -> str:

@@ -2,7 +2,7 @@
 
 sympy does whatever sum is put before it, and a policy soon learns to write the question down again:
 12 + 30, or the integral of x from 0 to 1.  So an answer may leave no work that the gold answer does
-not leave too.  That is read off the two texts, in one spelling (`math_spelling`), before sympy sees
+not leave too.  That is read off the two texts, in one spelling (`spelling`), before sympy sees
 them.
 """
 
