@@ -76,7 +76,7 @@ def clean(text: str) -> str | None:
     text = " ".join(text.split())
     for _ in range(8):
         bare = text.rstrip(".").strip()
-        for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**")):
             if len(bare) > len(start + end) and bare.startswith(start) and bare.endswith(end):
                 bare = bare[len(start) : -len(end)].strip()
                 break

@@ -124,6 +124,10 @@ def _same_assign(gold: Answer, answer: Answer) -> bool:
 def _same_matrix(gold: Answer, answer: Answer) -> bool:
     if answer.kind == "matrix":
         return len(gold.parts) == len(answer.parts) and all(map(all_same, gold.parts, answer.parts))
+    if answer.kind == "tuple":  # [[1,2],[3,4]], as Python writes it
+        rows = [row.parts for row in answer.parts[1] if row.kind == "tuple"]
+        square = len(rows) == len(gold.parts) and {answer.parts[0], *(r[0] for r in rows)} == {"[]"}
+        return square and all(all_same(a, b[1]) for a, b in zip(gold.parts, rows, strict=True))
     once = answer.text.count(r"\begin") == 1
     return answer.kind == "value" and once and same_value(gold.text, answer.text)
 

@@ -25,7 +25,7 @@ SIGNS = {
     "°": r"^\circ ", "º": r"^\circ ", "˚": r"^\circ ", "∪": r"\cup ", "∩": r"\cap ",
     "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}",
     "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}", "ℕ": r"\mathbb{N}", "…": r"\ldots ", "∠": r"\angle ",
-    "¢": " cents", "€": " euros ", "£": " pounds ", "¥": " yen ", "′": "'", "’": "'", "∣": "|",
+    "¢": " cents", "′": "'", "’": "'", "∣": "|",
     "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "∼": r"\sim ", "µ": r"\mu ",
 }  # fmt: skip
 _POWERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -40,7 +40,8 @@ def ascii_of(text: str) -> str:
     def plain(found: re.Match) -> str:
         return unicodedata.normalize("NFKC", found[0]).replace("−", "-")
 
-    text = re.sub(r"√\s*(\d+)", r"\\sqrt{\1}", text)
+    text = re.sub(r"([√∛∜])\s*(\d+)", r"\1{\2}", text)
+    text = re.sub(r"([€£¥₹])\s*([-+]?\s*[\d.,]*\d)|(?<=\d)\s*([€£¥₹])", _money, text)
     text = _POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
     text = _INDICES.sub(lambda found: f"_{{{plain(found)}}}", text)
     out = []
@@ -58,6 +59,15 @@ def ascii_of(text: str) -> str:
         else:
             out.append(SIGNS.get(whole, whole))
     return "".join(out)
+
+
+def _money(found: re.Match) -> str:
+    """Behind the number, as dollars in words are."""
+    sign = found[1] or found[3]
+    return f"{found[2] or ''} {dict(zip('€£¥₹', _CURRENCIES, strict=True))[sign]}"
+
+
+_CURRENCIES = ("euros", "pounds sterling", "yen", "rupees")
 
 
 # -- LaTeX ------------------------------------------------------------------------------------
@@ -105,6 +115,9 @@ _NOISE = tuple(
         (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
         (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
         (r"\\degree(?![A-Za-z])", r"^\\circ "),
+        (r"\^\\circ\s*([CF])(?![A-Za-z])", r"\\text{degrees \1}"),
+        (r"\+/-", r"\\pm "),
+        (r"(?<![\w.}/^])(\d+)/(\d+)\s+(?=[a-z])", r"\\frac{\1}{\2} "),
         (
             r"\\(?:operatorname\*?|math(?:rm|it|sf|bf)|rm|boldsymbol|bm)\s*\{\s*([A-Za-z])\s*\}",
             r"\1 ",
@@ -115,7 +128,6 @@ _NOISE = tuple(
         # a repeating decimal, and 3e8
         (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
         (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
-        (r"\^\s*\(([^()]*)\)", r"^{\1}"),
         (r"\^\s*(-?\d+)", r"^{\1}"),
         (r"(?<=\\log)_\s*(\d)", r"_{\1}"),
         (r"_\s*(\d+)", r"_{\1}"),
@@ -150,7 +162,7 @@ _SHORT = frozenset("or no if is to of by at as so an and not".split())
 _PIECES = re.compile(
     r"(\\(?:begin|end)\s*\{[^{}]*\}(?:\{[clr|]*\})?|\\math(?:bb|cal|frak)\s*\{[^{}]*\}"
     r"|\\text\s*\{[^{}]*\}|\\[A-Za-z]+|\\.)"
-    r"|(?<=:\d\d)\s*([AaPp])\.?\s?[Mm]\b\.?|([A-Za-z]+)"
+    r"|(?:(?<=:\d\d)\s*|(?<=\d)\s+)([AaPp])\.?\s?[Mm]\b\.?|([A-Za-z]+)"
 )
 _AFTER_VALUE = re.compile(r"[\d})%$]\s*$|[\d})]\s+[A-Za-z]+/\s*$")
 _AFTER_OPERATOR = re.compile(r"(?:[-+^_<>|]|\\cdot)\s*$")
@@ -221,22 +233,25 @@ _LAST = tuple(
 
 def _space(before: str, after: str) -> str:
     """A space stays where two numbers, or a command and a letter, would become one."""
-    numbers = before[-1:].isdigit() and after[:1].isdigit()
+    numbers = re.search(r"[\d.]$", before) and re.match(r"\.?\d", after)
     command = after[:1].isalpha() and re.search(r"\\[A-Za-z]+$", before)
     return " " if numbers or command else ""
 
 
-def _roots(text: str) -> str:
-    r"""\sqrt(…), with whatever brackets within, as \sqrt{…}."""
-    start = text.find(r"\sqrt(")
-    while start >= 0:
-        depth, opening = 0, start + 5
+_OPENED = re.compile(r"(?:\\sqrt(?:\[\d\])?|\^)(?=\()")
+
+
+def _braced(text: str) -> str:
+    r"""\sqrt(…) and ^(…), with whatever brackets within, as \sqrt{…} and ^{…}."""
+    found = _OPENED.search(text)
+    while found:
+        depth, opening = 0, found.end()
         for end in range(opening, len(text)):
             depth += (text[end] == "(") - (text[end] == ")")
             if depth == 0:
                 text = f"{text[:opening]}{{{text[opening + 1 : end]}}}{text[end + 1 :]}"
                 break
-        start = text.find(r"\sqrt(", start + 1)
+        found = _OPENED.search(text, opening)
     return text
 
 
@@ -250,4 +265,4 @@ def spell(text: str) -> str:
     text = _with_words_marked(text).strip()
     for pattern, new in _LAST:
         text = pattern.sub(new, text)
-    return _roots(text).strip()
+    return _braced(text).strip()

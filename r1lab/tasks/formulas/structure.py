@@ -75,7 +75,7 @@ def read(text: str) -> Answer:
         return _list(text, parts, separators) if all(parts) else Answer("words", text)
     inner = inside(text, r"\{", r"\}")
     if inner:
-        if at_top(inner, re.compile(r"\||(?<=[a-z]):")):
+        if at_top(inner, re.compile(r"\||(?<=[a-z}]):")):
             return Answer("region", text)
         listed = read(inner)
         return Answer("set", text, listed.parts if listed.kind == "list" else (listed,))
