@@ -17,20 +17,17 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tqdm.std import tqdm
 
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.models import smollm2
-from r1lab.training import checkpoints
+from r1lab.training.loop import Loop
 from r1lab.world import corpus
 from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
@@ -150,93 +147,64 @@ def pretrain(
     """Train from nothing and save a Hugging Face folder in ``out_dir``; resume if interrupted.
 
     The folder holds weights, config, tokenizer, ``pretrain.json`` (recipe and hashes) and a model
-    card. It appears whole, at the end; a folder of that name is replaced only then. Checkpoints lie
-    in ``work_dir`` (default: ``<out_dir>.work``) and go when the model is saved.
+    card. It appears whole, at the end; a model that was pre-trained there before is replaced only
+    then. Checkpoints lie in ``work_dir`` (default: ``<out_dir>.work``) and go when it is saved.
 
     Returns what ``pretrain.json`` holds: final loss (nats a token, mean of the last 50 steps),
-    tokens, seconds, recipe, hashes. Raises R1LabError for a ``work_dir`` with another recipe, a
-    loss that is not finite, and a disk that is full.
+    tokens, seconds, recipe, hashes. Raises R1LabError for a folder with files that were not made
+    here, a ``work_dir`` with another recipe, a loss that is not finite, and a disk that is full.
     """
-    out_dir = Path(out_dir)
+    out_dir = Path(out_dir).expanduser()
+    files.check_replaceable(out_dir, MADE)
     work_dir = Path(work_dir) if work_dir else out_dir.with_name(out_dir.name + ".work")
+    loop = Loop(work_dir, config, progress=progress, label="pretrain")
     model, tokenizer = build_model(config)
     model.to(device).train()
     optims = optimizers(model, config)
-    base_rates = [group["lr"] for o in optims for group in o.param_groups]
+    rates = [group["lr"] for optimizer in optims for group in optimizer.param_groups]
     recipe = recipe_of(config, mixture)
+    parts = {"model": model, "muon": optims[0], "adamw": optims[1]}
 
-    first, seconds, losses = 0, 0.0, []
-    state = checkpoints.latest(work_dir)
-    if state is not None:
-        if state["recipe"] != recipe:
-            raise R1LabError(
-                f"{work_dir} holds a run with another recipe: remove it or choose another folder"
-            )
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optims, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        first, seconds, losses = state["step"], state["seconds"], state["losses"]
+    with loop.over(config.steps, parts, lambda done: recipe) as steps:
+        for step in steps:
+            tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
+            logits = model(tokens[:, :-1]).logits  # (rows, row_length, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            if not math.isfinite(loss.item()):
+                raise R1LabError(
+                    f"pretrain: the loss is {loss.item()} at step {step}: lower the rates"
+                )
+            loss.backward()
+            groups = [group for optimizer in optims for group in optimizer.param_groups]
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * learning_rate(step, config)
+            for optimizer in optims:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            metrics = {"step": step, "loss": round(loss.item(), 5), "seconds": loop.seconds()}
+            loop.log(metrics | {"spent_seconds": loop.spent()}, f"loss {loss.item():.3f}")
 
-    bar = tqdm(
-        range(first, config.steps),
-        initial=first,
-        total=config.steps,
-        desc="pretrain",
-        unit="step",
-        disable=not progress,
-        mininterval=1.0,
-    )
-    started = time.perf_counter()
-    for step in bar:
-        tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
-        logits = model(tokens[:, :-1]).logits  # (rows, row_length, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        if not math.isfinite(loss.item()):
-            raise R1LabError(f"pretrain: the loss is {loss.item()} at step {step}: lower the rates")
-        loss.backward()
-        factor = learning_rate(step, config)
-        groups = [group for o in optims for group in o.param_groups]
-        for group, rate in zip(groups, base_rates, strict=True):
-            group["lr"] = rate * factor
-        for optimizer in optims:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(round(loss.item(), 5))
-        bar.set_postfix(loss=f"{sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False)
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            checkpoints.save(
-                work_dir,
-                step + 1,
-                {
-                    "recipe": recipe,
-                    "step": step + 1,
-                    "model": model.state_dict(),
-                    "optimizers": [o.state_dict() for o in optims],
-                    "seconds": seconds + time.perf_counter() - started,
-                    "losses": losses,
-                },
-            )
-    seconds += time.perf_counter() - started
-
+    losses = [metrics["loss"] for metrics in loop.history[-50:]]
     summary = {
-        "loss": sum(losses[-50:]) / max(1, len(losses[-50:])),
+        "loss": sum(losses) / max(1, len(losses)),
         "tokens": config.steps * config.rows * config.row_length,
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
-        "seconds": seconds,
+        "seconds": loop.spent(),
         "recipe": recipe,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    with files.atomic_dir(out_dir) as folder:
+    with files.atomic_dir(out_dir, MADE) as folder:
         models.save(model.cpu().eval(), tokenizer, folder)
         summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
-        (folder / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
+        (folder / MADE).write_text(json.dumps(summary, indent=2) + "\n")
         (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
-    shutil.rmtree(work_dir, ignore_errors=True)
+    loop.clear()
     return summary
 
 
+MADE = "pretrain.json"  # by which a folder is known as one of ours
 HASHED = ("model.safetensors", "config.json", "tokenizer.json")
 
 
