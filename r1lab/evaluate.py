@@ -42,7 +42,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
-from r1lab.templates import encode, render
+from r1lab.templates import encode, end_ids, read, render
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
@@ -309,15 +309,16 @@ def evaluate(
                 prompts,
                 replace(sampling, seed=sampling.seed * 1_000_003 + start),
                 group_size=k,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=end_ids(model, tokenizer, template),
             )
+            texts = read(tokenizer, drawn, template)
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
                     ids = [int(token) for token in drawn.completion_ids[i]]
                     one = measure(
                         problem,
-                        tokenizer.decode(ids, skip_special_tokens=True),
+                        texts[i],
                         task=task,
                         length=len(ids),
                         finished=bool(drawn.finished[i]),

@@ -102,7 +102,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("figures --seeds 0 0", "different whole numbers"),
         ("figures --seeds one", "not a whole number"),
         ("figures --profile big", "there is no profile 'big'"),
-        ("report no/such/run", "nothing has run in"),
+        ("book no/such/run", "nothing has run in"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line, message, capsys, tmp_path):
@@ -170,7 +170,7 @@ def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, mo
 
     called = []
     monkeypatch.setattr(recipes, "pretrain", lambda *a, **k: called.append(a) or {})
-    monkeypatch.setattr("r1lab.course.profiles.ROOT", tmp_path)
+    monkeypatch.setattr("r1lab.basics.files.ROOT", tmp_path)
     monkeypatch.setenv("R1LAB_DATA", str(tmp_path / "data"))
     plain = tmp_path / "runs" / "pretrain" / "model"
     for line, recipe, folder in (

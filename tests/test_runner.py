@@ -22,8 +22,8 @@ from r1lab.course.readme import readme_is_current
 
 PARAMETERS = 'seed: int = 0  # s\nout_dir: str = "runs/cpu"  # o\nsteps: int = 40  # n'
 RECORD = (
-    "from r1lab.basics import ledger\nfrom r1lab.course import profiles\n"
-    "figures.record(profiles.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
+    "from r1lab.basics import files, ledger\n"
+    "ledger.record(files.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
     "print('steps', steps)"
 )
 
@@ -63,7 +63,7 @@ def outputs(path: Path) -> str:
     return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
 
 
-def test_a_run_leaves_notebooks_figures_and_report_and_goes_on_where_it_was(folder, go, tmp_path):
+def test_a_run_leaves_notebooks_figures_and_book_and_goes_on_where_it_was(folder, go, tmp_path):
     out = tmp_path / "out"
     write(folder, "00_first", RECORD)
     write(folder, "01_second", "print('second')")
@@ -71,13 +71,13 @@ def test_a_run_leaves_notebooks_figures_and_report_and_goes_on_where_it_was(fold
         'profiles: {smoke: {00_first: {steps: 2}}}\nskip: {smoke: {01_second: "needs a GPU"}}\n'
     )
     result, said = go(seed=7)
-    assert result.ok and result.report == out / "report" / "index.html"
+    assert result.ok and result.book == out / "book" / "index.html"
     assert "01_second is left out by the profile smoke: needs a GPU" in said
     assert "steps 2" in outputs(out / "notebooks" / "00_first.ipynb")
     entry = load(out)["r1_zero/seconds"]
     assert (entry["value"], entry["source"]) == (9, "00_first")  # steps 2 + seed 7
     assert not (out / "notebooks" / "01_second.ipynb").exists()
-    assert "needs a GPU" in result.report.read_text()
+    assert "needs a GPU" in result.book.read_text()
 
     assert "has run already" in go(seed=7, resume=True)[1]
     changed, said = go(seed=7, resume=True, parameters={"steps": "3"})
@@ -95,12 +95,12 @@ def test_the_first_failure_ends_the_run_and_is_said_in_words(folder, go, tmp_pat
     assert "Traceback" not in said and "01_never" not in result.notebooks["00_breaks"]["error"]
     assert "before" in outputs(tmp_path / "out" / "notebooks" / "00_breaks.ipynb")
     assert not (tmp_path / "out" / "notebooks" / "01_never.ipynb").exists()
-    assert "the disk is full" in (tmp_path / "out" / "report" / "00_breaks.html").read_text()
+    assert "the disk is full" in (tmp_path / "out" / "book" / "00_breaks.html").read_text()
 
 
 def test_a_kernel_that_the_system_kills_is_explained(folder, go):
     write(folder, "00_dies", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    result, said = go(report=False)
+    result, said = go(book=False)
     assert not result.ok and "too little memory" in said
 
 
@@ -159,9 +159,10 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
 
 RUN = """
 import sys
-from r1lab import cli, runner
+from r1lab import cli
+from r1lab.course import runner
 try:
-    runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], report=False)
+    runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], book=False)
 except KeyboardInterrupt:
     sys.exit(130)
 except Exception as error:
@@ -247,7 +248,7 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
-    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "readme": readme}
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "pages": [readme]}
 
     def measured(seeds):
         stream = io.StringIO()
@@ -264,6 +265,15 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert (entry["low"], entry["high"]) == pytest.approx((41 - half, 41 + half))
     assert load_ledger(ledger) == book
     assert readme_is_current(readme.read_text(), ledger)
+
+    write(folder, "01_next", RECORD.replace("r1_zero", "next"))
+    text = io.StringIO()
+    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], stream=text, **where)
+    assert {f["source"] for f in both["figures"].values()} == {"00_first", "01_next"}
+    assert both["figures"]["r1_zero/seconds"] == entry  # kept from the ledger
+    with pytest.raises(R1LabError, match=r"the seeds \[0, 2\], not \[4\]"):
+        seeds_of_runs.measure([4], "smoke", notebooks=["01"], stream=text, **where)
+    (folder / "01_next.ipynb").unlink()
 
     how = {"jobs": 2, "note": "A slow machine."}
     book = seeds_of_runs.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
