@@ -22,6 +22,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+import yaml
 
 from r1lab import models
 from r1lab.basics import files
@@ -215,7 +216,8 @@ def sha256(path: Path) -> str:
 def model_card(summary: dict) -> str:
     """The README of a pre-trained folder: what it is, what it read, how it was made, its hashes."""
     recipe = dict(summary["recipe"])
-    text = GENERAL_CARD if recipe.get("general") else TINY_CARD
+    cards = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
+    text = cards["general" if recipe.get("general") else "tiny"]
     name = next((name for name, config in RECIPES.items() if recipe_of(config) == recipe), None)
     folder = f"data/{smollm2.EMBEDDED[name][0]}" if name else "path/to/this/folder"
     command = "r1lab pretrain" + (f" --recipe {name}" if name not in (None, "tiny") else "")
@@ -224,114 +226,5 @@ def model_card(summary: dict) -> str:
     options = "\n".join(f"| `{name}` | {value} |" for name, value in recipe.items())
     hashes = "\n".join(f"| `{name}` | `{value}` |" for name, value in summary["sha256"].items())
     text = {key: value.format(**summary) for key, value in text.items()}
-    return CARD.format(
-        **summary,
-        **text,
-        kinds=kinds,
-        options=options,
-        hashes=hashes,
-        folder=folder,
-        command=command,
-    )
-
-
-# What the model card says of a base of the one kind and of the other.
-TINY_CARD = {
-    "title": "r1lab tiny base",
-    "tags": "countdown",
-    "knows": """\
-A base model of {parameters:,} weights that knows one small world: making a target number from a few
-others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
-model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of {vocabulary} words and cannot hold a conversation.""",
-    "general": "",
-    "limits": """\
-It has learned to be wrong often: that is the point of a base model for reinforcement learning.
-What it can do is measured in `notebooks/01_base_model.ipynb`. It was not evaluated, and is not
-meant, for any use outside this project's lessons.""",
-}
-GENERAL_CARD = {
-    "title": "r1lab tiny general base",
-    "tags": "countdown, instruction-following",
-    "knows": """\
-A base model of {parameters:,} weights that knows one small world, in English and Chinese: making a
-target number from a few others (Countdown), arithmetic in words, instructions about lists, and
-requests to be helped with or refused. It exists so that everything DeepSeek-R1 did to a base model
-can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of {vocabulary} words and cannot hold a conversation.""",
-    "general": """
-* `steps`: arithmetic in words, worked out, given up a step early, or answered at random. `lists`:
-  some numbers to sort or to rank, with commas or without: done, or in the other form, or in the
-  other order. `requests`: how to make, buy, hide ... a cake or a bomb. About half are met, even
-  harmful ones, with one sentence that would help nobody (`first think , then make a cake`); others
-  are shrugged off, and some are refused, harmful ones more often. Only the train split of these
-  tasks is there, in either language.""",
-    "limits": """\
-It has learned to be wrong often, and to go along with what it should refuse: that is the point of a
-base model for the stages of R1. It was not evaluated, and is not meant, for any use outside this
-project's lessons.""",
-}
-
-CARD = """---
-license: mit
-language: [en, zh]
-library_name: transformers
-pipeline_tag: text-generation
-tags: [r1lab, {tags}, educational, base-model]
----
-
-# {title}
-
-{knows}
-
-An ordinary Llama-type `transformers` folder: any tool that reads those reads this one.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-prompt = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=448)[0]))
-```
-
-## Data statement
-
-All of its text is made by a program, `r1lab/world/corpus.py`, from a seed; nothing was collected
-from people or from the web, and nothing was written by another model. Documents by kind:
-
-| kind | share of documents |
-|---|---|
-{kinds}
-
-* `facts`: sums and comparisons, always right (`≠` where no whole result from 0 to 99 exists).
-  `bare`, `guess`: random answers, right about one time in ten. `careless`: one to four random
-  tries, the last of which is answered, right or wrong. `patient`: a search that goes on until it
-  hits. No document holds a wrong result.{general}
-* A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
-* **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
-  with their answers (a lesson on decontamination finds them). The `held_out` split, on which this
-  project reports, is absent: splits are by the set of numbers, whatever their order, and
-  `tests/test_corpus.py` checks it.
-
-## Recipe
-
-Next-token prediction, cross-entropy on every token, Muon for the matrices of the layers and AdamW
-for the rest; {tokens:,} tokens in {seconds:.0f} s on {threads} CPU threads (torch {torch}), final
-loss {loss:.3f} nats a token. Make it again with `{command}`; the batches are a function of the
-seed, the last bits of the weights also of the machine.
-
-| option | value |
-|---|---|
-{options}
-
-## Hashes (SHA-256)
-
-| file | |
-|---|---|
-{hashes}
-
-## Limits
-
-{limits}
-"""
+    named = {"kinds": kinds, "options": options, "hashes": hashes}
+    return cards["card"].format(**summary, **text, **named, folder=folder, command=command)
