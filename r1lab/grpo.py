@@ -12,9 +12,7 @@ One step, in the order of the paper (arXiv 2501.12948, section 2.1 of v2, equati
     optimizer step  AdamW on the gradient of all of it
 
 The functions below are these lines: `questions_at`, `collect` (sampling, rewards, advantages),
-`update` (inner epochs, clipping, KL, optimizer), and `train`, which repeats them and can be
-stopped anywhere. What they stand on has modules of its own: `rollouts`, `rewards`, `advantages`,
-`losses`; `checkpoints` for stopping and going on, `diagnose` for a reward that does not rise.
+`update` (inner epochs, clipping, KL, optimizer), and `train`, which repeats them.
 
 A step here is one rollout. The paper counts optimizer steps: R1-Zero drew 8,192 answers at once (16
 to each of 512 questions) and cut them into 16 mini-batches of 512, so 16 of its 10,400 steps share
@@ -49,7 +47,6 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
@@ -58,20 +55,22 @@ import torch
 from torch.nn.utils import clip_grad_norm_
 
 from r1lab.advantages import ADVANTAGES, get_advantage
-from r1lab.answers import Completion, measure
-from r1lab.basics import files, plugins
+from r1lab.answers import measure
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, fixed_values, option, require
+from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
-from r1lab.sampler.rollouts import Rollouts, Sampling, sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import max_positions, micro_batches, score, token_logps
-from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
+from r1lab.templates import TEMPLATES, encode, end_ids, read, render
 from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import Loop
+from r1lab.training.optimizer import adamw, ready, trainable
 
 log = logging.getLogger(__name__)
 
@@ -157,15 +156,9 @@ class GRPOConfig:
     @property
     def objective(self) -> Objective:
         """The terms of the loss; Dr. GRPO's constant is the length limit."""
-        return Objective(
-            self.clip_low,
-            self.clip_high,
-            self.kl_coef,
-            self.kl_estimator,
-            self.ratio_level,
-            self.length_norm,
-            constant=self.max_new_tokens,
-        )
+        clip, divergence = (self.clip_low, self.clip_high), (self.kl_coef, self.kl_estimator)
+        means = (self.ratio_level, self.length_norm, self.max_new_tokens)
+        return Objective(*clip, *divergence, *means)
 
     def sampling(self, step: int) -> Sampling:
         """How the completions of a step are sampled: a function of the step alone."""
@@ -179,26 +172,6 @@ class GRPOConfig:
 
 
 # --- one step ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Experience:
-    """What one rollout gave: B questions x G answers; rows are prompt-major, N = B * G."""
-
-    problems: list[Any]  # (B) r1lab.tasks.base.Problem
-    prompts: list[str]  # (B)
-    rollouts: Rollouts  # token ids (N, ragged), log-probs, finished
-    measures: list[Completion]  # (N) text, correct, well formed, reflection, ...
-    parts: dict[str, list[float]]  # each reward (N), before its weight
-    rewards: torch.Tensor  # (B, G) weighted sum
-    advantages: torch.Tensor  # (B, G)
-    log: Log = dataclasses.field(default_factory=Log)  # what the rewards reported besides
-
-    @property
-    def spread(self) -> torch.Tensor:
-        """(B,) whether a group's rewards differ at all (an estimator of one's own may give
-        advantages to a group where they do not)."""
-        return self.rewards.amax(dim=1) > self.rewards.amin(dim=1)
 
 
 def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
@@ -313,31 +286,6 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
     return sums
 
 
-def adamw(model, config) -> torch.optim.AdamW:
-    """The optimizer of a run, for the weights that require a gradient; the gradients begin as 0."""
-    weights = trainable(model)
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
-
-
-def ready(model, config) -> str:
-    """Puts a model in the state to be trained in, and returns the precision of the arithmetic."""
-    precision = precision_on(model.device, config.precision)
-    if precision == "bf16":
-        model.float()  # AdamW's small steps are lost in bfloat16 weights
-    model.eval()  # no dropout: the policy that answers and the policy that is trained are one
-    return precision
-
-
-def trainable(model) -> list[torch.nn.Parameter]:
-    weights = [p for p in model.parameters() if p.requires_grad]
-    if not weights:
-        raise R1LabError("no weight of this model requires a gradient, so nothing can be trained")
-    return weights
-
-
 def pad(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     """Ragged log-probs as a tensor of the shape (n, T), type and device of `like`."""
     padded = torch.zeros(like.shape)
@@ -398,32 +346,6 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
         "clip_fraction": sum(s["clip_fraction"] for s in seen) / used,
         "grad_norm": fmean(s["grad_norm"] for s in seen),
         "lr": rate,
-    }
-
-
-def describe(step: int, batch: Experience) -> dict[str, Any]:
-    """The metrics of a rollout, before its update: step 0 describes the base model."""
-    rows = batch.measures
-    tokens = sum(row.length for row in rows)
-    return {
-        "step": step,
-        "reward": float(batch.rewards.double().mean()),
-        "accuracy": fmean(row.correct for row in rows),
-        "format": fmean(row.well_formed for row in rows),
-        "length": tokens / len(rows),
-        "reflection": fmean(row.reflection for row in rows),
-        "language_mixing": fmean(row.mixed for row in rows),
-        "entropy": -sum(map(sum, batch.rollouts.logprobs)) / tokens,
-        "truncated": fmean(not row.finished for row in rows),
-        "parsed": fmean(parse(row.text).answer is not None for row in rows),
-        "zero_spread_groups": int((~batch.spread).sum()),
-        "spread_groups": int(batch.spread.sum()),
-        "advantage": float(batch.advantages.abs().mean()),
-        "reward_min": float(batch.rewards.min()),
-        "reward_max": float(batch.rewards.max()),
-        "tokens": tokens,
-        **{f"rewards/{name}": fmean(values) for name, values in batch.parts.items()},
-        **batch.log.metrics,
     }
 
 
@@ -528,39 +450,3 @@ def diverged(loop: Loop, step: int, batch: Experience, tokenizer, error: Excepti
         f"checkpoint, of {loop.saved} steps, is from before. Usual reasons: a learning rate too "
         "high, a reward that is NaN, float16 weights."
     )
-
-
-# --- what a run keeps ----------------------------------------------------------------------------
-
-
-def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
-    """Answer r of a batch, with all that was found out about it, as plain values."""
-    q, ids = r // batch.rewards.shape[1], batch.rollouts.completion_ids[r]
-    return {
-        "step": step,
-        "problem": batch.problems[q].id,
-        "prompt": batch.prompts[q],
-        "text": batch.measures[r].text,
-        "correct": batch.measures[r].correct,
-        "reward": float(batch.rewards.flatten()[r]),
-        "rewards": {name: values[r] for name, values in batch.parts.items()},
-        "advantage": float(batch.advantages.flatten()[r]),
-        "tokens": [tokenizer.decode([i]) for i in ids],
-        "logprobs": [round(float(x), 4) for x in batch.rollouts.logprobs[r]],
-        **{name: values[r] for name, values in batch.log.columns.items()},
-    }
-
-
-def examples(step: int, batch: Experience, tokenizer, keep: int = 4) -> list[dict[str, Any]]:
-    """The best and the worst paid answers to the first question that has both."""
-    q, G = int(batch.spread.int().argmax()), batch.rewards.shape[1]
-    order = batch.advantages[q].argsort(descending=True, stable=True).tolist()
-    picked = order if keep >= G else order[: keep // 2] + order[-(keep // 2) :]
-    return [record(step, batch, q * G + i, tokenizer) for i in picked]
-
-
-def save_batch(path: Path, step: int, batch: Experience, tokenizer, error: str) -> Path:
-    """The whole batch of a step that went wrong, in JSON that a person can read."""
-    rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
-    text = files.to_json({"step": step, "error": error, "rows": rows}, indent=1)  # with its NaNs
-    return files.atomic_write_text(path, text)

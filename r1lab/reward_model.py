@@ -41,13 +41,13 @@ from r1lab import models
 from r1lab.basics import files, quiet
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
-from r1lab.grpo import trainable
 from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
 from r1lab.training.loop import Loop
+from r1lab.training.optimizer import trainable
 
 
 @dataclass(frozen=True)

@@ -37,12 +37,12 @@ from torch.nn.utils import clip_grad_norm_
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, fixed_values, option
-from r1lab.grpo import adamw, ready, trainable
 from r1lab.machine.device import arithmetic
 from r1lab.sampler.score import max_positions, micro_batches, token_logps
 from r1lab.tasks import Problem
 from r1lab.templates import TEMPLATES, encode, render
 from r1lab.training.loop import Loop
+from r1lab.training.optimizer import adamw, ready, trainable
 
 
 @dataclass(frozen=True)
