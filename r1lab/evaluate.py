@@ -41,9 +41,10 @@ from r1lab.answers import Completion, measure
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import to_json
 from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.sampler.score import max_positions
 from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
-from r1lab.templates import encode, end_ids, read, render
+from r1lab.templates import encode, end_ids, read, render, too_long
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
@@ -291,15 +292,24 @@ def evaluate(
     Sampling is seeded batch by batch (a seed of None counts as 0), so the same model and seed give
     the same answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure
     the distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
-    training mode is put back. Raises R1LabError when there is nothing to evaluate.
+    training mode is put back. Raises R1LabError, before anything is sampled, when there is nothing
+    to evaluate and for prompts that do not fit the model.
     """
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
+    sampling = sampling or Sampling()
+    sampling = replace(sampling, seed=sampling.seed or 0)
+    room = max_positions(model) - sampling.max_new_tokens
+    if long := too_long(tokenizer, problems, template, room):
+        first, size = next(iter(long.items()))
+        raise R1LabError(
+            f"{len(long)} of {len(problems)} prompts do not fit: the model's positions leave "
+            f"{room} tokens beside max_new_tokens ({sampling.max_new_tokens}), and "
+            f"{problems[first].id} has {size}. Lower max_new_tokens, or leave such problems out"
+        )
     began, was_training = time.perf_counter(), model.training
     model.eval()
     completions: list[list[Completion]] = []
-    sampling = sampling or Sampling()
-    sampling = replace(sampling, seed=sampling.seed or 0)
     starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     try:
         for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
