@@ -135,6 +135,11 @@ def _mean_majority(
     return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
+def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
+    """A measure of an `Evaluation`: the mean of a field of its completions."""
+    return property(lambda self: self._estimate(self.per_problem(field), share=share), doc=doc)
+
+
 @dataclass
 class Evaluation:
     """n sampled answers to each of P problems, and every measure of this module on them.
@@ -195,30 +200,14 @@ class Evaluation:
         """pass@1: the share of right answers."""
         return self.pass_at(1)
 
-    @property
-    def length(self) -> Estimate:
-        """Tokens a response."""
-        return self._estimate(self.per_problem("length"), share=False)
-
-    @property
-    def reflection(self) -> Estimate:
-        """Reflective words a response."""
-        return self._estimate(self.per_problem("reflection"), share=False)
-
-    @property
-    def format(self) -> Estimate:
-        """Share of well-formed responses."""
-        return self._estimate(self.per_problem("well_formed"), share=True)
-
-    @property
-    def consistency(self) -> Estimate:
-        """Share of a thought's words in the question's language, over thoughts with words."""
-        return self._estimate(self.per_problem("consistency"), share=True)
-
-    @property
-    def mixed(self) -> Estimate:
-        """Share of responses whose thought mixes languages."""
-        return self._estimate(self.per_problem("mixed"), share=True)
+    length = _mean_of("length", "Tokens a response.", share=False)
+    reflection = _mean_of("reflection", "Reflective words a response.", share=False)
+    format = _mean_of("well_formed", "Fraction of well-formed responses.")
+    consistency = _mean_of(
+        "consistency",
+        "Fraction of a thought's words in the prompt's language, over thoughts with words.",
+    )
+    mixed = _mean_of("mixed", "Fraction of responses whose thought mixes languages.")
 
     @property
     def truncated(self) -> Estimate:
@@ -250,15 +239,9 @@ class Evaluation:
             [{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
             for row in self.completions
         ]
+        about = {"settings": self.settings, "seconds": self.seconds}
         problems = [asdict(problem) for problem in self.problems]
-        return to_json(
-            {
-                "settings": self.settings,
-                "seconds": self.seconds,
-                "problems": problems,
-                "completions": rows,
-            }
-        )
+        return to_json(about | {"problems": problems, "completions": rows})
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -326,16 +309,10 @@ def evaluate(
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
-                    ids = [int(token) for token in drawn.completion_ids[i]]
-                    one = measure(
-                        problem,
-                        texts[i],
-                        task=task,
-                        length=len(ids),
-                        finished=bool(drawn.finished[i]),
-                    )
-                    one.token_ids, one.logprobs = ids, [float(x) for x in drawn.logprobs[i]]
-                    row.append(one)
+                    ids, finished = drawn.completion_ids[i], drawn.finished[i]
+                    how = {"task": task, "length": len(ids), "finished": finished}
+                    row.append(measure(problem, texts[i], **how))
+                    row[-1].token_ids, row[-1].logprobs = ids, drawn.logprobs[i]
                 completions.append(row)
     finally:
         model.train(was_training)

@@ -151,6 +151,16 @@ def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[
     return {i: size for i, size in zip(long, sizes, strict=True) if size > room}
 
 
+def end_of_text(tokenizer) -> int:
+    """The id that ends a text to learn from. Raises R1LabError for a tokenizer without one."""
+    if tokenizer.eos_token_id is None:
+        raise R1LabError(
+            "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
+            "completion ends: set tokenizer.eos_token"
+        )
+    return tokenizer.eos_token_id
+
+
 def end_ids(model, tokenizer, template: str) -> list[int]:
     """The ids that end a completion: the tokenizer's end of text, those that the model's generation
     config declares (a chat model has several), and the template's stops that are one token."""
