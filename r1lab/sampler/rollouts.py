@@ -41,8 +41,9 @@ from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sampler.draw import draw
-from r1lab.sampler.fast import FastEngine, why_not_fast
-from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
+from r1lab.sampler.engines import engine_for
+from r1lab.sampler.families import why_not_fast
+from r1lab.sampler.fast import FastEngine
 from r1lab.sampler.score import _evaluation_mode, _positions
 
 
@@ -127,9 +128,7 @@ def sample(
 
             tokens, logprobs = decode(model, prompts, group_size, max_new_tokens, *how)
         else:
-            Engine = FastEngine
-            if own:
-                Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+            Engine = engine_for(model) if own else FastEngine
             decoder = Engine(model, prompts, group_size, max_new_tokens)
             tokens, logprobs = _decode(decoder, n_rows, max_new_tokens, *how)
     return _to_rollouts(prompts, tokens, logprobs, eos)
