@@ -238,7 +238,9 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
-    sub.add_argument("--template", default="tiny", help="tiny, r1_zero, examples or FILE.py:NAME (default: tiny)")
+    sub.add_argument(
+        "--template", default="tiny", help="tiny, r1_zero, examples or FILE.py:NAME (default: tiny)"
+    )
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")

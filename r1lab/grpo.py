@@ -26,9 +26,9 @@ Three things here cost nothing in exactness and save most of the time:
   that of log pi, and nothing needs to be computed again. That is also why the loss says nothing
   about progress: its value is then minus a mean of the advantages (zero with `length_norm`
   "sequence", as a group's advantages sum to zero), whatever the model does; its gradient is not.
-* **Zero-variance groups have no learning signal.** All right or all wrong: the estimators give every
-  advantage exactly 0, and the gradient is 0 too. Without a KL term rows of advantage 0 skip the
-  forward and backward pass; they still count in the normaliser, so the gradient is the same number.
+* **Zero-variance groups have no learning signal.** All right or all wrong: every advantage is
+  exactly 0 (see `advantages`), and so is its gradient. Without a KL term rows of advantage 0 skip
+  the forward and backward pass; they still count in the normaliser, so the gradient is the same.
 * **Micro-batches by tokens.** Rows sorted by length are cut into batches of about
   `micro_batch_tokens` tokens, so little is padded; the loss of each is divided by the total of the
   *whole* mini-batch, so the sum of their gradients is the gradient of the mini-batch.
@@ -70,7 +70,7 @@ from r1lab.basics.options import check, fixed_values, option, require
 from r1lab.losses import grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
-from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
+from r1lab.rewards import NAMED, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Rollouts, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
 from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
@@ -78,6 +78,7 @@ from r1lab.training import checkpoints, signals
 from r1lab.training.checkpoints import fingerprint, probe
 from r1lab.training.diagnose import explain
 from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.reward_calls import Log, callable_name
 
 LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
 ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "model")
@@ -509,7 +510,7 @@ def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
         "advantage": float(batch.advantages.flatten()[r]),
         "tokens": [tokenizer.decode([i]) for i in ids],
         "logprobs": [round(float(x), 4) for x in batch.rollouts.logprobs[r]],
-        **{name: values[r] for name, values in batch.log.columns.items()},
+        **{name: values[r] for name, values in batch.log.columns.items() if r < len(values)},
     }
 
 

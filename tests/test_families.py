@@ -117,9 +117,16 @@ def test_a_decoder_whose_cache_is_not_exact_reads_its_text_again(name, caplog):
         "roberta": lambda: build(RobertaConfig(**ROBERTA, is_decoder=True)),
         "recurrent gemma": lambda: build(
             RecurrentGemmaConfig(
-                vocab_size=V, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
-                intermediate_size=48, lru_width=32, attention_window_size=64, pad_token_id=0,
-                eos_token_id=0, bos_token_id=0,
+                vocab_size=V,
+                hidden_size=32,
+                num_hidden_layers=3,
+                num_attention_heads=4,
+                intermediate_size=48,
+                lru_width=32,
+                attention_window_size=64,
+                pad_token_id=0,
+                eos_token_id=0,
+                bos_token_id=0,
             )  # fmt: skip
         ),
     }[name]()

@@ -220,7 +220,9 @@ def fuse(layer: nn.Module, family: Family) -> FusedLayer:
     qkv = [getattr(a, name) for name in family.qkv]
     gate_up = [getattr(m, name) for name in family.gate_up]
     norm_1, norm_2 = (getattr(layer, name) for name in family.norms)
-    q_norm, k_norm = (getattr(a, n).weight for n in family.qk_norm) if family.qk_norm else (None,) * 2
+    q_norm, k_norm = (
+        (getattr(a, n).weight for n in family.qk_norm) if family.qk_norm else (None,) * 2
+    )
     return FusedLayer(
         norm_1=norm_1.weight,
         w_qkv=joined([p.weight for p in qkv]),

@@ -21,7 +21,20 @@ from dataclasses import dataclass, field
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import Problem, Task
 
-NOISE = ("", " ", ".", "?", "\0", "None", "nan", "( )", "\\boxed{}", "<answer>", "\ud800", "1" * 9999)
+NOISE = (
+    "",
+    " ",
+    ".",
+    "?",
+    "\0",
+    "None",
+    "nan",
+    "( )",
+    "\\boxed{}",
+    "<answer>",
+    "\ud800",
+    "1" * 9999,
+)
 KEEP = 5  # faults that are told in full, of each kind
 
 

@@ -24,14 +24,14 @@ import threading
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem, split_of_content
+from r1lab.tasks.base import SPLITS, OneNumber, Problem, number, split_of_content
 
 REASONING_GYM = "reasoning-gym==0.1.25"
 PATIENCE = 5000  # draws in a row that bring nothing new: a kind has been used up
+DIGITS = r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?"
 INSTRUCTION = "Answer with the number alone."
 
 WRONG_STORIES = frozenset({32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 97, 98})
@@ -61,7 +61,7 @@ LEVELS = {
 
 
 @dataclass(frozen=True)
-class WordProblems:
+class WordProblems(OneNumber):
     """Word problems whose answer is a whole number (see `r1lab.tasks.base.Task`).
 
     difficulty  "easy" (one or two steps, small numbers), "medium", "hard" (all of GSM-Symbolic)
@@ -135,42 +135,6 @@ class WordProblems:
             split=split_of_content(content),
             data={"kind": kind, "answer": str(value)},
         )
-
-    def judge(self, problem: Problem, answer: str) -> bool:
-        """Is the answer the right number, and a number alone?  Never raises."""
-        value = number(answer)
-        return value is not None and value == number(problem.data.get("answer"))
-
-    def vote(self, problem: Problem, answer: str) -> str | None:
-        """The number in one spelling ("1,200.0" and "1200" are one), or None.  Never raises."""
-        value = number(answer)
-        return None if value is None else str(value)
-
-    def solution(self, problem: Problem) -> str | None:
-        """The right answer."""
-        return problem.data.get("answer")
-
-
-DIGITS = r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?"
-NUMBER = re.compile(
-    r"[$€£]?\s*([-+\u2212]?)\s*[$€£]?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)?\s*[.°]?"
-)
-
-
-def number(text: object) -> Fraction | None:
-    """The exact value of a text that is one number and nothing else, or None.
-
-    Allowed around it: white space, one sign, a currency sign, a full stop, commas between
-    thousands.  Not allowed: units, a second number, a computation, an exponent.
-    """
-    if not isinstance(text, str) or len(text) > 60:
-        return None
-    found = NUMBER.fullmatch(text.strip())
-    if found is None:
-        return None
-    sign, whole, part = found.groups()
-    value = Fraction(whole.replace(",", "") + (part or ""))
-    return -value if sign in ("-", "\u2212") else value
 
 
 # -- the generators: (level, rng) -> (content, question, answer) --------------------------------
