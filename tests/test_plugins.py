@@ -172,7 +172,9 @@ def test_the_check_of_a_task(mine, capsys):
     assert cli.main(["tasks"]) == 0
     listed = capsys.readouterr().out
     assert all(name in listed for name in TASKS)
-    loose = "    def judge(self, problem, answer):\n        return problem.data['answer'] in answer\n"
+    loose = (
+        "    def judge(self, problem, answer):\n        return problem.data['answer'] in answer\n"
+    )
     (mine / "bad.py").write_text(f"{MINE}\n{loose}")
     assert cli.main("tasks check bad.py:Doubles --n 30".split()) == 1
     assert "'9 or 8' is accepted; right is '8'" in capsys.readouterr().out
@@ -291,7 +293,9 @@ def test_an_object_of_a_notebook_is_a_task_too(mine, random_model):
     model, tokenizer = random_model
     task = verifier(judge=lambda self, problem, answer: True, name="nowhere registered")
     problem = task.problems("train", 1)[0]
-    total, _ = combine(["<answer> 1 </answer>"], [problem], [get_reward("accuracy")], [1], task=task)
+    total, _ = combine(
+        ["<answer> 1 </answer>"], [problem], [get_reward("accuracy")], [1], task=task
+    )
     assert total == [1.0]
 
 
