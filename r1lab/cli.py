@@ -715,6 +715,7 @@ def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
     from r1lab.basics.files import write_json
+    from r1lab.sampler.rollouts import Sampling
     from r1lab.templates import get_template
 
     get_template(args.template)
@@ -727,11 +728,8 @@ def evaluate(args: argparse.Namespace) -> int:
         task,
         problems,
         k=args.k,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
+        sampling=Sampling(args.max_new_tokens, args.temperature, top_p=args.top_p, seed=args.seed),
         template=args.template,
-        seed=args.seed,
         progress=sys.stderr.isatty() and not args.json,
     )
     summary = found.summary()
@@ -869,14 +867,14 @@ def measure(args: argparse.Namespace) -> int:
 
     profile = profiles.check_profile(args.profile)
     ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
-    readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
+    pages = seeds.PAGES if ledger == seeds.LEDGER else ()
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
     book = seeds.measure(
         args.seeds,
         profile,
         base=base,
         ledger=ledger,
-        readme=readme,
+        pages=pages,
         notebooks=args.only,
         jobs=args.jobs,
         note=args.note,

@@ -26,9 +26,9 @@ Three things here cost nothing in exactness and save most of the time:
   that of log pi, and nothing needs to be computed again. That is also why the loss says nothing
   about progress: its value is then minus a mean of the advantages (zero with `length_norm`
   "sequence", as a group's advantages sum to zero), whatever the model does; its gradient is not.
-* **Zero-variance groups have no learning signal.** All right or all wrong: every advantage is
-  exactly 0 (see `advantages`), and so is its gradient. Without a KL term rows of advantage 0 skip
-  the forward and backward pass; they still count in the normaliser, so the gradient is the same.
+* **Zero-variance groups have no learning signal.** All right or all wrong: the estimators give
+  every advantage exactly 0, and the gradient is 0 too. Without a KL term rows of advantage 0 skip
+  the forward and backward pass; they still count in the normaliser, so the gradient is unchanged.
 * **Micro-batches by tokens.** Rows sorted by length are cut into batches of about
   `micro_batch_tokens` tokens, so little is padded; the loss of each is divided by the total of the
   *whole* mini-batch, so the sum of their gradients is the gradient of the mini-batch.
@@ -67,11 +67,11 @@ from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.basics.options import check, fixed_values, option, require
-from r1lab.losses import grpo_loss
+from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, check_weights, combine, get_reward
-from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
 from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
 from r1lab.training import checkpoints, signals
@@ -80,7 +80,6 @@ from r1lab.training.diagnose import explain
 from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.reward_calls import Log, callable_name
 
-LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
 ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "model")
 
 
@@ -162,6 +161,23 @@ class GRPOConfig:
         """One optimizer step a rollout: the policy that answered is the policy that is trained."""
         return self.minibatches * self.inner_epochs == 1
 
+    @property
+    def objective(self) -> Objective:
+        """The terms of the loss; Dr. GRPO's constant is the length limit."""
+        return Objective(
+            self.clip_low,
+            self.clip_high,
+            self.kl_coef,
+            self.kl_estimator,
+            self.ratio_level,
+            self.length_norm,
+            constant=self.max_new_tokens,
+        )
+
+    def sampling(self, step: int) -> Sampling:
+        """How the completions of a step are sampled: a function of the step alone."""
+        return Sampling(self.max_new_tokens, self.temperature, seed=self.seed * 1_000_003 + step)
+
     def to_json(self) -> dict[str, Any]:
         """The options as plain values; reward functions by name."""
         values = dataclasses.asdict(self)
@@ -205,11 +221,9 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     rollouts = sample(
         device.in_type(model, torch.bfloat16) if bf16 else model,
         encode(tokenizer, prompts),
+        config.sampling(step),
         group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
         eos_token_id=end_ids(model, tokenizer, config.template),
-        seed=config.seed * 1_000_003 + step,
     )
     texts = read(tokenizer, rollouts, config.template)
     asked = [problem for problem in problems for _ in range(config.group_size)]  # (N)
@@ -252,8 +266,6 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
 
     teaches = [i for i in range(len(rows)) if advantages[i] != 0 or config.kl_coef > 0]
     sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in teaches]
-    options = {name: getattr(config, name) for name in LOSS_OPTIONS}
-    options["constant"] = config.max_new_tokens
     sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
     for chunk in micro_batches(sizes, config.micro_batch_tokens):
         chunk = [teaches[i] for i in chunk]
@@ -266,7 +278,7 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
             with torch.no_grad(), arithmetic(reference, config):
                 ref_logp, _, _ = token_logps(reference, some, config.temperature)
         A = advantages[chunk].to(logp.device)  # (n,)
-        loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, total=total, **options)
+        loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, config.objective, total=total)
         loss.backward()
         used = int(mask.sum())
         sums["loss"] += float(loss.detach())

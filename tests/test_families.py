@@ -24,7 +24,7 @@ from r1lab.sampler import engines
 from r1lab.sampler.engines import engine_for
 from r1lab.sampler.families import FAMILIES, why_not_fast
 from r1lab.sampler.forward import ForwardEngine, RereadEngine
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import score
 
 V, EOS = 23, 0
@@ -63,9 +63,9 @@ def test_every_family_has_its_case():
 def test_a_row_gives_the_models_own_results(name, engine):
     model = build(ROWS[name])
     assert type(model).__name__ == name and why_not_fast(model) is None
-    options = {"group_size": 5, "max_new_tokens": 16, "eos_token_id": EOS, "seed": 2}
-    found = sample(model, PROMPTS, engine=engine, **options)
-    own = sample(model, PROMPTS, engine="forward", **options)
+    how, options = Sampling(16, seed=2), {"group_size": 5, "eos_token_id": EOS}
+    found = sample(model, PROMPTS, how, engine=engine, **options)
+    own = sample(model, PROMPTS, how, engine="forward", **options)
     assert found.completion_ids == own.completion_ids
     for i, (ids, logprobs) in enumerate(zip(found.completion_ids, found.logprobs, strict=True)):
         prompt = PROMPTS[i // 5]
@@ -92,8 +92,7 @@ def test_what_a_row_does_not_say_is_not_decoded_fast(config, why):
 
 def agrees(model) -> None:
     """What is sampled is scored the same."""
-    options = {"group_size": 4, "max_new_tokens": 12, "eos_token_id": EOS, "seed": 1}
-    found = sample(model, PROMPTS, **options)
+    found = sample(model, PROMPTS, Sampling(12, seed=1), group_size=4, eos_token_id=EOS)
     again = score(model, [PROMPTS[i // 4] for i in range(12)], found.completion_ids)
     for a, b in zip(again, found.logprobs, strict=True):
         assert a.tolist() == pytest.approx(b, abs=1e-3)
@@ -139,7 +138,7 @@ def test_a_decoder_whose_cache_is_not_exact_reads_its_text_again(name, caplog):
 def test_a_model_that_looks_ahead_is_refused():
     model = build(RobertaConfig(**ROBERTA, is_decoder=False))
     with pytest.raises(R1LabError, match="depends on the tokens that come after"):
-        sample(model, PROMPTS, group_size=2, max_new_tokens=4, eos_token_id=EOS, seed=0)
+        sample(model, PROMPTS, Sampling(4), group_size=2, eos_token_id=EOS)
 
 
 def test_the_engine_is_looked_for_once():

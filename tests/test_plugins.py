@@ -147,7 +147,8 @@ def test_trl_refuses_an_estimator_that_it_has_no_word_for(mine, random_folder, c
         ("--advantage raises.py:x", "raises.py cannot be loaded: ZeroDivisionError: division by "
          "zero (raises.py, line 2)"),
         ("--advantage leaves.py:x", "leaves.py cannot be loaded: SystemExit"),
-        ("--rewards late.py:x --reward-weights 1", "reward x: KeyError: 'colour' (late.py, line 2)"),
+        ("--rewards late.py:x --reward-weights 1", "reward x: KeyError: 'colour' (late.py, "
+         "line 2)"),
         ("--rewards late.py:y --reward-weights 1", "reward y must return 4 values"),
         ("--advantage late.py:z", "advantage z must return (2, 2) advantages, not (2, 1)"),
     ],

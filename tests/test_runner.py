@@ -248,7 +248,7 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
-    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "readme": readme}
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "pages": [readme]}
 
     def measured(seeds):
         stream = io.StringIO()

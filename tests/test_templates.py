@@ -15,7 +15,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import evaluate
 from r1lab.grpo import GRPOConfig, collect
 from r1lab.rewards import format_reward
-from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.tasks import get_task
 from r1lab.templates import (
     TAGS,
@@ -196,7 +196,7 @@ def test_sampled_and_evaluated_texts_keep_the_tags(model, special_tags):
     drawn = sum(i in ids for row in batch.rollouts.completion_ids for i in row)
     shown = sum(one.text.count(tag) for one in batch.measures for tag in TAGS)
     assert drawn == shown > 10
-    found = evaluate(model, special_tags, TASK, problems, k=4, max_new_tokens=16)
+    found = evaluate(model, special_tags, TASK, problems, k=4, sampling=Sampling(16, seed=0))
     rows = [one for row in found.completions for one in row]
     assert sum(one.text.count(tag) for one in rows for tag in TAGS) == sum(
         i in ids for one in rows for i in one.token_ids
@@ -211,7 +211,8 @@ def test_every_declared_end_of_text_ends_a_completion(model, tokenizer):
     ids = batch.rollouts.completion_ids
     assert {row[-1] for row in ids if len(row) < 60} == {0, 5, 9}
     assert not any(i in (0, 5, 9) for row in ids for i in row[:-1])
-    found = evaluate(model, tokenizer, TASK, TASK.problems("train", 4), k=4, max_new_tokens=60)
+    sixty = Sampling(60, seed=0)
+    found = evaluate(model, tokenizer, TASK, TASK.problems("train", 4), k=4, sampling=sixty)
     rows = [one for row in found.completions for one in row]
     assert not any(i in (0, 5, 9) for one in rows for i in one.token_ids[:-1])
     assert {one.finished for one in rows if one.length < 60} == {True}
@@ -265,7 +266,7 @@ def test_a_stop_that_is_one_token_ends_sampling_itself(monkeypatch, model, token
     user = tokenizer.convert_tokens_to_ids("user")
     ends = end_ids(model, tokenizer, "stops")
     assert ends == [tokenizer.eos_token_id, user]
-    drawn = sample(model, [[3, 4]], group_size=32, max_new_tokens=80, eos_token_id=ends, seed=0)
+    drawn = sample(model, [[3, 4]], Sampling(80, seed=0), group_size=32, eos_token_id=ends)
     texts = read(tokenizer, drawn, "stops")
     assert any(row[-1] == user for row in drawn.completion_ids)
     assert not any("user" in text for text in texts)

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -15,7 +16,7 @@ from r1lab import ROOT
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger
-from r1lab.course import profiles
+from r1lab.course import picture, profiles
 from r1lab.course.readme import update_readme
 from r1lab.course.runner import run
 from r1lab.machine.about import hardware, versions
@@ -23,6 +24,8 @@ from r1lab.statistics import t_interval
 from r1lab.training.metrics import metrics_of
 
 LEDGER = ROOT / "benchmarks" / "results" / "figures-cpu.json"
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "benchmarks" / "README.md")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -37,23 +40,23 @@ def measure(
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     base: str | os.PathLike | None = None,
     ledger: str | os.PathLike = LEDGER,
-    readme: str | os.PathLike | None = None,
+    pages: Sequence[Path] = (),
     jobs: int = 1,
     note: str = "",
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Run all notebooks once per seed, and make the committed ledger and the README's table of it.
+    """Run all notebooks once per seed, and make the committed ledger and the pages' tables of it.
 
     notebooks  only these, by number or name: their figures replace those in the ledger, which must
             be of the same seeds; all others stay
-    readme  the file whose table is written again; None (as for a trial on another profile): none
+    pages   markdown files whose tables are written again (PAGES); with them the README's picture
     jobs    seeds that run side by side, each with its share of the cores: together they are done
             sooner, and each takes longer by the clock (the ledger says how many there were)
     note    what a reader should know of this machine; it stands in the ledger and below the table
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
-    and the README stay as they were.
+    and the pages stay as they were.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
@@ -98,8 +101,14 @@ def measure(
         "curves": curves,
     }
     files.write_json(ledger, book)
-    if readme is not None:
-        update_readme(readme, book)
+    for page in pages:
+        update_readme(page, book)
+    if README in pages and curves:
+        try:
+            picture.write(book)
+        except (ImportError, RuntimeError) as error:  # no kaleido, no Chrome
+            line = str(error).strip().partition("\n")[0]
+            print(f"the README's picture stays as it was: {line}", file=stream or sys.stderr)
     return book
 
 
