@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from r1lab.languages import LATIN_LETTERS, language_share, language_words
+from r1lab.templates import parse
 
 # --- behaviours ----------------------------------------------------------------------------------
 
@@ -70,8 +71,6 @@ def measure(
 
     The answer is the one that the accuracy reward would take (r1lab.templates.parse).
     """
-    from r1lab.templates import parse
-
     parsed = parse(text, prefilled=prefilled)
     thought = parsed.think if parsed.think is not None else text
     words = language_words(thought)

@@ -17,9 +17,10 @@ and what the ratio pi / pi_old in the objective needs.
 
 **Three engines, equal results.**
 `forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
-that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
-`fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
-that matter for groups of answers of very unequal length:
+that keeps no such cache (Mamba, RWKV), or whose cache is not exact (`engines` looks), reads its
+whole text again for every token.
+`fast` is decoding written out, for the families in `families`, with the three savings that matter
+for groups of answers of very unequal length:
   1. a question is read once, and its keys and values are *shared* by the whole group: attention
      takes the softmax over [question | own answer], two blocks of keys in two places;
   2. finished answers leave the batch, so the tail of a few long answers costs little;
