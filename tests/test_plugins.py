@@ -178,7 +178,7 @@ def test_the_check_of_a_task(mine, capsys):
     )
     (mine / "bad.py").write_text(f"{MINE}\n{loose}")
     assert cli.main("tasks check bad.py:Doubles --n 30".split()) == 1
-    assert "'9 or 8' is accepted; right is '8'" in capsys.readouterr().out
+    assert "'45 or 8' is accepted; right is '8'" in capsys.readouterr().out
 
 
 # -- the verifier check -------------------------------------------------------------------------
