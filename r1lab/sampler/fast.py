@@ -26,9 +26,9 @@ class FastEngine:
         config = model.config
         self.model, self.group_size, self.max_new_tokens = model, group_size, max_new_tokens
         self.H, self.K = config.num_attention_heads, config.num_key_value_heads
-        self.d = model.model.layers[0].self_attn.head_dim
         self.device, self.dtype = model.device, model.dtype
         self.layers = [fuse(layer, family_of(model)) for layer in model.model.layers]
+        self.d = len(self.layers[0].w_qkv) // (self.H + 2 * self.K)
 
         self.lengths = torch.tensor([len(p) for p in prompts], device=self.device)  # (B,)
         width = -(-max(map(len, prompts)) // self.multiple) * self.multiple
