@@ -16,6 +16,7 @@ import torch
 
 from r1lab import advantages, cli, rewards
 from r1lab.advantages import ADVANTAGES, Estimator, get_advantage
+from r1lab.answers import measure
 from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import fixed_values
@@ -300,6 +301,15 @@ def test_an_object_of_a_notebook_is_a_task_too(mine, random_model):
     assert total == [1.0]
 
 
+def test_a_verifier_that_fails_on_what_a_model_writes_ends_no_run(mine, caplog):
+    task = verifier(judge=lambda self, p, a: int(a) == 3, vote=lambda self, p, a: str(int(a)))
+    problem, text = task.problems("train", 1)[0], "<answer> three </answer>"
+    one = measure(problem, text, task=task, length=3, finished=True)
+    assert one.correct is False and one.vote is None
+    assert "invalid literal for int()" in caplog.text
+    assert combine([text], [problem], [get_reward("accuracy")], [1], task=task)[0] == [0.0]
+
+
 def test_a_mixture_takes_own_tasks_and_has_their_code(mine):
     mix = Mixture((("mine.py:Doubles", 1), ("steps", 1)))
     problems = mix.problems("train", 20)
@@ -319,6 +329,7 @@ def test_an_installed_package_offers_things_by_entry_point(mine, monkeypatch):
         "[r1lab.rewards]\ntheir_short = theirs:short\n"
     )
     monkeypatch.syspath_prepend(str(site))
+    plugins.offered.cache_clear()
     config = GRPOConfig(advantage="their_robust", rewards=("their_short",), reward_weights=(1,))
     assert fixed_values(config)["advantage"].startswith("their_robust (code ")
     assert fixed_values(config)["rewards"][0].startswith("their_short (code ")
@@ -329,6 +340,7 @@ def test_an_installed_package_offers_things_by_entry_point(mine, monkeypatch):
         GRPOConfig(advantage="their_rbust")
     with pytest.raises(R1LabError, match="of the package theirs: AttributeError"):
         GRPOConfig(advantage="broken")
+    plugins.offered.cache_clear()
 
 
 def test_templates_that_cannot_be_one(mine):
