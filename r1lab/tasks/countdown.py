@@ -42,10 +42,7 @@ LIMIT = 99  # every result of a chain lies in 0..LIMIT
 
 @dataclass(frozen=True)
 class Chain:
-    """A left-to-right computation: `start`, then steps (operator, number, result).
-
-    With three numbers: r = a op1 b and s = r op2 c.
-    """
+    """A left-to-right computation: `start`, then steps (operator, number, result)."""
 
     start: int
     steps: tuple[tuple[str, int, int], ...]
@@ -57,34 +54,6 @@ class Chain:
     @property
     def numbers(self) -> tuple[int, ...]:
         return (self.start, *(number for _, number, _ in self.steps))
-
-    @property
-    def a(self) -> int:
-        return self.start
-
-    @property
-    def op1(self) -> str:
-        return self.steps[0][0]
-
-    @property
-    def b(self) -> int:
-        return self.steps[0][1]
-
-    @property
-    def r(self) -> int:
-        return self.steps[0][2]
-
-    @property
-    def op2(self) -> str:
-        return self.steps[1][0]
-
-    @property
-    def c(self) -> int:
-        return self.steps[1][1]
-
-    @property
-    def s(self) -> int:
-        return self.steps[1][2]
 
     def expression(self) -> str:
         """The chain as an answer, tokens between spaces: "( 10 + 7 ) + 6"."""
