@@ -194,7 +194,24 @@ def write_json(path: str | os.PathLike, data: Any) -> None:
     _replace(Path(path), json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def check_writable(path: str | os.PathLike) -> None:
+    """Before the work whose result goes to the file `path`: R1LabError where it cannot be written.
+    Makes its folder, and leaves a file that is there as it is."""
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise PermissionError(None, "no permission")
+    except OSError as error:
+        raise R1LabError(f"cannot write {path}: {error.strerror}; name another file") from error
+
+
 def _replace(path: Path, text: str) -> None:
+    if path.exists() and not path.is_file():  # /dev/null, a pipe: written to, never replaced
+        path.write_text(text, encoding="utf-8")
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

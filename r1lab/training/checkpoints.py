@@ -102,7 +102,7 @@ def latest_of_run(
     """
     damaged: list[str] = []
     state = latest(Path(out_dir) / "checkpoints", warnings=damaged)
-    advice = "Choose another out_dir, or start anew in this one with resume=False."
+    advice = "Choose another out_dir (--out), or begin anew with --fresh (resume=False in Python)."
     if state is None and damaged:
         raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {advice}")
     if state is None:

@@ -1,0 +1,723 @@
+"""What the commands take and do. A docstring's first line stands in `r1lab --help`, all of it in
+`r1lab COMMAND --help`.
+
+A command imports what it needs when it runs: `r1lab --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from r1lab import ROOT
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError, did_you_mean
+from r1lab.basics.options import MOST_SEED, check, option
+from r1lab.cli.parse import Command, home
+
+SEEDS = {"low": 0, "high": MOST_SEED}
+
+
+def folder(default: str | None, help: str) -> Any:
+    return option(default, help, kind=str, metavar="FOLDER", path=True)
+
+
+@dataclass(kw_only=True)
+class Run(Command):
+    """execute the lessons and write the report
+
+    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
+    Leaves executed notebooks, figures.json and report/index.html in the output folder. The first
+    notebook that fails ends the run; the report is written all the same.
+
+    Ctrl-C stops the kernel, keeps the executed part of the notebook, and loses nothing that had
+    run before. Without --resume every lesson runs again; with it, finished lessons are left out,
+    and the stopped one begins again, its training at its last checkpoint.
+
+    examples:
+      r1lab run                              all lessons on two CPU cores
+      r1lab run --profile smoke              the same in miniature: a quick test that all works
+      r1lab run --only 05 --fresh -p steps=10    one lesson, one parameter changed
+      r1lab run --resume                     go on after the last lesson that ended well
+    """
+
+    profile: str | None = option(None, "smoke, cpu (default), gpu or cluster", kind=str)
+    only: tuple = option(
+        (), "only these, by number or name (default: all)", repeat=True, metavar="NOTEBOOK"
+    )
+    out: str | None = folder(None, "output folder (default: runs/PROFILE in the project)")
+    seed: int = option(0, "of every random choice", **SEEDS)
+    parameter: tuple = option(
+        (), "override a parameter in every notebook that has it, or NOTEBOOK.NAME=VALUE in one",
+        repeat="once", short="-p", metavar="NAME=VALUE",
+    )  # fmt: skip
+    resume: bool = option(False, "leave out lessons that have finished with the same code and parameters")
+    fresh: bool = option(
+        False, "train anew: what these lessons trained is set aside, as OUT/earlier-N"
+    )
+    list: bool = option(False, "list notebooks and parameters, run none")
+    prepare: bool = option(
+        False, "write copies with these parameters into OUT/lab, for JupyterLab, and run none"
+    )
+
+    def run(self) -> int | None:
+        from r1lab.course import profiles, runner
+
+        if self.list:
+            return _list(self.profile, self.only)
+        if self.resume and self.fresh:
+            raise R1LabError("--resume goes on and --fresh begins anew: take one of them")
+        asked = (self.profile, list(self.only) or None, self.out)
+        parameters = pairs(self.parameter, "-p", "steps=10")
+        if self.prepare:
+            made, new, kept = runner.prepare(*asked, parameters, seed=self.seed)
+            print(f"{files.shorten(made)}: {len(new)} notebooks written")
+            if kept:
+                print(f"as they were, with what has been done in them: {', '.join(kept)}")
+            return 0
+        if self.fresh:
+            profile = profiles.check_profile(self.profile or profiles.default_profile())
+            _set_aside(ROOT / (self.out or f"runs/{profile}"), profiles.select(asked[1]))
+        return 0 if runner.run(*asked, parameters, seed=self.seed, resume=self.resume).ok else 1
+
+
+def _set_aside(out: Path, notebooks: Sequence[Path]) -> None:
+    """Move the folders in `out` that these lessons name to out/earlier-N."""
+    code = "".join(path.read_text(encoding="utf-8") for path in notebooks)
+    named = set(re.findall(r'out / \\"(\w+)', code))
+    moved = files.set_aside(out, sorted(named)) if out.is_dir() else None
+    if moved:
+        print(f"what was trained before is in {files.shorten(moved)}", file=sys.stderr)
+
+
+def _list(profile: str | None, only: Sequence[str]) -> int:
+    """Notebooks, and their parameters on the profile."""
+    from r1lab.course import profiles
+
+    loaded = profiles.load()
+    profile = profiles.check_profile(profile or profiles.default_profile())
+    for path in profiles.select(list(only) or None):
+        reason = profiles.skip_reason(profile, path, loaded)
+        print(path.stem + (f"  (left out: {reason})" if reason else ""))
+        overrides = profiles.resolve(profile, path, loaded)
+        for name, parameter in profiles.parameters(path).items():
+            value = overrides.get(name, parameter.default)
+            print(f"    {name}: {parameter.annotation} = {value!r}  # {parameter.help}")
+    return 0
+
+
+@dataclass(kw_only=True)
+class ModelAndTask(Command):
+    """What `train` and `eval` share."""
+
+    model: str = option(
+        "tiny",
+        "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m (from its wheel), "
+        "qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from the hub), a folder, "
+        "or any hub id",
+        path=True,
+    )
+    task: str = option(
+        "countdown",
+        "what to solve: countdown, word_problems, steps, lists, requests, mixture, or from the hub "
+        "gsm8k, math, countdown_hub",
+    )
+    task_option: tuple = option(
+        (), "an option of the task: difficulty=hard, levels=(4,5), source=FOLDER, numbers=4, ...",
+        repeat="once", metavar="NAME=VALUE",
+    )  # fmt: skip
+    numbers: int | None = option(
+        None, "short for --task-option numbers=N (Countdown; default: 3)", kind=int, low=1
+    )
+    device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
+
+    def the_task(self, template: str):
+        """The task, worded for the template."""
+        from r1lab.tasks import task_for
+
+        options: dict[str, Any] = {} if self.numbers is None else {"numbers": self.numbers}
+        for name, text in pairs(self.task_option, "--task-option", "difficulty=hard").items():
+            try:
+                options[name] = ast.literal_eval(text)
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
+                options[name] = home(text)
+        try:
+            return task_for(self.task, template, **options)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise R1LabError(f"task {self.task}: bad option: {error}") from error
+
+
+@dataclass
+class TrlOptions:
+    """What `train --backend trl` takes besides the choices of GRPO; None: not given."""
+
+    sampler: str | None = option(
+        None, "who samples: auto (default; by what is installed), r1lab, generate, vllm (in this "
+        "process), vllm-server, or the address of one (http://host:8000)", kind=str,
+    )  # fmt: skip
+    lora_rank: int | None = option(
+        None, "train adapters of this rank on all linear layers (default: all parameters)",
+        kind=int, low=1,
+    )  # fmt: skip
+    gradient_checkpointing: bool | None = option(
+        None, "recompute activations to save memory (default: where the plan needs it); "
+        "--no-gradient-checkpointing: never", kind=bool,
+    )  # fmt: skip
+    max_minutes: float | None = option(None, "stop, with a model, after so many minutes", kind=float)
+    max_dollars: float | None = option(None, "stop, with a model, at this cost", kind=float)
+    push_to_hub: str | None = option(
+        None, "upload the trained model to this repository; a private one is made if there is none",
+        kind=str, metavar="ID",
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check(self, "r1lab train")
+
+
+@dataclass(kw_only=True)
+class Train(ModelAndTask):
+    """train a model by GRPO with rule rewards
+
+    R1-Zero: sample groups of completions, reward them by rules, and follow the clipped policy
+    gradient. Stopped anywhere, the same command goes on where it was. Leaves metrics.jsonl,
+    samples.jsonl, checkpoints/ and, at the end, model/.
+
+    Two backends run the same configuration. scratch is this project's own loop, on one device. trl
+    is TRL's GRPOTrainer: GPUs, several of them (--print-launch), vLLM, LoRA.
+
+    examples:
+      r1lab train                                    the embedded base model on Countdown
+      r1lab train --config r1_zero_tiny --steps 40 --out runs/train-1
+      r1lab train --advantage dr_grpo --length-norm constant
+      r1lab train --rewards random --reward-weights 1    the control: a coin decides the reward
+      r1lab train --backend trl --max-minutes 30         on TRL, half an hour at most
+      r1lab train --model MODEL --print-launch ddp       how to run it on all GPUs here
+    """
+
+    TITLES: ClassVar = {"trl": "--backend trl", "settings": "GRPO"}
+    THREE_WAY: ClassVar = ("gradient-checkpointing",)
+    out: str | None = folder(None, "output folder (default: runs/train, with trl runs/train-trl)")
+    fresh: bool = option(False, "begin anew; an earlier run is set aside")
+    quiet: bool = option(False, "no progress bar, plan or costs")
+    dollars_per_hour: float | None = option(
+        None, "what the machine costs (default: its entry in the price table)", kind=float
+    )
+    backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
+    print_launch: str | None = option(
+        None, "train nothing; print the command that starts this run by a recipe: ddp, fsdp, zero3, "
+        "slurm, sky-1, sky-8, sky-2x8, vllm", kind=str,
+    )  # fmt: skip
+    trl: Any = None
+    settings: Any = None
+
+    @classmethod
+    def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.grpo import GRPOConfig
+
+        return {"trl": TrlOptions(), "settings": GRPOConfig()}
+
+    def run(self) -> int | None:
+        if self.print_launch:
+            return self.launch()
+        from r1lab import grpo, models
+        from r1lab.machine import costs
+        from r1lab.training import metrics
+
+        on_trl, config = self.backend == "trl", self.settings
+        limits = (self.trl.max_minutes, self.trl.max_dollars, self.dollars_per_hour)
+        budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
+        for name, value in vars(self.trl).items():
+            if value is not None and not on_trl:
+                raise R1LabError(f"--{name.replace('_', '-')} needs --backend trl")
+        task = self.the_task(config.template)
+        out = files.run_folder(self.out or ("runs/train-trl" if on_trl else "runs/train"))
+        options: dict[str, Any] = {"resume": not self.fresh, "progress": not self.quiet}
+        backend = _trl_backend() if on_trl else grpo
+        if on_trl:
+            given = vars(self.trl) | {"lora": self.trl.lora_rank, "budget": budget}
+            names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget")
+            options |= {name: given[name] for name in names if given[name] is not None}
+            if self.device != "auto":
+                backend.settle(self.device)
+                options["device"] = self.device
+        elif any((out / "checkpoints").glob("checkpoint-*")) and not self.fresh:
+            raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
+        told = not self.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
+        if not self.quiet:
+            price = self.dollars_per_hour
+            if told and price is None and (words := costs.price_words()):
+                print(words, flush=True)
+            earlier = [] if self.fresh else metrics.metrics_of(out)
+            options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
+        device = "cpu" if on_trl else computing_device(self.device)  # TRL moves it itself
+        model, tokenizer = models.load(project_folder(self.model), device=device)
+        if told:
+            print(models.about(self.model), flush=True)
+        if not on_trl:
+            _fit(model, tokenizer, task, config, self.quiet)
+        history = backend.train(model, tokenizer, task, config, out, **options)
+        if not history:  # not the main one of several processes
+            return 0
+        first, final = history[0], history[-1]
+        rows = [
+            (name, f"{first[name]:.3g}", f"{final[name]:.3g}")
+            for name in ("accuracy", "format", "length", "reflection")
+            if name in first and name in final
+        ]
+        print_table(("on its training batches", "first step", "last step"), rows)
+        if len(history) < config.steps:
+            print(f"the budget ended it after {len(history)} of {config.steps} steps; with a "
+                  "larger one the same command goes on")  # fmt: skip
+        made = files.shorten(out / "model")
+        print(f"the trained model is in {made}; next: r1lab eval --model {made}")
+        return 0
+
+    def launch(self) -> int:
+        """Print the command of a launch recipe, and its file; what was asked for is checked."""
+        import torch
+
+        from r1lab import models
+        from r1lab.trl_backend import cluster
+
+        name, model = self.print_launch, self.model
+        cluster.path(name)
+        self.the_task(self.settings.template)
+        if model != "smollm2-135m" or name == "vllm":  # this one would be made from its wheel
+            model = models.resolve(project_folder(model))
+        text, options = iter(self.words), []
+        for word in text:
+            if word in ("--print-launch", "--backend"):
+                next(text)
+            elif not word.startswith(("--print-launch=", "--backend=")):
+                options.append(word)
+        _trl_backend()  # which `commands` asks what TRL takes: without its remarks
+        lines = cluster.commands(
+            name,
+            options,
+            self.settings,
+            gpus=torch.cuda.device_count() or 8,
+            model=model,
+            sampler=self.trl.sampler or "auto",
+            lora=self.trl.lora_rank,
+        )
+        print(*lines, f"# {cluster.path(name)}", sep="\n")
+        return 0
+
+
+def _fit(model, tokenizer, task, config, quiet: bool) -> None:
+    """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
+    for itself)."""
+    from r1lab.machine import memory
+    from r1lab.machine.device import precision_on
+
+    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    job = memory.job_of(
+        model,
+        config,
+        prompts=memory.prompts_of(tokenizer, problems, config.template),
+        device=model.device.type,
+        precision=precision_on(model.device, config.precision),
+    )
+    _, words = memory.prepare(job)
+    if not quiet:
+        print(words, flush=True)
+
+
+def _trl_backend():
+    """r1lab.trl_backend, without TRL's remarks on what is experimental (a test watches that)."""
+    os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+    from r1lab.trl_backend import run
+
+    return run
+
+
+@dataclass(kw_only=True)
+class Eval(ModelAndTask):
+    """evaluate a model: pass@1, pass@k, cons@k, length, reflection
+
+    Sample k completions for each of n problems and measure them, with 95 % intervals over the
+    problems. The held-out problems were in no corpus and no training.
+
+    examples:
+      r1lab eval                                     the embedded base model
+      r1lab eval --model runs/train/model --n 256 --k 16
+      r1lab eval --model runs/train/model --json > trained.json
+    """
+
+    split: str = option("held_out", "train, held_out or leaked")
+    k: int = option(16, "completions per problem", low=1)
+    n: int = option(256, "problems", low=1)
+    max_new_tokens: int = option(448, "length limit of a completion", low=1)
+    temperature: float = option(1.0, "of sampling", low=0)
+    top_p: float = option(1.0, "nucleus sampling")
+    template: str = option("tiny", "tiny, r1_zero or examples")
+    seed: int = option(0, "of the sampling", **SEEDS)
+    json: bool = option(False, "print JSON in place of the table")
+    save: str | None = option(
+        None, "also keep every completion, as JSON", kind=str, metavar="FILE", path=True
+    )
+
+    def run(self) -> int | None:
+        from r1lab import evaluate as evaluation
+        from r1lab import models
+        from r1lab.templates import TEMPLATES
+
+        if self.template not in TEMPLATES:
+            known = did_you_mean(self.template, TEMPLATES)
+            raise R1LabError(f"there is no template '{self.template}'{known}")
+        if self.temperature == 0:
+            raise R1LabError("--temperature must be above 0; 0.01 is greedy decoding in all but name")
+        if self.save:
+            files.check_writable(self.save)
+        task = self.the_task(self.template)
+        problems = task.problems(self.split, self.n)
+        device = computing_device(self.device)
+        model, tokenizer = models.load(project_folder(self.model), device=device)
+        found = evaluation.evaluate(
+            model,
+            tokenizer,
+            task,
+            problems,
+            k=self.k,
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            template=self.template,
+            seed=self.seed,
+            progress=sys.stderr.isatty() and not self.json,
+        )
+        summary = found.summary()
+        if self.save:
+            files.write_json(self.save, json.loads(found.to_json()))
+        if self.json:
+            about = {"model": self.model, "task": self.task, "split": self.split, "n": self.n}
+            measures = {  # JSON has no NaN
+                name: {part: None if x != x else float(x) for part, x in one._asdict().items()}
+                for name, one in summary.items()
+            }
+            print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
+            return 0
+        print(f"{self.model}: {self.n} {self.split} problems, {self.k} completions each")
+        rows = [
+            (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
+            for name, (value, low, high) in summary.items()
+        ]
+        print_table(("measure", "mean", "95 % interval"), rows)
+        return 0
+
+
+@dataclass(kw_only=True)
+class Pipeline(Command):
+    """make all of R1: cold start, RL, rejection sampling, reward models
+
+    All stages of R1 from a base model, each in a folder of its own with a record of what it was
+    made from: zero, cold, dev1, dev2, data, dev3, helpful, safe, rules, r1. Each model is measured
+    on held-out problems; the table at the end has the paper's stage table below it.
+
+    Stopped anywhere, the same command goes on where it was. A stage whose options or input have
+    changed is made again, and what was there is set aside; others are left as they are.
+
+    examples:
+      r1lab pipeline                              about half an hour on two CPU cores
+      r1lab pipeline --smoke --out runs/smoke     the same in miniature: a quick test
+      r1lab pipeline --until dev2                 the first four stages
+      r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
+      r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
+      r1lab pipeline --student tiny-general-small     and teach a smaller model, against RL on it
+    """
+
+    TITLES: ClassVar = {"settings": "recipe"}
+    out: str = folder("runs/pipeline", "output folder")
+    only: tuple = option((), "make only these stages, from what is there", repeat=True, metavar="STAGE")
+    until: str | None = option(
+        None, "the last stage to be made (default: r1)", kind=str, metavar="STAGE"
+    )
+    skip: tuple = option(
+        (), "leave these stages as they are, whatever has changed", repeat=True, metavar="STAGE"
+    )
+    student: str | None = option(
+        None, "then train this smaller base on what the stage data wrote, and compare with RL alone "
+        "at matched FLOPs, and with both", kind=str, metavar="MODEL", path=True,
+    )  # fmt: skip
+    smoke: bool = option(False, "toy sizes, where no option says another")
+    quiet: bool = option(False, "no progress bars")
+    settings: Any = None
+
+    @classmethod
+    def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.recipe import PipelineConfig
+
+        smoke = "--smoke" in words or (file.get("smoke") is True and "--no-smoke" not in words)
+        return {"settings": PipelineConfig.smoke() if smoke else PipelineConfig()}
+
+    def run(self) -> int | None:
+        from r1lab import pipeline as stages
+
+        config = dataclasses.replace(self.settings, base=project_folder(home(self.settings.base)))
+        if config.device == "cuda":
+            computing_device("cuda")
+        out = files.run_folder(self.out)
+        options = {"only": list(self.only) or None, "until": self.until, "skip": self.skip}
+        stages.run(config, out, **options, progress=not self.quiet)
+        table = stages.stage_table(out)
+        if table["ours"]:
+            head, *rows = stages.table_lines(table)
+            print_table(head, rows)
+            source = table["paper"]["source"]
+            print(f"paper: {source}, per cent, of other benchmarks: compare the steps")
+        print(f"the stages are in {files.shorten(out)}, each with its record in stage.json")
+        if self.student:
+            _distill(project_folder(self.student), config, out, not self.quiet)
+        return 0
+
+
+def _distill(student: str, config, out: Path, progress: bool) -> None:
+    """Train a student on the pipeline's data, against RL alone and both; a table."""
+    from r1lab import distillation, recipe, scorecard
+    from r1lab.machine.device import device_of
+
+    examples = out / "data" / "examples.jsonl"
+    if not examples.exists():
+        raise R1LabError(f"there is nothing to learn from in {examples}: make the stage data first")
+    found = distillation.compare(
+        student,
+        examples,
+        out / "student",
+        sft_config=recipe.sft_config(config, "dev3"),
+        grpo_config=dataclasses.replace(recipe.rl_config(config, "zero"), steps=1000),
+        problems=max(1, config.eval_problems),
+        k=config.eval_samples,
+        device=device_of(config),
+        progress=progress,
+    )
+    rows = [
+        (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
+        for name, one in found.items()
+    ]
+    print_table(("student", "operations", "Countdown, pass@1", "steps, pass@1"), rows)
+
+
+@dataclass(kw_only=True)
+class Pretrain(Command):
+    """make an embedded base model again, from nothing
+
+    Generate the synthetic pre-training corpus and train a base model on it, by the recipe of one
+    that ships in data/ (minutes on a GPU, at most 45 on two cores): tiny, which knows Countdown;
+    tiny-general, which knows the general tasks as well; tiny-general-small. Options given besides
+    change the recipe. Stopped anywhere, the same command goes on where it was.
+
+    examples:
+      r1lab pretrain --recipe tiny-general           data/tiny-general, made again
+      r1lab pretrain --out runs/pretrain             tiny's recipe; data/ is left alone
+      r1lab pretrain --out runs/small --steps 200 --width 96
+    """
+
+    TITLES: ClassVar = {"settings": "changes of the recipe:"}
+    out: str | None = folder(
+        None, "where the model goes (default: the folder in data/ of a --recipe that is followed to "
+        "the letter, else runs/pretrain/model)",
+    )  # fmt: skip
+    device: str = option("cpu", "cpu or cuda")
+    quiet: bool = option(False, "no progress bar")
+    recipe: str | None = option(
+        None, "tiny (default), tiny-general or tiny-general-small", kind=str
+    )
+    settings: Any = None
+
+    @classmethod
+    def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.cli.parse import last
+        from r1lab.world.pretrain import RECIPES
+
+        name = last(words, "--recipe") or file.get("recipe") or "tiny"
+        if name not in RECIPES:
+            raise R1LabError(f"there is no recipe '{name}'{did_you_mean(name, RECIPES)}")
+        return {"settings": RECIPES[name]}
+
+    def run(self) -> int | None:
+        from r1lab import models
+        from r1lab.models import smollm2
+        from r1lab.world import pretrain as recipes
+
+        computing_device(self.device)
+        out = Path(self.out or "runs/pretrain/model")
+        if not self.out and self.recipe and self.settings == recipes.RECIPES[self.recipe]:
+            out = models.data_dir() / smollm2.EMBEDDED[self.recipe][0]
+        made = files.run_folder(out.parent) / out.name
+        found = recipes.pretrain(self.settings, made, device=self.device, progress=not self.quiet)
+        print(f"the base model is in {files.shorten(made)}: {json.dumps(found, default=str)}")
+        return 0
+
+
+@dataclass(kw_only=True)
+class Bench(Command):
+    """measure the speed against TRL on this machine
+
+    Seconds per GRPO step and sampled tokens per second, against TRL's GRPOTrainer and transformers'
+    generate, one process at a time. Writes benchmarks/results/cpu.json.
+
+    --gpu measures on a GPU, offline and in under 10 minutes each, and writes
+    benchmarks/results/gpu-WHAT.json: sampler, step, or run (ten minutes of training a real model).
+
+    examples:
+      r1lab bench
+      r1lab bench --quick                    toy sizes, to see that it works; writes nothing
+      r1lab bench --gpu sampler              tokens a second on the GPU of this machine
+    """
+
+    quick: bool = option(False, "toy sizes, to see that it works; writes nothing")
+    gpu: str | None = option(
+        None, "measure on a GPU in place of all this, one of: sampler, step, run", kind=str,
+        metavar="WHAT", choices=("sampler", "step", "run"),
+    )  # fmt: skip
+    only: tuple = option(
+        (), "some of step, backend, sampler, half, learning, matmul, busy", repeat=True,
+        metavar="PART",
+    )  # fmt: skip
+    repeats: int | None = option(None, "default: 5, whole trainings up to 3", kind=int)
+    model: str | None = option(
+        None, "as for `r1lab train`; default: tiny, with --gpu smollm2-135m", kind=str, path=True
+    )
+    out: str | None = option(
+        None, "default: benchmarks/results/cpu.json, for a whole run only; with --gpu gpu-WHAT.json "
+        "there, or in the folder named here", kind=str, metavar="FILE", path=True,
+    )  # fmt: skip
+    minutes: float | None = option(
+        None, "with --gpu: the most it may take (default: 9.5)", kind=float
+    )
+    backend: str = option("scratch", "of --gpu run", choices=("scratch", "trl"))
+
+    def run(self) -> int | None:
+        common = {"repeats": self.repeats, "quick": self.quick, "out": self.out}
+        if self.gpu:
+            from r1lab.bench import gpu
+
+            if self.only:
+                raise R1LabError("--only chooses parts of the CPU benchmark; --gpu is one measurement")
+            gpu.run(self.gpu, self.model, **common, minutes=self.minutes, backend=self.backend)
+            return 0
+        from r1lab.bench import cpu
+
+        if self.minutes is not None or self.backend != "scratch":
+            raise R1LabError("--minutes and --backend are for --gpu; without it there is --only")
+        cpu.run(self.model or "tiny", only=self.only or None, **common)
+        return 0
+
+
+@dataclass(kw_only=True)
+class Figures(Command):
+    """run all lessons for several seeds; the results file and the README's table
+
+    Run all notebooks once per seed into runs/figures/seed-N and write means with 95 % intervals
+    over the seeds to the committed results file and to the README's table (the table for the cpu
+    profile only). What has finished with the same code is not run again: stopped anywhere, the same
+    command goes on.
+
+    examples:
+      r1lab figures --seeds 0 1 2
+      r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+    """
+
+    seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
+    jobs: int = option(1, "seeds that run side by side, each with its share of the cores", low=1)
+    note: str = option(
+        "", "what a reader should know of this machine, for the results file and the README",
+        metavar="TEXT",
+    )  # fmt: skip
+    profile: str = option("cpu", "whose sizes")
+    out: str | None = folder(None, "of the runs (default: runs/figures)")
+    ledger: str | None = option(
+        None, "default: benchmarks/results/figures-PROFILE.json", kind=str, metavar="FILE", path=True
+    )
+
+    def run(self) -> int | None:
+        from r1lab.course import profiles, seeds
+        from r1lab.course.readme import markdown_table
+
+        profile = profiles.check_profile(self.profile)
+        ledger = Path(self.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
+        files.check_writable(ledger)
+        readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
+        base = self.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
+        where = {"base": base, "ledger": ledger, "readme": readme}
+        book = seeds.measure(list(self.seeds), profile, **where, jobs=self.jobs, note=self.note)
+        print(markdown_table(book["figures"]))
+        print(f"written to {files.shorten(ledger)}")
+        return 0
+
+
+@dataclass(kw_only=True)
+class Report(Command):
+    """write the report of a run again
+
+    Turn the executed notebooks of a run into web pages that need no kernel and no network.
+
+    examples:
+      r1lab report runs/cpu
+    """
+
+    folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
+
+    def run(self) -> int | None:
+        from r1lab import report
+
+        if not self.folder:
+            raise R1LabError("name the folder of a run: r1lab report runs/cpu")
+        print(files.shorten(report.build(ROOT / self.folder)))
+        return 0
+
+
+COMMANDS: dict[str, type[Command]] = {
+    one.__name__.lower(): one
+    for one in (Run, Train, Eval, Pipeline, Pretrain, Bench, Figures, Report)
+}
+
+
+# --- small things --------------------------------------------------------------------------------
+
+
+def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:
+    """Options NAME=VALUE, as texts by name."""
+    found = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise R1LabError(f"{flag} {text}: write NAME=VALUE, for example {flag} {example}")
+        found[name] = value
+    return found
+
+
+def computing_device(name: str) -> str:
+    """The device to compute on, "auto" decided; R1LabError when torch cannot compute there."""
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name).item()
+    except (RuntimeError, AssertionError) as error:
+        raise R1LabError(
+            f"torch cannot use the device '{name}' here; --device cpu works"
+        ) from error
+    return name
+
+
+def project_folder(name: str) -> str:
+    """A folder named from the project's root works from everywhere, as `--out` does."""
+    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())
