@@ -95,8 +95,8 @@ def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:
 def last(words: Sequence[str], flag: str) -> str | None:
     """The value that --flag was given last, before tyro has read the words; None without one."""
     found = None
-    for word, after in zip(words, [*words[1:], None], strict=True):
-        if word == flag:
+    for word, after in zip(words, [*words[1:], ""], strict=False):
+        if word == flag and not after.startswith("--"):
             found = after
         elif word.startswith(f"{flag}="):
             found = word.partition("=")[2]
