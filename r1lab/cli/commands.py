@@ -624,6 +624,7 @@ class Figures(Command):
     examples:
       r1lab figures --seeds 0 1 2
       r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+      r1lab figures --only 05                measure one lesson again, keep the others' figures
     """
 
     seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
@@ -632,6 +633,9 @@ class Figures(Command):
         "", "what a reader should know of this machine, for the results file and the README",
         metavar="TEXT",
     )  # fmt: skip
+    only: tuple = option(
+        (), "measure these again, keep the other figures", repeat=True, metavar="LESSON"
+    )
     profile: str = option("cpu", "whose sizes")
     out: str | None = folder(None, "of the runs (default: runs/figures)")
     ledger: str | None = option(
@@ -645,10 +649,17 @@ class Figures(Command):
         profile = profiles.check_profile(self.profile)
         ledger = Path(self.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
         files.check_writable(ledger)
-        readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
         base = self.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
-        where = {"base": base, "ledger": ledger, "readme": readme}
-        book = seeds.measure(list(self.seeds), profile, **where, jobs=self.jobs, note=self.note)
+        book = seeds.measure(
+            list(self.seeds),
+            profile,
+            base=base,
+            ledger=ledger,
+            pages=seeds.PAGES if ledger == seeds.LEDGER else (),
+            notebooks=list(self.only) or None,
+            jobs=self.jobs,
+            note=self.note,
+        )
         print(markdown_table(book["figures"]))
         print(f"written to {files.shorten(ledger)}")
         return 0
