@@ -25,7 +25,7 @@ from r1lab.basics.errors import R1LabError, did_you_mean, shortage
 from r1lab.cli import parse as parser
 from r1lab.cli.commands import COMMANDS
 
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may move a terminal's cursor, or worse
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may steer a terminal
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,8 +58,8 @@ def parse(argv: Sequence[str]) -> parser.Command:
         print(f"r1lab {__version__}")
         raise SystemExit(0)
     if name not in COMMANDS:
-        kind = "option" if name.startswith("-") else "command"
-        raise R1LabError(f"there is no {kind} '{name}'{did_you_mean(name, COMMANDS)} (r1lab --help)")
+        kind, close = "option" if name[0] == "-" else "command", did_you_mean(name, COMMANDS)
+        raise R1LabError(f"there is no {kind} '{name}'{close} (r1lab --help)")
     found = parser.parse(name, COMMANDS[name], words)
     found.words = tuple(words)
     return found
@@ -95,7 +95,7 @@ def explain(error: Exception) -> str:
         return f"{text}; the environment is not complete: run `make setup`"
     kind = f"{type(error).__name__}: {text[:300]}"
     if library := _refused_by(error):
-        return f"{library} refuses a value that it was given, in its words {kind} (R1LAB_DEBUG=1 says where)"
+        return f"{library} refuses a value: {kind} (R1LAB_DEBUG=1 shows where)"
     return f"{kind}; if this looks like a bug, R1LAB_DEBUG=1 shows where it is"
 
 

@@ -26,8 +26,23 @@ from r1lab.cli.parse import Command, home
 SEEDS = {"low": 0, "high": MOST_SEED}
 
 
-def folder(default: str | None, help: str) -> Any:
-    return option(default, help, kind=str, metavar="FOLDER", path=True)
+def text(help: str, metavar: str = "NAME", **more: Any) -> Any:
+    """An option that is a word, None where it is not given."""
+    return option(None, help, kind=str, metavar=metavar, **more)
+
+
+def number(help: str, kind: type = int, **more: Any) -> Any:
+    """An option that is a number, None where it is not given."""
+    return option(None, help, kind=kind, **more)
+
+
+def words(help: str, metavar: str, repeat: str = "each") -> Any:
+    """An option of several words; every use adds to them, with "once" by one word."""
+    return option((), help, metavar=metavar, repeat=repeat)
+
+
+def flag(help: str) -> Any:
+    return option(False, help)
 
 
 @dataclass(kw_only=True)
@@ -49,24 +64,18 @@ class Run(Command):
       r1lab run --resume                     go on after the last lesson that ended well
     """
 
-    profile: str | None = option(None, "smoke, cpu (default), gpu or cluster", kind=str)
-    only: tuple = option(
-        (), "only these, by number or name (default: all)", repeat=True, metavar="NOTEBOOK"
-    )
-    out: str | None = folder(None, "output folder (default: runs/PROFILE in the project)")
+    # fmt: off
+    profile: str | None = text("smoke, cpu (default), gpu or cluster")
+    only: tuple = words("only these, by number or name (default: all)", "NOTEBOOK")
+    out: str | None = text("output folder (default: runs/PROFILE)", "FOLDER", path=True)
     seed: int = option(0, "of every random choice", **SEEDS)
-    parameter: tuple = option(
-        (), "override a parameter in every notebook that has it, or NOTEBOOK.NAME=VALUE in one",
-        repeat="once", short="-p", metavar="NAME=VALUE",
-    )  # fmt: skip
-    resume: bool = option(False, "leave out lessons that have finished with the same code and parameters")
-    fresh: bool = option(
-        False, "train anew: what these lessons trained is set aside, as OUT/earlier-N"
-    )
-    list: bool = option(False, "list notebooks and parameters, run none")
-    prepare: bool = option(
-        False, "write copies with these parameters into OUT/lab, for JupyterLab, and run none"
-    )
+    parameter: tuple = option((), "set a parameter in every notebook that has it, or, as "
+        "NOTEBOOK.NAME=VALUE, in one", repeat="once", short="-p", metavar="NAME=VALUE")
+    resume: bool = flag("leave out lessons that have finished with the same code and parameters")
+    fresh: bool = flag("train anew: what these lessons trained is set aside, in OUT/earlier-N")
+    list: bool = flag("list notebooks and parameters, run none")
+    prepare: bool = flag("write copies with these parameters into OUT/lab, for JupyterLab")
+    # fmt: on
 
     def run(self) -> int | None:
         from r1lab.course import profiles, runner
@@ -118,26 +127,17 @@ def _list(profile: str | None, only: Sequence[str]) -> int:
 class ModelAndTask(Command):
     """What `train` and `eval` share."""
 
-    model: str = option(
-        "tiny",
-        "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m (from its wheel), "
-        "qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from the hub), a folder, "
-        "or any hub id",
-        path=True,
-    )
-    task: str = option(
-        "countdown",
-        "what to solve: countdown, word_problems, steps, lists, requests, mixture, or from the hub "
-        "gsm8k, math, countdown_hub",
-    )
-    task_option: tuple = option(
-        (), "an option of the task: difficulty=hard, levels=(4,5), source=FOLDER, numbers=4, ...",
-        repeat="once", metavar="NAME=VALUE",
-    )  # fmt: skip
-    numbers: int | None = option(
-        None, "short for --task-option numbers=N (Countdown; default: 3)", kind=int, low=1
-    )
+    # fmt: off
+    model: str = option("tiny", "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m "
+        "(from its wheel), qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from "
+        "the hub), a folder, or any hub id", path=True)
+    task: str = option("countdown", "countdown, word_problems, steps, lists, requests, mixture, or "
+        "from the hub gsm8k, math, countdown_hub")
+    task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
+        "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
+    numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
     device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
+    # fmt: on
 
     def the_task(self, template: str):
         """The task, worded for the template."""
@@ -159,24 +159,16 @@ class ModelAndTask(Command):
 class TrlOptions:
     """What `train --backend trl` takes besides the choices of GRPO; None: not given."""
 
-    sampler: str | None = option(
-        None, "who samples: auto (default; by what is installed), r1lab, generate, vllm (in this "
-        "process), vllm-server, or the address of one (http://host:8000)", kind=str,
-    )  # fmt: skip
-    lora_rank: int | None = option(
-        None, "train adapters of this rank on all linear layers (default: all parameters)",
-        kind=int, low=1,
-    )  # fmt: skip
-    gradient_checkpointing: bool | None = option(
-        None, "recompute activations to save memory (default: where the plan needs it); "
-        "--no-gradient-checkpointing: never", kind=bool,
-    )  # fmt: skip
-    max_minutes: float | None = option(None, "stop, with a model, after so many minutes", kind=float)
-    max_dollars: float | None = option(None, "stop, with a model, at this cost", kind=float)
-    push_to_hub: str | None = option(
-        None, "upload the trained model to this repository; a private one is made if there is none",
-        kind=str, metavar="ID",
-    )  # fmt: skip
+    # fmt: off
+    sampler: str | None = text("who samples: auto (default; by what is installed), r1lab, "
+        "generate, vllm (in this process), vllm-server, or the address of one (http://host:8000)")
+    lora_rank: int | None = number("train adapters of this rank (default: all parameters)", low=1)
+    gradient_checkpointing: bool | None = option(None, "recompute activations to save memory, or "
+        "with --no-... never (default: where the plan needs it)", kind=bool)
+    max_minutes: float | None = number("stop, with a model, after so many minutes", float)
+    max_dollars: float | None = number("stop, with a model, at this cost", float)
+    push_to_hub: str | None = text("upload the model to this repository, made private if new", "ID")
+    # fmt: on
 
     def __post_init__(self) -> None:
         check(self, "r1lab train")
@@ -204,19 +196,18 @@ class Train(ModelAndTask):
 
     TITLES: ClassVar = {"trl": "--backend trl", "settings": "GRPO"}
     THREE_WAY: ClassVar = ("gradient-checkpointing",)
-    out: str | None = folder(None, "output folder (default: runs/train, with trl runs/train-trl)")
-    fresh: bool = option(False, "begin anew; an earlier run is set aside")
-    quiet: bool = option(False, "no progress bar, plan or costs")
-    dollars_per_hour: float | None = option(
-        None, "what the machine costs (default: its entry in the price table)", kind=float
-    )
+    # fmt: off
+    out: str | None = text("output folder (default: runs/train, or runs/train-trl)", "FOLDER",
+        path=True)
+    fresh: bool = flag("begin anew; an earlier run is set aside")
+    quiet: bool = flag("no progress bar, plan or costs")
+    dollars_per_hour: float | None = number("of the machine (default: by the price table)", float)
     backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
-    print_launch: str | None = option(
-        None, "train nothing; print the command that starts this run by a recipe: ddp, fsdp, zero3, "
-        "slurm, sky-1, sky-8, sky-2x8, vllm", kind=str,
-    )  # fmt: skip
+    print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
+        "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = None
     settings: Any = None
+    # fmt: on
 
     @classmethod
     def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
@@ -352,6 +343,7 @@ class Eval(ModelAndTask):
       r1lab eval --model runs/train/model --json > trained.json
     """
 
+    # fmt: off
     split: str = option("held_out", "train, held_out or leaked")
     k: int = option(16, "completions per problem", low=1)
     n: int = option(256, "problems", low=1)
@@ -360,10 +352,9 @@ class Eval(ModelAndTask):
     top_p: float = option(1.0, "nucleus sampling")
     template: str = option("tiny", "tiny, r1_zero or examples")
     seed: int = option(0, "of the sampling", **SEEDS)
-    json: bool = option(False, "print JSON in place of the table")
-    save: str | None = option(
-        None, "also keep every completion, as JSON", kind=str, metavar="FILE", path=True
-    )
+    json: bool = flag("print JSON in place of the table")
+    save: str | None = text("also keep every completion, as JSON", "FILE", path=True)
+    # fmt: on
 
     def run(self) -> int | None:
         from r1lab import evaluate as evaluation
@@ -374,7 +365,7 @@ class Eval(ModelAndTask):
             known = did_you_mean(self.template, TEMPLATES)
             raise R1LabError(f"there is no template '{self.template}'{known}")
         if self.temperature == 0:
-            raise R1LabError("--temperature must be above 0; 0.01 is greedy decoding in all but name")
+            raise R1LabError("--temperature must be above 0; 0.01 is all but greedy decoding")
         if self.save:
             files.check_writable(self.save)
         task = self.the_task(self.template)
@@ -435,21 +426,17 @@ class Pipeline(Command):
     """
 
     TITLES: ClassVar = {"settings": "recipe"}
-    out: str = folder("runs/pipeline", "output folder")
-    only: tuple = option((), "make only these stages, from what is there", repeat=True, metavar="STAGE")
-    until: str | None = option(
-        None, "the last stage to be made (default: r1)", kind=str, metavar="STAGE"
-    )
-    skip: tuple = option(
-        (), "leave these stages as they are, whatever has changed", repeat=True, metavar="STAGE"
-    )
-    student: str | None = option(
-        None, "then train this smaller base on what the stage data wrote, and compare with RL alone "
-        "at matched FLOPs, and with both", kind=str, metavar="MODEL", path=True,
-    )  # fmt: skip
-    smoke: bool = option(False, "toy sizes, where no option says another")
-    quiet: bool = option(False, "no progress bars")
+    # fmt: off
+    out: str = option("runs/pipeline", "output folder", metavar="FOLDER", path=True)
+    only: tuple = words("make only these stages, from what is there", "STAGE")
+    until: str | None = text("the last stage to be made (default: r1)", "STAGE")
+    skip: tuple = words("leave these stages as they are, whatever has changed", "STAGE")
+    student: str | None = text("then train this smaller base on what the stage data wrote, and "
+        "compare with RL alone at matched FLOPs, and with both", "MODEL", path=True)
+    smoke: bool = flag("toy sizes, where no option says another")
+    quiet: bool = flag("no progress bars")
     settings: Any = None
+    # fmt: on
 
     @classmethod
     def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
@@ -521,16 +508,14 @@ class Pretrain(Command):
     """
 
     TITLES: ClassVar = {"settings": "changes of the recipe:"}
-    out: str | None = folder(
-        None, "where the model goes (default: the folder in data/ of a --recipe that is followed to "
-        "the letter, else runs/pretrain/model)",
-    )  # fmt: skip
+    # fmt: off
+    out: str | None = text("where the model goes (default: the folder in data/ of a --recipe that "
+        "is followed to the letter, else runs/pretrain/model)", "FOLDER", path=True)
     device: str = option("cpu", "cpu or cuda")
-    quiet: bool = option(False, "no progress bar")
-    recipe: str | None = option(
-        None, "tiny (default), tiny-general or tiny-general-small", kind=str
-    )
+    quiet: bool = flag("no progress bar")
+    recipe: str | None = text("tiny (default), tiny-general or tiny-general-small")
     settings: Any = None
+    # fmt: on
 
     @classmethod
     def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
@@ -573,27 +558,18 @@ class Bench(Command):
       r1lab bench --gpu sampler              tokens a second on the GPU of this machine
     """
 
-    quick: bool = option(False, "toy sizes, to see that it works; writes nothing")
-    gpu: str | None = option(
-        None, "measure on a GPU in place of all this, one of: sampler, step, run", kind=str,
-        metavar="WHAT", choices=("sampler", "step", "run"),
-    )  # fmt: skip
-    only: tuple = option(
-        (), "some of step, backend, sampler, half, learning, matmul, busy", repeat=True,
-        metavar="PART",
-    )  # fmt: skip
-    repeats: int | None = option(None, "default: 5, whole trainings up to 3", kind=int)
-    model: str | None = option(
-        None, "as for `r1lab train`; default: tiny, with --gpu smollm2-135m", kind=str, path=True
-    )
-    out: str | None = option(
-        None, "default: benchmarks/results/cpu.json, for a whole run only; with --gpu gpu-WHAT.json "
-        "there, or in the folder named here", kind=str, metavar="FILE", path=True,
-    )  # fmt: skip
-    minutes: float | None = option(
-        None, "with --gpu: the most it may take (default: 9.5)", kind=float
-    )
+    # fmt: off
+    quick: bool = flag("toy sizes, to see that it works; writes nothing")
+    gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
+        choices=("sampler", "step", "run"))
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy", "PART")
+    repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
+    model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
+    out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "
+        "gpu-WHAT.json there, or in the folder named here", "FILE", path=True)
+    minutes: float | None = number("with --gpu: the most it may take (default: 9.5)", float)
     backend: str = option("scratch", "of --gpu run", choices=("scratch", "trl"))
+    # fmt: on
 
     def run(self) -> int | None:
         common = {"repeats": self.repeats, "quick": self.quick, "out": self.out}
@@ -601,7 +577,7 @@ class Bench(Command):
             from r1lab.bench import gpu
 
             if self.only:
-                raise R1LabError("--only chooses parts of the CPU benchmark; --gpu is one measurement")
+                raise R1LabError("--only chooses parts of the CPU benchmark, --gpu has none")
             gpu.run(self.gpu, self.model, **common, minutes=self.minutes, backend=self.backend)
             return 0
         from r1lab.bench import cpu
@@ -627,20 +603,15 @@ class Figures(Command):
       r1lab figures --only 05                measure one lesson again, keep the others' figures
     """
 
+    # fmt: off
     seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
     jobs: int = option(1, "seeds that run side by side, each with its share of the cores", low=1)
-    note: str = option(
-        "", "what a reader should know of this machine, for the results file and the README",
-        metavar="TEXT",
-    )  # fmt: skip
-    only: tuple = option(
-        (), "measure these again, keep the other figures", repeat=True, metavar="LESSON"
-    )
+    note: str = option("", "what to know of this machine, for the results file", metavar="TEXT")
+    only: tuple = words("measure these again, keep the other figures", "LESSON")
     profile: str = option("cpu", "whose sizes")
-    out: str | None = folder(None, "of the runs (default: runs/figures)")
-    ledger: str | None = option(
-        None, "default: benchmarks/results/figures-PROFILE.json", kind=str, metavar="FILE", path=True
-    )
+    out: str | None = text("of the runs (default: runs/figures)", "FOLDER", path=True)
+    ledger: str | None = text("default: benchmarks/results/figures-PROFILE.json", "FILE", path=True)
+    # fmt: on
 
     def run(self) -> int | None:
         from r1lab.course import profiles, seeds
