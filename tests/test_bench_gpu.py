@@ -97,7 +97,7 @@ def test_without_a_gpu_it_is_one_clear_line(part, capsys):
     [
         (["--gpu", "sampler", "--repeats", "0"], "repeats must be at least 1"),
         (["--gpu", "run", "--quick", "--minutes", "-1"], "--max-minutes must be above 0"),
-        (["--gpu", "everything"], "invalid choice"),
+        (["--gpu", "everything"], "gpu: 'everything' is none of sampler, step, run"),
         (["--gpu", "step", "--only", "step"], "--only chooses parts of the CPU benchmark"),
         (["--minutes", "3"], "--minutes and --backend are for --gpu"),
     ],

@@ -1,36 +1,16 @@
 """Three measurements for whoever has a GPU for half an hour, each one command of under 10 minutes.
 
-    sampler   tokens a second: r1lab.rollouts.sample against transformers' generate, vLLM, and the
-              time that the memory alone needs for the bytes that every token must read
-    step      seconds of a GRPO step: r1lab.grpo against TRL's GRPOTrainer, which draws with
+    sampler   tokens per second: r1lab's sampler against transformers' generate, vLLM, and the time
+              that the memory alone needs for the bytes that every token must read
+    step      seconds of a GRPO step: r1lab.grpo against TRL's GRPOTrainer, which samples with
               generate, with our sampler, with vLLM; training arithmetic against a matrix product
     run       ten minutes of R1-Zero on a real model: held-out accuracy before and after, lengths,
-              answers, cost
+              completions, cost
 
 Nothing here needs the network. A contender that fails, or that is not installed, is noted with its
 reason, and the others go on; what is known so far is on the disk after each of them, so a run that
-is cut leaves what it has. Goals are reported as met or not met. `--quick` does the same in toy
-sizes on any device: it proves that the code runs, and its numbers mean nothing.
-
-**The task of `run`.** RL can only reward what comes by itself now and then. So the run first asks
-the untrained model 32 training questions of each of CANDIDATES, 16 times each, and takes the task
-with the largest pass@16 - pass@1, in seconds on a GPU. On two CPU cores, with 12 questions each
-(SmolLM2-135M, template "examples", temperature 0.6, at most 96 tokens; 95 % intervals):
-
-    task                      right (pass@1)        pass@16             well formed
-    word problems, family     2.1 % [0.0, 5.2]      17 % [0, 42]        61 %
-    word problems, legs       1.6 % [0.0, 3.6]      17 % [0, 42]        49 %
-    word problems, all easy   1.0 % [0.0, 3.1]       8 % [0, 25]        49 %
-    Countdown, 3 numbers      0 of 192               0 of 12             0 %
-
-"family" counts sisters and friends, a rule of one step that the model does not know; its "hard"
-numbers (up to 20) leave some 90 problems to hold out. At temperature 1 only 11 % of 128 answers
-were well formed (legs; 1 right), as turns of a chat 8 % of 64 (none right): so the policy of the
-run, drawn, trained and evaluated, is the one at 0.6.
-
-On an H100, at rate 3e-5, the accuracy of the training batches rose from 2 to 65 % in nine steps;
-that rate was chosen by them, and no other was seen to the end (three trainings at once were too
-much for its memory).
+is cut leaves what it has. `--quick` does the same in toy sizes on any device: it proves that the
+code runs, and its numbers mean nothing. How the task of `run` was chosen: benchmarks/README.md.
 """
 
 from __future__ import annotations
@@ -46,58 +26,45 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 
 from r1lab import ROOT, grpo, models
-from r1lab.basics import quiet
+from r1lab.basics import files, quiet
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import write_json
-from r1lab.bench import cpu
-from r1lab.bench.cpu import now
+from r1lab.bench import harness, loops
+from r1lab.bench.harness import RESULTS, Ratio, now, quotients, turns
 from r1lab.evaluate import Evaluation, difference, evaluate
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import about, costs
-from r1lab.machine.about import driver, gpu_versions
 from r1lab.sampler.rollouts import sample
 from r1lab.tasks import distinct, get_task
 from r1lab.templates import render
 
-RESULTS = ROOT / "benchmarks" / "results"
 PARTS = ("sampler", "step", "run")
 MODEL = "smollm2-135m"
-GOALS = {  # by the end of a ratio's name
-    "vs_generate": 8.0,
-    "vs_generate_compiled": 8.0,
-    "vs_vllm": 1.0,
-    "share_of_floor": 0.4,
-    "step_vs_trl_generate": 3.0,
-    "matmul_share": 0.4,
-    "accuracy_ratio": 3.0,
-    "accuracy_points": 0.3,
+RATIOS = {  # by the end of a ratio's name
+    "vs_generate": Ratio("tokens per second, r1lab / generate with its default cache", 8.0),
+    "vs_generate_compiled": Ratio(
+        "tokens per second, r1lab / generate, static cache and torch.compile", 8.0
+    ),
+    "vs_vllm": Ratio("tokens per second, r1lab / vLLM", 1.0),
+    "share_of_floor": Ratio(
+        "time that reading weights, keys and values must take / time of r1lab", 0.4, percent=True
+    ),
+    "step_vs_trl_generate": Ratio("GRPO step, TRL with generate / r1lab", 3.0),
+    "step_vs_trl_default": Ratio("GRPO step, TRL with all of its defaults / r1lab"),
+    "step_vs_trl_our_sampler": Ratio("GRPO step, TRL through r1lab.trl_backend / r1lab"),
+    "step_vs_trl_vllm": Ratio("GRPO step, TRL with vLLM / r1lab"),
+    "matmul_share": Ratio("training arithmetic / matrix product", 0.4, percent=True),
+    "accuracy_ratio": Ratio("held-out pass@1 after / before", 3.0),
+    "accuracy_points": Ratio("held-out pass@1 after - before", 0.3, percent=True),
 }
-MEANING = {
-    "vs_generate": "tokens a second, r1lab / generate with its default cache",
-    "vs_generate_compiled": "tokens a second, r1lab / generate, static cache and torch.compile",
-    "vs_vllm": "tokens a second, r1lab / vLLM",
-    "share_of_floor": "time that reading weights, keys and values must take / time of r1lab",
-    "step_vs_trl_generate": "GRPO step, TRL with generate / r1lab",
-    "step_vs_trl_default": "GRPO step, TRL with all of its defaults / r1lab",
-    "step_vs_trl_our_sampler": "GRPO step, TRL through r1lab.trl_backend / r1lab",
-    "step_vs_trl_vllm": "GRPO step, TRL with vLLM / r1lab",
-    "matmul_share": "training arithmetic / matrix product",
-    "accuracy_ratio": "held-out pass@1 after / before",
-    "accuracy_points": "held-out pass@1 after - before",
-}
-SHARES = ("share_of_floor", "matmul_share", "accuracy_points")
 # TRL at its best on a GPU that has the memory: bfloat16, nothing computed twice, large passes.
 TRL_GPU = {"gradient_checkpointing": False, "per_device_train_batch_size": 32}
-VLLM_MEMORY = 0.3  # share of the GPU that vLLM may take: the contenders live side by side
-
-
+VLLM_MEMORY = 0.3  # fraction of the GPU that vLLM may take: the contenders live side by side
 # What the run may train on; the larger numbers of "hard" leave more problems to hold out.
 CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("word_problems", {"difficulty": "hard", "kinds": ["family"]}),
@@ -202,8 +169,6 @@ def run(
         raise R1LabError(f"unknown GPU measurement '{part}'; take one of {', '.join(PARTS)}")
     if backend not in ("scratch", "trl"):
         raise R1LabError(f"backend must be scratch or trl, not '{backend}'")
-    if repeats is not None and repeats < 1:
-        raise R1LabError(f"repeats must be at least 1, not {repeats}")
     cuda = torch.cuda.is_available()
     if not cuda and not quick:
         raise R1LabError(
@@ -218,9 +183,10 @@ def run(
         out = RESULTS
     if out is not None and Path(out).is_dir():  # else a second part would replace the first
         out = Path(out) / f"gpu-{part}.json"
+    out = None if out is None else Path(out).with_suffix(".json")
+    harness.check(repeats, out)
     name = str(model or ("tiny" if quick else MODEL))
-
-    sheet = Sheet(None if out is None else Path(out).with_suffix(".json"), budget, stream)
+    sheet = Sheet(out, budget, stream)
     sheet.report = header(part, name, quick, plan)
     device = torch.device("cuda" if cuda else "cpu")
     # The sampler is measured in the type that it runs in; weights are trained in float32.
@@ -231,7 +197,7 @@ def run(
 
         without_cudnn_attention()
     base, tokenizer = models.load(name, dtype=dtype, device=device)
-    sheet.report["model"] = cpu.describe_model(base, name)
+    sheet.report["model"] = harness.describe_model(base, name)
     task = get_task(plan.task, **plan.task_options)
     with quiet.quietly(), tempfile.TemporaryDirectory() as folder:
         stand = Stand(base, tokenizer, task, plan, Path(folder), sheet, backend)
@@ -270,8 +236,7 @@ class Sheet:
         self.report["minutes"] = round(self.seconds / 60, 2)
         self.report["goals"] = judge(self.report["ratios"])
         if self.path is not None:
-            write_json(self.path, self.report)
-            self.path.with_suffix(".md").write_text(page(self.report), encoding="utf-8")
+            harness.write(self.path, self.report, page(self.report))
 
 
 @dataclass
@@ -293,27 +258,16 @@ class Stand:
 
 
 def header(part: str, model: str, quick: bool, plan: Plan) -> dict[str, Any]:
-    from r1lab.machine.about import versions
-
-    return {
-        "part": part,
-        "when": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
-        "quick": quick,
-        "finished": False,
-        "hardware": hardware(),
-        "versions": versions() | gpu_versions(),
-        "model": {"name": model},
-        "task": {"name": plan.task, **plan.task_options, "template": plan.template},
-        "measured": {},
-        "failures": {},
-        "ratios": {},
-        "goals": {},
-        "minutes": 0.0,
-    }
+    about_task = {"name": plan.task, **plan.task_options, "template": plan.template}
+    versions = about.versions() | about.gpu_versions()
+    report = {"part": part} | harness.header() | {"quick": quick, "finished": False}
+    report |= {"hardware": hardware(), "versions": versions, "model": {"name": model}}
+    report |= {"task": about_task, "minutes": 0.0}
+    return report | {name: {} for name in ("measured", "failures", "ratios", "goals")}
 
 
 def hardware() -> dict[str, Any]:
-    """r1lab.runner's, with the GPU that torch computes on: name, memory, driver; None without."""
+    """r1lab.machine's, with the GPU that torch computes on: name, memory, driver; None without."""
     found = about.hardware() | {"gpu": None}
     if torch.cuda.is_available():
         card = torch.cuda.get_device_properties(0)
@@ -322,7 +276,7 @@ def hardware() -> dict[str, Any]:
             "memory_gib": round(card.total_memory / 2**30),
             "multiprocessors": card.multi_processor_count,
             "count": torch.cuda.device_count(),
-            "driver": driver(),
+            "driver": about.driver(),
         }
     return found
 
@@ -372,61 +326,59 @@ def measure_sampler(stand: Stand) -> None:
         "vllm": VLLM(stand),
     }
     for batch in plan.batches:
-        one = report["measured"][batch.name] = {
-            "rows": batch.rows,
-            "group": batch.group,
-            "max_new_tokens": batch.tokens,
-            "ends": "at EOS" if batch.natural else "at max_new_tokens",
-            "prompt_tokens": statistics.fmean(map(len, prompts(stand, batch, 0))),
-            "contenders": {},
-        }
-        for name, draw in list(contenders.items()):
-            began = time.perf_counter()
-            ran = attempt(stand, f"{batch.name}/{name}", draw, batch, 0)
-            if ran is not None:  # the first call pays for memory, kernels and compilation
-                one["contenders"][name] = {
-                    "warm_up_seconds": time.perf_counter() - began,
-                    "seconds": [],
-                    "tokens": [],
-                    "tokens_per_second": [],
-                    "floor_tokens_per_second": [],
-                }
-                sheet.say(f"{batch.name}, {name}: warm after {time.perf_counter() - began:.1f} s")
-            elif report["failures"].get(f"{batch.name}/{name}", "").startswith("not installed"):
-                report["failures"] |= {name: report["failures"].pop(f"{batch.name}/{name}")}
-                del contenders[name]
-            sheet.save()
-        live = list(one["contenders"])
-        for repeat in range(plan.repeats):
+        measure_batch(stand, batch, contenders, bandwidth)
+
+
+def measure_batch(
+    stand: Stand, batch: Batch, contenders: dict[str, Callable], bandwidth: float
+) -> None:
+    """One size: every contender once to warm up, then all in turns."""
+    sheet, report = stand.sheet, stand.sheet.report
+    one = report["measured"][batch.name] = {
+        "rows": batch.rows,
+        "group": batch.group,
+        "max_new_tokens": batch.tokens,
+        "ends": "at EOS" if batch.natural else "at max_new_tokens",
+        "prompt_tokens": statistics.fmean(map(len, prompts(stand, batch, 0))),
+        "contenders": {},
+    }
+    for name, draw in list(contenders.items()):
+        label, began = f"{batch.name}/{name}", time.perf_counter()
+        ran = attempt(stand, label, draw, batch, 0)
+        if ran is not None:  # the first call pays for memory, kernels and compilation
+            empty = {field: [] for field in FIELDS}
+            seconds = time.perf_counter() - began
+            one["contenders"][name] = {"warm_up_seconds": seconds} | empty
+            sheet.say(f"{batch.name}, {name}: warm after {seconds:.1f} s")
+        elif report["failures"].get(label, "").startswith("not installed"):
+            report["failures"] |= {name: report["failures"].pop(label)}
+            del contenders[name]
+        sheet.save()
+
+    def timed(name: str) -> Callable[[int], dict[str, float] | None]:
+        def contend(repeat: int) -> dict[str, float] | None:
             asked = [len(p) for p in prompts(stand, batch, repeat)]
-            for name in list(live):
-                label = f"{batch.name}/{name}, repeat {repeat + 1}"
-                found = attempt(stand, label, timed, stand, contenders[name], batch, repeat)
-                if found is None:
-                    live.remove(name)
-                    continue
-                lengths, seconds = found
-                least = floor_bytes(stand.base, asked, lengths) / bandwidth
-                m = one["contenders"][name]
-                m["seconds"].append(seconds)
-                m["tokens"].append(sum(lengths))
-                m["tokens_per_second"].append(sum(lengths) / seconds)
-                m["floor_tokens_per_second"].append(sum(lengths) / least)
-            report["ratios"] |= sampler_ratios(batch.name, one["contenders"])
-            sheet.save()
-        rates = ", ".join(
-            f"{name} {statistics.median(m['tokens_per_second']):,.0f}"
-            for name, m in one["contenders"].items()
-            if m["tokens_per_second"]
-        )
-        sheet.say(f"{batch.name}: {rates or 'nothing measured'} (tokens a second)")
+            began = now(stand.device)
+            label = f"{batch.name}/{name}, repeat {repeat + 1}"
+            lengths = attempt(stand, label, contenders[name], batch, repeat)
+            if lengths is None:
+                return None
+            seconds, tokens = now(stand.device) - began, sum(lengths)
+            least = floor_bytes(stand.base, asked, lengths) / bandwidth
+            rates = (tokens / seconds, tokens / least)
+            return dict(zip(FIELDS, (seconds, tokens, *rates), strict=True))
 
+        return contend
 
-def timed(stand: Stand, draw: Callable, batch: Batch, seed: int) -> tuple[list[int], float]:
-    """Lengths of the answers that a contender draws, and its seconds."""
-    began = now(stand.device)
-    lengths = draw(batch, seed)
-    return lengths, now(stand.device) - began
+    def save(repeat: int, measured: dict[str, dict[str, list]]) -> None:
+        for name, fields in measured.items():
+            one["contenders"][name] |= fields
+        report["ratios"] |= sampler_ratios(batch.name, one["contenders"])
+        sheet.save()
+
+    turns({name: timed(name) for name in one["contenders"]}, stand.plan.repeats, save)
+    rates = (f"{name} {harness.median_of(m)}" for name, m in one["contenders"].items())
+    sheet.say(f"{batch.name}: {', '.join(rates) or 'nothing measured'}")
 
 
 def prompts(stand: Stand, batch: Batch, seed: int) -> list[list[int]]:
@@ -464,7 +416,7 @@ def draw_generate(stand: Stand, batch: Batch, seed: int, **options: Any) -> list
     if not batch.natural:
         options["min_new_tokens"] = batch.tokens
     eos = stand.tokenizer.eos_token_id
-    return cpu.generated(stand.base, asked, batch.tokens, eos, seed, **options)
+    return loops.generated(stand.base, asked, batch.tokens, eos, seed, **options)
 
 
 class VLLM:
@@ -474,8 +426,7 @@ class VLLM:
         self.stand, self.engine = stand, None
 
     def __call__(self, batch: Batch, seed: int) -> list[int]:
-        if importlib.util.find_spec("vllm") is None:
-            raise R1LabError("not installed: pip install vllm, see benchmarks/README.md")
+        require_vllm()
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # in this process
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
         from vllm import LLM, SamplingParams
@@ -511,22 +462,24 @@ class VLLM:
         return [len(one.token_ids) for answer in drawn for one in answer.outputs]
 
 
+FIELDS = ("seconds", "tokens", "tokens_per_second", "floor_tokens_per_second")
+
+
 def sampler_ratios(batch: str, contenders: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """r1lab against each other contender, and against the floor, repeat by repeat."""
-    ours = contenders.get("r1lab", {}).get("tokens_per_second", [])
-    found = {}
-    for name, m in contenders.items():
-        if name != "r1lab":
-            found[f"{batch}/vs_{name}"] = ratio(ours, m["tokens_per_second"])
-    if ours:
-        floor = contenders["r1lab"]["floor_tokens_per_second"]
-        found[f"{batch}/share_of_floor"] = ratio(ours, floor)
+    ours = contenders.get("r1lab", {})
+    found = {
+        f"{batch}/vs_{name}": ratio(quotients(ours, m, "tokens_per_second"))
+        for name, m in contenders.items()
+        if name != "r1lab"
+    }
+    floor = {"tokens_per_second": ours.get("floor_tokens_per_second", [])}
+    found[f"{batch}/share_of_floor"] = ratio(quotients(ours, floor, "tokens_per_second"))
     return {name: r for name, r in found.items() if r is not None}
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, Any] | None:
-    """The quotient of every repeat and their median; None where one side was not measured."""
-    pairs = [a / b for a, b in zip(above, below, strict=False)]
+def ratio(pairs: Sequence[float]) -> dict[str, Any] | None:
+    """The ratios of all repeats and their median; None where one side was not measured."""
     return {"value": statistics.median(pairs), "pairs": pairs} if pairs else None
 
 
@@ -586,24 +539,16 @@ def measure_step(stand: Stand) -> None:
         samples_every=0,
     )
     cuda = stand.device.type == "cuda"
-    loops = cpu.Bench(
-        stand.base,
-        stand.tokenizer,
-        stand.task,
-        cpu.Plan(
-            config,
-            repeats=plan.repeats,
-            limit_seconds=sheet.budget.seconds,
-            matmul_sizes=plan.matmul_sizes,
-            matmul_dtype=torch.bfloat16 if cuda else torch.float32,
-        ),
-        stand.folder,
-        sheet.say,
+    limits = {"repeats": plan.repeats, "limit_seconds": sheet.budget.seconds}
+    dtype = torch.bfloat16 if cuda else torch.float32
+    steps_plan = loops.Plan(config, **limits, matmul_sizes=plan.matmul_sizes, matmul_dtype=dtype)
+    bench = loops.Bench(
+        stand.base, stand.tokenizer, stand.task, steps_plan, stand.folder, sheet.say
     )
     report["configuration"] = config.to_json()
-    trl = dict(TRL_GPU) if cuda else dict(cpu._FLOAT32)
+    trl = dict(TRL_GPU) if cuda else dict(loops.FLOAT32)
     report["trl_options"] = trl
-    most = max(len(p) for p in loops.prompts(0)) + 128  # other steps ask longer questions
+    most = max(len(p) for p in bench.prompts(0)) + 128  # other steps ask longer questions
     vllm = trl | {
         "use_vllm": True,
         "vllm_mode": "colocate",
@@ -611,22 +556,22 @@ def measure_step(stand: Stand) -> None:
         "vllm_max_model_length": most + config.max_new_tokens,
     }
     steps = 1 + plan.repeats
-    contenders: dict[str, Callable[[], cpu.Run]] = {
-        "r1lab": lambda: cpu.r1lab_run(loops, 0, steps),
-        "trl_generate": lambda: cpu.trl_run(loops, trl, 0, steps),
-        "trl_our_sampler": lambda: cpu.trl_run(loops, trl, 0, steps, ours="backend"),
-        "trl_default": lambda: cpu.trl_run(loops, cpu.TRL_DEFAULT if cuda else trl, 0, steps),
-        "r1lab_again": lambda: cpu.r1lab_run(loops, 0, steps),
-        "arithmetic": lambda: cpu.measure_matmul(loops),
-        "trl_vllm": lambda: trl_with_vllm(loops, vllm, steps, cuda),
+    contenders: dict[str, Callable[[], Any]] = {
+        "r1lab": lambda: loops.r1lab_run(bench, 0, steps),
+        "trl_generate": lambda: loops.trl_run(bench, trl, 0, steps),
+        "trl_our_sampler": lambda: loops.trl_run(bench, trl, 0, steps, ours="backend"),
+        "trl_default": lambda: loops.trl_run(bench, loops.TRL_DEFAULT if cuda else trl, 0, steps),
+        "r1lab_again": lambda: loops.r1lab_run(bench, 0, steps),
+        "arithmetic": lambda: arithmetic(bench),
+        "trl_vllm": lambda: trl_with_vllm(bench, vllm, steps, cuda),
     }
     for name, contend in contenders.items():
         found = attempt(stand, name, contend)
         release()
         if name == "arithmetic" and found is not None:
-            report["arithmetic"] = found[0]
-            share = found[1]["matmul_share"]
-            report["ratios"]["matmul_share"] = {"value": statistics.median(share), "pairs": share}
+            report["arithmetic"] = found
+            share = quotients(*found.values(), "gflops_per_second")
+            report["ratios"]["matmul_share"] = ratio(share)
         elif found is not None:
             report["measured"][name] = {
                 "warm_up_seconds": found.seconds[0],
@@ -634,28 +579,40 @@ def measure_step(stand: Stand) -> None:
                 "mean_length": [float(n) for n in found.length[1:]],
                 "accuracy": [float(a) for a in found.accuracy[1:]],
             }
-            if found.seconds[1:]:
-                sheet.say(f"{name}: {statistics.median(found.seconds[1:]):.2f} s a step")
+            sheet.say(f"{name}: {harness.median_of(report['measured'][name])} per step")
         report["ratios"] |= step_ratios(report["measured"])
         if "r1lab_again" in report["measured"]:
-            sides = (report["measured"][n]["seconds"] for n in ("r1lab_again", "r1lab"))
-            report["drift"] = ratio(*sides)
+            sides = (report["measured"][n] for n in ("r1lab_again", "r1lab"))
+            report["drift"] = ratio(quotients(*sides))
         sheet.save()
 
 
-def trl_with_vllm(stand: cpu.Bench, options: dict[str, Any], steps: int, cuda: bool) -> cpu.Run:
-    if importlib.util.find_spec("vllm") is None:
-        raise R1LabError("not installed: pip install vllm, see benchmarks/README.md")
+def arithmetic(bench: loops.Bench) -> dict[str, dict[str, list]]:
+    share = loops.matmul_share(bench)
+    found: dict[str, dict[str, list]] = {}
+    for repeat in range(bench.plan.repeats):
+        for side, fields in share(repeat).items():
+            for field_name, value in fields.items():
+                found.setdefault(side, {}).setdefault(field_name, []).append(value)
+    return found
+
+
+def trl_with_vllm(bench: loops.Bench, options: dict[str, Any], steps: int, cuda: bool) -> loops.Run:
+    require_vllm()
     if not cuda:
         raise R1LabError("vLLM needs a GPU")
-    return cpu.trl_run(stand, options, 0, steps)
+    return loops.trl_run(bench, options, 0, steps)
+
+
+def require_vllm() -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise R1LabError("not installed: pip install vllm, see benchmarks/README.md")
 
 
 def step_ratios(measured: dict[str, dict]) -> dict[str, dict[str, Any]]:
-    """TRL's seconds over ours, step by step: both asked the same questions at the same step."""
-    ours = measured.get("r1lab", {}).get("seconds", [])
+    """TRL's seconds over ours, step by step: both got the same prompts at the same step."""
     found = {
-        f"step_vs_{name}": ratio(m["seconds"], ours)
+        f"step_vs_{name}": ratio(quotients(m, measured.get("r1lab", {})))
         for name, m in measured.items()
         if name.startswith("trl_")
     }
@@ -696,7 +653,7 @@ def measure_run(stand: Stand) -> None:
             )
             sheet.save()
         if sheet.left - keep < 1.5 * metrics["seconds"] and stand.backend == "scratch":
-            raise cpu.Enough
+            raise loops.Enough
 
     failed = attempt(stand, "training", lambda: train(stand, config, watch, sheet.left - keep))
     report["training_seconds"] = time.perf_counter() - training_began
@@ -721,7 +678,7 @@ def measure_run(stand: Stand) -> None:
     if not report["quick"]:
         folder = ROOT / "runs" / "gpu-run"
         models.save(stand.base, stand.tokenizer, folder / "model")
-        write_json(folder / "after.json", json.loads(after.to_json()))
+        files.write_json(folder / "after.json", json.loads(after.to_json()))
         sheet.say(f"the trained model is in {folder / 'model'}")
 
 
@@ -772,7 +729,7 @@ def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> 
         )
         return True
     options = {"progress": False, "callbacks": [watch]}
-    with suppress(cpu.Enough):
+    with suppress(loops.Enough):
         folder = stand.folder / "run"
         grpo.train(stand.base, stand.tokenizer, stand.task, config, folder, **options)
     return True
@@ -847,7 +804,7 @@ def judge(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each ratio that has a goal: the goal, and whether what was measured meets it."""
     found = {}
     for name, measured in ratios.items():
-        goal = GOALS.get(name.split("/")[-1])
+        goal = RATIOS[name.split("/")[-1]].goal
         if goal is not None:
             found[name] = {"goal": goal, "met": measured["value"] >= goal}
     return found
@@ -873,94 +830,57 @@ def why_not_committed(report: dict[str, Any]) -> str | None:
 
 def table(report: dict[str, Any]) -> str:
     """The ratios beside their goals, in markdown."""
-    lines = [
-        "| ratio | measured (median) | smallest to largest | goal | met |",
-        "|---|---|---|---|---|",
-    ]
-    for name, measured in report["ratios"].items():
-        kind = name.split("/")[-1]
-        form = "{:.0%}" if kind in SHARES else "{:.2f} x"
-        pairs, goal = measured["pairs"], report["goals"].get(name)
-        cells = [
-            f"`{name}`: {MEANING.get(kind, kind)}",
-            form.format(measured["value"]),
-            f"{form} to {form}".format(min(pairs), max(pairs)) if pairs else "–",
-            form.format(goal["goal"]) if goal else "–",
-            "–" if goal is None else "yes" if goal["met"] else "**no**",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) if report["ratios"] else "No ratio was measured."
+    return harness.ratio_table(
+        (name, RATIOS[name.split("/")[-1]], one["value"], one["pairs"])
+        for name, one in report["ratios"].items()
+    )
 
 
 def details(report: dict[str, Any]) -> str:
     """What the ratios stand on, in markdown."""
     if report["part"] == "run":
         return run_details(report)
-    lines = ["| measured | median | repeats |", "|---|---|---|"]
-    for name, m in report["measured"].items():
-        for who, one in m.get("contenders", {"": m}).items():
-            values = one.get("tokens_per_second", one["seconds"])
-            unit = "tokens/s" if "tokens_per_second" in one else "s"
-            shown = f"{statistics.median(values):,.2f} {unit}" if values else "–"
-            lines.append(f"| {f'{name}, {who}' if who else name} | {shown} | {len(values)} |")
-    return "\n".join(lines)
+    rows = [
+        (f"{name}, {who}" if who else name, harness.median_of(one), str(len(one["seconds"])))
+        for name, m in report["measured"].items()
+        for who, one in m.get("contenders", {"": m}).items()
+    ]
+    return harness.grid(("measured", "median", "repeats"), rows)
 
 
 def run_details(report: dict[str, Any]) -> str:
     measured = report["measured"]
     sides = [side for side in ("before", "after") if side in measured]
-    lines = [f"| held-out | {' | '.join(sides)} |", f"|---|{'---|' * len(sides)}"]
-    for name in measured.get("before", {}):
-        values = [measured[side][name] for side in sides]
-        if isinstance(values[0], list):
-            cells = [
-                "–"
-                if v[0] is None
-                else f"{v[0]:.3f}" + ("" if v[1] is None else f" [{v[1]:.3f}, {v[2]:.3f}]")
-                for v in values
-            ]
-            lines.append(f"| {name} | {' | '.join(cells)} |")
+
+    def cell(value: float | None, low: float | None, high: float | None) -> str:
+        interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+        return "–" if value is None else f"{value:.3f}{interval}"
+
+    rows = [
+        (name, *(cell(*measured[side][name]) for side in sides))
+        for name, value in measured.get("before", {}).items()
+        if isinstance(value, list)
+    ]
+    text = [harness.grid(("held-out", *sides), rows)]
     if curve := measured.get("training"):
-        picked = curve[:: max(1, len(curve) // 10)]
-        lines += ["", "| step | accuracy | format | length | seconds |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {m['step']} | {m['accuracy']:.2f} | {m['format']:.2f} | {m['length']:.0f} "
-            f"| {m['seconds']:.1f} |"
-            for m in picked
+        names = {"accuracy": ".2f", "format": ".2f", "length": ".0f", "seconds": ".1f"}
+        rows = [
+            (str(m["step"]), *(f"{m[name]:{form}}" for name, form in names.items()))
+            for m in curve[:: max(1, len(curve) // 10)]
         ]
+        text.append(harness.grid(("step", *names), rows))
     for one in report.get("samples", []):
-        lines += ["", f"**{one['question']}**"]
-        for side in sides:
-            if side in one:
-                mark = "right" if one[side]["correct"] else "wrong"
-                lines += ["", f"{side} ({mark}):", "", "    " + repr(one[side]["text"])[1:-1]]
-    return "\n".join(lines)
+        text.append(f"**{one['question']}**")
+        for side in (side for side in sides if side in one):
+            mark = "right" if one[side]["correct"] else "wrong"
+            text += [f"{side} ({mark}):", "    " + repr(one[side]["text"])[1:-1]]
+    return "\n\n".join(text)
 
 
 def page(report: dict[str, Any]) -> str:
     """benchmarks/results/gpu-<part>.md: made from the JSON beside it."""
-    machine, gpu = report["hardware"], report["hardware"]["gpu"]
-    versions = ", ".join(f"{name} {version}" for name, version in report["versions"].items())
-    name = "no GPU" if gpu is None else f"{gpu['name']}, {gpu['memory_gib']} GiB"
-    text = [
-        f"# r1lab on a GPU: {report['part']}",
-        "",
-        f"Made by `r1lab bench --gpu {report['part']}` on {report['when']}; do not edit. The "
-        "numbers are in the JSON file beside this one; what counts is in `benchmarks/README.md`.",
-        *(["", "**Toy sizes (`--quick`): these numbers mean nothing.**"] * report["quick"]),
-        *(["", "**Not finished: the run was cut here.**"] * (not report["finished"])),
-        "",
-        table(report),
-        "",
-        details(report),
-        "",
-        *(f"- {what}: {why}" for what, why in report["failures"].items()),
-        f"- Machine: {name}; {machine['cpu']}, {machine['cores']} cores, "
-        f"{machine['memory_gib']} GiB",
-        f"- Versions: {versions}",
-        f"- Model: {report['model']['name']}; task: {report['task']}",
-        f"- It took {report['minutes']:g} minutes",
-    ]
-    if report.get("cost"):
-        text.append(f"- Cost: {costs.money(report['cost']['dollars'])}, {report['cost']['price']}")
-    return "\n".join(text) + "\n"
+    part, cost = report["part"], report.get("cost")
+    more = [f"Model: {report['model']['name']}; task: {report['task']}"]
+    more += [f"Cost: {costs.money(cost['dollars'])}, {cost['price']}"] if cost else []
+    title, command = f"r1lab on a GPU: {part}", f"r1lab bench --gpu {part}"
+    return harness.page(title, command, report, (table(report), details(report)), more)
