@@ -18,8 +18,8 @@ import yaml
 from r1lab import ROOT, cli
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, shortage
-from r1lab.basics.options import kind_of
-from r1lab.cli.parse import RECIPES, element_of
+from r1lab.basics.options import element_of, type_of
+from r1lab.cli.parse import RECIPES
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
 from r1lab.world import pretrain as recipes
@@ -221,6 +221,15 @@ def test_a_full_disk_in_training_is_one_line(small_base, tmp_path):
     assert not (out / "model").exists()
 
 
+def test_temperature_0_is_greedy_decoding(small_base, tmp_path, capsys):
+    argv = f"eval --model {small_base} --n 3 --k 4 --max-new-tokens 8 --temperature 0".split()
+    assert cli.main([*argv, "--save", str(tmp_path / "found.json")]) == 0
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found["settings"]["greedy"]
+    texts = [{one["text"] for one in four} for four in found["completions"]]
+    assert [len(few) for few in texts] == [1, 1, 1]
+
+
 # --- files of options ----------------------------------------------------------------------------
 
 
@@ -319,7 +328,7 @@ def bad_lines() -> list[list[str]]:
             for f in dataclasses.fields(holder):
                 if "help" not in f.metadata or f.metadata.get("positional"):
                     continue
-                flag, kind = f"--{f.name.replace('_', '-')}", kind_of(f)
+                flag, kind = f"--{f.name.replace('_', '-')}", type_of(f)
                 lines += [[name, f"{flag[:-1]}qx", "1"], [name, f"{flag}q"]]
                 if kind is bool:
                     lines.append([name, f"{flag}=3"])
@@ -356,7 +365,6 @@ def test_hundreds_of_bad_lines_are_each_refused_in_one_line(tmp_path, capsys, mo
         "pretrain --muon-lr nan",
         "pretrain --adam-lr nan",
         "pretrain --width 99999999",
-        "eval --temperature 0",
         "train --task word_problems --task-option kinds={[]:1}",
         "train --task-option name=x",
         "train --numbers 0",
@@ -456,8 +464,8 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, random_
     ):  # fmt: skip
         assert getattr(cli.parse(line.split()), name) == str(tmp_path / "x"), line
     with pytest.raises(R1LabError, match=f"{tmp_path}/data"):
-        task = cli.parse(["eval", "--task=gsm8k", "--task-option=source=~/data"]).the_task("tiny")
-        task.problems("train", 1)
+        args = cli.parse(["eval", "--task-option=source=~/data"])
+        args.the_task("gsm8k", "tiny").problems("train", 1)
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):

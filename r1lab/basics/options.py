@@ -11,6 +11,7 @@ import math
 from dataclasses import field
 from typing import Any
 
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError, did_you_mean
 
 WORDS = {
@@ -24,16 +25,25 @@ MOST_SEED = 2**32 - 1  # the largest that torch, numpy and TRL all take
 
 
 def option(
-    default: Any, help: str, *, low=None, high=None, choices=None, free: bool = False, **shown: Any
+    default: Any,
+    help: str,
+    *,
+    low=None,
+    high=None,
+    choices=None,
+    kind: str = "",
+    free: bool = False,
+    **more: Any,
 ) -> Any:
     """A field of a configuration. low, high: its smallest and largest value. choices: its values.
-    free: it may change between a run and its continuation, because the result does not depend on
-    it. kind: its type, where the default is None, for "not given". Others are for the command line
+    kind: choices is a registry of this kind, and what `plugins.find` finds is a value too. free: it
+    may change between a run and its continuation, because the result does not depend on it. type:
+    that of its values, where the default is None, for "not given". Others are for the command line
     (r1lab.cli.parse.annotation)."""
     if choices:
-        help += f": {', '.join(choices)}"
-    metadata = {"help": help, "low": low, "high": high, "choices": tuple(choices or ())}
-    return field(default=default, metadata=metadata | {"free": free} | shown)
+        help += f": {', '.join(choices)}" + (", or your own as FILE.py:NAME" if kind else "")
+    metadata = {"help": help, "low": low, "high": high, "choices": choices or (), "kind": kind}
+    return field(default=default, metadata=metadata | {"free": free} | more)
 
 
 def require(good: bool, words: str) -> None:
@@ -45,38 +55,55 @@ def require(good: bool, words: str) -> None:
 def check(config: Any, where: str = "training options") -> None:
     """Types, limits and choices of all fields; a whole number does for a number, and a list for a
     tuple. For `__post_init__` of a frozen dataclass of options. Raises R1LabError."""
-
-    def require(good: bool, words: str) -> None:
-        if not good:
-            raise R1LabError(f"{where}: {words}")
-
     for f in dataclasses.fields(config):
-        value, about = getattr(config, f.name), f.metadata
-        if not about or (value is None and f.default is None):
+        value = getattr(config, f.name)
+        if not f.metadata or (value is None and f.default is None):
             continue
-        kind, low, high = kind_of(f), about.get("low"), about.get("high")
+        kind = type_of(f)
         if (kind is float and type(value) is int) or (kind is tuple and type(value) is list):
             object.__setattr__(config, f.name, value := kind(value))
-        require(type(value) is kind, f"{f.name} must be {WORDS[kind]}, not {value!r}")
+        if type(value) is not kind:
+            raise R1LabError(f"{where}: {f.name} must be {WORDS[kind]}, not {value!r}")
         for one in value if kind is tuple else (value,):
-            if kind is tuple and f.default:
-                inner = {float: (float, int)}.get(type(f.default[0]), type(f.default[0]))
-                good = (isinstance(one, inner) and type(one) is not bool) or callable(one)
-                require(good, f"{f.name}: {one!r} is not {WORDS[type(f.default[0])]}")
-            require(type(one) is not float or math.isfinite(one), f"{f.name} must be finite")
-            if type(one) in (int, float):
-                require(low is None or one >= low, f"{f.name} must be at least {low}, not {one}")
-                require(high is None or one <= high, f"{f.name} must be at most {high}, not {one}")
-            choices = about.get("choices") or ()
-            known = not choices or callable(one) or one in choices
-            close = known or did_you_mean(one, choices).partition("; did")[2]
-            more = f"; did{close}" if close and not known else ""
-            require(known, f"{f.name}: {one!r} is none of {', '.join(choices)}{more}")
+            if words := _wrong(one, f):
+                raise R1LabError(f"{where}: {f.name}{words}")
 
 
-def kind_of(f: dataclasses.Field) -> type:
+def _wrong(one: Any, f: dataclasses.Field) -> str | None:
+    """What is wrong with a value of an option, or with one of a list; None where nothing is."""
+    low, high, choices = (f.metadata.get(name) for name in ("low", "high", "choices"))
+    if type_of(f) is tuple and f.default:
+        element = type(f.default[0])
+        good = isinstance(one, (int, float) if element is float else element)
+        if (not good or isinstance(one, bool)) and not callable(one):
+            return f": {one!r} is not {WORDS[element]}"
+    if type(one) in (int, float):
+        if not math.isfinite(one):
+            return " must be finite"
+        if low is not None and one < low:
+            return f" must be at least {low}, not {one}"
+        if high is not None and one > high:
+            return f" must be at most {high}, not {one}"
+    if f.metadata.get("kind") and isinstance(one, str):
+        try:
+            plugins.find(f.metadata["kind"], one, choices, reread=True)
+        except R1LabError as error:
+            return f": {error}"
+    elif choices and not callable(one) and one not in choices:
+        close = did_you_mean(one, choices).partition("; known")[0]
+        return f": {one!r} is none of {', '.join(choices)}{close}"
+    return None
+
+
+def type_of(f: dataclasses.Field) -> type:
     """The type of an option's values."""
-    return f.metadata.get("kind") or type(f.default)
+    return f.metadata.get("type") or type(f.default)
+
+
+def element_of(f: dataclasses.Field) -> type:
+    """The type of one word of an option: of a list's elements, or the option's own."""
+    kind = type_of(f)
+    return kind if kind is not tuple else type(f.default[0]) if f.default else str
 
 
 def fixed(config: Any) -> list[str]:
@@ -86,6 +113,15 @@ def fixed(config: Any) -> list[str]:
 
 def fixed_values(config: Any, *besides: str) -> dict[str, Any]:
     """The options of `fixed`, and `besides`, as plain values: what a record or a checkpoint says
-    that a run was."""
+    that a run was. Of code that is not ours they say which, by a digest."""
     values = config.to_json()
+    for f in dataclasses.fields(config):
+        kind, value = f.metadata["kind"], getattr(config, f.name)
+        if kind and isinstance(value, str):
+            values[f.name] = plugins.sign(kind, value, f.metadata["choices"])
+        elif kind:
+            values[f.name] = [
+                plugins.sign(kind, one, f.metadata["choices"]) if isinstance(one, str) else name
+                for one, name in zip(value, values[f.name], strict=True)
+            ]
     return {name: values[name] for name in (*besides, *fixed(config))}

@@ -19,6 +19,7 @@ from r1lab.bench.stand import Stand, attempt
 from r1lab.evaluate import Evaluation, difference, evaluate
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
+from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import distinct, get_task
 
 
@@ -143,10 +144,8 @@ def examine(stand: Stand, problems: Sequence[Any]) -> Evaluation:
         stand.task,
         problems,
         k=plan.eval_k,
-        max_new_tokens=plan.config.max_new_tokens,
-        temperature=plan.config.temperature,
+        sampling=Sampling(plan.config.max_new_tokens, plan.config.temperature),
         template=plan.template,
-        batch_questions=64,
     )
 
 

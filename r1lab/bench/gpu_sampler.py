@@ -16,7 +16,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.bench import harness, loops
 from r1lab.bench.harness import now, quotients, turns
 from r1lab.bench.stand import Batch, Stand, attempt, ratio
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.templates import render
 
 VLLM_MEMORY = 0.3  # fraction of the GPU that vLLM may take: the contenders live side by side
@@ -119,10 +119,9 @@ def draw_ours(stand: Stand, batch: Batch, seed: int) -> list[int]:
     drawn = sample(
         stand.base,
         prompts(stand, batch, seed),
+        Sampling(batch.tokens, seed=seed),
         group_size=batch.group,
-        max_new_tokens=batch.tokens,
         eos_token_id=stand.tokenizer.eos_token_id if batch.natural else None,
-        seed=seed,
     )
     return list(map(len, drawn.completion_ids))
 

@@ -23,7 +23,7 @@ from r1lab import grpo
 from r1lab.bench.harness import matmul_rate, now
 from r1lab.grpo import GRPOConfig
 from r1lab.rewards import REWARDS
-from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.templates import render
 from r1lab.trl_backend import mapping
 from r1lab.trl_backend.data import as_dataset
@@ -217,11 +217,9 @@ def draw_r1lab(bench: Bench, seed: int) -> Rollouts:
     return sample(
         bench.base,
         bench.prompts(seed),
+        Sampling(config.max_new_tokens, config.temperature, seed=seed),
         group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
         eos_token_id=bench.tokenizer.eos_token_id,
-        seed=seed,
     )
 
 

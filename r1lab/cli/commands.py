@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from r1lab import ROOT
-from r1lab.basics import files
+from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import MOST_SEED, check, option
 from r1lab.cli.parse import Command, home
@@ -28,12 +28,12 @@ SEEDS = {"low": 0, "high": MOST_SEED}
 
 def text(help: str, metavar: str = "NAME", **more: Any) -> Any:
     """An option that is a word, None where it is not given."""
-    return option(None, help, kind=str, metavar=metavar, **more)
+    return option(None, help, type=str, metavar=metavar, **more)
 
 
-def number(help: str, kind: type = int, **more: Any) -> Any:
+def number(help: str, type: type = int, **more: Any) -> Any:
     """An option that is a number, None where it is not given."""
-    return option(None, help, kind=kind, **more)
+    return option(None, help, type=type, **more)
 
 
 def words(help: str, metavar: str, repeat: str = "each") -> Any:
@@ -124,35 +124,42 @@ def _list(profile: str | None, only: Sequence[str]) -> int:
 
 
 @dataclass(kw_only=True)
-class ModelAndTask(Command):
+class OfTask(Command):
+    """The options of a task."""
+
+    # fmt: off
+    task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
+        "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
+    numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
+    # fmt: on
+
+    def the_task(self, name: str, template: str):
+        """The task, worded for the template."""
+        from r1lab.tasks import task_for
+
+        options: dict[str, Any] = {} if self.numbers is None else {"numbers": self.numbers}
+        for key, value in pairs(self.task_option, "--task-option", "difficulty=hard").items():
+            try:
+                options[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
+                options[key] = home(value)
+        try:
+            return task_for(name, template, **options)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise R1LabError(f"task {name}: bad option: {error}") from error
+
+
+@dataclass(kw_only=True)
+class ModelAndTask(OfTask):
     """What `train` and `eval` share."""
 
     # fmt: off
     model: str = option("tiny", "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m "
         "(from its wheel), qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from "
         "the hub), a folder, or any hub id", path=True)
-    task: str = option("countdown", "countdown, word_problems, steps, lists, requests, mixture, or "
-        "from the hub gsm8k, math, countdown_hub")
-    task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
-        "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
-    numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
+    task: str = option("countdown", "by its name (`r1lab tasks` lists them) or FILE.py:NAME")
     device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
     # fmt: on
-
-    def the_task(self, template: str):
-        """The task, worded for the template."""
-        from r1lab.tasks import task_for
-
-        options: dict[str, Any] = {} if self.numbers is None else {"numbers": self.numbers}
-        for name, text in pairs(self.task_option, "--task-option", "difficulty=hard").items():
-            try:
-                options[name] = ast.literal_eval(text)
-            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
-                options[name] = home(text)
-        try:
-            return task_for(self.task, template, **options)
-        except (TypeError, ValueError, AttributeError) as error:
-            raise R1LabError(f"task {self.task}: bad option: {error}") from error
 
 
 @dataclass
@@ -164,7 +171,7 @@ class TrlOptions:
         "generate, vllm (in this process), vllm-server, or the address of one (http://host:8000)")
     lora_rank: int | None = number("train adapters of this rank (default: all parameters)", low=1)
     gradient_checkpointing: bool | None = option(None, "recompute activations to save memory, or "
-        "with --no-... never (default: where the plan needs it)", kind=bool)
+        "with --no-... never (default: where the plan needs it)", type=bool)
     max_minutes: float | None = number("stop, with a model, after so many minutes", float)
     max_dollars: float | None = number("stop, with a model, at this cost", float)
     push_to_hub: str | None = text("upload the model to this repository, made private if new", "ID")
@@ -228,7 +235,7 @@ class Train(ModelAndTask):
         for name, value in vars(self.trl).items():
             if value is not None and not on_trl:
                 raise R1LabError(f"--{name.replace('_', '-')} needs --backend trl")
-        task = self.the_task(config.template)
+        task = self.the_task(self.task, config.template)
         out = files.run_folder(self.out or ("runs/train-trl" if on_trl else "runs/train"))
         options: dict[str, Any] = {"resume": not self.fresh, "progress": not self.quiet}
         backend = _trl_backend() if on_trl else grpo
@@ -280,7 +287,7 @@ class Train(ModelAndTask):
 
         name, model = self.print_launch, self.model
         cluster.path(name)
-        self.the_task(self.settings.template)
+        self.the_task(self.task, self.settings.template)
         if model != "smollm2-135m" or name == "vllm":  # this one would be made from its wheel
             model = models.resolve(project_folder(model))
         text, options = iter(self.words), []
@@ -348,9 +355,9 @@ class Eval(ModelAndTask):
     k: int = option(16, "completions per problem", low=1)
     n: int = option(256, "problems", low=1)
     max_new_tokens: int = option(448, "length limit of a completion", low=1)
-    temperature: float = option(1.0, "of sampling", low=0)
+    temperature: float = option(1.0, "of sampling; 0: greedy decoding", low=0)
     top_p: float = option(1.0, "nucleus sampling")
-    template: str = option("tiny", "tiny, r1_zero or examples")
+    template: str = option("tiny", "tiny, r1_zero, examples or FILE.py:NAME")
     seed: int = option(0, "of the sampling", **SEEDS)
     json: bool = flag("print JSON in place of the table")
     save: str | None = text("also keep every completion, as JSON", "FILE", path=True)
@@ -359,16 +366,15 @@ class Eval(ModelAndTask):
     def run(self) -> int | None:
         from r1lab import evaluate as evaluation
         from r1lab import models
-        from r1lab.templates import TEMPLATES
+        from r1lab.sampler.rollouts import Sampling
+        from r1lab.templates import get_template
 
-        if self.template not in TEMPLATES:
-            known = did_you_mean(self.template, TEMPLATES)
-            raise R1LabError(f"there is no template '{self.template}'{known}")
-        if self.temperature == 0:
-            raise R1LabError("--temperature must be above 0; 0.01 is all but greedy decoding")
+        get_template(self.template)
+        greedy = self.temperature == 0  # the likeliest token at every position
+        how = (self.max_new_tokens, self.temperature or 1.0)
         if self.save:
             files.check_writable(self.save)
-        task = self.the_task(self.template)
+        task = self.the_task(self.task, self.template)
         problems = task.problems(self.split, self.n)
         device = computing_device(self.device)
         model, tokenizer = models.load(project_folder(self.model), device=device)
@@ -378,11 +384,8 @@ class Eval(ModelAndTask):
             task,
             problems,
             k=self.k,
-            max_new_tokens=self.max_new_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
+            sampling=Sampling(*how, top_p=self.top_p, greedy=greedy, seed=self.seed),
             template=self.template,
-            seed=self.seed,
             progress=sys.stderr.isatty() and not self.json,
         )
         summary = found.summary()
@@ -403,6 +406,52 @@ class Eval(ModelAndTask):
         ]
         print_table(("measure", "mean", "95 % interval"), rows)
         return 0
+
+
+@dataclass(kw_only=True)
+class Tasks(OfTask):
+    """list the tasks; check a task's verifier
+
+    Without arguments, list what --task takes. `check NAME` gives the verifier of a task every
+    problem's own solution, and answers that are known to be wrong; it exits with 1 when a solution
+    is refused or a wrong answer accepted. NAME may be FILE.py:NAME.
+
+    examples:
+      r1lab tasks
+      r1lab tasks check countdown --task-option numbers=4
+      r1lab tasks check mine.py:MyTask --n 200
+    """
+
+    # fmt: off
+    what: tuple = option((), "check NAME (default: list the tasks)", positional=True,
+        metavar="WORD")
+    n: int = option(50, "problems", low=1)
+    seed: int = option(0, "of the problems", **SEEDS)
+    # fmt: on
+
+    def run(self) -> int | None:
+        from r1lab.tasks import check as checks
+        from r1lab.tasks import registry
+
+        if not self.what:
+            rows = [
+                (n, "from the hub" if n in registry.FROM_HUB else "offline", registry.about(n))
+                for n in plugins.names("task", registry.TASKS)
+            ]
+            print_table(("task", "problems", "what"), rows, left=True)
+            print("your own: --task FILE.py:NAME; `r1lab tasks check NAME` checks a verifier")
+            return 0
+        if len(self.what) != 2 or self.what[0] != "check":
+            raise R1LabError("write `r1lab tasks` or `r1lab tasks check NAME`")
+        task = self.the_task(self.what[1], "tiny")
+        with plugins.blame(f"task {self.what[1]}"):
+            report = checks.check(task, self.n, self.seed)
+        rows = [("its own solution", str(report.problems), str(report.right))]
+        rows += [(f"wrong: {k}", str(n), str(report.accepted[k])) for k, n in report.tried.items()]
+        print_table(("answers", "tried", "accepted"), rows)
+        print(f"the slowest verdict took {report.slowest:.1f} ms")
+        print(*report.faults or ["no fault found"], sep="\n")
+        return 0 if report.ok else 1
 
 
 @dataclass(kw_only=True)
@@ -659,7 +708,7 @@ class Report(Command):
 
 COMMANDS: dict[str, type[Command]] = {
     one.__name__.lower(): one
-    for one in (Run, Train, Eval, Pipeline, Pretrain, Bench, Figures, Report)
+    for one in (Run, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Report)
 }
 
 
@@ -697,9 +746,10 @@ def project_folder(name: str) -> str:
     return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left=False) -> None:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        pad = str.ljust if left else str.rjust
+        cells += [pad(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())

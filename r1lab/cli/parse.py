@@ -23,7 +23,7 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.basics.options import WORDS, check, kind_of, option
+from r1lab.basics.options import WORDS, check, element_of, option, type_of
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 METAVARS = {int: "N", float: "X", str: "NAME"}
@@ -34,7 +34,7 @@ class Command:
     """What every command has. `run` does its work and returns the exit code, or None for 0."""
 
     config: str | None = option(
-        None, "a YAML file of options, or the name of a recipe; options given here win", kind=str,
+        None, "a YAML file of options, or the name of a recipe; options given here win", type=str,
         metavar="FILE", path=True,
     )  # fmt: skip
     words: tuple = ()  # the command line, as it was typed
@@ -151,7 +151,7 @@ def _with(default: Command, file: dict[str, Any], name: str) -> Command:
 def _plain(value: Any, f: dataclasses.Field) -> Any:
     """A YAML value as the option takes it: a mapping as NAME=VALUE, `1e-5` (a text to YAML) as a
     number, one word as a list of one."""
-    kind = kind_of(f)
+    kind = type_of(f)
     if isinstance(value, dict) and f.metadata.get("repeat"):
         value = [f"{key}={one}" for key, one in value.items()]
     if kind is float and isinstance(value, str):
@@ -173,16 +173,10 @@ def _options(holder: Any) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(holder) if "help" in f.metadata]
 
 
-def element_of(f: dataclasses.Field) -> type:
-    """The type of one word of an option: of a list's elements, or the option's own."""
-    kind = kind_of(f)
-    return kind if kind is not tuple else type(f.default[0]) if f.default else str
-
-
 def annotation(f: dataclasses.Field) -> Any:
     """An option's type in tyro's words. Of the field: metavar; short, `-p`; positional; repeat,
     where each use of a list adds to it (one word a use with "once")."""
-    about, kind = f.metadata, kind_of(f)
+    about, kind = f.metadata, type_of(f)
     element = element_of(f)
     metavar = about.get("metavar") or METAVARS.get(element)
     found: Any = kind
