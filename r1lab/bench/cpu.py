@@ -187,7 +187,8 @@ def measure(
     report = harness.header() | machine() | {"configuration": plan.config.to_json()}
     report |= {"measured": {}, "pairs": {}}
     with quietly(), tempfile.TemporaryDirectory() as folder:
-        bench = Bench(base, tokenizer, get_task("countdown"), plan, Path(folder), say)
+        how = {"task": get_task("countdown"), "plan": plan, "folder": Path(folder), "say": say}
+        bench = Bench(base=base, tokenizer=tokenizer, **how)
         if {"step", "backend", "half"} & set(parts):
             report["trl_best"] = best or choose_trl(bench)
         for part in PARTS:
@@ -265,23 +266,22 @@ def measure_sampler(bench: Bench, best: str | None = None) -> Measured:
 
     generate is asked with its own cache and with a static one; the ratio is to the faster.
     """
-    rows = bench.plan.config.questions * bench.plan.config.group_size
 
-    def timed(draw: Callable[[int], int]) -> Callable[[int], dict[str, float]]:
+    def timed(draw: Callable[..., list[int]], **options: Any) -> Callable[[int], dict[str, float]]:
         def contend(seed: int) -> dict[str, float]:
+            bench.prompts(seed)
             began = time.perf_counter()
-            tokens = draw(seed)
+            lengths = draw(bench, bench.batch, seed, **options)
             seconds = time.perf_counter() - began
-            rate = {"tokens_per_second": tokens / seconds, "seconds": seconds}
-            return rate | {"mean_length": tokens / rows}
+            rate = {"tokens_per_second": sum(lengths) / seconds, "seconds": seconds}
+            return rate | {"mean_length": statistics.fmean(lengths)}
 
         return contend
 
-    static = {"cache_implementation": "static"}
     contenders = {
-        "r1lab": timed(lambda seed: sum(map(len, draw_r1lab(bench, seed).completion_ids))),
-        "generate": timed(lambda seed: draw_generate(bench, seed)),
-        "generate_static": timed(lambda seed: draw_generate(bench, seed, **static)),
+        "r1lab": timed(draw_r1lab),
+        "generate": timed(draw_generate),
+        "generate_static": timed(draw_generate, cache_implementation="static"),
     }
     say = teller(bench, "sampler", "tokens_per_second", "tokens/s", 0)
     found = turns(contenders, bench.plan.repeats, say, tuple(contenders))

@@ -99,7 +99,8 @@ def run(
     sheet.report["model"] = harness.describe_model(base, name)
     task = get_task(plan.task, **plan.task_options)
     with quiet.quietly(), tempfile.TemporaryDirectory() as folder:
-        stand = Stand(base, tokenizer, task, plan, Path(folder), sheet, backend)
+        about_run = {"folder": Path(folder), "say": sheet.say, "sheet": sheet, "backend": backend}
+        stand = Stand(base=base, tokenizer=tokenizer, task=task, plan=plan, **about_run)
         MEASURES[part](stand)
     sheet.report["finished"] = True
     sheet.save()
@@ -110,7 +111,7 @@ def run(
 
 
 def header(part: str, model: str, quick: bool, plan: Plan) -> dict[str, Any]:
-    about_task = {"name": plan.task, **plan.task_options, "template": plan.template}
+    about_task = {"name": plan.task, **plan.task_options, "template": plan.config.template}
     versions = about.versions() | about.gpu_versions()
     report = {"part": part} | harness.header() | {"quick": quick, "finished": False}
     report |= {"hardware": hardware(), "versions": versions, "model": {"name": model}}
@@ -150,12 +151,9 @@ def measure_step(stand: Stand) -> None:
         samples_every=0,
     )
     cuda = stand.device.type == "cuda"
-    limits = {"repeats": plan.repeats, "limit_seconds": sheet.budget.seconds}
     dtype = torch.bfloat16 if cuda else torch.float32
-    steps_plan = loops.Plan(config, **limits, matmul_sizes=plan.matmul_sizes, matmul_dtype=dtype)
-    bench = loops.Bench(
-        stand.base, stand.tokenizer, stand.task, steps_plan, stand.folder, sheet.say
-    )
+    limit = {"limit_seconds": sheet.budget.seconds, "matmul_dtype": dtype}
+    bench = replace(stand, plan=replace(plan, config=config, **limit), asked={})
     report["configuration"] = config.to_json()
     trl = dict(TRL_GPU) if cuda else dict(loops.FLOAT32)
     report["trl_options"] = trl

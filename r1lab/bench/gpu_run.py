@@ -105,7 +105,7 @@ def choose_task(stand: Stand) -> None:
     best = max(tried, key=lambda one: one["room"])["task"]
     options = {key: value for key, value in best.items() if key != "name"}
     stand.task = get_task(best["name"], **options)
-    report["task"] = best | {"template": plan.template}
+    report["task"] = best | {"template": plan.config.template}
 
 
 def probe(stand: Stand) -> Evaluation:
@@ -145,7 +145,7 @@ def examine(stand: Stand, problems: Sequence[Any]) -> Evaluation:
         problems,
         k=plan.eval_k,
         sampling=Sampling(plan.config.max_new_tokens, plan.config.temperature),
-        template=plan.template,
+        template=plan.config.template,
     )
 
 

@@ -13,32 +13,31 @@ import torch
 
 from r1lab import models
 from r1lab.basics.errors import R1LabError
-from r1lab.bench import harness, loops
+from r1lab.bench import harness
 from r1lab.bench.harness import now, quotients, turns
-from r1lab.bench.stand import Batch, Stand, attempt, ratio
-from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.templates import render
+from r1lab.bench.loops import Batch, draw_generate, draw_r1lab
+from r1lab.bench.stand import Stand, attempt, ratio
 
 VLLM_MEMORY = 0.3  # fraction of the GPU that vLLM may take: the contenders live side by side
 FIELDS = ("seconds", "tokens", "tokens_per_second", "floor_tokens_per_second")
 
 
 def measure_sampler(stand: Stand) -> None:
-    """Answer tokens a second of every contender at every size; fixed lengths, and natural ends."""
+    """Sampled tokens per second of every contender at every size, of fixed and natural lengths."""
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
     bandwidth = copy_rate(plan.copy_bytes, stand.device)
     report["bandwidth_gb_per_second"] = bandwidth / 1e9
     sheet.say(f"copying memory moves {bandwidth / 1e9:,.0f} GB/s")
+    compiled = {"disable_compile": False, "cache_implementation": "static"}
+
+    def widest(batch: Batch) -> int:  # one shape, or it would be compiled again
+        return max(len(ids) for r in range(plan.repeats) for ids in stand.prompts(r, batch))
+
     contenders: dict[str, Callable[[Batch, int], list[int]]] = {
-        "r1lab": lambda batch, seed: draw_ours(stand, batch, seed),
-        "generate": lambda batch, seed: draw_generate(stand, batch, seed, disable_compile=True),
+        "r1lab": lambda batch, seed: draw_r1lab(stand, batch, seed),
+        "generate": lambda batch, seed: draw_generate(stand, batch, seed),
         "generate_compiled": lambda batch, seed: draw_generate(
-            stand,
-            batch,
-            seed,
-            disable_compile=False,
-            cache_implementation="static",
-            width=widest(stand, batch),  # one shape, or it would be compiled again
+            stand, batch, seed, width=widest(batch), **compiled
         ),
         "vllm": VLLM(stand),
     }
@@ -56,7 +55,7 @@ def measure_batch(
         "group": batch.group,
         "max_new_tokens": batch.tokens,
         "ends": "at EOS" if batch.natural else "at max_new_tokens",
-        "prompt_tokens": statistics.fmean(map(len, prompts(stand, batch, 0))),
+        "prompt_tokens": statistics.fmean(map(len, stand.prompts(0, batch))),
         "contenders": {},
     }
     for name, draw in list(contenders.items()):
@@ -74,7 +73,7 @@ def measure_batch(
 
     def timed(name: str) -> Callable[[int], dict[str, float] | None]:
         def contend(repeat: int) -> dict[str, float] | None:
-            asked = [len(p) for p in prompts(stand, batch, repeat)]
+            asked = [len(p) for p in stand.prompts(repeat, batch)]
             began = now(stand.device)
             label = f"{batch.name}/{name}, repeat {repeat + 1}"
             lengths = attempt(stand, label, contenders[name], batch, repeat)
@@ -98,43 +97,6 @@ def measure_batch(
     sheet.say(f"{batch.name}: {', '.join(rates) or 'nothing measured'}")
 
 
-def prompts(stand: Stand, batch: Batch, seed: int) -> list[list[int]]:
-    """The questions of a batch as token ids; written once, outside of what is timed."""
-    n = max(1, batch.rows // batch.group)
-    if (n, seed) not in stand.asked:
-        problems = stand.task.problems("train", n, seed=seed)
-        texts = [render(problem, stand.plan.template) for problem in problems]
-        stand.asked[n, seed] = stand.tokenizer(texts)["input_ids"]
-    return stand.asked[n, seed]
-
-
-def widest(stand: Stand, batch: Batch) -> int:
-    """Tokens of the longest question of all repeats."""
-    repeats = range(stand.plan.repeats)
-    return max(len(ids) for repeat in repeats for ids in prompts(stand, batch, repeat))
-
-
-def draw_ours(stand: Stand, batch: Batch, seed: int) -> list[int]:
-    """Lengths of the answers that r1lab draws."""
-    drawn = sample(
-        stand.base,
-        prompts(stand, batch, seed),
-        Sampling(batch.tokens, seed=seed),
-        group_size=batch.group,
-        eos_token_id=stand.tokenizer.eos_token_id if batch.natural else None,
-    )
-    return list(map(len, drawn.completion_ids))
-
-
-def draw_generate(stand: Stand, batch: Batch, seed: int, **options: Any) -> list[int]:
-    """Lengths of the answers that transformers' generate draws."""
-    asked = [p for p in prompts(stand, batch, seed) for _ in range(batch.group)]
-    if not batch.natural:
-        options["min_new_tokens"] = batch.tokens
-    eos = stand.tokenizer.eos_token_id
-    return loops.generated(stand.base, asked, batch.tokens, eos, seed, **options)
-
-
 class VLLM:
     """vLLM as a contender: its engine starts at the first call and stays."""
 
@@ -149,7 +111,7 @@ class VLLM:
 
         plan = self.stand.plan
         if self.engine is None:
-            most = max(len(p) for b in plan.batches for p in prompts(self.stand, b, 0))
+            most = max(len(p) for b in plan.batches for p in self.stand.prompts(0, b))
             tokens = max(b.tokens for b in plan.batches)
             self.engine = LLM(
                 models.resolve(self.stand.sheet.report["model"]["name"]),
@@ -159,7 +121,7 @@ class VLLM:
                 max_num_seqs=max(b.rows for b in plan.batches),
                 disable_log_stats=True,
             )
-        asked = prompts(self.stand, batch, seed)
+        asked = self.stand.prompts(seed, batch)
         params = SamplingParams(
             n=batch.group,
             temperature=1.0,

@@ -23,7 +23,7 @@ from r1lab import grpo
 from r1lab.bench.harness import matmul_rate, now
 from r1lab.grpo import GRPOConfig
 from r1lab.rewards import REWARDS
-from r1lab.sampler.rollouts import Rollouts, Sampling, sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.templates import render
 from r1lab.trl_backend import mapping
 from r1lab.trl_backend.data import as_dataset
@@ -51,7 +51,27 @@ class Plan:
     matmul_dtype: torch.dtype = torch.float32
 
 
-@dataclass
+@dataclass(frozen=True)
+class Batch:
+    """One size of a sampler's measurement: `rows` completions of `tokens` tokens, `group` to each
+    prompt. natural: they end where the model ends them, as in RL."""
+
+    rows: int
+    tokens: int = 256
+    group: int = 16
+    natural: bool = False
+    temperature: float = 1.0
+
+    @property
+    def name(self) -> str:
+        return f"batch_{self.rows}" + ("_natural" if self.natural else "")
+
+    @property
+    def questions(self) -> int:
+        return max(1, self.rows // self.group)
+
+
+@dataclass(kw_only=True)
 class Bench:
     """What every measurement needs."""
 
@@ -61,12 +81,27 @@ class Bench:
     plan: Plan
     folder: Path
     say: Callable[[str], None]
+    asked: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict)
 
-    def prompts(self, repeat: int) -> list[list[int]]:
-        """The prompts of a repeat as token ids, B lists."""
-        config = self.plan.config
-        problems = self.task.problems("train", config.questions, seed=repeat)
-        return self.tokenizer([render(p, config.template) for p in problems])["input_ids"]
+    @property
+    def device(self) -> torch.device:
+        return self.base.device
+
+    @property
+    def batch(self) -> Batch:
+        """What a training step samples."""
+        c = self.plan.config
+        rows = c.questions * c.group_size
+        return Batch(rows, c.max_new_tokens, c.group_size, True, c.temperature)
+
+    def prompts(self, seed: int, batch: Batch | None = None) -> list[list[int]]:
+        """The prompts of a batch as token ids; written once, outside of what is timed."""
+        n = (batch or self.batch).questions
+        if (n, seed) not in self.asked:
+            problems = self.task.problems("train", n, seed=seed)
+            texts = [render(problem, self.plan.config.template) for problem in problems]
+            self.asked[n, seed] = self.tokenizer(texts)["input_ids"]
+        return self.asked[n, seed]
 
 
 # --- training ------------------------------------------------------------------------------------
@@ -212,23 +247,25 @@ def trl_arguments(
 # --- sampling ------------------------------------------------------------------------------------
 
 
-def draw_r1lab(bench: Bench, seed: int) -> Rollouts:
-    config = bench.plan.config
-    return sample(
+def draw_r1lab(bench: Bench, batch: Batch, seed: int) -> list[int]:
+    """Lengths of the completions that r1lab samples."""
+    drawn = sample(
         bench.base,
-        bench.prompts(seed),
-        Sampling(config.max_new_tokens, config.temperature, seed=seed),
-        group_size=config.group_size,
-        eos_token_id=bench.tokenizer.eos_token_id,
+        bench.prompts(seed, batch),
+        Sampling(batch.tokens, batch.temperature, seed=seed),
+        group_size=batch.group,
+        eos_token_id=bench.tokenizer.eos_token_id if batch.natural else None,
     )
+    return list(map(len, drawn.completion_ids))
 
 
-def draw_generate(bench: Bench, seed: int, **options: Any) -> int:
-    """transformers' generate on the same prompts; returns the tokens sampled, up to each EOS."""
-    config, eos = bench.plan.config, bench.tokenizer.eos_token_id
-    prompts = [p for p in bench.prompts(seed) for _ in range(config.group_size)]
-    options = {"temperature": config.temperature, "disable_compile": True} | options
-    return sum(generated(bench.base, prompts, config.max_new_tokens, eos, seed, **options))
+def draw_generate(bench: Bench, batch: Batch, seed: int, **options: Any) -> list[int]:
+    """Lengths of the completions that transformers' generate samples, up to each EOS."""
+    asked = [p for p in bench.prompts(seed, batch) for _ in range(batch.group)]
+    if not batch.natural:
+        options["min_new_tokens"] = batch.tokens
+    options = {"temperature": batch.temperature, "disable_compile": True} | options
+    return generated(bench.base, asked, batch.tokens, bench.tokenizer.eos_token_id, seed, **options)
 
 
 @torch.no_grad()

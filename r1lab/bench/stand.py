@@ -13,8 +13,9 @@ from typing import Any, TextIO
 import torch
 
 from r1lab.basics.errors import R1LabError
-from r1lab.bench import harness
+from r1lab.bench import harness, loops
 from r1lab.bench.harness import Ratio
+from r1lab.bench.loops import Batch
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 
@@ -44,27 +45,11 @@ CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One size of the sampler's measurement: `rows` answers of `tokens` tokens, `group` to each
-    question. natural: answers end where the model ends them, as in RL."""
-
-    rows: int
-    tokens: int = 256
-    group: int = 16
-    natural: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"batch_{self.rows}" + ("_natural" if self.natural else "")
-
-
-@dataclass(frozen=True)
-class Plan:
+class Plan(loops.Plan):
     """What to measure, how often, and in how many minutes at most."""
 
     task: str = "word_problems"
     task_options: dict[str, Any] = field(default_factory=lambda: {"difficulty": "easy"})
-    template: str = "examples"
     repeats: int = 3
     minutes: float = 9.5
     batches: tuple[Batch, ...] = (Batch(256), Batch(256, natural=True), Batch(64), Batch(512))
@@ -94,7 +79,6 @@ class Plan:
 QUICK = Plan(
     task="countdown",
     task_options={},
-    template="tiny",
     repeats=1,
     minutes=30.0,
     batches=(Batch(4, 6, 2), Batch(4, 6, 2, natural=True)),
@@ -140,22 +124,12 @@ class Sheet:
             harness.write(self.path, self.report, self.page(self.report))
 
 
-@dataclass
-class Stand:
-    """What every measurement needs."""
+@dataclass(kw_only=True)
+class Stand(loops.Bench):
+    """What every measurement needs, and where it is written down."""
 
-    base: torch.nn.Module
-    tokenizer: Any
-    task: Any
-    plan: Plan
-    folder: Path
     sheet: Sheet
     backend: str = "scratch"
-    asked: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict)
-
-    @property
-    def device(self) -> torch.device:
-        return self.base.device
 
 
 def attempt(stand: Stand, name: str, action: Callable[..., Any], *arguments: Any) -> Any:
