@@ -1,6 +1,6 @@
 """The `r1lab` command: run the lessons, or train, evaluate and measure without a notebook.
 
-`parse` reads words and YAML files, `commands` holds what the commands take and do; here is `main`.
+`parse` reads words and YAML files; `training` and `course` hold what the commands take and do.
 
 Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request or the machine, said
 in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.
@@ -23,8 +23,13 @@ from pathlib import Path
 from r1lab import ROOT, __version__
 from r1lab.basics.errors import R1LabError, did_you_mean, shortage
 from r1lab.cli import parse as parser
-from r1lab.cli.commands import COMMANDS
+from r1lab.cli.course import Bench, Figures, Report, Run
+from r1lab.cli.training import Eval, Pipeline, Pretrain, Tasks, Train
 
+COMMANDS = {
+    one.__name__.lower(): one
+    for one in (Run, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Report)
+}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may steer a terminal
 
 

@@ -1,6 +1,6 @@
 """From the words of a command line, and a YAML file of options, to a command's options.
 
-A command is a dataclass (`r1lab.cli.commands`): its docstring is its help, its fields are its
+A command is a dataclass (`training`, `course`): its docstring is its help, its fields are its
 options, and a field that holds another dataclass is a group of options (GRPOConfig's fields are
 options of `r1lab train`). tyro reads the words; what is wrong with them is an R1LabError here.
 """
@@ -23,10 +23,32 @@ from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.basics.options import WORDS, check, element_of, option, type_of
+from r1lab.basics.options import MOST_SEED, WORDS, check, element_of, option, type_of
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 METAVARS = {int: "N", float: "X", str: "NAME"}
+
+
+SEEDS = {"low": 0, "high": MOST_SEED}
+
+
+def text(help: str, metavar: str = "NAME", **more: Any) -> Any:
+    """An option that is a word, None where it is not given."""
+    return option(None, help, type=str, metavar=metavar, **more)
+
+
+def number(help: str, type: type = int, **more: Any) -> Any:
+    """An option that is a number, None where it is not given."""
+    return option(None, help, type=type, **more)
+
+
+def words(help: str, metavar: str, repeat: str = "each") -> Any:
+    """An option of several words; every use adds to them, with "once" by one word."""
+    return option((), help, metavar=metavar, repeat=repeat)
+
+
+def flag(help: str) -> Any:
+    return option(False, help)
 
 
 @dataclass(kw_only=True)
@@ -249,3 +271,26 @@ def _close(name: str, known: Any) -> str:
     """The closest of many names; nothing where none is close."""
     words = did_you_mean(name, known)
     return words if words.startswith("; did") else ""
+
+
+# --- for the commands -----------------------------------------------------------------------------
+
+
+def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:
+    """Options NAME=VALUE, as texts by name."""
+    found = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not name:
+            raise R1LabError(f"{flag} {text}: write NAME=VALUE, for example {flag} {example}")
+        found[name] = value
+    return found
+
+
+def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left=False) -> None:
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    for row in [head, *rows]:
+        cells = [row[0].ljust(widths[0])]
+        pad = str.ljust if left else str.rjust
+        cells += [pad(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells).rstrip())
