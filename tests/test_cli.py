@@ -111,7 +111,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("figures --seeds 0 0", "different whole numbers"),
         ("figures --seeds one", "--seeds takes a whole number, not 'one'"),
         ("figures --profile big", "there is no profile 'big'"),
-        ("report no/such/run", "nothing has run in"),
+        ("book no/such/run", "nothing has run in"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line, message, capsys, tmp_path):
@@ -377,7 +377,7 @@ def test_hundreds_of_bad_lines_are_each_refused_in_one_line(tmp_path, capsys, mo
         "eval --save /dev/null/x",
         "eval --save .",
         "figures --ledger /dev/null/x",
-        "report ",
+        "book ",
     ],
     ids=lambda line: line[:60],
 )
@@ -459,7 +459,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, random_
     assert json.loads((tmp_path / "found.json").read_text())
     for line, name in (
         ("train --out=~/x", "out"), ("run --out=~/x", "out"), ("bench --out=~/x", "out"),
-        ("pretrain --out=~/x", "out"), ("figures --ledger=~/x", "ledger"), ("report ~/x", "folder"),
+        ("pretrain --out=~/x", "out"), ("figures --ledger=~/x", "ledger"), ("book ~/x", "folder"),
         ("pipeline --student=~/x", "student"), ("train --model=~/x", "model"),
     ):  # fmt: skip
         assert getattr(cli.parse(line.split()), name) == str(tmp_path / "x"), line

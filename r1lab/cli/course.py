@@ -20,11 +20,11 @@ from r1lab.cli.parse import SEEDS, Command, flag, number, pairs, text, words
 
 @dataclass(kw_only=True)
 class Run(Command):
-    """execute the lessons and write the report
+    """execute the lessons and make a book of them
 
     Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
-    Leaves executed notebooks, figures.json and report/index.html in the output folder. The first
-    notebook that fails ends the run; the report is written all the same.
+    Leaves executed notebooks, figures.json and book/index.html in the output folder. The first
+    notebook that fails ends the run; the book is written all the same.
 
     Ctrl-C stops the kernel, keeps the executed part of the notebook, and loses nothing that had
     run before. Without --resume every lesson runs again; with it, finished lessons are left out,
@@ -191,21 +191,22 @@ class Figures(Command):
 
 
 @dataclass(kw_only=True)
-class Report(Command):
-    """write the report of a run again
+class Book(Command):
+    """make the book of a run again
 
-    Turn the executed notebooks of a run into web pages that need no kernel and no network.
+    Turn the executed notebooks of a run into a book: web pages with contents and search that need
+    no kernel and no network.
 
     examples:
-      r1lab report runs/cpu
+      r1lab book runs/cpu
     """
 
     folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
 
     def run(self) -> int | None:
-        from r1lab import report
+        from r1lab.course import book
 
         if not self.folder:
-            raise R1LabError("name the folder of a run: r1lab report runs/cpu")
-        print(files.shorten(report.build(ROOT / self.folder)))
+            raise R1LabError("name the folder of a run: r1lab book runs/cpu")
+        print(files.shorten(book.build(ROOT / self.folder)))
         return 0
