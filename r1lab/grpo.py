@@ -63,7 +63,7 @@ from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
-from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
+from r1lab.rewards import NAMED, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import max_positions, micro_batches, score, token_logps
 from r1lab.templates import TEMPLATES, encode, end_ids, read, render, too_long
@@ -71,6 +71,7 @@ from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import adamw, ready, trainable
+from r1lab.training.reward_calls import Log, callable_name
 
 log = logging.getLogger(__name__)
 

@@ -30,10 +30,10 @@ from r1lab.tasks.base import (
     SPLITS,
     Problem,
     languages_of,
+    number,
     split_of_content,
 )
 from r1lab.tasks.countdown import OPERATORS, apply, split_of
-from r1lab.tasks.gym import number
 
 PATIENCE = 2000  # draws in a row that bring nothing new: the split has been used up
 

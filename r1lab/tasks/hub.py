@@ -38,11 +38,10 @@ from pathlib import Path
 
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
-from r1lab.tasks.base import Problem
+from r1lab.tasks.base import Problem, number
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.formulas.spelling import spell
 from r1lab.tasks.formulas.units import split_unit
-from r1lab.tasks.gym import number
 from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source_of
 
 log = logging.getLogger(__name__)

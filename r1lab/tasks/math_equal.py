@@ -15,7 +15,7 @@ import re
 from functools import lru_cache
 
 from r1lab.sandbox.worker import Worker
-from r1lab.tasks.gym import number
+from r1lab.tasks.base import number
 
 MAX_CHARS = 300  # the longest answers of MATH have some 150 characters
 MAX_NESTING = 8  # braces and brackets within each other

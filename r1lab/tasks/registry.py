@@ -55,7 +55,8 @@ def get_task(name: str, /, **options) -> Task:
 def factory(name: str) -> Callable[..., Task]:
     """The class of a task, or the function that makes one. Raises R1LabError."""
     found = plugins.find("task", name, TASKS, reread=True)
-    found = pkgutil.resolve_name(found) if isinstance(found, str) else found
+    if name in TASKS and isinstance(found, str):
+        found = pkgutil.resolve_name(found)
     if not callable(found):
         raise R1LabError(f"task {name} must be a class or a function that makes a task")
     return found
