@@ -372,8 +372,8 @@ def train(
     not. With resume=False an earlier run's files are moved to out_dir/earlier-<n>.
 
     Ctrl-C and SIGTERM let the step finish, save, and raise Stopped. Raises R1LabError for options
-    other than the checkpoint's, for a loss, gradient or weight that is NaN or inf (the batch is
-    then in nan_batch.json), for a full disk and for too little memory.
+    other than the checkpoint's, a folder in which another run is working, a loss, gradient or
+    weight that is NaN or inf (the batch is then in nan_batch.json), a full disk, too little memory.
     """
     loop = Loop(out_dir, config, resume=resume, progress=progress)
     problems = training_problems(task, model, tokenizer, config)
