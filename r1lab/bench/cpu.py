@@ -419,8 +419,10 @@ def spinning(bench: Bench) -> Iterator[Callable[[int], dict[str, float]]]:
             seconds, length = process.stdout.readline().split()
             return {"seconds": float(seconds), "mean_length": float(length)}
 
-        yield step
-        process.stdin.close()
+        try:
+            yield step
+        finally:
+            process.kill()
 
 
 PARTS: dict[str, Callable[..., Measured]] = {
