@@ -186,7 +186,7 @@ class Countdown:
     name: str = "countdown"
 
     def __post_init__(self) -> None:
-        if self.numbers not in (3, 4):
+        if type(self.numbers) is not int or self.numbers not in (3, 4):
             raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
         languages = languages_of(self.name, self.wording, self.languages)
         default = tuple(2.0 if language == "en" else 1.0 for language in languages)

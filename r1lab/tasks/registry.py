@@ -32,12 +32,14 @@ FROM_HUB = ("gsm8k", "math", "countdown_hub")
 TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wording "tiny"
 
 
-def get_task(name: str, **options) -> Task:
+def get_task(name: str, /, **options) -> Task:
     """A task by name, for example get_task("countdown", numbers=4, wording="plain"), or of a file:
     get_task("mine.py:MyTask").
 
     Raises R1LabError for an unknown task or option, and for a class that is no task.
     """
+    if "name" in options:
+        raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     make = factory(name)
     try:
         with plugins.blame(f"task {name}", TypeError):
@@ -66,7 +68,7 @@ def about(name: str) -> str:
     return text.split(" (see ")[0]
 
 
-def task_for(name: str, template: str, **options) -> Task:
+def task_for(name: str, template: str, /, **options) -> Task:
     """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
     plain English for the others."""
     if name in TINY_WORLD:
