@@ -2,25 +2,17 @@
 
     make 23 from 7 6 10 .      ->      ( 10 + 7 ) + 6
 
-The task is hard to guess and easy to check, like the paper's mathematics problems (arXiv
-2501.12948v2, section 2.2), but small enough for a model of a million parameters: one search through
-the combinations finds the answer, and a model that searches longer is right more often.  As a test
-bed for R1-Zero it comes from TinyZero (github.com/Jiayi-Pan/TinyZero).
+Hard to guess, easy to check, and small enough for a model of a million parameters, which solves
+more problems the longer it searches. TinyZero (github.com/Jiayi-Pan/TinyZero) introduced it.
 
-**Problems** are drawn from left-to-right *chains*, ((a op b) op c), in which every result on the
-way is a whole number from 0 to 99: each problem can be solved, and each result is one token.
-
-**Splits** depend only on which numbers are given, not on their order or on the target: the SHA-256
-of the sorted numbers decides.  So two problems with the same numbers are always in the same split,
-and train and held-out are disjoint by construction.
-
-**The verifier** reads the answer with a parser of its own (`expression`) and computes in exact
-fractions.
+**Problems** come from left-to-right *chains*, ((a op b) op c), whose intermediate results are whole
+numbers from 0 to 99: each problem has a solution, and each result is one token.
+**Splits** go by the SHA-256 of the sorted numbers, so train and held-out share no set of numbers.
+**The verifier** parses the answer (`expression`) and computes in exact fractions.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections import Counter
@@ -29,15 +21,19 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem, drawn_by_weight, languages_of
+from r1lab.tasks.base import (
+    Problem,
+    check_split,
+    drawn_by_weight,
+    languages_of,
+    shuffled,
+    split_of_text,
+)
 from r1lab.tasks.expression import COMPUTE, canonical, evaluate, to_postfix
 
 OPERATORS = "+-*/"
 SMALLEST, LARGEST = 1, 12  # the numbers given
 LIMIT = 99  # every result of a chain lies in 0..LIMIT
-
-
-# -- chains: what a search walks through -------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class Chain:
         return (self.start, *(number for _, number, _ in self.steps))
 
     def expression(self) -> str:
-        """The chain as an answer, tokens between spaces: "( 10 + 7 ) + 6"."""
+        """The chain as an answer: "( 10 + 7 ) + 6"."""
         text = str(self.start)
         for i, (op, number, _) in enumerate(self.steps):
             text = f"{text} {op} {number}" if i == 0 else f"( {text} ) {op} {number}"
@@ -73,13 +69,11 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 
 def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]:
-    """All valid chains over two or more numbers >= 1, each once, in one fixed order.
+    """All valid chains over two or more numbers >= 1, each once, in one fixed order: the numbers
+    descending, the operators as + - * /.  With `target`, only the chains that reach it.
 
-    Numbers sorted descending; pair by pair (the larger first, so that 7 + 10 does not come again
-    after 10 + 7), on the pair the operators in the order + - * /, then each number that is left,
-    with the operators in the same order.  With `target`, only the chains that reach it.
-    Putting the larger number first loses nothing: smaller - larger is negative, and
-    smaller / larger is no whole number.
+    The larger number of the first pair comes first, which loses nothing: smaller - larger is
+    negative, and smaller / larger is no whole number.
     """
     ordered = sorted(numbers, reverse=True)
     pairs = dict.fromkeys(itertools.combinations(ordered, 2))  # a dict keeps order, drops repeats
@@ -90,7 +84,6 @@ def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]
 
 
 def _extend(chain: Chain, number: int, rest: list[int]) -> Iterator[Chain]:
-    """Every way to take `number` next and then all of `rest`."""
     for op in OPERATORS:
         result = apply(chain.value, op, number)
         if result is None:
@@ -110,7 +103,7 @@ def _without(numbers: list[int], one: int) -> list[int]:
 
 @cache
 def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
-    """The values of all chains over the sorted numbers, found without walking every chain."""
+    """The values of all chains over the sorted numbers."""
     if len(numbers) == 1:
         return frozenset(numbers)
     results = {
@@ -122,17 +115,9 @@ def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
     return frozenset(results - {None})
 
 
-# -- splits and problems ----------------------------------------------------------------------
-
-
 def split_of(numbers: Sequence[int]) -> str:
-    """The split that a set of given numbers belongs to, whatever their order and the target.
-
-    One part in ten is held out, one in ten leaked, the rest train.
-    """
-    name = "countdown/" + "-".join(map(str, sorted(numbers)))
-    tenth = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
-    return {0: "held_out", 1: "leaked"}.get(tenth, "train")
+    """The split of given numbers, whatever their order and the target: 10 % held out, 10 % leaked."""
+    return split_of_text("countdown/" + "-".join(map(str, sorted(numbers))))
 
 
 @cache
@@ -147,15 +132,7 @@ def pool(split: str, size: int) -> tuple[tuple[tuple[int, ...], int], ...]:
     )
 
 
-def _shuffled(items: Sequence, rng: random.Random) -> list:
-    """A seeded shuffle made of rng.random() alone, the one method of Python's generator whose
-    sequence is promised to stay the same in every version."""
-    keys = [rng.random() for _ in items]
-    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
-
-
 def question(numbers: Sequence[int], target: int, language: str, wording: str) -> str:
-    """The words of a problem: the tiny world's short form, or a sentence for real models."""
     if wording == "plain":
         listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
         return (
@@ -173,7 +150,7 @@ class Countdown:
 
     numbers    how many numbers are given, 3 or 4
     languages  any of "en", "zh"; by default both, and English alone for wording="plain"
-    weights    how often each language comes; by default English twice as often as Chinese
+    weights    of the languages; by default English twice as often as Chinese
     wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)
 
     Raises R1LabError for any other value.
@@ -197,21 +174,20 @@ class Countdown:
         object.__setattr__(self, "weights", weights)
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        """`n` problems of a split; the first m of them are the same for every n >= m.
-
-        Without replacement until the split is used up, then all over again in another order.
-        """
-        if split not in SPLITS:
-            raise R1LabError(f"unknown split {split!r}; take one of {', '.join(SPLITS)}")
+        """`n` problems of a split; the first m are the same for n >= m. Without replacement until
+        the split is used up, then again in another order."""
+        check_split(split)
         rng = random.Random(f"countdown/{self.numbers}/{split}/{seed}")
         drawn: list[Problem] = []
         while len(drawn) < n:
-            for numbers, target in _shuffled(pool(split, self.numbers), rng)[: n - len(drawn)]:
-                drawn.append(self.problem(_shuffled(numbers, rng), target, self._language(rng)))
+            for numbers, target in shuffled(pool(split, self.numbers), rng)[: n - len(drawn)]:
+                shown = shuffled(numbers, rng)
+                language = drawn_by_weight(self.languages, self.weights, rng)
+                drawn.append(self.problem(shown, target, language))
         return drawn
 
     def problem(self, numbers: Sequence[int], target: int, language: str = "en") -> Problem:
-        """The problem of reaching `target` from `numbers`, shown in this order."""
+        """The problem with the numbers in this order."""
         return Problem(
             task=self.name,
             id=f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}",
@@ -221,34 +197,25 @@ class Countdown:
             data={"numbers": list(numbers), "target": target},
         )
 
-    def _language(self, rng: random.Random) -> str:
-        return drawn_by_weight(self.languages, self.weights, rng)
-
     def solution(self, problem: Problem) -> str | None:
-        """A right answer, "( 10 + 7 ) + 6": the first of `chains`; None if no chain is one."""
+        """The first of `chains` that reaches the target; None without one."""
         chain = next(chains(problem.data["numbers"], problem.data["target"]), None)
         return chain.expression() if chain else None
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        """Does the answer use each number exactly once and equal the target?  Never raises."""
+        """Does the answer use each number exactly once and equal the target?"""
         postfix = _read(problem, answer)
         value = None if postfix is None else evaluate(postfix)
         return value is not None and value == _whole(problem.data.get("target"))
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        """The answer's canonical form if it is a computable expression that uses each number
-        exactly once, whatever its value; else None.  Never raises."""
+        """The canonical form of an expression with each number exactly once, whatever its value."""
         postfix = _read(problem, answer)
-        if postfix is None or evaluate(postfix) is None:
-            return None
-        return canonical(postfix)
-
-
-# -- reading an answer ------------------------------------------------------------------------
+        return None if postfix is None or evaluate(postfix) is None else canonical(postfix)
 
 
 def _read(problem: Problem, answer: str) -> list[int | str] | None:
-    """The answer in postfix order if it parses and uses each given number exactly once."""
+    """The answer in postfix order if it uses each given number exactly once."""
     given = problem.data.get("numbers")
     postfix = to_postfix(answer)
     if postfix is None or not isinstance(given, list):
@@ -258,5 +225,5 @@ def _read(problem: Problem, answer: str) -> list[int | str] | None:
 
 
 def _whole(number: object) -> int | None:
-    """The number if it is an int, else None, which no answer contains."""
+    """An int, else None, which no answer contains."""
     return number if type(number) is int else None
