@@ -155,11 +155,10 @@ class OneNumber:
 
 
 class Task(Protocol):
-    """Any object with these.  `solution(problem)`, a right answer as text, is optional: `r1lab tasks
-    check` needs it.
+    """Any object with these.  `solution(problem)`, a right answer as text, is for `r1lab tasks check`.
 
     The accuracy reward makes a task for each verdict, so load data in `problems`; `judge` and
-    `vote` see the problem alone, not the options that it was drawn with.
+    `vote` depend on the problem alone, not on the options that it was drawn with.
     """
 
     name: str
@@ -170,7 +169,7 @@ class Task(Protocol):
         ...
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        """Is the answer right?  The accuracy reward.  Never raises and takes < 50 ms on any text."""
+        """Is the answer right?  The accuracy reward.  Never raises, < 50 ms, on any text."""
         ...
 
     def vote(self, problem: Problem, answer: str) -> str | None:

@@ -1,9 +1,8 @@
-"""Does a task's verifier accept every solution and refuse wrong answers? Check before training: RL
-exploits false positives.
+"""Does a task's verifier accept every solution and refuse wrong answers? RL exploits false positives.
 
-Wrong answers of four kinds: `changed`, one number of the solution changed; `others`, solutions of
-other problems (unless `vote` calls them equal); `noise`, markup and two answers at once; `own`, what
-the task's optional `wrong(problem)` lists.
+Kinds of wrong answers: `changed`, one number of the solution changed; `others`, solutions of other
+problems (unless `vote` calls them equal); `noise`, markup, and two answers at once; `own`, what the
+task's optional `wrong(problem)` lists.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ KEEP = 5  # faults of each kind that are reported
 
 @dataclass
 class Report:
-    """right: solutions accepted.  tried, accepted: wrong answers of each kind.  faults: sentences."""
+    """right: accepted solutions. tried, accepted: wrong answers of each kind. faults: sentences."""
 
     problems: int
     right: int = 0
@@ -44,12 +43,10 @@ class Report:
 
 
 def check(task: Task, n: int = 50, seed: int = 0) -> Report:
-    """Verify solutions and wrong answers of `n` train problems. Raises R1LabError for a task without
-    `solution(problem)`."""
+    """Verify solutions and wrong answers of `n` train problems. Raises R1LabError for a task
+    without `solution(problem)`."""
     if not hasattr(task, "solution"):
-        raise R1LabError(
-            f"the task {task.name} has no solution(problem), a right answer as text: nothing to check"
-        )
+        raise R1LabError(f"the task {task.name} has no solution(problem), a right answer as text")
     problems = task.problems("train", n, seed)
     report = Report(len(problems))
     said: Counter = Counter()

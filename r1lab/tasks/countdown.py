@@ -116,7 +116,7 @@ def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
 
 
 def split_of(numbers: Sequence[int]) -> str:
-    """The split of given numbers, whatever their order and the target: 10 % held out, 10 % leaked."""
+    """The split of given numbers, whatever their order and the target."""
     return split_of_text("countdown/" + "-".join(map(str, sorted(numbers))))
 
 

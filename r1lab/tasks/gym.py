@@ -159,8 +159,8 @@ def _legs(level: Level, rng: random.Random) -> Written:
 
 
 def _family(level: Level, rng: random.Random) -> Written:
-    """Sisters of a brother ("Alice in Wonderland", arXiv 2406.02061), without the ambiguous questions
-    about colleagues and about a brother of somebody who is not introduced."""
+    """Sisters of a brother ("Alice in Wonderland", arXiv 2406.02061), without the ambiguous
+    questions about colleagues and about a brother of somebody who is not introduced."""
     kinds = _gym("logic.aiw").TaskType
     options = {"task_types": [kinds.SIBLINGS, kinds.FRIENDS], "task_type_weights": [0.5, 0.5]}
     options["max_entities"] = level.entities
@@ -211,8 +211,8 @@ _lock = threading.Lock()
 
 @cache
 def _gym(name: str) -> types.ModuleType:
-    """A module of reasoning-gym, imported without the package's `__init__` files, which would import
-    a hundred generators and ten dependencies: empty modules take their places meanwhile."""
+    """A module of reasoning-gym without the package's `__init__` files, which import a hundred
+    generators and ten dependencies: empty modules take their places meanwhile."""
     spec, full = importlib.util.find_spec("reasoning_gym"), f"reasoning_gym.{name}"
     if spec is None or not spec.submodule_search_locations:
         raise R1LabError(

@@ -49,7 +49,7 @@ class _Formulas:
     """The verifier of tasks whose answers are numbers or formulas."""
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        """Is the answer equal to the gold answer?  72 means 72% where the question is about percent."""
+        """Is the answer equal to the gold answer?  72 is 72% where the question asks for percent."""
         gold = problem.data.get("answer")
         if not isinstance(gold, str) or not isinstance(answer, str):
             return False
@@ -134,7 +134,7 @@ class CountdownHub:
     name: str = field(default="countdown_hub", init=False)
 
     def __post_init__(self) -> None:
-        if repr(self.numbers) not in ("3", "4", "None"):
+        if self.numbers not in (3, 4, None) or isinstance(self.numbers, float):
             raise R1LabError(f"countdown_hub: numbers must be 3 or 4, not {self.numbers!r}")
         object.__setattr__(self, "source", source_of(self.name, self.source))
 

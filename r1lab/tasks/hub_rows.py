@@ -1,5 +1,5 @@
-"""Rows of a data set on the Hugging Face hub, or of a folder with train.jsonl and test.jsonl, one JSON
-object per line in UTF-8, or the same as .parquet."""
+"""Rows of a data set on the Hugging Face hub, or of a folder with train.jsonl and test.jsonl (one
+JSON object per line, UTF-8), or the same as .parquet."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _from_hub(source: str, config: str | None, split: str):
         raise R1LabError(
             f"cannot load the data set {source} ({reason}). It comes from the hub, so it needs the "
             "network the first time; --task-option source=FOLDER (in Python: "
-            "source='folder') reads train.jsonl and test.jsonl from a folder; offline there are the "
-            "tasks countdown and word_problems, and countdown_hub with source=generated"
+            "source='folder') reads train.jsonl and test.jsonl from a folder; offline there are "
+            "the tasks countdown and word_problems, and countdown_hub with source=generated"
         ) from error
     finally:
         if bars:

@@ -20,7 +20,7 @@ TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
 """A power of a power, or an exponent of five digits: refused here, as it would end the worker."""
 
 WORKER = Worker(
-    "r1lab.tasks.formulas.judge:answer",
+    "r1lab.tasks.formulas.votes:answer",
     needs="answers of this task are judged with math-verify, and its process does not start: "
     "pip install math-verify==0.9.0",
 )

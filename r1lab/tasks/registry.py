@@ -1,5 +1,5 @@
 """The tasks by name. **Your own** needs no entry: `--task mine.py:MyTask`, or an entry point of the
-group r1lab.tasks (`basics.plugins`). In a notebook pass the object, or set `TASKS["mine"] = MyTask`.
+group r1lab.tasks (`basics.plugins`). In a notebook pass the object or set `TASKS["mine"] = MyTask`.
 """
 
 from __future__ import annotations
