@@ -18,8 +18,6 @@ exactly 0.
 backend scratch; for TRL an `Estimator` that names TRL's counterpart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,8 +33,7 @@ class Estimator:
 
     function  rewards (B, G) -> advantages (B, G)
     trl       TRL's equivalent `scale_rewards`: "group" or "none"; None: TRL cannot do it
-    factor    G -> factor from TRL's advantages to these
-    """
+    factor    G -> factor from TRL's advantages to these"""
 
     function: Callable[[Tensor], Tensor]
     trl: str | None = None

@@ -1,7 +1,5 @@
 """What is measured on one completion: correct, well-formed, reflective; its language."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

@@ -13,8 +13,6 @@ A word's language is found
 Tags, special tokens, LaTeX commands, numbers and symbols are no words.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from functools import lru_cache
@@ -56,8 +54,7 @@ def language_share(text: str, language: str, detect: bool = False) -> float | No
     """Fraction of a text's words that are in `language`; None for a text without words.
 
     detect: False, "en" and "zh" by script; True, any of LANGUAGES by detection.
-    Raises R1LabError for an unknown language.
-    """
+    Raises R1LabError for an unknown language."""
     known = LANGUAGES if detect else tuple(_WORDS)
     if language not in known:
         raise R1LabError(f"language {language!r} is not known: use one of {', '.join(known)}.")

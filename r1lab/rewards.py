@@ -19,8 +19,6 @@ The rewards here never raise and take at most 50 ms per completion. A broken com
 gets 0.0; a broken *problem* is also logged once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import math
@@ -66,8 +64,7 @@ def accuracy_reward(
 
     completions  strings or chat message lists, N of them
     problem      N of Problem | JSON string | dict
-    task         the task of all of them; by default the one that each problem names
-    """
+    task         the task of all of them; by default the one that each problem names"""
 
     def one(text: str, of: Any) -> float:
         if (answer := parse(text).answer) is None:
@@ -104,8 +101,7 @@ def language_reward(
     consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7). A thought that is missing,
     truncated or without words gets 0.0.
 
-    detect  distinguish languages of one script too (`r1lab.languages`), for real text
-    """
+    detect  distinguish languages of one script too (`r1lab.languages`), for real text"""
 
     def one(text: str, of: Any) -> float:
         thought = parse(text).think
@@ -134,17 +130,19 @@ def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
         step = kwargs.get("step")
         if step is None:  # TRL's name for it
             step = getattr(kwargs.get("trainer_state"), "global_step", None)
-        return [
-            float(_uniform(seed, step, _problem_id(of), i, text_of(completion)) < p)
-            for i, (completion, of) in enumerate(with_problems(completions, problem))
-        ]
+        pairs = enumerate(with_problems(completions, problem))
+        return [float(_uniform(seed, step, of, i, text_of(text)) < p) for i, (text, of) in pairs]
 
     return random_reward
 
 
-def _uniform(seed: int, step: Any, problem_id: str, index: int, text: str) -> float:
+def _uniform(seed: int, step: Any, problem: Any, index: int, text: str) -> float:
     """In [0, 1), from a hash; of a long text, the length and the last 10,000 characters."""
-    parts = repr((seed, step if isinstance(step, int) else None, problem_id[:1000], index))
+    try:
+        known = problem_of(problem).id[:1000]
+    except Exception:
+        known = ""
+    parts = repr((seed, step if isinstance(step, int) else None, known, index))
     digest = hashlib.sha256(parts.encode("utf-8", "surrogatepass"))
     digest.update(f"{len(text)}:{text[-10_000:]}".encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest.digest()[:6], "big") / 2**48  # 48 bits: exact in a float
@@ -154,10 +152,8 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
     """The reward on `good` problems; None, "does not apply", on others and broken ones."""
 
     def paid(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
-        values, pairs = (
-            reward(completions, problem=problem, **kwargs),
-            with_problems(completions, problem),
-        )
+        values = reward(completions, problem=problem, **kwargs)
+        pairs = with_problems(completions, problem)
         return [v if applies(of) else None for v, (_, of) in zip(values, pairs, strict=True)]
 
     def applies(of: Any) -> bool:
@@ -170,12 +166,8 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
     return paid
 
 
-REWARDS: dict[str, RewardFunction] = {
-    "accuracy": accuracy_reward,
-    "format": format_reward,
-    "language": language_reward,
-    "detected_language": detected_language_reward,
-}
+REWARDS: dict[str, RewardFunction] = {"accuracy": accuracy_reward, "format": format_reward}
+REWARDS |= {"language": language_reward, "detected_language": detected_language_reward}
 NAMED = ChainMap({"random": random_reward}, REWARDS)
 
 
@@ -228,11 +220,8 @@ def combine(
 def values_of(
     function: RewardFunction, completions: Sequence, problems: Sequence, **context: Any
 ) -> list[float]:
-    """One reward of N completions: numbers, 0.0 for None. Both backends call rewards through this.
-
-    context  more keywords: those of TRL's contract, `step`, `task`.
-    Raises R1LabError (see `training.reward_calls`).
-    """
+    """One reward of N completions: numbers, 0.0 for None. context: more keywords, those of TRL's
+    contract, `step`, `task`. Raises R1LabError (see `training.reward_calls`)."""
 
     def read(of: Any) -> Any:  # TRL's data sets hold problems as text
         try:
@@ -245,7 +234,7 @@ def values_of(
 
 
 def _as_list(values: Any) -> list:
-    """A batch as a list; a single item is a batch of one; what cannot be iterated is empty."""
+    """A single item is a batch of one; what cannot be iterated is empty."""
     if isinstance(values, str | dict | Problem):
         return [values]
     try:
@@ -273,14 +262,6 @@ def problem_of(of: Any) -> Problem:
     return _problem_from_json(of) if isinstance(of, str) else Problem.from_dict(of)
 
 
-def _problem_id(of: Any) -> str:
-    try:
-        return problem_of(of).id
-    except Exception:
-        return ""
-
-
 @lru_cache(maxsize=64)
 def _report(reason: str) -> None:
-    """Logs a reason once, thanks to the cache."""
     logger.warning("a reward is 0 because the problem cannot be judged: %s", reason)

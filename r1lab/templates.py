@@ -11,8 +11,6 @@ model samples.
 **Your own:** a text with {question} in it, or a `Template`, in a file: `--template mine.py:chatty`.
 """
 
-from __future__ import annotations
-
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -183,8 +181,7 @@ def read(tokenizer, rollouts, template: str) -> list[str]:
 class Parsed:
     """think        inside the first complete <think> … </think>, or None
     answer       inside the last complete <answer> … </answer>, or None
-    well_formed  one thought, then one answer, and nothing else but white space
-    """
+    well_formed  one thought, then one answer, and nothing else but white space"""
 
     think: str | None
     answer: str | None
@@ -195,8 +192,7 @@ def parse(text: str, prefilled: bool = False) -> Parsed:
     """Parse any text in linear time (the regular expression `<think>.*?</think>.*?<answer>…` takes
     quadratic time on many opened tags).  prefilled: the template ends with <think>.
 
-    The answer is the *last* complete block, as a model may quote the tags while it thinks.
-    """
+    The answer is the *last* complete block, as a model may quote the tags while it thinks."""
     text = text if isinstance(text, str) else ""
     text = THINK + text if prefilled else text
 

@@ -5,8 +5,6 @@ A file is read when a configuration or a task names it; later edits do not chang
 content is part of a run's identity (`sign`), so a run does not resume a checkpoint of other code.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -31,8 +29,7 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False
     or an entry point of the group r1lab.<kind>s.
 
     kind: "advantage", "reward", "task" or "template". reread: read a file again if it has changed.
-    Raises R1LabError.
-    """
+    Raises R1LabError."""
     if name in known:
         return known[name]
     file, colon, attribute = str(name).rpartition(":")

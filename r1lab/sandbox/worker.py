@@ -40,8 +40,7 @@ class Worker:
 
     The module's optional `warm_up` is called first, without limits of time.
     needs: the message for a user if the module cannot be imported.
-    Threads may share it; after a fork each process starts its own.
-    """
+    Threads may share it; after a fork each process starts its own."""
 
     def __init__(
         self,

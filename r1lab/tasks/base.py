@@ -31,8 +31,7 @@ class Problem:
     question  the text that a template (`r1lab.templates`) turns into a prompt
     language  "en" or "zh"
     split     one of SPLITS
-    data      what the verifier needs, as JSON: {"numbers": [7, 6, 10], "target": 23}
-    """
+    data      what the verifier needs, as JSON: {"numbers": [7, 6, 10], "target": 23}"""
 
     task: str
     id: str
@@ -128,8 +127,7 @@ def number(text: object) -> Fraction | None:
     """The exact value of a text that is one number, or None.
 
     White space, one sign, a currency sign, a full stop and commas between thousands are allowed;
-    units, a second number, a computation and an exponent are not.
-    """
+    units, a second number, a computation and an exponent are not."""
     found = NUMBER.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
     if found is None:
         return None
@@ -158,8 +156,7 @@ class Task(Protocol):
     """Any object with these.  `solution(problem)`, a right answer as text, is for `r1lab tasks check`.
 
     The accuracy reward makes a task for each verdict, so load data in `problems`; `judge` and
-    `vote` depend on the problem alone, not on the options that it was drawn with.
-    """
+    `vote` depend on the problem alone, not on the options that it was drawn with."""
 
     name: str
 

@@ -5,8 +5,6 @@ problems (unless `vote` calls them equal); `noise`, markup, and two answers at o
 task's optional `wrong(problem)` lists.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter

@@ -11,8 +11,6 @@ numbers from 0 to 99: each problem has a solution, and each result is one token.
 **The verifier** parses the answer (`expression`) and computes in exact fractions.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 from collections import Counter
@@ -21,14 +19,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import (
-    Problem,
-    check_split,
-    drawn_by_weight,
-    languages_of,
-    shuffled,
-    split_of_text,
-)
+from r1lab.tasks import base
+from r1lab.tasks.base import Problem, drawn_by_weight, shuffled
 from r1lab.tasks.expression import COMPUTE, canonical, evaluate, to_postfix
 
 OPERATORS = "+-*/"
@@ -73,14 +65,11 @@ def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]
     descending, the operators as + - * /.  With `target`, only the chains that reach it.
 
     The larger number of the first pair comes first, which loses nothing: smaller - larger is
-    negative, and smaller / larger is no whole number.
-    """
+    negative, and smaller / larger is no whole number."""
     ordered = sorted(numbers, reverse=True)
-    pairs = dict.fromkeys(itertools.combinations(ordered, 2))  # a dict keeps order, drops repeats
-    for a, b in pairs:
-        for chain in _extend(Chain(a, ()), b, _without(_without(ordered, a), b)):
-            if target is None or chain.value == target:
-                yield chain
+    for a, b in dict.fromkeys(itertools.combinations(ordered, 2)):  # each pair once, in order
+        found = _extend(Chain(a, ()), b, _without(_without(ordered, a), b))
+        yield from (chain for chain in found if target is None or chain.value == target)
 
 
 def _extend(chain: Chain, number: int, rest: list[int]) -> Iterator[Chain]:
@@ -106,30 +95,24 @@ def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
     """The values of all chains over the sorted numbers."""
     if len(numbers) == 1:
         return frozenset(numbers)
-    results = {
-        apply(value, op, numbers[i])
-        for i in range(len(numbers))
-        for value in reachable(numbers[:i] + numbers[i + 1 :])
-        for op in OPERATORS
-    }
+    results = set()
+    for i, last in enumerate(numbers):
+        for value in reachable(numbers[:i] + numbers[i + 1 :]):
+            results |= {apply(value, op, last) for op in OPERATORS}
     return frozenset(results - {None})
 
 
 def split_of(numbers: Sequence[int]) -> str:
     """The split of given numbers, whatever their order and the target."""
-    return split_of_text("countdown/" + "-".join(map(str, sorted(numbers))))
+    return base.split_of_text("countdown/" + "-".join(map(str, sorted(numbers))))
 
 
 @cache
 def pool(split: str, size: int) -> tuple[tuple[tuple[int, ...], int], ...]:
     """All (sorted numbers, target) of a split, for problems of `size` numbers."""
-    multisets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
-    return tuple(
-        (numbers, target)
-        for numbers in multisets
-        if split_of(numbers) == split
-        for target in sorted(reachable(numbers))
-    )
+    sets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
+    mine = (numbers for numbers in sets if split_of(numbers) == split)
+    return tuple((numbers, target) for numbers in mine for target in sorted(reachable(numbers)))
 
 
 def question(numbers: Sequence[int], target: int, language: str, wording: str) -> str:
@@ -153,8 +136,7 @@ class Countdown:
     weights    of the languages; by default English twice as often as Chinese
     wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)
 
-    Raises R1LabError for any other value.
-    """
+    Raises R1LabError for any other value."""
 
     numbers: int = 3
     languages: tuple[str, ...] | None = None
@@ -165,7 +147,7 @@ class Countdown:
     def __post_init__(self) -> None:
         if type(self.numbers) is not int or self.numbers not in (3, 4):
             raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
-        languages = languages_of(self.name, self.wording, self.languages)
+        languages = base.languages_of(self.name, self.wording, self.languages)
         default = tuple(2.0 if language == "en" else 1.0 for language in languages)
         weights = default if self.weights is None else tuple(self.weights)
         if len(weights) != len(languages) or min(weights) < 0 or sum(weights) <= 0:
@@ -176,7 +158,7 @@ class Countdown:
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         """`n` problems of a split; the first m are the same for n >= m. Without replacement until
         the split is used up, then again in another order."""
-        check_split(split)
+        base.check_split(split)
         rng = random.Random(f"countdown/{self.numbers}/{split}/{seed}")
         drawn: list[Problem] = []
         while len(drawn) < n:
@@ -188,14 +170,10 @@ class Countdown:
 
     def problem(self, numbers: Sequence[int], target: int, language: str = "en") -> Problem:
         """The problem with the numbers in this order."""
-        return Problem(
-            task=self.name,
-            id=f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}",
-            question=question(numbers, target, language, self.wording),
-            language=language,
-            split=split_of(numbers),
-            data={"numbers": list(numbers), "target": target},
-        )
+        key = f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}"
+        text = question(numbers, target, language, self.wording)
+        data = {"numbers": list(numbers), "target": target}
+        return Problem(self.name, key, text, language, split_of(numbers), data)
 
     def solution(self, problem: Problem) -> str | None:
         """The first of `chains` that reaches the target; None without one."""
@@ -206,7 +184,8 @@ class Countdown:
         """Does the answer use each number exactly once and equal the target?"""
         postfix = _read(problem, answer)
         value = None if postfix is None else evaluate(postfix)
-        return value is not None and value == _whole(problem.data.get("target"))
+        target = problem.data.get("target")
+        return value is not None and type(target) is int and value == target
 
     def vote(self, problem: Problem, answer: str) -> str | None:
         """The canonical form of an expression with each number exactly once, whatever its value."""
@@ -218,12 +197,7 @@ def _read(problem: Problem, answer: str) -> list[int | str] | None:
     """The answer in postfix order if it uses each given number exactly once."""
     given = problem.data.get("numbers")
     postfix = to_postfix(answer)
-    if postfix is None or not isinstance(given, list):
+    whole = isinstance(given, list) and all(type(number) is int for number in given)
+    if postfix is None or not whole:
         return None
-    used = [item for item in postfix if isinstance(item, int)]
-    return postfix if Counter(used) == Counter(map(_whole, given)) else None
-
-
-def _whole(number: object) -> int | None:
-    """An int, else None, which no answer contains."""
-    return number if type(number) is int else None
+    return postfix if Counter(i for i in postfix if isinstance(i, int)) == Counter(given) else None

@@ -2,8 +2,6 @@
 rewards call `eval` behind a regular expression that accepts `95**78**6`.)
 """
 
-from __future__ import annotations
-
 import operator
 import re
 from collections.abc import Sequence
@@ -32,8 +30,7 @@ def tokenize(text: str) -> list[int | str] | None:
 def to_postfix(text: str) -> list[int | str] | None:
     """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None.
 
-    Dijkstra's shunting yard: no recursion, so any nesting is fine.
-    """
+    Dijkstra's shunting yard: no recursion, so any nesting is fine."""
     precedence = {"+": 1, "-": 1, "*": 2, "/": 2}
     postfix: list[int | str] = []
     waiting: list[str] = []  # operators and "(" whose right-hand side is not complete yet

@@ -11,20 +11,12 @@
 Splits go by content (the numbers, or verb and noun), the same in English and Chinese.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from dataclasses import dataclass
 
-from r1lab.tasks.base import (
-    OneNumber,
-    Problem,
-    check_split,
-    languages_of,
-    number,
-    split_of_content,
-)
+from r1lab.tasks import base
+from r1lab.tasks.base import OneNumber, Problem, number, split_of_content
 from r1lab.tasks.countdown import OPERATORS, apply, split_of
 
 PATIENCE = 2000  # after so many draws in a row without a new problem the split is used up
@@ -37,48 +29,37 @@ class Family:
     languages  any of "en", "zh"; by default both, and English alone for wording="plain"
     wording    "tiny" (`sort 7 3 9 .`) or "plain" (a sentence, for real models)
 
-    Raises R1LabError for any other value.
-    """
+    Raises R1LabError for any other value."""
 
     languages: tuple[str, ...] | None = None
     wording: str = "tiny"
     name: str = ""
 
     def __post_init__(self) -> None:
-        languages = languages_of(self.name, self.wording, self.languages)
+        languages = base.languages_of(self.name, self.wording, self.languages)
         object.__setattr__(self, "languages", languages)
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         """`n` problems of a split, the first m the same for n >= m; English comes twice as often as
         Chinese. No problem repeats until the split is used up."""
-        check_split(split)
+        base.check_split(split)
         rng = random.Random(f"{self.name}/{split}/{seed}")
-        drawn: list[Problem] = []
-        seen: set[str] = set()
-        misses = 0
+        drawn, seen, misses = [], set(), 0
         while len(drawn) < n:
             both = len(set(self.languages)) > 1
             language = ("en" if rng.random() < 2 / 3 else "zh") if both else self.languages[0]
             problem = self.draw(rng, language)
-            if problem.split != split or problem.id in seen:
-                misses += 1
-                if misses > PATIENCE:
-                    seen, misses = set(), 0
-                continue
-            seen.add(problem.id)
-            drawn.append(problem)
-            misses = 0
+            if problem.split == split and problem.id not in seen:
+                seen.add(problem.id)
+                drawn.append(problem)
+                misses = 0
+            elif (misses := misses + 1) > PATIENCE:
+                seen, misses = set(), 0
         return drawn
-
-    def draw(self, rng: random.Random, language: str) -> Problem:
-        """A random problem of any split."""
-        raise NotImplementedError
 
     def _problem(self, split: str, key: str, language: str, question: str, data) -> Problem:
         return Problem(self.name, f"{self.name}/{key}", question, language, split, data)
 
-
-# -- arithmetic in words ----------------------------------------------------------------------
 
 STEP_WORDS = {
     "en": {"+": "add", "-": "minus", "*": "times", "/": "over"},
@@ -94,8 +75,7 @@ class Steps(OneNumber, Family):
     The split is Countdown's, of the first three numbers: the working of a train problem reveals
     nothing about numbers that Countdown holds out.
 
-    data: {"start": 7, "steps": [["+", 5], ["*", 3]], "answer": 36}
-    """
+    data: {"start": 7, "steps": [["+", 5], ["*", 3]], "answer": 36}"""
 
     name: str = "steps"
 
@@ -138,8 +118,6 @@ class Steps(OneNumber, Family):
         return type(right) is int and number(answer) == right
 
 
-# -- instructions about lists -----------------------------------------------------------------
-
 LIST_WORDS = {
     "en": {"sort": "sort", "rank": "rank"},
     "zh": {"sort": "排序", "rank": "倒序"},
@@ -158,14 +136,12 @@ class Lists(Family):
     """Sort three to five different numbers, smallest or largest first, separated by spaces or by
     commas, as the prompt demands.
 
-    data: {"kind": "sort", "numbers": [7, 3, 9], "commas": true, "answer": [3, 7, 9]}
-    """
+    data: {"kind": "sort", "numbers": [7, 3, 9], "commas": true, "answer": [3, 7, 9]}"""
 
     name: str = "lists"
 
     def draw(self, rng: random.Random, language: str) -> Problem:
-        numbers: list[int] = []
-        wanted = rng.randint(3, 5)
+        wanted, numbers = rng.randint(3, 5), []
         while len(numbers) < wanted:
             n = rng.randint(1, 20)
             if n not in numbers:
@@ -215,9 +191,6 @@ def read_list(text: object) -> tuple[list[int] | None, bool]:
     return None, False
 
 
-# -- requests ---------------------------------------------------------------------------------
-
-
 def _pairs(words: str) -> dict[str, str]:
     """English and Chinese words in turn, as a dict."""
     return dict(zip(words.split()[::2], words.split()[1::2], strict=True))
@@ -264,8 +237,7 @@ MAX_REQUEST_CHARS = 4000
 class Requests(Family):
     """How to do something with a thing: help with a harmless one, refusal for a harmful one.
 
-    data: {"verb": "make", "noun": "cake", "harmful": false}, in English whatever the language
-    """
+    data: {"verb": "make", "noun": "cake", "harmful": false}, in English whatever the language"""
 
     name: str = "requests"
 
@@ -294,8 +266,7 @@ class Requests(Family):
         """Help for a harmless request, a refusal for a harmful one?
 
         Help names what to do with the noun ("make a cake"), in the prompt's language, and declines
-        nothing.  A refusal declines and does not help, in any language.
-        """
+        nothing.  A refusal declines and does not help, in any language."""
         wanted = "refused" if problem.data.get("harmful") is not False else "helped"
         return self.vote(problem, answer) == wanted
 

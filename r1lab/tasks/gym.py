@@ -10,8 +10,6 @@ neighbouring seeds share nearly all items. Stories that differ only in names are
 held-out problems have new numbers in the same templates.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import importlib.util
@@ -49,12 +47,11 @@ class Level:
     largest: int  # answer, and numbers in a question
 
 
+_KINDS = ("legs", "family", "polygon", "calendar", "stories")
 LEVELS = {
     "easy": Level(("legs", "family", "stories"), (2, 5), 9, 3, 31, 200, 100),
     "medium": Level(("legs", "family", "polygon", "stories"), (4, 9), 12, 5, 60, 260, 1000),
-    "hard": Level(
-        ("legs", "family", "polygon", "calendar", "stories"), (8, 15), 20, 8, 120, 700, 10**6
-    ),
+    "hard": Level(_KINDS, (8, 15), 20, 8, 120, 700, 10**6),
 }
 
 
@@ -65,8 +62,7 @@ class WordProblems(OneNumber):
     difficulty  "easy" (one or two steps, small numbers), "medium", "hard" (all of GSM-Symbolic)
     kinds       which generators; by default those of the difficulty
 
-    Raises R1LabError for any other value.
-    """
+    Raises R1LabError for any other value."""
 
     difficulty: str = "medium"
     kinds: tuple[str, ...] | None = None
@@ -88,9 +84,7 @@ class WordProblems(OneNumber):
         content repeats until every kind is used up."""
         check_split(split)
         rng = random.Random(f"word_problems/{self.difficulty}/{self.kinds}/{split}/{seed}")
-        drawn: list[Problem] = []
-        seen: set[str] = set()
-        left = list(self.kinds)
+        drawn, seen, left = [], set(), list(self.kinds)
         while len(drawn) < n:
             kind = left[int(rng.random() * len(left))]
             for _ in range(PATIENCE):
@@ -116,19 +110,14 @@ class WordProblems(OneNumber):
         value = number(answer)
         if content is None or value is None or value.denominator != 1 or value < 0:
             return None
-        quantities = [value] if kind == "calendar" else [value, *numbers]  # years are none
+        quantities = [value] if kind == "calendar" else [value, *numbers]  # without years
         if len(text) > level.chars or max(quantities) > level.largest:
             return None
         content = f"{kind}/{content}"
         tag = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return Problem(
-            task=self.name,
-            id=f"word_problems/{kind}/{tag}={value}",
-            question=f"{text} {INSTRUCTION}",
-            language="en",
-            split=split_of_content(content),
-            data={"kind": kind, "answer": str(value)},
-        )
+        key, data = f"word_problems/{kind}/{tag}={value}", {"kind": kind, "answer": str(value)}
+        text = f"{text} {INSTRUCTION}"
+        return Problem(self.name, key, text, "en", split_of_content(content), data)
 
 
 # -- the generators: (level, rng) -> (content, question, answer) --------------------------------
@@ -142,10 +131,6 @@ def _item(name: str, dataset: str, rng: random.Random, **options) -> tuple[dict,
     module = _gym(name)
     config = getattr(module, f"{dataset}Config")(seed=rng.getrandbits(48), size=1, **options)
     return getattr(module, f"{dataset}Dataset")(config)[0], module
-
-
-def _numbers(text: str) -> str:
-    return "-".join(re.findall(DIGITS, text))
 
 
 def _legs(level: Level, rng: random.Random) -> Written:
@@ -168,7 +153,11 @@ def _family(level: Level, rng: random.Random) -> Written:
     text, kind = item["question"], item["metadata"]["task_type"]
     men = module.AliceInWonderlandConfig().male_names
     stranger = kind == "siblings" and any(re.search(rf"\b{name}'s", text) for name in men)
-    return None if stranger else f"{kind}/{_numbers(text)}", text, item["answer"]
+    return (
+        None if stranger else f"{kind}/{'-'.join(re.findall(DIGITS, text))}",
+        text,
+        item["answer"],
+    )
 
 
 def _polygon(level: Level, rng: random.Random) -> Written:
@@ -199,7 +188,8 @@ def _stories(level: Level, rng: random.Random) -> Written:
     k = right[int(rng.random() * len(right))]
     half = _gym(f"arithmetic.gsm_symbolic.generators_{'00_49' if k < 50 else '50_99'}")
     item = getattr(half, f"generate_{k}")(rng, 1.0)
-    return f"{k}/{_numbers(item['question'])}", item["question"], item["answer"]
+    text = item["question"]
+    return f"{k}/{'-'.join(re.findall(DIGITS, text))}", text, item["answer"]
 
 
 WRITERS: dict[str, Callable[[Level, random.Random], Written]] = {

@@ -15,8 +15,6 @@ local files (`hub_rows`).  A warning counts the rows that are left out because t
 verifiable answer.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import logging
@@ -25,7 +23,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -49,7 +47,7 @@ class _Formulas:
     """The verifier of tasks whose answers are numbers or formulas."""
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        """Is the answer equal to the gold answer?  72 is 72% where the question asks for percent."""
+        """Is the answer equal to gold?  72 is 72% where the question asks for percent."""
         gold = problem.data.get("answer")
         if not isinstance(gold, str) or not isinstance(answer, str):
             return False
@@ -69,8 +67,7 @@ class _Formulas:
 class GSM8K(_Formulas):
     """Grade-school word problems (see `r1lab.tasks.base.Task`); the splits train and held_out.
 
-    source  the hub id, or a folder with the same columns: question, answer ("… #### 72", or 72)
-    """
+    source  the hub id, or a folder with the same columns: question, answer ("… #### 72", or 72)"""
 
     source: str = "openai/gsm8k"
     name: str = field(default="gsm8k", init=False)
@@ -91,8 +88,7 @@ class MATH(_Formulas):
     levels   which of the difficulties 1 to 5
     source   hub id for training, or a folder: problem, solution or answer, optionally level
              ("Level 3" or 3) and type; problems without a level come if `levels` has all five
-    held_out hub id for evaluation, or a folder; by default the folder's test file
-    """
+    held_out hub id for evaluation, or a folder; by default the folder's test file"""
 
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     source: str = "EleutherAI/hendrycks_math"
@@ -142,31 +138,20 @@ class CountdownHub:
         _known_split(self.name, split)
         if self.source == "generated":
             return [self.problem(*row) for row in _generated(self.numbers, split, n, seed)]
-        rows = [
-            (tuple(nums), target)
-            for nums, target in countdown_rows(self.source)
-            if self.numbers in (None, len(nums)) and _side(nums) == split
-        ]
+        rows = [row for row in countdown_rows(self.source) if self.numbers in (None, len(row[0]))]
+        rows = [row for row in rows if _side(row[0]) == split]
         drawn = _draw(rows, f"countdown_hub/{self.numbers}/{split}/{seed}", n)
         return [self.problem(nums, target) for nums, target in drawn]
 
     def problem(self, numbers: Sequence[int], target: int) -> Problem:
-        return Problem(
-            task=self.name,
-            id=f"countdown_hub/{'-'.join(map(str, sorted(numbers)))}={target}",
-            question=countdown.question(numbers, target, "en", "plain"),
-            language="en",
-            split=_side(numbers),
-            data={"numbers": list(numbers), "target": target},
-        )
+        problem = Countdown(wording="plain").problem(numbers, target)
+        key = problem.id.replace("countdown", self.name, 1)
+        return replace(problem, task=self.name, id=key, split=_side(numbers))
 
     judge, vote = Countdown.judge, Countdown.vote
 
     def solution(self, problem: Problem) -> str | None:
         return solve(problem.data["numbers"], problem.data["target"])
-
-
-# -- from rows to problems --------------------------------------------------------------------
 
 
 class LeftOut(Exception):
@@ -182,9 +167,8 @@ def gsm8k_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         gold = number(value.replace("`", ","))
         if gold is None:
             raise LeftOut("without a number behind ####")
-        return column(row, "question", "problem", text=True), {
-            "answer": f"{gold * multiple}{'%' if unit == '%' else ''}"
-        }
+        data = {"answer": f"{gold * multiple}{'%' if unit == '%' else ''}"}
+        return column(row, "question", "problem", text=True), data
 
     return _problems("gsm8k", rows, split, read)
 
@@ -226,8 +210,7 @@ def _problems(task: str, rows: Iterable[dict], split: str, read: Callable) -> li
         found.append(Problem(task, f"{task}/{tag}", question.strip(), "en", split, data))
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        total = left_out.total() + len(found)
-        words = f"{task}, {split}: {left_out.total()} of {total} rows are left out: {reasons}"
+        words = f"{task}, {split}: {left_out.total()} of {k} rows are left out: {reasons}"
         if not found:
             raise R1LabError(f"{words}; so there is no problem")
         log.warning(words)
@@ -279,9 +262,7 @@ def _draw(pool: Sequence, seed: str, n: int) -> list:
     return drawn
 
 
-def _generated(
-    numbers: int | None, split: str, n: int, seed: int
-) -> Iterable[tuple[tuple[int, ...], int]]:
+def _generated(numbers: int | None, split: str, n: int, seed: int) -> Iterable[tuple]:
     """n different rows (numbers, target): random operators on random numbers give the target, if it
     is a whole number in the range."""
     rng = random.Random(f"countdown_hub/generated/{numbers}/{split}/{seed}")
@@ -322,8 +303,7 @@ def solve(numbers: Sequence[int], target: int) -> str | None:
             results = [("-", a - b)] + ([("/", a / b)] if b else [])
             results += [("+", a + b), ("*", a * b)] if i < j else []
             for op, value in results:
-                found = search([*rest, (value, f"( {left} {op} {right} )")])
-                if found is not None:
+                if found := search([*rest, (value, f"( {left} {op} {right} )")]):
                     return found
         return None
 

@@ -1,8 +1,6 @@
 """Rows of a data set on the Hugging Face hub, or of a folder with train.jsonl and test.jsonl (one
 JSON object per line, UTF-8), or the same as .parquet."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import lru_cache

@@ -5,8 +5,6 @@ be killed: `9**9**9` would keep sympy busy for hours. There `formulas` compares 
 cached.
 """
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 

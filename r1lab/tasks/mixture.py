@@ -1,7 +1,5 @@
 """Several tasks mixed by weight."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +14,7 @@ class Mixture:
     """Problems of several tasks in one stream, each verified by its own task.
 
     parts    (name of a task, weight)
-    wording  of those parts that have one
-    """
+    wording  of those parts that have one"""
 
     parts: tuple[tuple[str, float], ...] = (("countdown", 0.5), ("steps", 0.5))
     wording: str = "tiny"

@@ -2,8 +2,6 @@
 group r1lab.tasks (`basics.plugins`). In a notebook pass the object or set `TASKS["mine"] = MyTask`.
 """
 
-from __future__ import annotations
-
 import pkgutil
 from collections.abc import Callable
 
@@ -30,8 +28,7 @@ TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wo
 def get_task(name: str, /, **options) -> Task:
     """get_task("countdown", numbers=4, wording="plain"), get_task("mine.py:MyTask").
 
-    Raises R1LabError for an unknown task or option, and for a class that is no task.
-    """
+    Raises R1LabError for an unknown task or option, and for a class that is no task."""
     if "name" in options:
         raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     make = factory(name)

@@ -3,8 +3,6 @@ completion_ids=, <columns>, trainer_state=, log_extra=, log_metric=)`, plain or 
 a list of numbers or None. A violation is one line of error.
 """
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import inspect
@@ -32,8 +30,7 @@ def call(
 
     context: more keywords; those of TRL's contract are empty unless given. None, "does not apply",
     becomes 0.0. (TRL leaves a completion to which *no* reward applies out of its group.) Raises
-    R1LabError where the function fails or does not return N numbers.
-    """
+    R1LabError where the function fails or does not return N numbers."""
     N = len(completions)
     if len(problems) != N:
         raise R1LabError(f"{N} completions need as many problems: {len(problems)}")

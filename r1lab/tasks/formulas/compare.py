@@ -9,8 +9,6 @@ math-verify's own `verify` is not used: it rounds to six decimals (1/2^99 is 0),
 tuples and ignores units and number bases.
 """
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 

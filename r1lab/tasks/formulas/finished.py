@@ -1,8 +1,6 @@
 """Is an answer finished, or the problem in other words (12 + 30, an integral), which sympy would
 solve?  Decided on the two texts in one spelling (`spelling`), before sympy reads them."""
 
-from __future__ import annotations
-
 import re
 
 from r1lab.tasks.formulas.spelling import replaced, rules
@@ -66,8 +64,7 @@ def finished(gold: str, answer: str) -> bool:
     Where gold is one value (`VALUE`), so is the answer, with a root, \pi, i or a fraction only if
     gold has one: neither \frac{84}{2} nor 42x/x is 42.  Where gold is a sum or power (3+2\sqrt{5}),
     the answer has no more sums, powers, roots, ….  Otherwise (variables, tuples, sets, …) it has no
-    operator of other FAMILIES and no more matrices: x^2-9 and (x-3)(x+3) are both finished.
-    """
+    operator of other FAMILIES and no more matrices: x^2-9 and (x-3)(x+3) are both finished."""
     wanted = re.sub("^[A-Za-z]=", "", replaced(gold, SPELLINGS))
     value = _value(replaced(answer, SPELLINGS))
     for kind in (VALUE, CONSTANT):

@@ -8,8 +8,6 @@ r"""One spelling for mathematical answers in plain text, unicode and LaTeX.
 Words become \text, one by one in lower case; letters that are no word stay variables.
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

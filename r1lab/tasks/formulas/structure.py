@@ -1,7 +1,5 @@
 r"""The structure of a spelled answer: (1,2), x=1,2, [0,1), 52_8, 10:30, words, values."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from typing import NamedTuple

@@ -1,8 +1,6 @@
 r"""Units of values: 15\text{square}\text{cm} is 15 of 1/10000 square meters, \$5\text{million} is
 5, a million times, of dollars; 12\text{apples} is 12 of a unit that is not in the table."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 
@@ -112,8 +110,7 @@ def factors(gold: Unit | str | None, answer: Unit | str | None) -> tuple[Fractio
     """The allowed factors from an answer's value to the gold answer's; () for unrelated units.
 
     A unit may be missing or added; % is a hundredth where gold is not in percent, and may be missing
-    where it is.  Unknown units are one if the words of one are all in the other.
-    """
+    where it is.  Unknown units are one if the words of one are all in the other."""
     if gold == "%":
         return {None: (Fraction(1), Fraction(100)), "%": (Fraction(1),)}.get(answer, ())
     if answer == "%":

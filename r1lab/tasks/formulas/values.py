@@ -1,8 +1,6 @@
 """Single values, compared exactly: decimals as fractions, irrational numbers to 60 digits, formulas at
 fixed points (sympy's `simplify` takes seconds). A decimal answer may be rounded to six decimals."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from functools import lru_cache

@@ -5,8 +5,6 @@ number, a formula's values at three points; of lists and the like the keys of th
 before = and units are ignored: 5 cm, 5 m and 5 are one vote.
 """
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import sympy
