@@ -80,10 +80,8 @@ def varied(rewards: Tensor) -> Tensor:
 
 def _check(rewards: Tensor) -> None:
     if rewards.ndim != 2 or rewards.shape[1] < 2:
-        raise R1LabError(
-            f"advantages need rewards (questions, answers) with 2 answers a question or more, "
-            f"not {tuple(rewards.shape)}"
-        )
+        wanted = "rewards (questions, answers) with 2 answers a question or more"
+        raise R1LabError(f"advantages need {wanted}, not {tuple(rewards.shape)}")
 
 
 ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -107,9 +105,7 @@ def trl_words(name: str, group_size: int) -> tuple[str, float]:
     where TRL has no counterpart."""
     estimator = get_advantage(name)
     if estimator.trl is None:
-        able = [n for n, e in ADVANTAGES.items() if getattr(e, "trl", None)]
-        raise R1LabError(
-            f"TRL has no counterpart of advantage {name}: take {', '.join(able)}, or the backend "
-            "scratch"
-        )
+        able = ", ".join(n for n, e in ADVANTAGES.items() if getattr(e, "trl", None))
+        words = f"TRL has no counterpart of advantage {name}: take {able}, or the backend scratch"
+        raise R1LabError(words)
     return estimator.trl, estimator.factor(group_size)

@@ -11,7 +11,7 @@ from r1lab.templates import parse
 
 logger = logging.getLogger(__name__)
 
-# The paper's ten words for reflection (Nature 645, Extended Data Fig. 1a), and our translations. The
+# The paper's words for reflection (Nature 645, Extended Data Fig. 1a), and our translations. The
 # tiny world's 不对 and "no" are verdicts, not reflection.
 REFLECTION_WORDS: dict[str, list[str]] = {
     "en": "wait mistake however but retry error verify wrong evaluate check".split(),

@@ -1,4 +1,4 @@
-"""The language of a thought, for the paper's language consistency reward (arXiv 2501.12948v2, section
+"""The language of a thought, for R1's language consistency reward (arXiv 2501.12948v2, section
 3.2.1, equation 7):
 
     Reward_language = Num(Words_target) / Num(Words)
@@ -41,7 +41,7 @@ LONGEST = 50_000  # the first characters, which are read
 def language_words(text: str) -> dict[str, int]:
     """Words of each language by script: {"en": ..., "zh": ...}.
 
-    A word is two or more Latin letters, or two Chinese characters (most words have two), rounded up.
+    A word is two or more Latin letters, or two Chinese characters (as most words), rounded up.
     """
     text = _MARKUP.sub(" ", text)
     return {

@@ -48,11 +48,9 @@ EXAMPLES = tuple(zip(_WORKED[::3], _WORKED[1::3], _WORKED[2::3], strict=True))
 """(question, thought, answer), written for this project, in no task's split."""
 
 END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples show where to stop
-
-
-def worked(question: str, thought: str, answer: str) -> str:
-    body = f"{THINK} {thought} {END_THINK} {ANSWER} {answer} {END_ANSWER}"
-    return f"Question: {question}\n{body}{END}\n"
+_SHOWN = "".join(
+    f"Question: {q}\n<think> {t} </think> <answer> {a} </answer>{END}\n" for q, t, a in EXAMPLES
+)
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,7 @@ class Template:
 TEMPLATES: dict[str, Template] = {
     "tiny": Template({"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"}),
     "r1_zero": Template({"en": R1_ZERO}),
-    "examples": Template(
-        {"en": "".join(worked(*one) for one in EXAMPLES) + "Question: {question}\n"},
-        stop=(END, "\nQuestion:"),
-    ),
+    "examples": Template({"en": _SHOWN + "Question: {question}\n"}, stop=(END, "\nQuestion:")),
 }
 
 
@@ -95,9 +90,6 @@ def render(problem: Problem, template: str) -> str:
     return text.replace("{question}", problem.question)
 
 
-# -- from words to tokens and back --------------------------------------------------------------
-
-
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, without an end of text that the tokenizer appends. Raises R1LabError
     for words that a small vocabulary does not have."""
@@ -109,10 +101,8 @@ def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
         if len(row) > 1 and row[-1] == eos and not prompt.endswith(tokenizer.eos_token):
             row.pop()
         if unknown is not None and unknown != eos and unknown in row:
-            raise R1LabError(
-                f"this model's tokenizer does not know {row.count(unknown)} words of the "
-                f"prompt {prompt[:200]!r}; choose another task, template or model"
-            )
+            words = f"this model's tokenizer does not know {row.count(unknown)} words of the prompt"
+            raise R1LabError(f"{words} {prompt[:200]!r}; choose another task, template or model")
     return ids
 
 
@@ -128,10 +118,8 @@ def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[
 def end_of_text(tokenizer) -> int:
     """The id at the end of a training text. Raises R1LabError for a tokenizer without one."""
     if tokenizer.eos_token_id is None:
-        raise R1LabError(
-            "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
-            "completion ends: set tokenizer.eos_token"
-        )
+        words = "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
+        raise R1LabError(f"{words}completion ends: set tokenizer.eos_token")
     return tokenizer.eos_token_id
 
 
@@ -193,19 +181,13 @@ def parse(text: str, prefilled: bool = False) -> Parsed:
     quadratic time on many opened tags).  prefilled: the template ends with <think>.
 
     The answer is the *last* complete block, as a model may quote the tags while it thinks."""
-    text = text if isinstance(text, str) else ""
-    text = THINK + text if prefilled else text
-
-    think = answer = None
+    text = (THINK if prefilled else "") + (text if isinstance(text, str) else "")
     think_start = text.find(THINK)
     think_end = text.find(END_THINK, think_start) if think_start >= 0 else -1
-    if think_end >= 0:
-        think = text[think_start + len(THINK) : think_end]
+    think = text[think_start + len(THINK) : think_end] if think_end >= 0 else None
     answer_end = text.rfind(END_ANSWER)
     answer_start = text.rfind(ANSWER, 0, answer_end) if answer_end >= 0 else -1
-    if answer_start >= 0:
-        answer = text[answer_start + len(ANSWER) : answer_end]
-
+    answer = text[answer_start + len(ANSWER) : answer_end] if answer_start >= 0 else None
     well_formed = (
         all(text.count(tag) == 1 for tag in TAGS)
         and 0 <= think_start < think_end < answer_start < answer_end

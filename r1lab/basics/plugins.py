@@ -42,21 +42,17 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False
             raise R1LabError(f"{kind} {name}: {file} has no {attribute!r}{closest}")
         return getattr(module, attribute)
     points = offered(kind)
-    for point in points:
-        if point.name == name:
-            with blame(f"{kind} {name} of the package {point.dist.name}"):
-                thing = point.load()
-            source = sys.modules[point.module].__file__
-            _codes[point.module] = _digest(Path(source).read_bytes())
-            return thing
+    for point in points.select(name=str(name)):
+        with blame(f"{kind} {name} of the package {point.dist.name}"):
+            thing = point.load()
+        _codes[point.module] = _digest(Path(sys.modules[point.module].__file__).read_bytes())
+        return thing
     if str(name).endswith(".py"):
         raise R1LabError(f"{kind} {name}: say which, as in {name}:NAME")
     every = [*known, *(point.name for point in points)]
     closest = did_you_mean(name, every)
-    raise R1LabError(
-        f"unknown {kind} {str(name)!r}{closest if 'did you mean' in closest else ''}; take one of "
-        f"{', '.join(every)}, or your own as FILE.py:NAME"
-    )
+    words = f"unknown {kind} {str(name)!r}{closest if 'did you mean' in closest else ''}"
+    raise R1LabError(f"{words}; take one of {', '.join(every)}, or your own as FILE.py:NAME")
 
 
 @cache
@@ -120,15 +116,15 @@ def _digest(content: bytes) -> str:
 def _load(path: Path, reread: bool) -> ModuleType:
     """The module of a file: executed once, and again for `reread` if its content has changed."""
     name = _module_name(path)
-    if name in sys.modules and not reread:
-        return sys.modules[name]
+    before = sys.modules.get(name)
+    if before and not reread:
+        return before
     try:
         source = path.read_bytes()
     except OSError as error:
         raise R1LabError(f"{path} cannot be read: {error.strerror} (in {Path.cwd()})") from None
-    if name in sys.modules and _codes[name] == _digest(source):
-        return sys.modules[name]
-    before = sys.modules.get(name)
+    if before and _codes[name] == _digest(source):
+        return before
     module = ModuleType(name)
     module.__file__ = str(path.resolve())
     sys.modules[name] = module  # for dataclasses and pickle
@@ -137,7 +133,7 @@ def _load(path: Path, reread: bool) -> ModuleType:
             exec(compile(source, module.__file__, "exec"), vars(module))
     except BaseException:
         sys.modules.pop(name)
-        if before is not None:
+        if before:
             sys.modules[name] = before
         raise
     _codes[name] = _digest(source)

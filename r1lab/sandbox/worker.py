@@ -18,9 +18,8 @@ which no exception and no thread ends.
 A worker that dies is replaced, and the call returns None.
 """
 
-from __future__ import annotations
-
 import atexit
+import contextlib
 import ctypes
 import importlib
 import json
@@ -35,7 +34,7 @@ from r1lab.basics.errors import R1LabError
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
 
-class Worker:
+class Worker(contextlib.AbstractContextManager):
     """Calls `function` ("module:name", arguments and result as JSON) in its own process.
 
     The module's optional `warm_up` is called first, without limits of time.
@@ -77,7 +76,7 @@ class Worker:
                 return json.loads(self._line(self.wall_seconds))
             except ValueError:
                 self.stop()
-                self._start()  # imports while we do something else
+                self._start()  # imports meanwhile
                 return None
 
     def stop(self) -> None:
@@ -86,9 +85,6 @@ class Worker:
         if process is not None and self._owner == os.getpid():
             process.kill()
             process.communicate()
-
-    def __enter__(self) -> Worker:
-        return self
 
     def __exit__(self, *error) -> None:
         self.stop()
@@ -107,13 +103,11 @@ class Worker:
     def _start(self) -> None:
         paths = os.pathsep.join(os.path.abspath(path or ".") for path in sys.path)
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-        options = [self.function, str(self.cpu_seconds), str(self.memory)]
+        python = [sys.executable, "-X", "utf8", "-W", "ignore", "-m", "r1lab.sandbox.worker"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-W", "ignore", "-m", "r1lab.sandbox.worker", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+            [*python, self.function, str(self.cpu_seconds), str(self.memory)],
+            **pipes,
             encoding="utf-8",
             env={**kept, "PYTHONPATH": paths},
             cwd=os.path.abspath(os.sep),
@@ -134,9 +128,6 @@ class Worker:
             alarm.join()
             if late.is_set():
                 process.wait()
-
-
-# -- in the worker ----------------------------------------------------------------------------
 
 
 class _Enough(BaseException):

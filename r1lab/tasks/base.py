@@ -55,14 +55,12 @@ class Problem:
     @classmethod
     def from_dict(cls, fields: Any) -> Problem:
         """A problem from its fields, as a dict.  Raises R1LabError if they are not these six."""
-        names = list(cls.__dataclass_fields__)
-        if not isinstance(fields, dict) or set(fields) != set(names):
-            raise R1LabError(f"a problem needs exactly the fields {', '.join(names)}")
-        if not isinstance(fields["data"], dict):
-            raise R1LabError("a problem's field data must be a dict")
-        for name in names[:-1]:
-            if not isinstance(fields[name], str):
-                raise R1LabError(f"a problem's field {name} must be a string")
+        kinds = dict.fromkeys(cls.__dataclass_fields__, str) | {"data": dict}
+        if not isinstance(fields, dict) or set(fields) != set(kinds):
+            raise R1LabError(f"a problem needs exactly the fields {', '.join(kinds)}")
+        for name, kind in kinds.items():
+            if not isinstance(fields[name], kind):
+                raise R1LabError(f"a problem's field {name} must be a {kind.__name__}")
         return cls(**fields)
 
 
@@ -89,10 +87,8 @@ def languages_of(task: str, wording: str, languages: Sequence[str] | None) -> tu
     known = ("en",) if wording == "plain" else ("en", "zh")
     chosen = known if languages is None else tuple(languages)
     if not chosen or not set(chosen) <= set(known):
-        raise R1LabError(
-            f"{task}: languages for wording={wording} must be out of {', '.join(known)}, not "
-            f"{languages!r}"
-        )
+        words = f"{task}: languages for wording={wording} must be out of {', '.join(known)}"
+        raise R1LabError(f"{words}, not {languages!r}")
     return chosen
 
 
@@ -153,7 +149,7 @@ class OneNumber:
 
 
 class Task(Protocol):
-    """Any object with these.  `solution(problem)`, a right answer as text, is for `r1lab tasks check`.
+    """Any object with these.  `r1lab tasks check` also needs `solution(problem)`, a right answer.
 
     The accuracy reward makes a task for each verdict, so load data in `problems`; `judge` and
     `vote` depend on the problem alone, not on the options that it was drawn with."""

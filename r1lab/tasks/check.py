@@ -1,4 +1,4 @@
-"""Does a task's verifier accept every solution and refuse wrong answers? RL exploits false positives.
+"""Does a task's verifier accept solutions and refuse wrong answers? RL exploits false positives.
 
 Kinds of wrong answers: `changed`, one number of the solution changed; `others`, solutions of other
 problems (unless `vote` calls them equal); `noise`, markup, and two answers at once; `own`, what the
@@ -14,13 +14,20 @@ from dataclasses import dataclass, field
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import Problem, Task
 
-NOISE = (
-    *("", " ", ".", "?", "\0", "None", "nan", "( )"),
+NOISE = [
+    "",
+    " ",
+    ".",
+    "?",
+    "\0",
+    "None",
+    "nan",
+    "( )",
     "\\boxed{}",
     "<answer>",
     "\ud800",
     "1" * 9999,
-)
+]
 KEEP = 5  # faults of each kind that are reported
 
 
@@ -98,8 +105,8 @@ def wrong_answers(
     """(kind, answer) of certainly wrong answers; others: solutions of other problems."""
     right = task.vote(problem, solution)
 
-    def differs(answer: object) -> bool:
-        return isinstance(answer, str) and task.vote(problem, answer) != right
+    def differ(answers: Sequence[str | None]) -> list[str]:
+        return [a for a in answers if isinstance(a, str) and task.vote(problem, a) != right]
 
     def changed_by(k: int) -> list[str]:
         found = re.finditer("[0-9]{1,15}", solution)
@@ -107,8 +114,8 @@ def wrong_answers(
 
     changed = changed_by(1)
     yield from (("changed", answer) for answer in changed)
-    yield from (("others", answer) for answer in others if differs(answer))
-    yield from (("noise", answer) for answer in NOISE if differs(answer))
+    yield from (("others", answer) for answer in differ(others))
+    yield from (("noise", answer) for answer in differ(NOISE))
     if changed:  # two answers, one of them right: the verifier must not choose
         other = changed_by(37)[0]  # far enough to be no other part of the solution
         twice = (f"{solution} or {other}", f"{other} or {solution}", f"{solution} {solution}")

@@ -16,15 +16,10 @@ def tokenize(text: str) -> list[int | str] | None:
     the text. `**`, `//` and `0x10` become tokens that the parser refuses."""
     if not isinstance(text, str) or len(text) > MAX_ANSWER_CHARS:
         return None
-    tokens: list[int | str] = []
-    for piece in re.findall("[0-9]+|[^ \t\r\n]", text):
-        if piece in "+-*/()":
-            tokens.append(piece)
-        elif re.fullmatch("0|[1-9][0-9]*", piece):
-            tokens.append(int(piece))
-        else:
-            return None
-    return tokens
+    pieces = re.findall("[0-9]+|[^ \t\r\n]", text)
+    if not all(re.fullmatch(r"[-+*/()]|0|[1-9][0-9]*", piece) for piece in pieces):
+        return None
+    return [int(piece) if piece.isdigit() else piece for piece in pieces]
 
 
 def to_postfix(text: str) -> list[int | str] | None:

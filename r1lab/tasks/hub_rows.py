@@ -59,13 +59,11 @@ def countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
         data = _from_hub(source, None, "train")
         pairs = list(zip(data["nums"], data["target"], strict=True))
     for k, (nums, target) in enumerate(pairs, 1):
-        wrong = None
+        where = f"countdown_hub, row {k} of {source}: the column"
         if not isinstance(nums, list) or not all(type(one) is int and one >= 0 for one in nums):
-            wrong = f"nums must hold a list of whole numbers, not {_short(nums)}"
-        elif type(target) is not int:
-            wrong = f"target must hold a whole number, not {_short(target)}"
-        if wrong:
-            raise R1LabError(f"countdown_hub, row {k} of {source}: the column {wrong}")
+            raise R1LabError(f"{where} nums must hold a list of whole numbers, not {_short(nums)}")
+        if type(target) is not int:
+            raise R1LabError(f"{where} target must hold a whole number, not {_short(target)}")
     return tuple((tuple(nums), target) for nums, target in pairs if len(nums) in (3, 4))
 
 
@@ -75,7 +73,12 @@ def _read_file(source: str, split: str) -> list[dict]:
     if file is None:
         raise R1LabError(f"the folder {source} holds neither {split}.jsonl nor .parquet")
     if file.suffix == ".parquet":
-        return _read_parquet(file)
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.read_table(file).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise R1LabError(f"cannot read {file}: {str(error).splitlines()[0][:200]}") from None
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -91,15 +94,6 @@ def _read_file(source: str, split: str) -> list[dict]:
         if rows and not isinstance(rows[-1], dict):
             raise R1LabError(f"{file}, line {k} is no JSON object but {_short(rows[-1])}")
     return rows
-
-
-def _read_parquet(file: Path) -> list[dict]:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise R1LabError(f"cannot read {file}: {str(error).splitlines()[0][:200]}") from None
 
 
 def _from_hub(source: str, config: str | None, split: str):

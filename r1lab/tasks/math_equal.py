@@ -19,8 +19,7 @@ TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
 
 WORKER = Worker(
     "r1lab.tasks.formulas.votes:answer",
-    needs="answers of this task are judged with math-verify, and its process does not start: "
-    "pip install math-verify==0.9.0",
+    needs="the process of this task's verifier does not start: pip install math-verify==0.9.0",
 )
 _UNITS = frozenset("$＄€£°")
 

@@ -179,8 +179,6 @@ _SAME |= {"matrix": _same_matrix, "base": _same_base, "colon": _same_colon, "val
 _SAME |= {"equation": _same_equation, "region": _same_region}
 
 
-# -- sets of real numbers ---------------------------------------------------------------------
-
 _JOINS = {"cup": sympy.Union, "cap": sympy.Intersection, "setminus|backslash": sympy.Complement}
 _CONSTANTS = {r"\mathbb{R}": sympy.S.Reals, r"\mathbb{Z}": sympy.S.Integers}
 _CONSTANTS |= {r"\emptyset": sympy.S.EmptySet}
@@ -245,7 +243,6 @@ def _chain(text: str) -> tuple[str, sympy.Set]:
 
 def same_sets(a: sympy.Set, b: sympy.Set) -> bool:
     """Unions of intervals and points with equal ends, or what sympy sees to be equal."""
-
     if a == b:
         return True
     try:

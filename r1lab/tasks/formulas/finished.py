@@ -49,8 +49,9 @@ IN_ALL = (
 IN_EACH_TERM = (r"\\frac|[/:]", "√", "π", "i", "e")
 """The same, in each term: (1+√5)/2 may be written 1/2 + √5/2."""
 
-_NAMES = """int iint iiint oint | sum prod | lim limsup liminf | derivative | gcd lcm | max min sup inf
-| lfloor lceil floor ceil | binom dbinom tbinom choose ! | mod bmod pmod | det vmatrix | log ln lg
+_NAMES = """int iint iiint oint | sum prod | lim limsup liminf | derivative | gcd lcm | log ln lg
+| max min sup inf | lfloor lceil floor ceil | binom dbinom tbinom choose ! | mod bmod pmod
+| det vmatrix
 | sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc
   sinh cosh tanh arsinh arcosh artanh arcsinh arccosh arctanh"""
 FAMILIES = [frozenset(names.split()) for names in _NAMES.split("|")]

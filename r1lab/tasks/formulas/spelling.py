@@ -40,21 +40,18 @@ def ascii_of(text: str) -> str:
     text = re.sub(r"([€£¥₹])\s*([-+]?\s*[\d.,]*\d)|(?<=\d)\s*([€£¥₹])", _money, text)
     text = _POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
     text = _INDICES.sub(lambda found: f"_{{{plain(found)}}}", text)
-    out = []
-    for char in text:
-        whole = unicodedata.normalize("NFKC", char)
-        name = unicodedata.name(char, "")
-        if char in SIGNS:
-            out.append(SIGNS[char])
-        elif "⁄" in whole:  # ½
-            top, bottom = whole.split("⁄")
-            out.append(rf"\frac{{{top}}}{{{bottom}}}")
-        elif found := re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", name):
-            letter = found[2].lower().replace("lamda", "lambda")
-            out.append(f"\\{letter if found[1] == 'SMALL' else letter.capitalize()} ")
-        else:
-            out.append(SIGNS.get(whole, whole))
-    return "".join(out)
+    return "".join(SIGNS.get(char) or _latex(char) for char in text)
+
+
+def _latex(char: str) -> str:
+    whole = unicodedata.normalize("NFKC", char)
+    if "⁄" in whole:  # ½
+        return "\\frac{" + whole.replace("⁄", "}{") + "}"
+    greek = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", unicodedata.name(char, ""))
+    if greek:
+        letter = greek[2].lower().replace("lamda", "lambda")
+        return f"\\{letter if greek[1] == 'SMALL' else letter.capitalize()} "
+    return SIGNS.get(whole, whole)
 
 
 def _money(found: re.Match) -> str:
@@ -75,7 +72,7 @@ def replaced(text: str, substitutions: list[tuple]) -> str:
 
 ROWS = "¶"  # \\ between the rows of a matrix
 THOUSANDS = "`"  # the comma of 1,234
-_PLAIN = {"lt": "<", "gt": ">", "colon": ":", "mid": "|", "lbrace": r"\{", "rbrace": r"\}"}
+_PLAIN = dict(div="/", lt="<", gt=">", colon=":", mid="|", lbrace=r"\{", rbrace=r"\}")
 _NOISE = rules(
     (r"\\\\(?:\[[^\]]*\])?", ROWS),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])", ""),
@@ -84,24 +81,19 @@ _NOISE = rules(
     (r"(?<=\d)\\[,:;!]\s*(?=\d{3}(?!\d))", ","),
     (r"(?<!\\)sqrt\s*(\d+)", r"\\sqrt{\1}"),
     (r"(?<=[A-Za-z])\s+in\s+(?=[\[(])", r"\\in "),
-    (
-        r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)",
-        lambda m: _thousands(m[0], m.string[: m.start()], m.string[m.end() :]),
-    ),
+    (r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)", lambda m: _thousands(m)),
     (r"\\!", ""),
     (r"\\boldsymbol(?![A-Za-z])", r"\\bm"),
     (r"\\[,:; ]|\\q?quad(?![A-Za-z])|~", " "),
-    (r"\\\$", "$"),
-    (r"\\%", "%"),
+    (r"\\([$%])", r"\1"),
     (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
     (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
     (r"\*\*", "^"),
     (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*", r"\\cdot "),
-    (r"\\div(?![A-Za-z])", "/"),
     (r"\\(?:leq|leqslant|le)(?![A-Za-z])|<=|=<", r"\\le "),
     (r"\\(?:geq|geqslant|ge)(?![A-Za-z])|>=", r"\\ge "),
     (r"\\(?:neq|ne)(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
-    (r"\\(lt|gt|colon|mid|lbrace|rbrace)(?![A-Za-z])", lambda m: _PLAIN[m[1]]),
+    (r"\\(div|lt|gt|colon|mid|lbrace|rbrace)(?![A-Za-z])", lambda m: _PLAIN[m[1]]),
     (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
     (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
     (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
@@ -113,7 +105,6 @@ _NOISE = rules(
     (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
     (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
     (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
-    # a repeating decimal, and 3e8
     (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
     (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
     (r"\^\s*(-?\d+)", r"^{\1}"),
@@ -123,12 +114,12 @@ _NOISE = rules(
 )
 
 
-def _thousands(number: str, before: str, after: str) -> str:
+def _thousands(found: re.Match) -> str:
     """1,234 as one number, but not in (1,234), {1,234} or [1,234]."""
-    before = before.rstrip("+-")
+    before, after = found.string[: found.start()].rstrip("+-"), found.string[found.end() :]
     alone = before[-1:] in ("(", "[", "{") and after.lstrip("\\")[:1] in (")", "]", "}")
     alone = alone and not re.search(r"(?:\\[a-z]*|[\w}_^])\{$", before.replace("\\{", "("))
-    return number if alone else number.replace(",", THOUSANDS)
+    return found[0] if alone else found[0].replace(",", THOUSANDS)
 
 
 def _repeating(whole: str, head: str, tail: str) -> str:
@@ -201,8 +192,7 @@ def _behind_value(before: str) -> bool:
 
 
 _LAST = rules(
-    (r"\\text\{(?:percent|percentage|pct)\}", "%"),
-    (r"\\text\{per\}\s*\\text\{cent\}", "%"),
+    (r"\\text\{(?:percent|percentage|pct)\}|\\text\{per\}\s*\\text\{cent\}", "%"),
     (r"\\text\{all\}\s*\\text\{reals?\}(?:\s*\\text\{numbers?\})?", r"\\mathbb{R}"),
     (r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
     (r"\s+", lambda m: _space(m.string[: m.start()], m.string[m.end() :])),

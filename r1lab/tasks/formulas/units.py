@@ -109,7 +109,7 @@ def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
 def factors(gold: Unit | str | None, answer: Unit | str | None) -> tuple[Fraction, ...]:
     """The allowed factors from an answer's value to the gold answer's; () for unrelated units.
 
-    A unit may be missing or added; % is a hundredth where gold is not in percent, and may be missing
+    A unit may be missing or added; % is a hundredth where gold is not in percent, and optional
     where it is.  Unknown units are one if the words of one are all in the other."""
     if gold == "%":
         return {None: (Fraction(1), Fraction(100)), "%": (Fraction(1),)}.get(answer, ())

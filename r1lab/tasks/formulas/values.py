@@ -1,5 +1,6 @@
-"""Single values, compared exactly: decimals as fractions, irrational numbers to 60 digits, formulas at
-fixed points (sympy's `simplify` takes seconds). A decimal answer may be rounded to six decimals."""
+"""Single values, compared exactly: decimals as fractions, irrational numbers to 60 digits, formulas
+at fixed points (sympy's `simplify` takes seconds). A decimal answer may be rounded, to six decimals
+or more."""
 
 import re
 from fractions import Fraction
