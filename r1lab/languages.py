@@ -39,10 +39,8 @@ LONGEST = 50_000  # the first characters, which are read
 
 
 def language_words(text: str) -> dict[str, int]:
-    """Words of each language by script: {"en": ..., "zh": ...}.
-
-    A word is two or more Latin letters, or two Chinese characters (as most words), rounded up.
-    """
+    """Words by script, {"en": ..., "zh": ...}: runs of two or more Latin letters; half the Chinese
+    characters of a run, rounded up, as most words have two."""
     text = _MARKUP.sub(" ", text)
     return {
         "en": len(_WORDS["en"].findall(text)),
@@ -51,10 +49,8 @@ def language_words(text: str) -> dict[str, int]:
 
 
 def language_share(text: str, language: str, detect: bool = False) -> float | None:
-    """Fraction of a text's words that are in `language`; None for a text without words.
-
-    detect: False, "en" and "zh" by script; True, any of LANGUAGES by detection.
-    Raises R1LabError for an unknown language."""
+    """Fraction of a text's words that are in `language`; None without words. detect: False, "en"
+    and "zh" by script; True, any of LANGUAGES by detection. Raises R1LabError for others."""
     known = LANGUAGES if detect else tuple(_WORDS)
     if language not in known:
         raise R1LabError(f"language {language!r} is not known: use one of {', '.join(known)}.")

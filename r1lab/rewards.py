@@ -97,11 +97,9 @@ def format_reward(completions: Sequence, *, prefilled: bool = False, **kwargs) -
 def language_reward(
     completions: Sequence, *, problem: Any = None, detect: bool = False, **kwargs
 ) -> list[float]:
-    """The fraction of the thought's words that are in the problem's language: R1's language
-    consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7). A thought that is missing,
-    truncated or without words gets 0.0.
-
-    detect  distinguish languages of one script too (`r1lab.languages`), for real text"""
+    """R1's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7): the fraction
+    of the thought's words in the prompt's language; 0.0 for a thought that is missing, truncated or
+    without words. detect: distinguish languages of one script too (`r1lab.languages`)."""
 
     def one(text: str, of: Any) -> float:
         thought = parse(text).think
@@ -113,16 +111,14 @@ def language_reward(
 
 
 def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
-    """`language_reward` that distinguishes languages of one script too, for real text."""
+    """`language_reward` with `detect`, for real text."""
     return language_reward(completions, **kwargs | {"detect": True})
 
 
 def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
-    """The control: a reward of 1.0 with probability `p`, whatever the text.
-
-    It hashes seed, step, problem, place in the batch (equal texts of a group must not get equal
-    rewards) and text: unlike a generator it has no state, so a resumed run gets the same rewards.
-    """
+    """The control: a reward of 1.0 with probability `p`, whatever the text. A hash of seed, step,
+    problem, place in the batch (equal texts must not get equal rewards) and text: it has no state,
+    so a resumed run gets the same rewards."""
     if not 0 <= p <= 1:
         raise R1LabError(f"random reward: p must lie between 0 and 1, not {p!r}")
 

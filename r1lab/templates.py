@@ -167,20 +167,17 @@ def read(tokenizer, rollouts, template: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Parsed:
-    """think        inside the first complete <think> … </think>, or None
-    answer       inside the last complete <answer> … </answer>, or None
-    well_formed  one thought, then one answer, and nothing else but white space"""
+    """A completion in parts."""
 
-    think: str | None
-    answer: str | None
-    well_formed: bool
+    think: str | None  # inside the first complete <think> … </think>
+    answer: str | None  # inside the last complete <answer> … </answer>
+    well_formed: bool  # one thought, then one answer, and nothing else but white space
 
 
 def parse(text: str, prefilled: bool = False) -> Parsed:
-    """Parse any text in linear time (the regular expression `<think>.*?</think>.*?<answer>…` takes
-    quadratic time on many opened tags).  prefilled: the template ends with <think>.
-
-    The answer is the *last* complete block, as a model may quote the tags while it thinks."""
+    """Parse any text, in linear time (regular expressions are quadratic on many opened tags). The
+    *last* answer counts: a model may quote the tags while it thinks. prefilled: the template ends
+    with <think>."""
     text = (THINK if prefilled else "") + (text if isinstance(text, str) else "")
     think_start = text.find(THINK)
     think_end = text.find(END_THINK, think_start) if think_start >= 0 else -1

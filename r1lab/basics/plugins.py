@@ -25,11 +25,9 @@ _codes: dict[str, str] = {}  # digest of the source, by the module's name
 
 
 def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False) -> Any:
-    """The object called `name`: one of `known`, `FILE.py:NAME` (relative to the working directory),
-    or an entry point of the group r1lab.<kind>s.
-
-    kind: "advantage", "reward", "task" or "template". reread: read a file again if it has changed.
-    Raises R1LabError."""
+    """The "advantage", "reward", "task" or "template" called `name`: one of `known`, `FILE.py:NAME`
+    (relative to the working directory), or an entry point of the group r1lab.<kind>s. reread: read
+    a file again if it has changed. Raises R1LabError."""
     if name in known:
         return known[name]
     file, colon, attribute = str(name).rpartition(":")

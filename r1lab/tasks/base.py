@@ -97,10 +97,8 @@ def distinct(problems: Iterable[Problem]) -> list[Problem]:
     return list({problem.id: problem for problem in problems}.values())
 
 
-# Both draw by rng.random() alone, the only method whose sequence Python keeps between versions.
-
-
 def shuffled(items: Sequence, rng: random.Random) -> list:
+    """By rng.random() alone, whose sequence is the same in every version of Python."""
     keys = [rng.random() for _ in items]
     return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
 
@@ -120,12 +118,10 @@ NUMBER = re.compile(
 
 
 def number(text: object) -> Fraction | None:
-    """The exact value of a text that is one number, or None.
-
-    White space, one sign, a currency sign, a full stop and commas between thousands are allowed;
-    units, a second number, a computation and an exponent are not."""
-    found = NUMBER.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
-    if found is None:
+    """The exact value of a text that is one number, or None. White space, a sign, a currency sign,
+    a full stop and commas between thousands are fine; units, computations and exponents are not."""
+    short = isinstance(text, str) and len(text) <= 60
+    if not short or not (found := NUMBER.fullmatch(text.strip())):
         return None
     sign, whole, part = found.groups()
     value = Fraction(whole.replace(",", "") + (part or ""))

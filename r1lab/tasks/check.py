@@ -102,7 +102,7 @@ def check(task: Task, n: int = 50, seed: int = 0) -> Report:
 def wrong_answers(
     task: Task, problem: Problem, solution: str, others: Sequence[str | None]
 ) -> Iterator[tuple[str, str]]:
-    """(kind, answer) of certainly wrong answers; others: solutions of other problems."""
+    """(kind, answer); others: solutions of other problems."""
     right = task.vote(problem, solution)
 
     def differ(answers: Sequence[str | None]) -> list[str]:

@@ -46,8 +46,8 @@ class Chain:
     def expression(self) -> str:
         """The chain as an answer: "( 10 + 7 ) + 6"."""
         text = str(self.start)
-        for i, (op, number, _) in enumerate(self.steps):
-            text = f"{text} {op} {number}" if i == 0 else f"( {text} ) {op} {number}"
+        for op, number, _ in self.steps:
+            text = f"( {text} ) {op} {number}" if " " in text else f"{text} {op} {number}"
         return text
 
 
@@ -62,10 +62,8 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]:
     """All valid chains over two or more numbers >= 1, each once, in one fixed order: the numbers
-    descending, the operators as + - * /.  With `target`, only the chains that reach it.
-
-    The larger number of the first pair comes first, which loses nothing: smaller - larger is
-    negative, and smaller / larger is no whole number."""
+    descending, the operators as + - * /.  With `target`, only the chains that reach it.  (A chain
+    that starts with the smaller number adds nothing new: smaller - larger is negative.)"""
     ordered = sorted(numbers, reverse=True)
     for a, b in dict.fromkeys(itertools.combinations(ordered, 2)):  # each pair once, in order
         found = _extend(Chain(a, ()), b, _without(_without(ordered, a), b))
@@ -134,9 +132,7 @@ class Countdown:
     numbers    how many numbers are given, 3 or 4
     languages  any of "en", "zh"; by default both, and English alone for wording="plain"
     weights    of the languages; by default English twice as often as Chinese
-    wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)
-
-    Raises R1LabError for any other value."""
+    wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)"""
 
     numbers: int = 3
     languages: tuple[str, ...] | None = None

@@ -60,9 +60,7 @@ class WordProblems(OneNumber):
     """Word problems whose answer is a whole number (see `r1lab.tasks.base.Task`).
 
     difficulty  "easy" (one or two steps, small numbers), "medium", "hard" (all of GSM-Symbolic)
-    kinds       which generators; by default those of the difficulty
-
-    Raises R1LabError for any other value."""
+    kinds       which generators; by default those of the difficulty"""
 
     difficulty: str = "medium"
     kinds: tuple[str, ...] | None = None

@@ -121,9 +121,8 @@ class CountdownHub:
     """TinyZero's Countdown problems (see `r1lab.tasks.base.Task`), in Countdown's plain wording.
 
     numbers  3, 4, or None for both
-    source   the hub id, a folder with the same columns (target, nums), or "generated": drawn here,
-             offline, three or four numbers from 1 to 99 and a target from 10 to 100 that they reach
-    """
+    source   the hub id, a folder with the columns target and nums, or "generated": offline, three
+             or four numbers from 1 to 99 and a target from 10 to 100 that they reach"""
 
     numbers: int | None = None
     source: str = "Jiayi-Pan/Countdown-Tasks-3to4"

@@ -26,9 +26,8 @@ TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wo
 
 
 def get_task(name: str, /, **options) -> Task:
-    """get_task("countdown", numbers=4, wording="plain"), get_task("mine.py:MyTask").
-
-    Raises R1LabError for an unknown task or option, and for a class that is no task."""
+    """get_task("countdown", numbers=4), get_task("mine.py:MyTask"). Raises R1LabError for an
+    unknown task or option, and for a class that is no task."""
     if "name" in options:
         raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     make = factory(name)

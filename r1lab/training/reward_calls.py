@@ -26,11 +26,10 @@ def callable_name(function: Callable) -> str:
 def call(
     function: Callable, name: str, completions: Sequence, problems: Sequence, **context: Any
 ) -> list[float]:
-    """One reward of N completions, each with its problem; `name` is for errors.
-
-    context: more keywords; those of TRL's contract are empty unless given. None, "does not apply",
-    becomes 0.0. (TRL leaves a completion to which *no* reward applies out of its group.) Raises
-    R1LabError where the function fails or does not return N numbers."""
+    """One reward of N completions, each with its problem; None, "does not apply", becomes 0.0. (TRL
+    drops a completion to which *no* reward applies.) name: for errors. context: more keywords;
+    those of TRL's contract are empty unless given. Raises R1LabError where the function fails or
+    does not return N numbers."""
     N = len(completions)
     if len(problems) != N:
         raise R1LabError(f"{N} completions need as many problems: {len(problems)}")

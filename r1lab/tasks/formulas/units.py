@@ -91,10 +91,9 @@ def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
         if word in _POWER_WORDS:
             power = _POWER_WORDS[word]
             if word.endswith("ed") and len(bases) == 1:  # meters squared
-                scale, bases = scale**power, {base: power for base in bases}
-                power = 1
+                scale, bases, power = scale**power, dict.fromkeys(bases, power), 1
         elif unit is not None:
-            exponent = sign * (int(raised) if raised else power)
+            exponent = sign * int(raised or power)
             scale *= unit[0] ** exponent
             for base, one in unit[1].items():
                 bases[base] = bases.get(base, 0) + one * exponent
