@@ -355,8 +355,8 @@ def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
 
 
 def measure_busy(bench: Bench, best: str | None = None) -> Measured:
-    """r1lab's step on the machine as it is, beside programs that burn its cores, and computed as
-    torch would by itself: every operation on all threads, which spin at its end."""
+    """r1lab's step on the machine as it is, beside programs that keep its cores busy, and computed
+    as torch would by itself: every operation on all threads, which spin at its end."""
 
     def busy(seed: int) -> dict[str, float]:
         with burning(max(2, torch.get_num_threads())):
@@ -375,8 +375,8 @@ def measure_busy(bench: Bench, best: str | None = None) -> Measured:
 
 @contextmanager
 def burning(programs: int) -> Iterator[None]:
-    """Beside programs that each keep a core busy."""
-    burn = [sys.executable, "-c", "while True: pass"]
+    """Beside programs that each keep a core busy, and end at the latest with this process."""
+    burn = [sys.executable, "-c", f"import os\nwhile os.getppid() == {os.getpid()}: pass"]
     running = [subprocess.Popen(burn) for _ in range(programs)]
     try:
         yield
