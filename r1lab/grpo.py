@@ -175,10 +175,12 @@ class GRPOConfig:
 # --- one step ----------------------------------------------------------------------------------
 
 
-def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
+def training_problems(
+    task, model, tokenizer, config: GRPOConfig, *, say: Callable[..., None] = log.warning
+) -> list[Any]:
     """The problems of all steps, `config.questions` a step.
 
-    Left out, and counted in the log, are problems whose prompt and a completion of max_new_tokens
+    Left out, and counted by `say`, are problems whose prompt and a completion of max_new_tokens
     do not fit the model's positions. Raises R1LabError where too few others are there.
     """
     needed = config.steps * config.questions
@@ -199,7 +201,7 @@ def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
     )
     if len(fit) < needed:
         raise R1LabError(f"{words}. Lower max_new_tokens, or choose other problems")
-    log.warning("%s. They are left out", words)
+    say("%s. They are left out", words)
     return fit[:needed]
 
 

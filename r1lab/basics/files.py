@@ -57,7 +57,10 @@ def check_writable(path: str | os.PathLike) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
                 return
-        path.open("ab").close()
+        if path.is_file():
+            path.open("ab").close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(13, "no permission")
 
 
 @contextmanager

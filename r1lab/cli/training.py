@@ -181,7 +181,7 @@ class Train(ModelAndTask):
             if name in first and name in final
         ]
         print_table(("on its training batches", "first step", "last step"), rows)
-        if on_trl and len(history) < config.steps:
+        if on_trl and history[-1]["step"] + 1 < config.steps:
             print(f"the budget ended it after {len(history)} of {config.steps} steps; with a "
                   "larger one the same command goes on")  # fmt: skip
         made = files.shorten(out / "model")
@@ -223,10 +223,11 @@ class Train(ModelAndTask):
 def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
+    from r1lab.grpo import training_problems
     from r1lab.machine import memory
     from r1lab.machine.device import precision_on
 
-    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
         model,
         config,
