@@ -564,17 +564,18 @@ def train(args: argparse.Namespace) -> int:
     out_dir = files.run_folder(
         args.out or ("runs/train-trl" if args.backend == "trl" else "runs/train")
     )
-    options = {"resume": not args.fresh, "progress": not args.quiet}
+    options, budget = {"progress": not args.quiet}, None
     if args.backend == "trl":
         backend = _trl_backend()
-        options |= _trl_keywords(args)
+        options["launch"] = launch = _launch(args)
+        budget = launch.budget
     elif any((out_dir / "checkpoints").glob("checkpoint-*")) and not args.fresh:
         raise R1LabError(f"{out_dir} holds a run of --backend trl; choose another --out")
     else:
         backend = grpo
-    if args.backend == "trl" and args.device != "auto":
-        backend.settle(args.device)
-        options["device"] = args.device
+        options["resume"] = not args.fresh
+    if args.backend == "trl":
+        backend.settle(launch.device)
     told = not args.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
     if not args.quiet:
         from r1lab.machine import costs
@@ -583,7 +584,7 @@ def train(args: argparse.Namespace) -> int:
         if told and price is None and (words := costs.price_words()):
             print(words, flush=True)
         earlier = [] if args.fresh else metrics.metrics_of(out_dir)
-        options["callbacks"] = [costs.live(config, options.get("budget"), price, earlier)]
+        options["callbacks"] = [costs.live(config, budget, price, earlier)]
     device = "cpu" if args.backend == "trl" else _device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(_project_folder(args.model), device=device)
     if told:
@@ -635,17 +636,17 @@ def _trl_backend():
     return run
 
 
-def _trl_keywords(args: argparse.Namespace) -> dict[str, Any]:
-    """The options of TRL_ONLY that were given, as trl_backend.train calls them."""
-    names = {"lora_rank": "lora"}
-    direct = ("sampler", "lora_rank", "gradient_checkpointing", "push_to_hub")
-    found = {names.get(n, n): getattr(args, n) for n in direct if hasattr(args, n)}
-    limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
-    if any(limits.values()):
-        from r1lab.machine.costs import Budget
+def _launch(args: argparse.Namespace):
+    """The options of TRL_ONLY that were given, as TRL's backend wants them."""
+    from r1lab.machine.costs import Budget
+    from r1lab.trl_backend.mapping import Launch
 
-        found["budget"] = Budget(**limits)
-    return found
+    direct = ("sampler", "gradient_checkpointing", "push_to_hub")
+    found = {name: getattr(args, name) for name in direct if hasattr(args, name)}
+    limits = {n: getattr(args, n, None) for n in ("max_minutes", "max_dollars", "dollars_per_hour")}
+    found["budget"] = Budget(**limits) if any(limits.values()) else None
+    found["device"] = None if args.device == "auto" else args.device
+    return Launch(lora=getattr(args, "lora_rank", None), resume=not args.fresh, **found)
 
 
 def _print_launch(args: argparse.Namespace) -> int:

@@ -40,10 +40,11 @@ from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import cluster, mapping, samplers, trainer
 from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of
+from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.process import settle
+from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.run import train
 from r1lab.trl_backend.trainer import by_length, make_trainer, on_one_gpu
-from r1lab.trl_backend.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -63,16 +64,19 @@ SMALL = GRPOConfig(
 )  # fmt: skip
 
 
-def run(model, tokenizer, config, out_dir, **options):
-    return train(model, tokenizer, TASK, config, out_dir, progress=False, **options)
+def run(model, tokenizer, config, out_dir, callbacks=(), **options):
+    launch = Launch(**options)
+    shown = {"progress": False, "callbacks": callbacks}
+    return train(model, tokenizer, TASK, config, out_dir, launch, **shown)
 
 
-def trainer_of(model, tokenizer, config, out_dir, **options):
+def trainer_of(model, tokenizer, config, out_dir):
     """TRL's trainer for a configuration, as `train` makes it."""
     problems = TASK.problems("train", config.steps * config.questions, seed=config.seed)
-    watch = Watch(config, tokenizer, TASK, problems, out_dir, (), None, lambda step: {})
+    watch = RolloutWatch(config, tokenizer, TASK, problems, out_dir, lambda step: {})
+    launch = Launch(sampler="r1lab", precision="fp32", gradient_checkpointing=False)
     with reference_of(model, tokenizer, config, out_dir, 0, None):
-        return make_trainer(model, tokenizer, watch, **options)
+        return make_trainer(model, tokenizer, watch, launch)
 
 
 def same_weights(a, b) -> bool:
@@ -653,14 +657,15 @@ import json, sys
 from accelerate import PartialState
 from r1lab import models
 from r1lab.trl_backend import run
+from r1lab.trl_backend.mapping import Launch
 from r1lab.tasks import get_task
 from test_trl_backend import TWO
 import torch
 torch.set_num_threads(1)
 model, tokenizer = models.load("tiny")
 history = run.train(
-    model, tokenizer, get_task("countdown"), TWO, sys.argv[1], sampler="r1lab", shares=2,
-    progress=False)
+    model, tokenizer, get_task("countdown"), TWO, sys.argv[1],
+    Launch(sampler="r1lab", shares=2), progress=False)
 assert bool(history) == PartialState().is_main_process
 assert PartialState().num_processes == 2
 """

@@ -626,6 +626,7 @@ def measure_half(bench: Bench, best: str) -> Measured:
 
 def measure_learning(bench: Bench, best: str | None = None) -> Measured:
     """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
+    from r1lab.trl_backend.mapping import Launch
     from r1lab.trl_backend.run import train
 
     measured = {
@@ -641,8 +642,7 @@ def measure_learning(bench: Bench, best: str | None = None) -> Measured:
                     bench.task,
                     config,
                     folder,
-                    sampler=name,
-                    device="cpu",
+                    Launch(sampler=name, device="cpu"),
                     progress=False,
                 )
             entry["seconds"].append(sum(m["seconds"] for m in history))

@@ -758,17 +758,18 @@ def probe(stand: Stand) -> Evaluation:
 def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> bool:
     """Train the stand's model in place for so many seconds at most."""
     if stand.backend == "trl":
-        from r1lab.trl_backend import run
+        from r1lab.trl_backend.mapping import Launch
+        from r1lab.trl_backend.run import train as train_on_trl
 
-        run.train(
+        train_on_trl(
             stand.base,
             stand.tokenizer,
             stand.task,
             config,
             stand.folder / "trl",
+            Launch(budget=costs.Budget(max_minutes=max(1e-3, seconds / 60))),
             progress=False,
             callbacks=[watch],
-            budget=costs.Budget(max_minutes=max(1e-3, seconds / 60)),
         )
         return True
     options = {"progress": False, "callbacks": [watch]}

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
+from transformers.trainer_pt_utils import safe_globals
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
@@ -74,6 +76,12 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file() or files.digest_of(path) != expected:
             return f"it is damaged ({name} differs from what was saved)"
+    for path in (p for p in folder.glob("*.pt*") if p.suffix in (".pt", ".pth")):
+        try:  # as Trainer will read it: a pickle that is no state of ours runs no code
+            with safe_globals():
+                torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        except Exception as error:
+            return f"{path.name} in it is no state that can be read ({type(error).__name__})"
     return None
 
 

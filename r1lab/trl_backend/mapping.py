@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
+
+SCALE = {"grpo": "group", "dr_grpo": "none", "rloo": "none"}
+"""TRL's scale_rewards for each of our estimators that it has a word for."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How TRL is to run a GRPOConfig here: what changes nothing of the algorithm.
+
+    sampler: see `pick_sampler`. device: see `settle`. precision: "fp32" | "bf16" | "auto" (the
+    configuration's). gradient_checkpointing: True, False or "auto", which leaves it off where the
+    memory plan fits without it. lora: rank, keywords of peft.LoraConfig or a peft configuration;
+    model/ then has the adapters merged, adapter/ has them alone. shares: see `own_sampler`.
+    budget: `exceeded(seconds, next_step) -> str | None`, asked after every step with the seconds
+    since `train` was called, a resumed run's earlier ones included, and those of a step; words end
+    the run, with a checkpoint and model/. push_to_hub: the repository's name; a private one is made
+    if there is none. resume: go on from the newest whole checkpoint; else an earlier run's files
+    are moved to out_dir/earlier-<n>.
+    """
+
+    sampler: str = "auto"
+    device: str | None = None
+    precision: str = "auto"
+    gradient_checkpointing: str | bool = "auto"
+    lora: Any = None
+    shares: int | None = None
+    budget: Any = None
+    push_to_hub: str | None = None
+    resume: bool = True
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            words = f"one of {', '.join(PRECISIONS)}, not {self.precision!r}"
+            raise R1LabError(f"precision must be {words}")
+        if self.gradient_checkpointing not in ("auto", True, False):
+            raise R1LabError("gradient_checkpointing must be 'auto', True or False")
+
+
+PRECISIONS = ("auto", "fp32", "bf16")
+
 
 # --- the mapping ---------------------------------------------------------------------------------
 
@@ -167,7 +208,7 @@ def trl_options(
         "loss_type": {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}[
             config.length_norm
         ],
-        "scale_rewards": "group" if config.advantage == "grpo" else "none",
+        "scale_rewards": SCALE[config.advantage],
         "importance_sampling_level": config.ratio_level,
         "epsilon": config.clip_low,
         "epsilon_high": config.clip_high,
@@ -234,6 +275,13 @@ def check(
     def refuse(words: str) -> None:
         raise R1LabError(f"TRL cannot run this: {words}")
 
+    if config.advantage not in SCALE:
+        refuse(
+            f"it has no word for the advantage {config.advantage!r}, only for {', '.join(SCALE)}. "
+            "Take one of these, or the backend scratch."
+        )
+    if config.seed >= 2**32:
+        refuse(f"its seeds are below 2**32, and seed is {config.seed}.")
     if config.kl_coef > 0 and config.kl_estimator != "k3":
         refuse(
             f"its KL term is always k3, not {config.kl_estimator}. Take kl_estimator k3, or the "
@@ -256,4 +304,13 @@ def check(
         refuse(
             "with LoRA the reference is the base model, which cannot be refreshed. Set ref_refresh "
             "to 0 (keep the base) or kl_coef to 0 (no reference)."
+        )
+
+
+def ends_answers(tokenizer) -> None:
+    """R1LabError for a tokenizer without an end-of-sequence token: nothing would end an answer."""
+    if tokenizer.eos_token_id is None:
+        raise R1LabError(
+            "this model's tokenizer has no end-of-sequence token, so no answer would ever end; set "
+            "tokenizer.eos_token (eos_token in its tokenizer_config.json)"
         )

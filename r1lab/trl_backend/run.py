@@ -36,43 +36,37 @@ vLLM, in this process (colocated) or served by another.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm.contrib.logging import logging_redirect_tqdm
-from tqdm.std import tqdm
+from accelerate import PartialState
 from transformers import set_seed
 
 from r1lab.basics import files
-from r1lab.basics.files import truncate_lines
 from r1lab.basics.options import fixed_values
-from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import Experience, GRPOConfig
-from r1lab.machine import costs, room
+from r1lab.machine import costs, memory, room
+from r1lab.machine.device import precision_on
 from r1lab.models.load import origin
-from r1lab.training import metrics, signals
-from r1lab.training.checkpoints import fingerprint
-from r1lab.training.signals import Stopped
 from r1lab.trl_backend.card import finish, hub_ready, push
-from r1lab.trl_backend.folders import latest_of_run, reference_of
-from r1lab.trl_backend.mapping import check
-from r1lab.trl_backend.process import (
-    choose,
-    disk_errors,
-    fit,
-    is_spread,
-    main_decides,
-    patient,
-    settle,
-)
+from r1lab.trl_backend.folders import reference_of
+from r1lab.trl_backend.mapping import Launch, check, ends_answers
+from r1lab.trl_backend.process import is_spread, main_decides, settle
+from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import pick_sampler
-from r1lab.trl_backend.trainer import lora_config, make_trainer, put_back, without_cudnn_attention
-from r1lab.trl_backend.watch import Watch
+from r1lab.trl_backend.trainer import (
+    lora_config,
+    make_trainer,
+    put_back,
+    without_cudnn_attention,
+    without_dropout,
+)
 
 log = logging.getLogger(__name__)
 ON_DISK = (
@@ -86,144 +80,131 @@ def train(
     task,
     config: GRPOConfig,
     out_dir: str | os.PathLike,
+    launch: Launch | None = None,
     *,
-    sampler: str = "auto",
-    resume: bool = True,
     progress: bool = True,
     callbacks: Sequence[Callable[[int, dict, Experience], None]] = (),
-    budget: Any = None,
-    lora: Any = None,
-    device: str | None = None,
-    precision: str = "auto",
-    gradient_checkpointing: str | bool = "auto",
-    shares: int | None = None,
-    push_to_hub: str | None = None,
 ) -> list[dict[str, Any]]:
     """Train `model` in place by GRPO on TRL; returns the metrics of every step.
 
     As r1lab.grpo.train: the same configuration, the same files in out_dir, the same names in
     metrics.jsonl, resumed by the same call. Started by `accelerate launch`, all processes call it;
     files, callbacks and the history that is returned are the main process's (others get []).
-    Before it starts, the memory plan (`fit`) says what it will take, and refuses what cannot fit.
-
-    sampler: see `pick_sampler`. budget: `exceeded(seconds, next_step) -> str | None`, asked
-    after every step with the seconds since `train` was called, a resumed run's earlier ones
-    included, and those of a step; words end the run, with a checkpoint and model/. lora: rank,
-    keywords of peft.LoraConfig or a peft configuration; model/ then has the adapters merged,
-    adapter/ has them alone. device: see `settle`. precision: "fp32" | "bf16" | "auto" (the
-    configuration's). gradient_checkpointing: True, False or "auto", which leaves it off where the
-    plan fits without it. shares: see `own_sampler`. push_to_hub: the repository's name; a private
-    one is made if there is none.
+    Before it starts, the memory plan says what it will take, and refuses what cannot fit.
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
     """
-    out_dir, state = Path(out_dir), settle(device)
-    without_cudnn_attention()
-    main = state.is_main_process
-    spread = is_spread()
-    check(config, processes=state.num_processes, lora=lora, sharded=spread)
-    precision = config.precision if precision == "auto" else precision
-    precision = choose(precision, gradient_checkpointing)
-    sampler, words = pick_sampler(sampler, cuda=state.device.type == "cuda", sharded=spread)
-    if push_to_hub and main:
-        push_to_hub = hub_ready(push_to_hub)
-    if main and progress:
-        print(words, flush=True)
-    if not resume and main:
+    launch = launch or Launch()
+    out_dir, state = Path(out_dir), settle(launch.device)
+    main, say = state.is_main_process, print if progress else (lambda *words, **how: None)
+    launch = decided(launch, config, say)
+    ends_answers(tokenizer)
+    if not launch.resume and main:
         files.set_aside(out_dir, ON_DISK)
     state.wait_for_everyone()
 
-    if not lora:
+    if not launch.lora:
         model.float()  # AdamW's small steps are lost in bfloat16 weights
-    for module in model.modules():
-        if getattr(module, "attention_dropout", 0.0):
-            module.attention_dropout = 0.0
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
-    gradient_checkpointing, words = fit(
-        *(model, tokenizer, config, problems, gradient_checkpointing),
-        precision=precision,
-        lora=lora_config(lora).r if lora else None,
-        sharded=spread,
-        sampler=sampler,
-    )
-    if main and progress:
-        print(words, flush=True)
+    launch = planned(launch, model, tokenizer, config, problems, say)
+
+    names = identity(config, launch, problems)
+    how = {"callbacks": callbacks, "budget": launch.budget}
+    watch = RolloutWatch(config, tokenizer, task, problems, out_dir, names, **how)
+    watch.origin = origin(model.config._name_or_path)
+    watch.price = getattr(launch.budget, "dollars_per_hour", None) or costs.price_here()
+    folder = watch.resume(model)
+    if main and (before := watch.seal.get("processes", state.num_processes)) != state.num_processes:
+        log.warning(
+            "the run goes on on %d processes, after %d: from here on it draws other answers than "
+            "it would have",
+            *(state.num_processes, before),
+        )
+    steps = None
+    if launch.budget and watch.first:  # what was spent before may be all: then not a step more
+        watch.over = main_decides(lambda: launch.budget.exceeded(watch.earlier))
+        steps = watch.first if watch.over else None
+
+    set_seed(config.seed)
+    with (
+        watch.running(progress),
+        without_dropout(model),
+        reference_of(model, tokenizer, config, out_dir, watch.first, launch.lora),
+        contextlib.ExitStack() as at_the_end,
+    ):
+        own_forward = model.__dict__.get("forward")
+        trainer = make_trainer(model, tokenizer, watch, launch, steps)
+        at_the_end.callback(put_back, model, trainer, own_forward, launch.lora)
+        trainer.train(resume_from_checkpoint=folder)
+        watch.ended()
+        finish(trainer, watch, launch.lora)
+    if launch.push_to_hub and main:
+        push(out_dir / "model", launch.push_to_hub)
+    return watch.history
+
+
+def decided(launch: Launch, config: GRPOConfig, say: Callable[..., None]) -> Launch:
+    """The launch with sampler and precision chosen for this machine, and the repository to push to
+    made. Raises R1LabError for what cannot run here."""
+    without_cudnn_attention()
+    state, spread = PartialState(), is_spread()
+    check(config, processes=state.num_processes, lora=launch.lora, sharded=spread)
+    precision = config.precision if launch.precision == "auto" else launch.precision
+    cuda = state.device.type == "cuda"
+    sampler, words = pick_sampler(launch.sampler, cuda=cuda, sharded=spread)
+    push_to_hub = launch.push_to_hub
+    if state.is_main_process:
+        if push_to_hub:
+            push_to_hub = hub_ready(push_to_hub)
+        say(words, flush=True)
+    precision = precision_on(state.device, precision)
+    return replace(launch, sampler=sampler, precision=precision, push_to_hub=push_to_hub)
+
+
+def planned(launch: Launch, model, tokenizer, config, problems, say) -> Launch:
+    """The launch with gradient checkpointing decided by the memory plan. The main process plans,
+    all follow. Raises R1LabError, on all, for a run that cannot fit."""
+    state, device = PartialState(), PartialState().device.type
+
+    def decide() -> tuple[bool, str]:
+        job = memory.job_of(
+            model,
+            config,
+            prompts=memory.prompts_of(tokenizer, problems, config.template),
+            device=device,
+            backend="trl",
+            processes=state.num_processes,
+            precision=launch.precision,
+            lora=lora_config(launch.lora).r if launch.lora else None,
+            sharded=is_spread(),
+            sampler=launch.sampler,
+        )
+        free = room.available(device)
+        if device == "cpu":  # the processes of this machine share it
+            free //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        return memory.prepare(job, checkpointing=launch.gradient_checkpointing, room=free)
+
+    checkpointing, words = main_decides(decide)
+    if state.is_main_process:
+        say(words, flush=True)
+    if launch.lora and device == "cpu":
+        room.large_blocks_apart()
+    return replace(launch, gradient_checkpointing=checkpointing)
+
+
+def identity(config: GRPOConfig, launch: Launch, problems: Sequence) -> Callable[[int], dict]:
+    """names(steps): what makes a run this run, after so many steps."""
 
     def names(steps: int) -> dict[str, Any]:
-        """What makes this run this run, after so many steps."""
         asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
-        linear = config.lr_schedule == "linear"
+        linear, served = config.lr_schedule == "linear", launch.sampler.startswith("http")
         return fixed_values(config) | {
             "questions asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
             "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
-            "sampler": "vllm-server" if sampler.startswith("http") else sampler,
-            "precision": precision,
-            "lora": repr(lora_config(lora).to_dict().get("r")) if lora else None,
+            "sampler": "vllm-server" if served else launch.sampler,
+            "precision": launch.precision,
+            "lora": repr(lora_config(launch.lora).to_dict().get("r")) if launch.lora else None,
         }
 
-    watch = Watch(config, tokenizer, task, problems, out_dir, callbacks, budget, names)
-    watch.base, watch.origin = fingerprint(model), origin(model.config._name_or_path)
-    watch.price = getattr(budget, "dollars_per_hour", None) or costs.price_here()
-    folder = None
-    found = main_decides(lambda: latest_of_run(out_dir, model, names, config.steps))
-    if found is not None:
-        folder, about = found
-        watch.first = watch.saved = about["step"]
-        watch.base = about["base"]
-        if main and about.get("processes", state.num_processes) != state.num_processes:
-            log.warning(
-                "the run goes on on %d processes, after %d: from here on it draws other answers "
-                "than it would have",
-                *(state.num_processes, about["processes"]),
-            )
-    if main:
-        watch.earlier = metrics.spent_in(
-            metrics.metrics_of(out_dir)
-        )  # with lost steps, which were paid
-        watch.history = truncate_lines(out_dir / "metrics.jsonl", watch.first)
-        truncate_lines(out_dir / "samples.jsonl", watch.first)
-        watch.kept = len(watch.history)
-    steps = None
-    if budget and watch.first:  # what was spent before may be all: then not a step more
-        watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
-        steps = watch.first if watch.over else None
-
-    if lora and state.device.type == "cpu":
-        room.large_blocks_apart()
-    set_seed(config.seed)
-    own_forward = model.__dict__.get("forward")
-    with (
-        quiet_bars(),
-        signals.stop_signals() as watch.asked,
-        signals.memory_errors(config.micro_batch_tokens),
-        disk_errors(out_dir),
-        logging_redirect_tqdm() if progress else nullcontext(),
-        reference_of(model, tokenizer, config, out_dir, watch.first, lora),
-    ):
-        patient(watch.asked)
-        trainer = make_trainer(
-            model,
-            tokenizer,
-            watch,
-            sampler=sampler,
-            precision=precision,
-            gradient_checkpointing=gradient_checkpointing,
-            lora=lora,
-            shares=shares,
-            steps=steps,
-        )
-        try:
-            bar = progress and main
-            with tqdm(total=config.steps, initial=watch.first, disable=not bar, unit="step") as bar:
-                watch.bar = bar
-                trainer.train(resume_from_checkpoint=None if folder is None else str(folder))
-            done = watch.step
-            if watch.stopped and done < config.steps:
-                raise Stopped.after(watch.stopped, done, config.steps, out_dir)
-            finish(trainer, watch, lora)
-        finally:
-            put_back(model, trainer, own_forward, lora)
-    if push_to_hub and main:
-        push(out_dir / "model", push_to_hub)
-    return watch.history
+    return names
