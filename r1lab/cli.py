@@ -261,6 +261,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
         r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
         r1lab pipeline --student tiny-general-small     and teach a smaller model, against RL on it
+        accelerate launch --num_processes 8 -m r1lab pipeline --backend trl     on eight GPUs
         """,
     )
     sub.add_argument(
@@ -280,6 +281,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         "--student", metavar="MODEL",
         help="then teach this smaller base what the stage data wrote, and compare with RL alone at "
         "the same cost, and with both",
+    )  # fmt: skip
+    sub.add_argument(
+        "--backend", metavar="NAME", choices=("scratch", "trl"), default="scratch",
+        help="who trains: scratch (default; this project's loops, one device) or trl (TRL's "
+        "trainers, on as many GPUs as accelerate launch starts processes)",
     )  # fmt: skip
     sub.add_argument("--smoke", action="store_true", help="toy sizes, where no option says another")
     sub.add_argument("--quiet", action="store_true", help="no progress bars")
@@ -733,9 +739,17 @@ def pipeline(args: argparse.Namespace) -> int:
     config = recipe.smoke(**changes) if args.smoke else recipe(**changes)
     if config.device == "cuda":
         _device("cuda")
-    out = files.run_folder(args.out)
-    options = {"only": args.only, "until": args.until, "skip": args.skip}
+    out, backend = files.run_folder(args.out), stages.SCRATCH
+    if args.backend == "trl":
+        _trl_backend()
+        from r1lab.trl_backend.stages import backend as on_trl
+
+        backend = on_trl(config)
+    kept = {name: out / name for name in args.skip}
+    options = {"only": args.only, "until": args.until, "given": kept, "backend": backend}
     stages.run(config, out, **options, progress=not args.quiet)
+    if not backend.main:
+        return 0
     table = stages.stage_table(out)
     if table["ours"]:
         head, *rows = stages.table_lines(table)
