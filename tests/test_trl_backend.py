@@ -13,6 +13,7 @@ import inspect
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
 
 from r1lab import ROOT, grpo
+from r1lab.advantages import ADVANTAGES
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig, collect, pad, questions_at
 from r1lab.losses import grpo_loss
@@ -39,7 +41,7 @@ from r1lab.templates import render
 from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import cluster, mapping, samplers, trainer
-from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of
+from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of, seal
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.process import settle
 from r1lab.trl_backend.rollouts import RolloutWatch
@@ -293,6 +295,16 @@ def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     assert mapping.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
 
 
+def test_an_estimator_that_trl_has_no_word_for_is_refused(monkeypatch, model, tokenizer, tmp_path):
+    """It would be trained as another one, and logged as itself."""
+    monkeypatch.setitem(ADVANTAGES, "median", lambda r: r - r.median(dim=1, keepdim=True).values)
+    config = replace(SMALL)
+    object.__setattr__(config, "advantage", "median")
+    with pytest.raises(R1LabError, match="no word for the advantage 'median', only for grpo, dr_g"):
+        run(model, tokenizer, config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_processes_share_the_rollout():
     two, one = (mapping.trl_options(SMALL, processes=n) for n in (2, 1))
     rows = "per_device_train_batch_size"
@@ -303,6 +315,7 @@ def test_two_processes_share_the_rollout():
     "changes, options, words",
     [
         ({"kl_coef": 0.1, "kl_estimator": "k1"}, {}, "always k3, not k1"),
+        ({"seed": 2**40}, {}, "seeds are below 2..32, and seed is 1099511627776"),
         ({"minibatches": 3}, {}, "8 cannot be cut into 3 mini-batches on 1 process"),
         ({"questions": 3}, {"processes": 2}, "3 questions cannot be dealt to 2 processes"),
         ({"kl_coef": 0.1, "ref_refresh": 2}, {"lora": 4}, "Set ref_refresh to 0"),
@@ -516,6 +529,74 @@ def test_a_damaged_or_half_written_checkpoint_costs_its_steps_only(
         (folder / "optimizer.pt").write_bytes(b"")
     with pytest.raises(R1LabError, match="is whole. Choose another out_dir"):
         run(others[0], tokenizer, SMALL, tmp_path)
+
+
+class Stranger:
+    """What unpickling this would do."""
+
+    def __reduce__(self):
+        return os.mkdir, ("/tmp/r1lab-ran-a-stranger-s-code",)
+
+
+def test_a_pickle_in_a_checkpoint_runs_no_code_and_costs_its_steps_only(
+    model, tokenizer, tmp_path, caplog
+):
+    other = copy.deepcopy(model)
+    run(model, tokenizer, SMALL, tmp_path)
+    newest, _ = newest_first(tmp_path / "checkpoints")
+    about = json.loads((newest / SEAL).read_text())
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        kept = (newest / name).read_bytes()
+        for stranger in (pickle.dumps(Stranger()), pickle.dumps({"state": 1}), b"junk"):
+            (newest / name).write_bytes(stranger)
+            seal(newest, about)  # whoever put it there has the checksums right
+            words = damage(newest)
+            assert words.startswith(f"{name} in it is no state that can be read")
+            assert "\n" not in words and "weights_only" not in words
+        (newest / name).write_bytes(kept)
+    seal(newest, about)
+    assert damage(newest) is None
+    torch.save(Stranger(), newest / "optimizer.pt")
+    seal(newest, about)
+    run(other, tokenizer, SMALL, tmp_path)
+    assert "checkpoint-3 is not used: optimizer.pt in it" in caplog.text
+    assert same_weights(model, other)
+    assert not Path("/tmp/r1lab-ran-a-stranger-s-code").exists()
+
+
+def test_a_longer_run_rises_to_its_learning_rate_as_if_never_stopped(model, tokenizer, tmp_path):
+    """The checkpoint keeps the rate of the step that follows, and not that of the last one."""
+    config, other = replace(SMALL, steps=6, warmup_steps=4), copy.deepcopy(model)
+    whole = run(model, tokenizer, config, tmp_path / "whole")
+    run(copy.deepcopy(other), tokenizer, replace(config, steps=2), tmp_path / "parts")
+    parts = run(other, tokenizer, config, tmp_path / "parts")
+    rates = [metrics["lr"] for metrics in parts]
+    assert rates == pytest.approx([grpo.learning_rate(step, config) for step in range(6)])
+    assert without_clock(parts) == without_clock(whole) and same_weights(model, other)
+    linear = replace(config, lr_schedule="linear", steps=4)
+    assert trainer.lr_share(4, linear) == 0.0
+
+
+def test_every_declared_end_of_text_ends_an_answer(model, tokenizer, tmp_path):
+    """The model's generation configuration may name others than the tokenizer's."""
+    other, seen = 5, []
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
+
+    def watch(step, metrics, batch):
+        seen.extend(zip(batch.rollouts.completion_ids, batch.rollouts.finished, strict=True))
+
+    run(model, tokenizer, replace(SMALL, questions=8, max_new_tokens=40), tmp_path, [watch])
+    ends = {tokenizer.eos_token_id, other}
+    assert any(ids[-1] == other for ids, _ in seen)
+    assert not any(ends & {*ids[:-1]} for ids, _ in seen)
+    assert all(finished == (ids[-1] in ends) for ids, finished in seen)
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused(model, tokenizer, tmp_path):
+    bare = copy.deepcopy(tokenizer)
+    bare.eos_token = None
+    with pytest.raises(R1LabError, match="no end-of-sequence token, so no answer would ever end"):
+        run(model, bare, SMALL, tmp_path)
 
 
 def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_path):

@@ -61,11 +61,14 @@ def path(name: str) -> Path:
     return Path(__file__).resolve().parent / FILES[name]
 
 
-def accelerate(name: str, options: Sequence[str], gpus: int, device: str) -> list[str]:
-    """The words that start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3."""
+def accelerate(
+    name: str, options: Sequence[str], gpus: int, device: str, command: str = "train"
+) -> list[str]:
+    """The words that start `r1lab COMMAND --backend trl OPTIONS` by ddp, fsdp or zero3. command:
+    train or pipeline."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(path(name))]
-    train = ["-m", "r1lab", "train", "--backend", "trl", "--device", device, *options]
-    return [*launch, "--num_processes", str(gpus), *train]
+    words = ["-m", "r1lab", command, "--backend", "trl", "--device", device, *options]
+    return [*launch, "--num_processes", str(gpus), *words]
 
 
 def command(
