@@ -22,7 +22,7 @@ from r1lab.reward_model import Marked, Pair, RewardModelConfig, bradley_terry_lo
 from r1lab.sft import Example, SFTConfig
 from r1lab.tasks import get_task
 from r1lab.training.signals import Stopped
-from r1lab.trl_backend import judges, supervised
+from r1lab.trl_backend import judges, mapping, supervised
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -246,7 +246,7 @@ def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path, kind
 
 
 def test_every_option_has_a_line_in_the_table():
-    words = " ".join(row.ours for row in supervised.MAPPING).replace(",", " ").split()
+    words = " ".join(row.ours for row in mapping.MAPPING).replace(",", " ").split()
     for config in (SFTConfig, RewardModelConfig):
         assert {f.name for f in dataclasses.fields(config)} <= set(words)
 

@@ -8,6 +8,7 @@ safety model), the loss is the mean over a step whatever the passes, and another
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Sequence
@@ -16,20 +17,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate import PartialState
-from transformers import PrinterCallback
 from trl import RewardConfig as TRLRewardConfig
 from trl import RewardTrainer as TRLRewardTrainer
 from trl.trainer.utils import pad
 
-from r1lab.basics import quiet
 from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
 from r1lab.sft import batch_at, steps_of
 from r1lab.trl_backend import folders
 from r1lab.trl_backend.mapping import ends_answers
-from r1lab.trl_backend.supervised import in_order, known, lay_out, lent, options
-from r1lab.trl_backend.trainer import OwnRate, on_one_gpu, without_cudnn_attention
+from r1lab.trl_backend.supervised import known, lay_before, lent
+from r1lab.trl_backend.trainer import OwnRate, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
 
 
@@ -95,29 +93,17 @@ def reward_trainer(model, tokenizer, texts: tuple, watch: Watch) -> RewardTraine
     """
     (first, second, signs), config, eos = texts, watch.config, tokenizer.eos_token_id
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0 if eos != 0 else 1)
-    padding = tokenizer.pad_token_id
-    batches = [batch_at(step, len(first), config) for step in range(watch.steps)]
+    collator = functools.partial(collate, padding=tokenizer.pad_token_id)
     sizes = [2 * max(len(a), len(b)) for a, b in zip(first, second, strict=True)]
-    layout = lay_out(batches, sizes, config.micro_batch_tokens, PartialState().num_processes)
 
     def columns(one: int | None) -> dict[str, Any]:
         if one is None:
             return {"chosen_ids": [eos], "rejected_ids": [eos] * bool(second[0]), "sign": 0}
         return {"chosen_ids": first[one], "rejected_ids": second[one], "sign": signs[one]}
 
-    given = options(config, layout, watch.out_dir) | {"remove_unused_columns": False}
-    with quiet.quiet_bars():
-        trainer = RewardTrainer(
-            model=model,
-            args=on_one_gpu(TRLRewardConfig(**given)),
-            processing_class=tokenizer,
-            data_collator=lambda rows: collate(rows, padding),
-            train_dataset=in_order(layout, columns),
-            callbacks=[watch],
-        )
-    trainer.sizes = [len(batch) for batch in batches]
-    trainer.remove_callback(PrinterCallback)
-    watch.trainer = trainer
+    given = (RewardTrainer, TRLRewardConfig, model, tokenizer, watch, sizes, columns)
+    trainer = lay_before(*given, data_collator=collator, remove_unused_columns=False)
+    trainer.sizes = [len(batch_at(step, len(first), config)) for step in range(watch.steps)]
     return trainer
 
 

@@ -3,35 +3,19 @@
 `r1lab.grpo` is the loop to read; a real model on eight GPUs wants what others have built: data and
 weights spread over devices (accelerate: DDP, FSDP2, DeepSpeed ZeRO-3), vLLM, LoRA (peft). TRL puts
 these behind one trainer. `train` here takes the same configuration as `r1lab.grpo.train`, asks the
-same questions in the same order, pays the same rewards and leaves the same files. Between the two
-stands a table, `MAPPING`: each option, what TRL calls it, and why. Three lines of it are traps, for
-TRL's defaults are not the paper's:
+same questions in the same order, pays the same rewards and leaves the same files. `mapping` says
+what each option becomes, and what no option can make equal; what TRL cannot express is refused.
+Three of TRL's defaults are not the paper's:
 
     loss_type "dapo"                the mean over all tokens; the paper's is "grpo"
     use_bias_correction_kl True     multiplies the KL term by rho (DeepSeek-V3.2); not in the paper
     lr_scheduler_type "linear"      and any warm-up begins with a rate of 0: a wasted rollout
 
-and `DIFFERENCES` says what no option can make equal. What TRL cannot express is refused.
-
 TRL counts optimizer steps, we count rollouts. One rollout of N = questions * group_size answers is
-
-    optimizer steps              minibatches * inner_epochs
-    per_device_train_batch_size  rows, the answers that a process passes forward at a time
-    steps_per_generation         passes = N / (processes * rows)
-    gradient_accumulation_steps  passes / minibatches
-    num_iterations               inner_epochs
-
-One rollout with one update is on-policy: rho = 1, and TRL, like us, then takes log pi_old from the
-pass that it makes anyway.
-
-Checkpoints are Trainer's own folders, made trustworthy: written between two rollouts only (in the
-midst of one, TRL forgets its buffered answers), and sealed by a list of checksums that is written
-last. A folder without its seal was never finished. The reference policy, which Trainer forgets, is
-a folder of its own under references/.
-
-`sampler` says who writes the answers: r1lab's own sampler through TRL's `rollout_func` (an
-experimental interface; `own_sampler` is the one place that knows it), transformers' generate, or
-vLLM, in this process (colocated) or served by another.
+minibatches * inner_epochs optimizer steps; its answers go through in N / (processes * rows) passes
+a process. With one update a rollout is on-policy: rho = 1, and TRL, like us, then takes log pi_old
+from the pass that it makes anyway. Checkpoints are Trainer's own folders, written between two
+rollouts only (in the midst of one, TRL forgets its buffered answers), and sealed (`folders`).
 """
 
 from __future__ import annotations

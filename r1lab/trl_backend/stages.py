@@ -13,6 +13,7 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from accelerate.utils.memory import clear_device_cache
 
 from r1lab import models
 from r1lab.evaluate import Evaluation, evaluate
@@ -52,18 +53,21 @@ def _told(train: Callable) -> Callable:
 
 def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:
     """`training.stages.stage`, made by all processes together."""
-    if PartialState().is_main_process:
 
-        def together(folder) -> dict[str, Any]:
+    def together(folder) -> dict[str, Any]:
+        if PartialState().is_main_process:
             process.from_main("make it", patient=True)
-            return make(folder)
+        metrics = make(folder)
+        clear_device_cache(garbage_collection=True)  # a trainer and its watch are a circle
+        return metrics
 
-        def decide() -> dict[str, Any]:
-            return stages.stage(name, folder, reads, options, together, **how)
+    def decide() -> dict[str, Any]:
+        return stages.stage(name, folder, reads, options, together, **how)
 
-        return process.main_decides(decide, patient=True)
-    while (told := process.from_main(None, patient=True)) == "make it":
-        make(folder)
+    told = process.main_decides(decide, patient=True)
+    if told == "make it":  # not the main process, which has its record by now
+        together(folder)
+        told = process.main_decides(decide, patient=True)
     return told
 
 

@@ -1,9 +1,8 @@
 """Supervised fine-tuning on TRL's SFTTrainer.
 
 `r1lab.sft` is the loop to read. `sft_train` takes the same configuration, shows the same examples
-in the same order and steps along the same gradient, on as many devices as were launched. `MAPPING`
-says what each option becomes. TRL 1.16's defaults are not ours in five places, and would train all
-the same:
+in the same order and steps along the same gradient, on as many devices as were launched. TRL 1.16's
+defaults are not ours in five places, and would train all the same:
 
     data order         Trainer shuffles; ours is `sft.batch_at`
     warm-up, cosine    Trainer's warm-up begins with a rate of 0, and "cosine_with_min_lr" would
@@ -44,7 +43,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.machine.device import precision_on
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.trl_backend import folders
-from r1lab.trl_backend.mapping import Row, ends_answers
+from r1lab.trl_backend.mapping import ends_answers, shared_options
 from r1lab.trl_backend.trainer import (
     OwnRate,
     on_one_gpu,
@@ -53,25 +52,6 @@ from r1lab.trl_backend.trainer import (
     without_dropout,
 )
 from r1lab.trl_backend.watch import Watch
-
-MAPPING = (
-    Row("epochs, batch_size", "max_steps", "steps of our epochs, laid out as one of Trainer's"),
-    Row("learning_rate", "learning_rate, optim='adamw_torch'", "weight decay 0, as everywhere"),
-    Row("final_rate, warmup_steps", "a schedule of our own", "sft.learning_rate, step by step"),
-    Row("beta1, beta2", "adam_beta1, adam_beta2", "0.9, 0.95; of a reward model too"),
-    Row("max_grad_norm", "max_grad_norm", "0: never, in both"),
-    Row("template, max_tokens", "skip_prepare_dataset, max_length=None", "we tokenize, leave out"),
-    Row("seed", "train_sampling_strategy='sequential'", "the order is drawn already"),
-    Row(
-        "micro_batch_tokens",
-        "per_device_train_batch_size, gradient_accumulation_steps",
-        "TRL counts rows: as many as fit when every example is as long as the longest",
-    ),
-    Row("precision", "bf16", "autocast on float32 weights in both; auto: on a GPU that has it"),
-    Row("checkpoint_every, keep_checkpoints", "save_strategy='no'", "we say when, and seal them"),
-    Row("(nothing)", "logging_nan_inf_filter=False", "Trainer would hide a loss that is NaN"),
-)
-
 
 # --- a run as one epoch --------------------------------------------------------------------------
 
@@ -97,41 +77,34 @@ def lay_out(
     return Layout(rows, passes, items)
 
 
-def in_order(layout: Layout, columns: Callable[[int | None], dict[str, Any]]) -> Dataset:
-    """The data set of a layout; what is shown twice is kept once. columns: of an item."""
+def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, sizes, columns, **more):
+    """TRL's trainer for the run that `watch` holds, its examples laid out. sizes: tokens of each
+    example. columns(i): of example i; of a blank for None. more: other options of config_class."""
+    config, state, collator = watch.config, PartialState(), more.pop("data_collator", None)
+    batches = [batch_at(step, len(sizes), config) for step in range(watch.steps)]
+    layout = lay_out(batches, sizes, config.micro_batch_tokens, state.num_processes)
     distinct = {one: n for n, one in enumerate(dict.fromkeys(layout.items))}
-    kept = Dataset.from_list([columns(one) for one in distinct])
-    return kept.select([distinct[one] for one in layout.items])
-
-
-def options(config: Any, layout: Layout, out_dir: str | os.PathLike) -> dict[str, Any]:
-    """The keywords that TRL's configurations of supervised runs share."""
-    state = PartialState()
-    return {
-        "max_steps": len(layout.items) // (layout.rows * layout.passes),
+    kept = Dataset.from_list([columns(one) for one in distinct])  # what is shown twice: once
+    precision = precision_on(state.device, getattr(config, "precision", "auto"))
+    options = shared_options(config, watch.out_dir, precision) | {
+        "max_steps": watch.steps,
         "per_device_train_batch_size": layout.rows,
         "gradient_accumulation_steps": layout.passes // state.num_processes,
         "train_sampling_strategy": "sequential",
         "max_length": None,
-        "optim": "adamw_torch",
-        "learning_rate": config.learning_rate,
-        "lr_scheduler_type": "constant",  # in name: `OwnRate` sets the rate of each step
-        "adam_beta1": getattr(config, "beta1", 0.9),
-        "adam_beta2": getattr(config, "beta2", 0.95),
-        "weight_decay": 0.0,
-        "max_grad_norm": config.max_grad_norm,
-        "seed": config.seed,
         "use_cpu": state.device.type == "cpu",
-        "bf16": precision_on(state.device, getattr(config, "precision", "auto")) == "bf16",
-        "gradient_checkpointing": False,
-        "output_dir": str(Path(out_dir) / "checkpoints"),
-        "save_strategy": "no",
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "ddp_find_unused_parameters": False,  # every weight has a part in every token
-        "report_to": [],
-        "disable_tqdm": True,
     }
+    with quiet.quiet_bars():
+        watch.trainer = trainer_class(
+            model=model,
+            args=on_one_gpu(config_class(**options | more)),
+            processing_class=tokenizer,
+            data_collator=collator,
+            train_dataset=kept.select([distinct[one] for one in layout.items]),
+            callbacks=[watch],
+        )
+    watch.trainer.remove_callback(PrinterCallback)
+    return watch.trainer
 
 
 @contextlib.contextmanager
@@ -202,28 +175,15 @@ class SFTWatch(Watch):
 def sft_trainer(model, tokenizer, rows: Sequence, watch: Watch) -> SFTTrainer:
     """TRL's trainer for the run that `watch` holds. rows: (prompt ids, completion ids with EOS) of
     each example; labels of -100 are read and not learned."""
-    config, eos = watch.config, tokenizer.eos_token_id
-    batches = [batch_at(step, len(rows), config) for step in range(watch.steps)]
-    sizes = [len(prompt) + len(answer) for prompt, answer in rows]
-    layout = lay_out(batches, sizes, config.micro_batch_tokens, PartialState().num_processes)
+    eos, sizes = tokenizer.eos_token_id, [len(prompt) + len(answer) for prompt, answer in rows]
 
     def columns(one: int | None) -> dict[str, list[int]]:
         prompt, answer = ([eos] * 2, []) if one is None else rows[one]
         return {"input_ids": [*prompt, *answer], "labels": [*[-100] * len(prompt), *answer]}
 
-    given = options(config, layout, watch.out_dir)
-    given["dataset_kwargs"] = {"skip_prepare_dataset": True}
-    with quiet.quiet_bars():
-        trainer = SFTTrainer(
-            model=model,
-            args=on_one_gpu(TRLSFTConfig(**given)),
-            processing_class=tokenizer,
-            train_dataset=in_order(layout, columns),
-            callbacks=[watch],
-        )
-    trainer.run = config
-    trainer.remove_callback(PrinterCallback)
-    watch.trainer = trainer
+    given = (SFTTrainer, TRLSFTConfig, model, tokenizer, watch, sizes, columns)
+    trainer = lay_before(*given, dataset_kwargs={"skip_prepare_dataset": True})
+    trainer.run = watch.config
     return trainer
 
 

@@ -27,8 +27,6 @@ from r1lab.trl_backend.samplers import own_sampler
 
 log = logging.getLogger(__name__)
 
-# --- what happens around a step ------------------------------------------------------------------
-
 
 class OwnRate:
     """A Trainer's part: its learning rate is `rate(updates)` times the configured one."""
@@ -114,9 +112,6 @@ def lr_share(step: int, config: GRPOConfig) -> float:
     return grpo.learning_rate(step, dataclasses.replace(config, learning_rate=1.0))
 
 
-# --- the run -------------------------------------------------------------------------------------
-
-
 def make_trainer(
     model,
     tokenizer,
@@ -195,12 +190,8 @@ def on_one_gpu(args):
 
 
 def without_cudnn_attention() -> None:
-    """Keep torch's attention off cuDNN in this process; flash and memory-efficient attention stay.
-
-    TRL pads prompts on the left, so the first positions of short ones may look at nothing. With
-    cuDNN's attention allowed, TRL's part of `r1lab bench --gpu step` ended in "probability tensor
-    contains either inf, nan or element < 0" (H100, torch 2.11, CUDA 13.0, bfloat16); without it,
-    the same ran through twice.
+    """Keep torch's attention off cuDNN in this process: TRL pads prompts on the left, so the first
+    positions of short ones look at nothing, of which cuDNN made NaN (H100, torch 2.11, bfloat16).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
 

@@ -14,7 +14,10 @@ NAME`, with the options of your run, prints the exact command that starts it, an
 
 All but sky-1 start `r1lab train` once on every GPU. The processes deal a step's questions among
 themselves, average their gradients and keep one set of files, so the folder of --out must be one
-that all machines see.
+that all machines see. All stages of R1 run the same way: `pipeline` in place of `train`
+(R1LAB_COMMAND=pipeline for slurm and sky); on eight GPUs of one machine
+
+    accelerate launch --num_processes 8 -m r1lab pipeline --backend trl --out FOLDER
 """
 
 from __future__ import annotations
