@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import inspect
 import json
 import multiprocessing
@@ -29,7 +30,6 @@ from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
 
 from r1lab import ROOT, grpo
-from r1lab.advantages import ADVANTAGES
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig, collect, pad, questions_at
 from r1lab.losses import grpo_loss
@@ -119,11 +119,8 @@ def test_one_batch_has_the_same_loss_and_gradient(model, tokenizer, tmp_path, op
             enumerate(batch.rollouts.completion_ids)]  # fmt: skip
     logp, mask, _ = token_logps(model, rows, 1.0)
     old, ref = pad(batch.rollouts.logprobs, logp), token_logps(reference, rows, 1.0)[0].detach()
-    A, names = batch.advantages.flatten(), grpo.LOSS_OPTIONS
-    ours, seen = grpo_loss(
-        logp, old, A, mask, ref, constant=config.max_new_tokens,
-        **{name: getattr(config, name) for name in names},
-    )  # fmt: skip
+    A = batch.advantages.flatten()
+    ours, seen = grpo_loss(logp, old, A, mask, ref, config.objective)
     exact = torch.autograd.grad(ours, list(model.parameters()))
     assert seen["clip_fraction"] > 0.01 and (old - logp).abs().max() > 0.1
 
@@ -295,12 +292,12 @@ def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     assert mapping.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
 
 
-def test_an_estimator_that_trl_has_no_word_for_is_refused(monkeypatch, model, tokenizer, tmp_path):
+def test_an_estimator_that_trl_has_no_word_for_is_refused(model, tokenizer, tmp_path):
     """It would be trained as another one, and logged as itself."""
-    monkeypatch.setitem(ADVANTAGES, "median", lambda r: r - r.median(dim=1, keepdim=True).values)
-    config = replace(SMALL)
-    object.__setattr__(config, "advantage", "median")
-    with pytest.raises(R1LabError, match="no word for the advantage 'median', only for grpo, dr_g"):
+    file = tmp_path / "mine.py"
+    file.write_text("def robust(r):\n    return r - r.median(dim=1, keepdim=True).values\n")
+    config = replace(SMALL, advantage=f"{file}:robust")
+    with pytest.raises(R1LabError, match="no counterpart of advantage .*:robust: take grpo, dr_gr"):
         run(model, tokenizer, config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -575,6 +572,48 @@ def test_a_longer_run_rises_to_its_learning_rate_as_if_never_stopped(model, toke
     assert without_clock(parts) == without_clock(whole) and same_weights(model, other)
     linear = replace(config, lr_schedule="linear", steps=4)
     assert trainer.lr_share(4, linear) == 0.0
+
+
+def test_rewards_of_every_kind_that_trl_takes(model, tokenizer, tmp_path):
+    """async, a partial, an object without a name; TRL's keywords reach them, and are reported."""
+
+    async def shorter(completions, completion_ids, prompts, trainer_state, log_metric, **_):
+        log_metric("seen", trainer_state.global_step)
+        assert len(prompts) == len(completions) == 8
+        return [-float(len(ids)) for ids in completion_ids]
+
+    class Judge:
+        def __call__(self, completions, log_extra, **_):
+            log_extra("note", [f"{len(text)} letters" for text in completions])
+            return [None if i % 2 else 0.5 for i in range(len(completions))]
+
+    rewards = (shorter, functools.partial(characters, unused=1), Judge())
+    config = replace(SMALL, rewards=rewards, reward_weights=(1.0, 0.5, 2.0))
+    batches = []
+    history = run(model, tokenizer, config, tmp_path, [lambda *step: batches.append(step[2])])
+    assert [m["logged/seen"] for m in history] == [0, 1, 2]
+    for metrics, batch in zip(history, batches, strict=True):
+        assert metrics["rewards/shorter"] == -metrics["length"] and metrics["rewards/Judge"] == 0.25
+        texts = [one.text for one in batch.measures]
+        assert batch.parts["characters"] == characters(texts)
+        assert batch.log.columns["note"] == [f"{len(text)} letters" for text in texts]
+
+
+def test_tags_that_are_special_tokens_are_read(random_folder, tmp_path):
+    """TRL decodes them away: the format would be wrong for ever."""
+    model, tokenizer = load(random_folder)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<think>", "</think>"]})
+    shown = []
+
+    def look(completions, completion_ids, **_):
+        shown.extend(zip(completions, completion_ids, strict=True))
+        return [float(i) for i in range(len(completions))]
+
+    config = replace(SMALL, rewards=(look,), max_new_tokens=40, questions=8)
+    run(model, tokenizer, config, tmp_path)
+    tag = tokenizer.convert_tokens_to_ids("<think>")
+    drawn = [(text, ids) for text, ids in shown if tag in ids]
+    assert drawn and all("<think>" in text for text, _ in drawn)
 
 
 def test_every_declared_end_of_text_ends_an_answer(model, tokenizer, tmp_path):

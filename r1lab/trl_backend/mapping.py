@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from r1lab.advantages import trl_words
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
-
-SCALE = {"grpo": "group", "dr_grpo": "none", "rloo": "none"}
-"""TRL's scale_rewards for each of our estimators that it has a word for."""
 
 
 @dataclass(frozen=True)
@@ -174,10 +172,8 @@ def trl_options(
     check(config, processes=processes)
     rows = rows_a_pass(config, prompt_tokens, processes)
     passes = config.questions * config.group_size // (processes * rows)
-    weights = [float(weight) for weight in config.reward_weights]
-    if config.advantage == "rloo":
-        G = config.group_size
-        weights = [weight * G / (G - 1) for weight in weights]
+    scale_rewards, factor = trl_words(config.advantage, config.group_size)
+    weights = [float(weight) * factor for weight in config.reward_weights]
     options = shared_options(config, out_dir, precision) | {
         # the rollout and the steps
         "max_steps": config.steps * updates(config),
@@ -195,7 +191,7 @@ def trl_options(
         "loss_type": {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}[
             config.length_norm
         ],
-        "scale_rewards": SCALE[config.advantage],
+        "scale_rewards": scale_rewards,
         "importance_sampling_level": config.ratio_level,
         "epsilon": config.clip_low,
         "epsilon_high": config.clip_high,
@@ -241,15 +237,11 @@ def check(
     """R1LabError for what TRL cannot express, with what to do instead. sharded: as for
     `pick_sampler`."""
     N = config.questions * config.group_size
+    trl_words(config.advantage, config.group_size)
 
     def refuse(words: str) -> None:
         raise R1LabError(f"TRL cannot run this: {words}")
 
-    if config.advantage not in SCALE:
-        refuse(
-            f"it has no word for the advantage {config.advantage!r}, only for {', '.join(SCALE)}. "
-            "Take one of these, or the backend scratch."
-        )
     if config.seed >= 2**32:
         refuse(f"its seeds are below 2**32, and seed is {config.seed}.")
     if config.kl_coef > 0 and config.kl_estimator != "k3":

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from r1lab.advantages import ADVANTAGES
+from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
-from r1lab.rewards import combine, get_reward, problem_of, reward_name
+from r1lab.rewards import Log, combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
-from r1lab.templates import render
+from r1lab.templates import read, render
 from r1lab.training import metrics as lines
 from r1lab.training.diagnose import explain
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
@@ -59,22 +59,17 @@ class RolloutWatch(Watch):
         """The rewards of the configuration, one function each, as TRL wants them. The first that
         TRL calls computes all (`rewards.combine`, as r1lab.grpo does)."""
         config = self.config
-        functions = [
-            get_reward(r, config.seed) if isinstance(r, str) else r for r in config.rewards
-        ]
+        functions = [get_reward(reward, config.seed) for reward in config.rewards]
         names = [reward_name(function) for function in functions]
         if len(set(names)) != len(names):
             raise R1LabError(f"rewards need different names: {', '.join(names)}")
         found: dict[str, list[float]] = {}
 
         def part(name: str) -> Callable:
-            def reward(completions, completion_ids, problem, **context) -> list[float]:
+            def reward(completion_ids, problem, completions=None, **context) -> list[float]:
                 if name == names[0]:
-                    context |= {"completion_ids": completion_ids, "step": self.step}
-                    weights = config.reward_weights
-                    total, parts = combine(completions, problem, functions, weights, **context)
-                    found.update(parts)
-                    self.rollout_ends(problem, completions, completion_ids, total, parts)
+                    problems = [problem_of(of) for of in problem]
+                    found.update(self.rollout_ends(problems, completion_ids, functions, context))
                 return found[name]
 
             reward.__name__ = name
@@ -92,32 +87,57 @@ class RolloutWatch(Watch):
 
         return noted
 
-    def rollout_ends(self, problems, texts, ids, total, parts) -> None:
-        """Every process's answers become one Experience, on all of them. problems, texts, ids,
-        total, parts: of this process's answers, N / processes of them."""
-        ends, drawn = {*self.trainer.eos_token_ids}, self.drawn or [[]] * len(texts)
-        rows = []
-        for i, (of, text) in enumerate(zip(problems, texts, strict=True)):
-            tokens, problem = [int(token) for token in ids[i]], problem_of(of)
-            about = {"task": self.task, "length": len(tokens), "finished": tokens[-1] in ends}
-            seen = measure(problem, text, **about)
-            paid = {name: values[i] for name, values in parts.items()}
-            rows.append((problem, tokens, drawn[i], seen, total[i], paid))
+    def rollout_ends(self, problems, ids, functions, context) -> dict[str, list[float]]:
+        """Pays this process's answers; every process's become one Experience, on all of them.
+
+        problems, ids: of this process's N / processes answers. context: what else TRL gives to a
+        reward. TRL's texts are not used: it decodes tags that are special tokens away. Returns the
+        rewards of this process's answers, by name.
+        """
+        config, tokenizer, log = self.config, self.tokenizer, Log()
+        ends = {*self.trainer.eos_token_ids}
+        ids = [[int(token) for token in row] for row in ids]
+        finished = [row[-1] in ends for row in ids]
+        mine = Rollouts([], ids, self.drawn or [[] for _ in ids], finished)
+        texts = read(tokenizer, mine, config.template)
+        context |= {"step": self.step, "task": self.task, "completion_ids": mine.completion_ids}
+        context |= {"log_metric": log.metric, "log_extra": log.extra}
+        total, paid = combine(texts, problems, functions, config.reward_weights, **context)
+        rows = [
+            (
+                *(problems[i], mine.completion_ids[i], mine.logprobs[i], total[i]),
+                measure(
+                    *(problems[i], texts[i]),
+                    task=self.task,
+                    length=len(mine.completion_ids[i]),
+                    finished=mine.finished[i],
+                ),
+                {name: values[i] for name, values in paid.items()},
+                {name: values[i] for name, values in log.columns.items()},
+            )
+            for i in range(len(ids))
+        ]
         rows = gather_object(rows)  # in the order of the processes, which is the questions'
-        problems, ids, drawn, measures, total, paid = map(list, zip(*rows, strict=True))
+        problems, ids, drawn, total, measures, parts, extra = map(list, zip(*rows, strict=True))
         self.drawn = None
-        G = self.config.group_size
-        rewards = torch.tensor(total, dtype=torch.float32).view(-1, G)
-        advantages = ADVANTAGES[self.config.advantage](rewards)
-        prompts = [render(problem, self.config.template) for problem in problems[::G]]
-        prompt_ids = self.tokenizer(prompts)["input_ids"]
-        rollouts = Rollouts(prompt_ids, ids, drawn, [one.finished for one in measures])
-        parts = {name: [one[name] for one in paid] for name in paid[0]}
-        batch = Experience(problems[::G], prompts, rollouts, measures, parts, rewards, advantages)
-        batch.advantages = advantages * batch.spread[:, None]
-        self.batch, self.sampled = batch, time.perf_counter()
+        log.columns = {name: [one[name] for one in extra] for name in extra[0]}
+        rewards = torch.tensor(total, dtype=torch.float32).view(-1, config.group_size)
+        asked = problems[:: config.group_size]
+        prompts = [render(problem, config.template) for problem in asked]
+        self.batch = Experience(
+            asked,
+            prompts,
+            Rollouts(tokenizer(prompts)["input_ids"], ids, drawn, [m.finished for m in measures]),
+            measures,
+            {name: [one[name] for one in parts] for name in parts[0]},
+            rewards,
+            get_advantage(config.advantage)(rewards),
+            log,
+        )
+        self.sampled = time.perf_counter()
         if not all(map(math.isfinite, total)):
             self.fail(self.step, "a reward that is not a finite number")
+        return paid
 
     # -- the updates
 

@@ -32,7 +32,7 @@ from typing import Any
 from accelerate import PartialState
 from transformers import set_seed
 
-from r1lab.basics import files
+from r1lab.basics import files, plugins
 from r1lab.basics.options import fixed_values
 from r1lab.grpo import Experience, GRPOConfig
 from r1lab.machine import costs, memory, room
@@ -93,7 +93,7 @@ def train(
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
     launch = planned(launch, model, tokenizer, config, problems, say)
 
-    names = identity(config, launch, problems)
+    names = identity(config, launch, task, problems)
     how = {"callbacks": callbacks, "budget": launch.budget}
     watch = RolloutWatch(config, tokenizer, task, problems, out_dir, names, **how)
     watch.origin = origin(model.config._name_or_path)
@@ -177,7 +177,7 @@ def planned(launch: Launch, model, tokenizer, config, problems, say) -> Launch:
     return replace(launch, gradient_checkpointing=checkpointing)
 
 
-def identity(config: GRPOConfig, launch: Launch, problems: Sequence) -> Callable[[int], dict]:
+def identity(config: GRPOConfig, launch: Launch, task, problems: Sequence) -> Callable[[int], dict]:
     """names(steps): what makes a run this run, after so many steps."""
 
     def names(steps: int) -> dict[str, Any]:
@@ -188,6 +188,7 @@ def identity(config: GRPOConfig, launch: Launch, problems: Sequence) -> Callable
             "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
             "sampler": "vllm-server" if served else launch.sampler,
             "precision": launch.precision,
+            "code of the task": plugins.code_of(task),
             "lora": repr(lora_config(launch.lora).to_dict().get("r")) if launch.lora else None,
         }
 

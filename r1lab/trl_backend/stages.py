@@ -8,6 +8,7 @@ their parts of the answers, and wait where one process does the work (filters, s
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,6 +20,7 @@ from r1lab import models
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.pipeline import Backend
 from r1lab.recipe import PipelineConfig, rl_config
+from r1lab.sampler.rollouts import Sampling
 from r1lab.training import stages
 from r1lab.trl_backend import judges, process, run, supervised
 from r1lab.trl_backend.mapping import Launch, check
@@ -71,17 +73,18 @@ def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:
     return told
 
 
-def dealt(model, tokenizer, task, problems: Sequence, *, seed: int, **how: Any) -> Evaluation:
+def dealt(model, tokenizer, task, problems: Sequence, *, sampling: Sampling, **how) -> Evaluation:
     """`r1lab.evaluate.evaluate`, batch by batch on all processes. Each batch has a seed of its own,
     so the answers are the same on any number of them."""
     state, mine = PartialState(), []
     for n, start in enumerate(range(0, len(problems), BATCH)):
         if n % state.num_processes == state.process_index:
             batch = problems[start : start + BATCH]
-            found = evaluate(model, tokenizer, task, batch, seed=seed * 100_003 + n, **how)
+            drawn = replace(sampling, seed=sampling.seed * 100_003 + n)
+            found = evaluate(model, tokenizer, task, batch, sampling=drawn, **how)
             mine.append((start, found))
     parts = [part for _, part in sorted(gather_object(mine), key=lambda one: one[0])]
     rows = [row for part in parts for row in part.completions]
-    settings = parts[0].settings | {"seed": seed}
+    settings = parts[0].settings | {"seed": sampling.seed}
     seconds = sum(part.seconds for part in parts) / state.num_processes
     return Evaluation(list(problems), rows, settings, seconds)

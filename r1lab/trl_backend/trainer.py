@@ -19,7 +19,7 @@ from r1lab import grpo
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.templates import render
+from r1lab.templates import end_ids, render
 from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options, updates
 from r1lab.trl_backend.rollouts import RolloutWatch
@@ -156,6 +156,9 @@ def make_trainer(
             f"accelerate's configuration says mixed_precision {found}, and --precision asks for "
             f"{launch.precision}: write mixed_precision: 'no' there, then r1lab decides"
         )
+    trainer.eos_token_ids = end_ids(model, tokenizer, config.template)
+    if not trainer.use_vllm:
+        trainer.generation_config.eos_token_id = trainer.eos_token_ids
     trainer.run = config
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
