@@ -39,6 +39,7 @@ from tqdm.std import tqdm
 
 from r1lab.answers import Completion, measure
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import to_json
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
@@ -248,14 +249,14 @@ class Evaluation:
             [{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
             for row in self.completions
         ]
-        return json.dumps(
+        problems = [asdict(problem) for problem in self.problems]
+        return to_json(
             {
                 "settings": self.settings,
                 "seconds": self.seconds,
-                "problems": [asdict(problem) for problem in self.problems],
+                "problems": problems,
                 "completions": rows,
-            },
-            ensure_ascii=False,
+            }
         )
 
     @classmethod

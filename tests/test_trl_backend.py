@@ -524,7 +524,7 @@ def test_a_damaged_or_half_written_checkpoint_costs_its_steps_only(
     assert "it was never finished" in caplog.text and same_weights(model, others[1])
     for folder in newest_first(tmp_path / "checkpoints"):
         (folder / "optimizer.pt").write_bytes(b"")
-    with pytest.raises(R1LabError, match="is whole. Choose another out_dir"):
+    with pytest.raises(R1LabError, match="is whole. Choose another folder"):
         run(others[0], tokenizer, SMALL, tmp_path)
 
 

@@ -44,7 +44,7 @@ from r1lab.sampler.draw import Sampling, draw
 from r1lab.sampler.fast import FastEngine, why_not_fast
 from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
 from r1lab.sampler.graphs import decode
-from r1lab.sampler.score import _evaluation_mode, _positions
+from r1lab.sampler.score import _evaluation_mode, max_positions
 
 
 @dataclass
@@ -202,7 +202,7 @@ def _check(model, prompts, group_size: int, max_new_tokens: int) -> None:
         )
     if group_size < 1:
         raise R1LabError(f"group_size is {group_size}: it must be at least 1")
-    limit, longest = _positions(model), max(map(len, prompts))
+    limit, longest = max_positions(model), max(map(len, prompts))
     if longest + max_new_tokens > limit:
         raise R1LabError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's "

@@ -13,7 +13,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.sampler.fast import FAST_MODELS
 
 
-def _positions(model: nn.Module) -> float:
+def max_positions(model: nn.Module) -> float:
     """How many tokens a text may have; infinite where the model's config does not say."""
     return getattr(model.config, "max_position_embeddings", None) or float("inf")
 
@@ -138,9 +138,9 @@ def score(
     if not all(len(prompt) for prompt, _ in rows):
         raise R1LabError("score() got an empty prompt: it needs at least one token")
     longest = max((len(prompt) + len(completion) for prompt, completion in rows), default=0)
-    if longest > _positions(model):
+    if longest > max_positions(model):
         raise R1LabError(
-            f"score() got a text of {longest} tokens, more than the model's {_positions(model)} "
+            f"score() got a text of {longest} tokens, more than the model's {max_positions(model)} "
             "positions: shorten it"
         )
     if not 0 < temperature < float("inf"):

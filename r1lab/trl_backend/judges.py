@@ -132,7 +132,7 @@ def reward_train(
     with tempfile.TemporaryDirectory() as scratch:
         steps = steps_of(len(judgements), config)
         watch = JudgeWatch(config, Path(scratch), steps, lambda step: {})
-        with watch.running(progress), lent(model, tokenizer):
+        with watch.running(model, progress), lent(model, tokenizer):
             trainer = reward_trainer(model, tokenizer, texts, watch)
             trainer.train()
     folders.save_model(trainer, Path(out_dir))

@@ -18,13 +18,15 @@ from accelerate.utils import gather_object
 from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines, truncate_lines
-from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
+from r1lab.basics.files import append_lines
+from r1lab.experience import Experience, describe, examples, save_batch
+from r1lab.grpo import GRPOConfig, questions_at
 from r1lab.rewards import Log, combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import read, render
-from r1lab.training import metrics as lines
 from r1lab.training.diagnose import explain
+from r1lab.training.loop import ON_DISK
+from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
 from r1lab.trl_backend.mapping import updates
 from r1lab.trl_backend.watch import Watch, local_probe
@@ -33,6 +35,7 @@ from r1lab.trl_backend.watch import Watch, local_probe
 class RolloutWatch(Watch):
     """Sees every rollout through its rewards, and every update through TRL's log."""
 
+    on_disk = (*ON_DISK, "references", "adapter", "summary.json")
     origin: dict[str, str | None] = {}
     price: float | None = None  # dollars an hour of all devices
     drawn: list[list[float]] | None = None  # the sampler's log-probs of this process's answers
@@ -45,13 +48,10 @@ class RolloutWatch(Watch):
         self.entered, self.earlier = time.perf_counter(), 0.0  # when `train` was called; before it
         self.counted = 0.0  # seconds spent when the last step had ended, of this process's
 
-    def resume(self, model) -> str | None:
-        if self.main:  # with the steps that are lost, which were paid
-            self.earlier = lines.spent_in(lines.metrics_of(self.out_dir))
-        folder = super().resume(model)
-        if self.main:
-            truncate_lines(self.out_dir / "samples.jsonl", self.first)
-        return folder
+    def go_on(self, model) -> str | None:
+        if self.main:  # with the steps that are lost, which took their time
+            self.earlier = spent_in(metrics_of(self.out_dir))
+        return super().go_on(model)
 
     # -- the rollout: TRL calls the rewards one after the other, with all answers of this process
 

@@ -32,9 +32,10 @@ from typing import Any
 from accelerate import PartialState
 from transformers import set_seed
 
-from r1lab.basics import files, plugins
+from r1lab.basics import plugins
 from r1lab.basics.options import fixed_values
-from r1lab.grpo import Experience, GRPOConfig
+from r1lab.experience import Experience
+from r1lab.grpo import GRPOConfig, training_problems
 from r1lab.machine import costs, memory, room
 from r1lab.machine.device import precision_on
 from r1lab.models.load import origin
@@ -53,9 +54,6 @@ from r1lab.trl_backend.trainer import (
 )
 
 log = logging.getLogger(__name__)
-ON_DISK = (
-    "metrics.jsonl samples.jsonl nan_batch.json checkpoints references model adapter summary.json"
-).split()
 
 
 def train(
@@ -84,42 +82,35 @@ def train(
     main, say = state.is_main_process, print if progress else (lambda *words, **how: None)
     launch = decided(launch, config, say)
     ends_answers(tokenizer)
-    if not launch.resume and main:
-        files.set_aside(out_dir, ON_DISK)
-    state.wait_for_everyone()
-
     if not launch.lora:
         model.float()  # AdamW's small steps are lost in bfloat16 weights
-    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    problems = training_problems(task, model, tokenizer, config)
     launch = planned(launch, model, tokenizer, config, problems, say)
 
-    names = identity(config, launch, task, problems)
-    how = {"callbacks": callbacks, "budget": launch.budget}
+    names, budget = identity(config, launch, task, problems), launch.budget
+    how = {"callbacks": callbacks, "budget": budget}
     watch = RolloutWatch(config, tokenizer, task, problems, out_dir, names, **how)
     watch.origin = origin(model.config._name_or_path)
-    watch.price = getattr(launch.budget, "dollars_per_hour", None) or costs.price_here()
-    folder = watch.resume(model)
-    if main and (before := watch.seal.get("processes", state.num_processes)) != state.num_processes:
-        log.warning(
-            "the run goes on on %d processes, after %d: from here on it draws other answers than "
-            "it would have",
-            *(state.num_processes, before),
-        )
-    steps = None
-    if launch.budget and watch.first:  # what was spent before may be all: then not a step more
-        watch.over = main_decides(lambda: launch.budget.exceeded(watch.earlier))
-        steps = watch.first if watch.over else None
-
+    watch.price = getattr(budget, "dollars_per_hour", None) or costs.price_here()
     set_seed(config.seed)
-    with (
-        watch.running(progress),
-        without_dropout(model),
-        reference_of(model, tokenizer, config, out_dir, watch.first, launch.lora),
-        contextlib.ExitStack() as at_the_end,
-    ):
+    with watch.running(model, progress, launch.resume) as folder, contextlib.ExitStack() as stack:
+        before = watch.seal.get("processes", state.num_processes)
+        if main and before != state.num_processes:
+            log.warning(
+                "the run goes on on %d processes, after %d: from here on it draws other answers "
+                "than it would have",
+                *(state.num_processes, before),
+            )
+        steps = None
+        if budget and watch.first:  # what was spent before may be all: then not a step more
+            watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
+            steps = watch.first if watch.over else None
+        stack.enter_context(without_dropout(model))
+        reference = reference_of(model, tokenizer, config, out_dir, watch.first, launch.lora)
+        stack.enter_context(reference)
         own_forward = model.__dict__.get("forward")
         trainer = make_trainer(model, tokenizer, watch, launch, steps)
-        at_the_end.callback(put_back, model, trainer, own_forward, launch.lora)
+        stack.callback(put_back, model, trainer, own_forward, launch.lora)
         trainer.train(resume_from_checkpoint=folder)
         watch.ended()
         finish(trainer, watch, launch.lora)

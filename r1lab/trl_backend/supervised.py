@@ -38,9 +38,10 @@ from trl import SFTConfig as TRLSFTConfig
 from trl import SFTTrainer as TRLSFTTrainer
 
 from r1lab import sft
-from r1lab.basics import files, quiet
+from r1lab.basics import quiet
 from r1lab.basics.errors import R1LabError
 from r1lab.machine.device import precision_on
+from r1lab.sampler.score import max_positions
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.trl_backend import folders
 from r1lab.trl_backend.mapping import ends_answers, shared_options
@@ -212,15 +213,11 @@ def sft_train(
     known(config, SFTConfig)
     ends_answers(tokenizer)
     out_dir, state = Path(out_dir), PartialState()
-    if not resume and state.is_main_process:
-        files.set_aside(out_dir, sft.ON_DISK)
-    state.wait_for_everyone()
-    rows = sft.fitting(examples, tokenizer, config)
+    rows = sft.fitting(examples, tokenizer, config, max_positions(model))
     run = sft.identity(config, rows, precision_on(state.device, config.precision))
     watch = SFTWatch(config, out_dir, rows, lambda step: run, callbacks)
-    folder = watch.resume(model)
     without_cudnn_attention()
-    with watch.running(progress, "sft"):
+    with watch.running(model, progress, resume, "sft") as folder:
         with lent(model, tokenizer):
             trainer = sft_trainer(model, tokenizer, rows, watch)
             trainer.train(resume_from_checkpoint=folder)

@@ -6,7 +6,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,13 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 from transformers import TrainerCallback
 
+from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines, truncate_lines
+from r1lab.basics.files import append_lines
 from r1lab.basics.quiet import quiet_bars
 from r1lab.training import signals
 from r1lab.training.checkpoints import fingerprint
+from r1lab.training.loop import ON_DISK, history_of, one_run
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend.folders import fingerprint_of, latest_of_run, seal_newest
 from r1lab.trl_backend.process import disk_errors, main_decides, patient
@@ -37,6 +38,8 @@ class Watch(TrainerCallback):
 
     batch: Any = None  # what the step was computed from, where callbacks want it
     over: str | None = None  # the budget is used up, in words
+    on_disk: Sequence[str] = ON_DISK  # what an earlier run may have left
+    seal: dict[str, Any] = {}  # of the checkpoint that the run goes on from
     first = saved = 0  # steps done when this process began, and in the last checkpoint
 
     def __init__(self, config, out_dir: Path, steps: int, names: Callable, callbacks=(), updates=1):
@@ -64,34 +67,42 @@ class Watch(TrainerCallback):
 
     # -- before and after
 
-    def resume(self, model) -> str | None:
-        """The checkpoint folder to go on from, if there is one. Raises R1LabError for another
-        run's."""
+    @contextlib.contextmanager
+    def running(self, model, progress: bool, resume: bool = True, unit: str = "step"):
+        """Around a run, in its folder alone: stop signals are collected, shortages are told in one
+        line, the main process shows a bar. Yields the checkpoint folder to go on from, or None.
+
+        resume: False moves an earlier run's files to out_dir/earlier-<n>. Raises R1LabError for
+        another run's folder, and for one that another process is working in.
+        """
+        show, folder = progress and self.main, None
+        with contextlib.ExitStack() as stack:
+            if self.every:
+                main_decides(lambda: stack.enter_context(one_run(self.out_dir)))
+                if not resume and self.main:
+                    files.set_aside(self.out_dir, self.on_disk)
+                folder = self.go_on(model)
+                self.asked = stack.enter_context(signals.stop_signals())
+                patient(self.asked)
+            stack.enter_context(quiet_bars())
+            stack.enter_context(signals.memory_errors(self.config.micro_batch_tokens))
+            stack.enter_context(disk_errors(self.out_dir))
+            stack.enter_context(logging_redirect_tqdm() if progress else contextlib.nullcontext())
+            bar = {"total": self.steps, "initial": self.first, "disable": not show, "unit": unit}
+            self.bar = stack.enter_context(tqdm(**bar))
+            yield folder
+
+    def go_on(self, model) -> str | None:
+        """The newest whole checkpoint of this run, and the metrics up to there."""
         self.base = fingerprint(model)
         found = main_decides(lambda: latest_of_run(self.out_dir, model, self.names, self.steps))
         if found is not None:
-            self.first = self.saved = found[1]["step"]
-            self.base = found[1]["base"]
+            folder, self.seal = found
+            self.first = self.saved = self.seal["step"]
+            self.base = self.seal["base"]
         if self.main:
-            self.history = truncate_lines(self.out_dir / "metrics.jsonl", self.first)
-        self.seal = {} if found is None else found[1]
-        return None if found is None else str(found[0])
-
-    @contextlib.contextmanager
-    def running(self, progress: bool, unit: str = "step"):
-        """Around a run: stop signals are collected, shortages are told in one line, the main
-        process shows a bar."""
-        show = progress and self.main
-        with (
-            quiet_bars(),
-            signals.stop_signals() if self.every else nullcontext([]) as self.asked,
-            signals.memory_errors(self.config.micro_batch_tokens),
-            disk_errors(self.out_dir),
-            logging_redirect_tqdm() if progress else nullcontext(),
-            tqdm(total=self.steps, initial=self.first, disable=not show, unit=unit) as self.bar,
-        ):
-            patient(self.asked)
-            yield
+            self.history = history_of(self.out_dir, self.first)
+        return None if found is None else str(folder)
 
     def ended(self) -> None:
         """Raises Stopped where a signal has ended the run before its last step."""
