@@ -38,6 +38,7 @@ from r1lab.models.load import load
 from r1lab.sampler.score import score, token_logps
 from r1lab.tasks import get_task
 from r1lab.templates import render
+from r1lab.training.loop import one_run
 from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import cluster, mapping, samplers, trainer
@@ -636,6 +637,45 @@ def test_a_tokenizer_without_an_end_of_text_is_refused(model, tokenizer, tmp_pat
     bare.eos_token = None
     with pytest.raises(R1LabError, match="no end-of-sequence token, so no answer would ever end"):
         run(model, bare, SMALL, tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(model, tokenizer, tmp_path):
+    with one_run(tmp_path), pytest.raises(R1LabError, match="another run is working in"):
+        run(model, tokenizer, SMALL, tmp_path)
+    assert len(run(model, tokenizer, SMALL, tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage, kept",
+    [
+        (lambda text: text + '{"step": 2, "rew\n', [0, 1, 2, 3]),
+        (lambda text: text + "\udcff\udcfe\nnull\n", [0, 1, 2, 3]),
+        (lambda text: text[:-40], [0, 2, 3]),
+        (lambda text: "", [2, 3]),
+    ],
+    ids=["half a line", "no text", "cut off", "empty"],
+)
+def test_a_damaged_metrics_file_does_not_stop_a_run_whose_checkpoints_are_whole(
+    model, tokenizer, tmp_path, caplog, damage, kept
+):
+    other = copy.deepcopy(model)
+    run(model, tokenizer, replace(SMALL, steps=2), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(damage(path.read_text()), errors="surrogateescape")
+    history = run(other, tokenizer, replace(SMALL, steps=4), tmp_path)
+    assert [m["step"] for m in history] == [m["step"] for m in metrics_of(tmp_path)] == kept
+    assert ("has no metrics of" in caplog.text) == (len(kept) < 4)
+
+
+def test_a_prompt_that_is_too_long_is_found_before_the_first_step(model, tokenizer, tmp_path):
+    """`grpo.training_problems` looks for it, as on scratch."""
+    first = TASK.problems("train", 1, seed=0)[0]
+    size = len(tokenizer(render(first, "tiny"))["input_ids"])
+    model.config.max_position_embeddings = size - 1 + SMALL.max_new_tokens
+    words = f"the first is {first.id}, {size} tokens. Lower max_new_tokens"
+    with pytest.raises(R1LabError, match=words):
+        run(model, tokenizer, SMALL, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_path):
