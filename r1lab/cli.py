@@ -930,7 +930,7 @@ def _task(args: argparse.Namespace, template: str):
     for name, text in _pairs(args.task_option, "--task-option", "difficulty=hard").items():
         try:
             options[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):  # a word
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):  # a word
             options[name] = text
     return task_for(args.task, template, **options)
 

@@ -12,9 +12,9 @@ import torch
 
 from r1lab.answers import Completion
 from r1lab.basics import files
-from r1lab.rewards import Log
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import parse
+from r1lab.training.reward_calls import Log
 
 
 @dataclass
@@ -77,7 +77,7 @@ def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
         "advantage": float(batch.advantages.flatten()[r]),
         "tokens": [tokenizer.decode([i]) for i in ids],
         "logprobs": [round(float(x), 4) for x in batch.rollouts.logprobs[r]],
-        **{name: values[r] for name, values in batch.log.columns.items()},
+        **{name: values[r] for name, values in batch.log.columns.items() if r < len(values)},
     }
 
 

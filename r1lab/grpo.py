@@ -63,14 +63,15 @@ from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
-from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
+from r1lab.rewards import NAMED, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import max_positions, micro_batches, score, token_logps
-from r1lab.templates import TEMPLATES, encode, end_ids, read, render
+from r1lab.templates import TEMPLATES, encode, end_ids, read, render, too_long
 from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import adamw, ready, trainable
+from r1lab.training.reward_calls import Log, callable_name
 
 log = logging.getLogger(__name__)
 
@@ -184,20 +185,16 @@ def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
     room = max_positions(model) - config.max_new_tokens
     for more in (1, 2, 4, 8):
         drawn = task.problems("train", more * needed, seed=config.seed)
-        prompts = [render(problem, config.template) for problem in drawn]
-        # A token is at least a byte, so only long texts need to be tokenized.
-        long = [i for i, prompt in enumerate(prompts) if len(prompt.encode()) + 2 > room]
-        sizes = map(len, encode(tokenizer, [prompts[i] for i in long]))
-        too_long = {i: size for i, size in zip(long, sizes, strict=True) if size > room}
-        fit = [problem for i, problem in enumerate(drawn) if i not in too_long]
-        if len(fit) >= needed:
+        long = too_long(tokenizer, drawn, config.template, room)
+        fit = [problem for i, problem in enumerate(drawn) if i not in long]
+        if len(fit) >= needed or not long:
             break
-    if not too_long:
-        return drawn
-    first, size = next(iter(too_long.items()))
+    if not long:
+        return fit
+    first, size = next(iter(long.items()))
     words = (
-        f"{len(too_long)} of {len(drawn)} prompts are longer than the {room} tokens that the "
-        f"model's positions leave beside max_new_tokens ({config.max_new_tokens}); the first is "
+        f"{len(long)} of {len(drawn)} prompts are longer than the {room} tokens that the model's "
+        f"positions leave beside max_new_tokens ({config.max_new_tokens}); the first is "
         f"{drawn[first].id}, {size} tokens"
     )
     if len(fit) < needed:

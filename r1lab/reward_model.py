@@ -45,7 +45,7 @@ from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
-from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
+from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import trainable
 
@@ -194,12 +194,11 @@ def text_ids(
     """What a reward model reads: the prompt and, for "helpful", the answer alone in its tags (as it
     stands where there is none); for "safe", the whole completion."""
     prompts = encode(tokenizer, [render(problem, template) for problem in problems])
-    rows = []
+    rows, eos = [], end_of_text(tokenizer)
     for prompt, completion in zip(prompts, completions, strict=True):
         answer = parse(completion).answer if kind == "helpful" else None
         shown = completion if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
-        rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"]])
-        rows[-1].append(tokenizer.eos_token_id)
+        rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"], eos])
     return rows
 
 

@@ -40,7 +40,7 @@ from r1lab.basics.options import check, fixed_values, option
 from r1lab.machine.device import arithmetic
 from r1lab.sampler.score import max_positions, micro_batches, token_logps
 from r1lab.tasks import Problem
-from r1lab.templates import TEMPLATES, encode, render
+from r1lab.templates import TEMPLATES, encode, end_of_text, render
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import adamw, ready, trainable
 
@@ -155,17 +155,12 @@ def tokenized(
     """(prompt ids, completion ids with EOS) of each example that fits, and the indices of those
     that are longer than max_tokens or than `positions`, the model's. Raises R1LabError for words
     that the tokenizer does not know, and for a tokenizer without an end-of-sequence token."""
-    if tokenizer.eos_token_id is None:
-        raise R1LabError(
-            "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
-            "completion ends: set tokenizer.eos_token"
-        )
-    limit = min(config.max_tokens, positions)
+    eos, limit = end_of_text(tokenizer), min(config.max_tokens, positions)
     prompts = encode(tokenizer, [render(one.problem, config.template) for one in examples])
     rows, long = [], []
     for i, (prompt, one) in enumerate(zip(prompts, examples, strict=True)):
         answer = tokenizer(one.completion, add_special_tokens=False)["input_ids"]
-        row = (prompt, [*answer, tokenizer.eos_token_id])
+        row = (prompt, [*answer, eos])
         if len(row[0]) + len(row[1]) > limit:
             long.append(i)
         else:

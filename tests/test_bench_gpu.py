@@ -12,7 +12,7 @@ from r1lab.bench import gpu
 from r1lab.cli import main
 from r1lab.models.load import tiny_llama
 from r1lab.tasks import get_task
-from r1lab.tasks.gym import number
+from r1lab.tasks.base import number
 from r1lab.templates import EXAMPLES, TEMPLATES, parse, render
 
 

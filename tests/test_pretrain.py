@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1lab import ROOT
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import digest_of as sha256
 from r1lab.models.smollm2 import EMBEDDED, data_dir
 from r1lab.world.muon import Muon
 from r1lab.world.pretrain import (
@@ -25,7 +26,6 @@ from r1lab.world.pretrain import (
     optimizers,
     pretrain,
     recipe_of,
-    sha256,
 )
 
 SMALL = PretrainConfig(width=32, layers=1, heads=2, ffn=32, steps=6, rows=2, row_length=48,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sampler.fast import FAST_MODELS
+from r1lab.sampler.families import body_and_head
 
 
 def max_positions(model: nn.Module) -> float:
@@ -63,9 +63,10 @@ def token_logps(
     where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
     target = ids.flatten()[where + 1]  # (M,)
 
-    if type(model).__name__ in FAST_MODELS:  # logits only where an answer token is predicted
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
+    if parts := body_and_head(model):  # logits only where an answer token is predicted
+        body, head = parts
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+        logits = head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
     else:
         logits = model(input_ids=ids, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, where)

@@ -14,7 +14,6 @@ was and ends with the same weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
@@ -198,7 +197,7 @@ def pretrain(
     }
     with files.atomic_dir(out_dir, MADE) as folder:
         models.save(model.cpu().eval(), tokenizer, folder)
-        summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
+        summary["sha256"] = {name: files.digest_of(folder / name) for name in HASHED}
         (folder / MADE).write_text(json.dumps(summary, indent=2) + "\n")
         (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
     loop.clear()
@@ -207,10 +206,6 @@ def pretrain(
 
 MADE = "pretrain.json"  # by which a folder is known as one of ours
 HASHED = ("model.safetensors", "config.json", "tokenizer.json")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def model_card(summary: dict) -> str:
