@@ -21,6 +21,29 @@ from r1lab.trl_backend.folders import save_model
 from r1lab.trl_backend.rollouts import RolloutWatch
 
 log = logging.getLogger(__name__)
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+{known}tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]
+---
+# {name}, trained by GRPO on the task {task}
+
+{steps} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, {tokens:,} tokens sampled in
+{cost}. The base model's licence holds for this one too.
+
+Means over the training batch, before the first and before the last update; a held-out evaluation is
+`r1lab eval`.
+
+| measure | first step | last step |
+|---|---|---|
+{measured}
+
+Made on {made}.
+
+```json
+{options}
+```
+"""
 
 
 def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
@@ -67,35 +90,18 @@ def card(watch: RolloutWatch) -> str:
     where = torch.cuda.get_device_name() if state.device.type == "cuda" else hardware()["cpu"]
     rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
     options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
-    known = [f"{key}: {base[key]}" for key in ("base_model", "license") if base[key]]
     cost = "" if found["dollars"] is None else f", about {costs.money(found['dollars'])} of rent"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "pipeline_tag: text-generation",
-            *known,
-            "tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]",
-            "---",
-            f"# {base['name'] or 'A model'}, trained by GRPO on the task {watch.task.name}",
-            "",
-            f"{found['steps']} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, "
-            f"{found['tokens']:,} tokens sampled in {costs.clock(found['seconds'])}{cost}. The "
-            "base model's licence holds for this one too.",
-            "",
-            "Means over the training batch, before the first and before the last update; a "
-            "held-out evaluation is `r1lab eval`.",
-            "",
-            "| measure | first step | last step |",
-            "|---|---|---|",
-            *rows,
-            "",
-            f"Made on {state.num_processes} x {where} with {made_by}.",
-            "",
-            f"```json\n{options}\n```",
-            "",
-        ]
+    return CARD.format(
+        known="".join(f"{key}: {base[key]}\n" for key in ("base_model", "license") if base[key]),
+        name=base["name"] or "A model",
+        task=watch.task.name,
+        steps=found["steps"],
+        tokens=found["tokens"],
+        cost=f"{costs.clock(found['seconds'])}{cost}",
+        measured="\n".join(rows),
+        made=f"{state.num_processes} x {where} with {made_by}",
+        options=options,
     )
 
 

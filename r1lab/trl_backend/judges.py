@@ -25,7 +25,6 @@ from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
 from r1lab.sft import batch_at, steps_of
 from r1lab.trl_backend import folders
-from r1lab.trl_backend.mapping import ends_answers
 from r1lab.trl_backend.supervised import known, lay_before, lent
 from r1lab.trl_backend.trainer import OwnRate, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
@@ -124,7 +123,6 @@ def reward_train(
     too little memory.
     """
     known(config, RewardModelConfig)
-    ends_answers(tokenizer)
     if not judgements:
         raise R1LabError("a reward model needs judgements to learn from: there are none")
     texts = texts_of(tokenizer, judgements, config.template)

@@ -267,12 +267,3 @@ def check(
             "with LoRA the reference is the base model, which cannot be refreshed. Set ref_refresh "
             "to 0 (keep the base) or kl_coef to 0 (no reference)."
         )
-
-
-def ends_answers(tokenizer) -> None:
-    """R1LabError for a tokenizer without an end-of-sequence token: nothing would end an answer."""
-    if tokenizer.eos_token_id is None:
-        raise R1LabError(
-            "this model's tokenizer has no end-of-sequence token, so no answer would ever end; set "
-            "tokenizer.eos_token (eos_token in its tokenizer_config.json)"
-        )

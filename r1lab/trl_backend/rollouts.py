@@ -21,12 +21,13 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines
 from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.grpo import GRPOConfig, questions_at
-from r1lab.rewards import Log, combine, get_reward, problem_of, reward_name
+from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import read, render
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import ON_DISK
 from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.reward_calls import Log
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
 from r1lab.trl_backend.mapping import updates
 from r1lab.trl_backend.watch import Watch, local_probe

@@ -39,9 +39,10 @@ from r1lab.grpo import GRPOConfig, training_problems
 from r1lab.machine import costs, memory, room
 from r1lab.machine.device import precision_on
 from r1lab.models.load import origin
+from r1lab.templates import end_of_text
 from r1lab.trl_backend.card import finish, hub_ready, push
 from r1lab.trl_backend.folders import reference_of
-from r1lab.trl_backend.mapping import Launch, check, ends_answers
+from r1lab.trl_backend.mapping import Launch, check
 from r1lab.trl_backend.process import is_spread, main_decides, settle
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import pick_sampler
@@ -81,7 +82,7 @@ def train(
     out_dir, state = Path(out_dir), settle(launch.device)
     main, say = state.is_main_process, print if progress else (lambda *words, **how: None)
     launch = decided(launch, config, say)
-    ends_answers(tokenizer)
+    end_of_text(tokenizer)
     if not launch.lora:
         model.float()  # AdamW's small steps are lost in bfloat16 weights
     problems = training_problems(task, model, tokenizer, config)

@@ -44,7 +44,7 @@ from r1lab.machine.device import precision_on
 from r1lab.sampler.score import max_positions
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.trl_backend import folders
-from r1lab.trl_backend.mapping import ends_answers, shared_options
+from r1lab.trl_backend.mapping import shared_options
 from r1lab.trl_backend.trainer import (
     OwnRate,
     on_one_gpu,
@@ -211,7 +211,6 @@ def sft_train(
     for too little memory.
     """
     known(config, SFTConfig)
-    ends_answers(tokenizer)
     out_dir, state = Path(out_dir), PartialState()
     rows = sft.fitting(examples, tokenizer, config, max_positions(model))
     run = sft.identity(config, rows, precision_on(state.device, config.precision))
