@@ -58,7 +58,7 @@ from r1lab.advantages import ADVANTAGES, get_advantage
 from r1lab.answers import measure
 from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.options import check, fixed_values, option, require
+from r1lab.basics.options import MOST_SEED, check, fixed_values, option, require
 from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
@@ -100,7 +100,7 @@ class GRPOConfig:
     advantage: str = option(
         "grpo", "advantages within a group", choices=ADVANTAGES, kind="advantage"
     )
-    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
+    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0, high=1)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     lr_schedule: str = option(
         "constant", "after the warm-up, linear: to 0 at the end", choices=("constant", "linear")
@@ -122,7 +122,7 @@ class GRPOConfig:
         "k3", "estimator of the KL (R1-Zero: k3)", choices=("k1", "k2", "k3")
     )
     ref_refresh: int = option(25, "steps until pi becomes pi_ref; 0: never (R1-Zero: 25)", low=0)
-    seed: int = option(0, "seed of questions, answers and mini-batches", low=0)
+    seed: int = option(0, "seed of questions, answers and mini-batches", low=0, high=MOST_SEED)
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
     precision: str = option(
         "auto",
@@ -372,8 +372,8 @@ def train(
     not. With resume=False an earlier run's files are moved to out_dir/earlier-<n>.
 
     Ctrl-C and SIGTERM let the step finish, save, and raise Stopped. Raises R1LabError for options
-    other than the checkpoint's, for a loss, gradient or weight that is NaN or inf (the batch is
-    then in nan_batch.json), for a full disk and for too little memory.
+    other than the checkpoint's, a folder in which another run is working, a loss, gradient or
+    weight that is NaN or inf (the batch is then in nan_batch.json), a full disk, too little memory.
     """
     loop = Loop(out_dir, config, resume=resume, progress=progress)
     problems = training_problems(task, model, tokenizer, config)

@@ -23,7 +23,7 @@ A reward of this module never raises and needs no more than 50 ms for a completi
 model writes: an hour into a run is a bad time to learn that one completion in a million breaks the
 parser.  Where the completion or the problem is broken the reward is 0.0, and never 1.0 (a verifier
 that passes what it cannot read is the first thing RL finds).  A broken *problem* is the user's to
-put right, so it is also reported once in the log.
+correct, so it is also reported once in the log.
 """
 
 from __future__ import annotations
@@ -137,18 +137,18 @@ def _language(completion: Any, of: Any, detect: bool) -> float:
 
 
 def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
-    """`language_reward` for real text: languages of one script are told apart too."""
+    """`language_reward` for real text: it distinguishes languages of one script too."""
     return language_reward(completions, **kwargs | {"detect": True})
 
 
 def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
-    """The control: a reward function that pays 1.0 with probability `p`, whatever is written.
+    """The control: a reward of 1.0 with probability `p`, whatever is written.
 
     A reward is a pure function, a hash of the seed, the step, the problem, the place in the batch
     and the text.  A random generator would have a state, which a checkpoint would have to carry
     and which would depend on who else drew from it; a hash has none, so a run that is stopped and
     resumed gets the very same rewards.  The place in the batch is in the hash so that equal texts
-    in a group do not get equal rewards, which would pay for some texts and not for others.
+    in a group do not get equal rewards, which would favour some texts over others.
     """
     if not 0 <= p <= 1:
         raise R1LabError(f"random reward: p must lie between 0 and 1, not {p!r}")
@@ -175,7 +175,7 @@ def _uniform(seed: int, step: Any, problem_id: str, index: int, text: str) -> fl
 
 def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> RewardFunction:
     """The reward on the problems that are `good`; None, "does not apply", on others and on broken
-    ones. R1's last stage pays for accuracy on reasoning prompts alone."""
+    ones. R1's last stage rewards accuracy on reasoning prompts alone."""
 
     def paid(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
         values = reward(completions, problem=problem, **kwargs)

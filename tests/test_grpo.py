@@ -327,6 +327,22 @@ def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     assert ("metrics.jsonl" in caplog.text) and ("of 3 steps" in caplog.text) == bool(lost)
 
 
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(
+    model, tokenizer, tmp_path, resume
+):
+    other = copy.deepcopy(model)
+
+    def second(step, metrics, batch):
+        if step == 2:
+            with pytest.raises(R1LabError, match="another run is working in .*choose another"):
+                run(other, tokenizer, SMALL, tmp_path, resume=resume)
+
+    history = run(model, tokenizer, SMALL, tmp_path, callbacks=[second])
+    assert [m["step"] for m in history] == list(range(6)) and metrics_of(tmp_path) == history
+    assert not list(tmp_path.glob("earlier-*")) and (tmp_path / "model").is_dir()
+
+
 def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_path):
     base = copy.deepcopy(model)
     run(model, tokenizer, SMALL, tmp_path)

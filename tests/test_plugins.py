@@ -423,5 +423,5 @@ def test_a_reward_gets_problems_whatever_the_backend_hands_on():
 
 @pytest.mark.parametrize("weights", [("1", "0.1"), (float("nan"), 1.0), (True, 1.0), (None, 1.0)])
 def test_weights_that_are_no_numbers_are_refused(weights):
-    with pytest.raises(R1LabError, match="reward_weights must be"):
+    with pytest.raises(R1LabError, match=r"reward_weights(: .* is not a number| must be finite)"):
         GRPOConfig(reward_weights=weights)

@@ -37,7 +37,7 @@ SMALLEST, LARGEST = 1, 12  # the numbers given
 LIMIT = 99  # every result of a chain lies in 0..LIMIT
 
 
-# -- chains: the searches that a patient solver walks through ---------------------------------
+# -- chains: what a search walks through -------------------------------------------------------
 
 
 @dataclass(frozen=True)

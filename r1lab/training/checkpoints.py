@@ -1,21 +1,17 @@
-"""A run that can be stopped anywhere: whole files, checkpoints, log lines, and signals.
+"""Checkpoints: exactly what was saved, or not used.
 
 R1-Zero trained for 10,400 steps on 512 GPUs; a run of that length meets crashes, full disks and
-jobs that the scheduler kills. A checkpoint is worth something only if, whatever happened, the next
-start finds one that is exactly what was saved. Three habits give that:
+jobs that the scheduler kills. Three habits make a checkpoint worth something after that:
 
-1. **Write beside, then rename.** The bytes go to a temporary file in the same folder, are forced to
-   the disk (``fsync``), and only then take the final name in one step (``os.replace``, atomic on
-   POSIX). A reader sees the old file or the new one, never half of one.
+1. **Write beside, then rename** (`basics.files`). A reader sees the old file or the new one.
 2. **Sum and check.** ``step-00000040.pt`` has a sidecar ``step-00000040.pt.sha256`` in the format
    of ``sha256sum -c``, written last. A checkpoint without it was never finished; one that differs
    from it was damaged later. Both are refused in words, and the one before is used.
 3. **Keep two.** The older checkpoint goes only after the newer one is whole.
 
 States are plain dictionaries of tensors, numbers, strings and lists, and are read back with
-``weights_only=True``: loading a checkpoint runs no code from it.
-
-What was logged after the last checkpoint happens again when the run goes on (`training.loop`).
+``weights_only=True``: loading a checkpoint runs no code from it. What was logged after the last
+checkpoint happens again when the run goes on (`training.loop`).
 """
 
 from __future__ import annotations
@@ -34,9 +30,6 @@ from r1lab.basics.files import atomic_write_text, clear_unfinished, digest_of, t
 
 log = logging.getLogger(__name__)
 ADVICE = "Choose another folder, or start anew in this one (resume=False, or --fresh)."
-
-
-# --- checkpoints -----------------------------------------------------------------------------
 
 
 def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: int = 2) -> Path:

@@ -12,8 +12,6 @@ from typing import Any
 
 from r1lab.basics.errors import NO_MEMORY, R1LabError
 
-# --- memory and signals ----------------------------------------------------------------------
-
 
 @contextmanager
 def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:

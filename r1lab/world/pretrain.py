@@ -66,7 +66,8 @@ class PretrainConfig:
             value = getattr(self, f.name)
             if f.name in ADDED:
                 continue
-            if value < 0 or (value == 0 and f.name not in ("seed", "warmup", "decay")):
+            may_be_zero = f.name in ("seed", "warmup", "decay")
+            if not (0 < value < math.inf or (value == 0 and may_be_zero)):
                 raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
         if self.width % self.heads:
             raise R1LabError(
