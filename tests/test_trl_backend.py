@@ -313,7 +313,7 @@ def test_two_processes_share_the_rollout():
     "changes, options, words",
     [
         ({"kl_coef": 0.1, "kl_estimator": "k1"}, {}, "always k3, not k1"),
-        ({"seed": 2**40}, {}, "seeds are below 2..32, and seed is 1099511627776"),
+        ({"seed": 2**40}, {}, "seed must be at most 4294967295, not 1099511627776"),
         ({"minibatches": 3}, {}, "8 cannot be cut into 3 mini-batches on 1 process"),
         ({"questions": 3}, {"processes": 2}, "3 questions cannot be dealt to 2 processes"),
         ({"kl_coef": 0.1, "ref_refresh": 2}, {"lora": 4}, "Set ref_refresh to 0"),

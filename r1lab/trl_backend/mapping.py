@@ -242,8 +242,6 @@ def check(
     def refuse(words: str) -> None:
         raise R1LabError(f"TRL cannot run this: {words}")
 
-    if config.seed >= 2**32:
-        refuse(f"its seeds are below 2**32, and seed is {config.seed}.")
     if config.kl_coef > 0 and config.kl_estimator != "k3":
         refuse(
             f"its KL term is always k3, not {config.kl_estimator}. Take kl_estimator k3, or the "
