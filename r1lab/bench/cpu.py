@@ -325,14 +325,16 @@ def measure_half(bench: Bench, best: str) -> Measured:
 
 def measure_learning(bench: Bench, best: str | None = None) -> Measured:
     """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
+    from r1lab.trl_backend.mapping import Launch
     from r1lab.trl_backend.run import train
 
     def contend(sampler: str, seed: int) -> dict[str, Any]:
         config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
         model = copy.deepcopy(bench.base)
-        options = {"sampler": sampler, "device": "cpu", "progress": False}
+        launch = Launch(sampler=sampler, device="cpu")
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            history = train(model, bench.tokenizer, bench.task, config, folder, **options)
+            given = (model, bench.tokenizer, bench.task, config, folder, launch)
+            history = train(*given, progress=False)
         curves = {"mean_length": [m["length"] for m in history]}
         curves["accuracy"] = [m["accuracy"] for m in history]
         return {"seconds": sum(m["seconds"] for m in history)} | curves
