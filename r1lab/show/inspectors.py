@@ -95,7 +95,11 @@ class Pages:
         self.count()
         for control in (*choices.values(), self.number):
             control.observe(self.turn, names="value")
-        attach(ipywidgets.HBox(list(choices.values())), ipywidgets.HBox([self.number, self.of]))
+        wrapped = {"flex_flow": "row wrap"}
+        attach(
+            ipywidgets.HBox(list(choices.values()), layout=wrapped),
+            ipywidgets.HBox([self.number, self.of], layout=wrapped),
+        )
 
     def count(self) -> list:
         pages = self.groups(**{name: one.value for name, one in self.choices.items()})

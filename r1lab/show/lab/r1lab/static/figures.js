@@ -37,13 +37,13 @@
     const legend = (all) => {
       const names = data.filter((t) => t.name && t.showlegend !== false).map((t) => t.name.length);
       if (layout.showlegend === false || data.length < 2 || !names.length) return 0;
-      const row = Math.max(1, Math.floor((all - margin.l - 10) / (46 + 6.8 * Math.max(...names))));
+      const row = Math.max(1, Math.floor((all - margin.l - margin.r) / (52 + 7.4 * Math.max(...names))));
       return Math.ceil(names.length / row);
     };
     margin.b += 28 * Math.max(0, legend(width) - legend(Math.min(natural, 760)));
     const title = layout.title;
     const before = count(title.text);
-    title.text = wrap(title.text, room - 40, 8.6);
+    title.text = wrap(title.text, room - 110, 8.6);
     const more = Math.max(0, count(title.text) - before);
     margin.t += 22 * more;
     if (title.subtitle?.text) {
@@ -56,10 +56,11 @@
     layout.height = height + margin.t + margin.b;
     if (columns > 1 && room / columns < 190) {
       const each = Math.max(170, Math.min(height, 230));
-      layout.height = (each + 70) * axes.length - 70 + margin.t + margin.b;
-      const total = layout.height - margin.t - margin.b;
+      const gap = axes.length > columns ? 115 : 75; // of rows of panels the ticks are turned
+      const total = (each + gap) * axes.length - gap;
+      layout.height = total + margin.t + margin.b;
       axes.forEach((key, row) => {
-        const top = 1 - (row * (each + 70)) / total;
+        const top = 1 - (row * (each + gap)) / total;
         layout[key].domain = [0, 1];
         layout[key.replace("x", "y")].domain = [Math.max(0, top - each / total), top];
       });
@@ -96,19 +97,19 @@
         this.node.style.cssText = "width: 100%; overflow: hidden";
         this.drawn = Promise.resolve();
         this.resized = new ResizeObserver(() => this.draw(false));
-        this.themed = new MutationObserver(() => this.draw(true));
+        this.themed = new MutationObserver(() => this.draw(false));
       }
       renderModel(model) {
         this.spec = model.data[PLOTLY];
-        this.natural = model.data[MARK].width;
         this.plot.setAttribute("role", "img");
         this.plot.setAttribute("aria-label", model.data["text/plain"] || "figure");
-        if (!this.width) {
+        if (!this.natural) {
           this.node.style.minHeight = `${this.spec.layout.height}px`; // the page does not jump
           this.resized.observe(this.node);
           const theme = { attributes: true, attributeFilter: ["data-jp-theme-light"] };
           this.themed.observe(document.body, theme);
         }
+        this.natural = model.data[MARK].width;
         return this.draw(true);
       }
       draw(anew) {
@@ -117,9 +118,10 @@
       }
       async redraw(anew) {
         const width = this.node.clientWidth;
-        if (this.isDisposed || !width || (!anew && width === this.width)) return;
         const dark = document.body.dataset.jpThemeLight === "false";
-        this.width = width;
+        const look = `${width} ${dark}`; // a cell out of sight has no width, and is drawn later
+        if (this.isDisposed || !width || (!anew && look === this.look)) return;
+        this.look = look;
         const [data, layout, config] = fitted(this.spec, this.natural, width, dark);
         this.node.style.minHeight = `${layout.height}px`;
         await (await plotly()).react(this.plot, data, layout, config);
