@@ -25,7 +25,7 @@ from r1lab.show.inspectors import (
     sample_html,
     samples_of,
 )
-from r1lab.show.notebook import bundle, figure, save_picture, show_html
+from r1lab.show.notebook import bundle, figure, show_html
 from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
 from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
 from r1lab.show.stages import funnel, stage_bars, stage_panels

@@ -1,6 +1,6 @@
 """Figures as outputs of a notebook.
 
-An output has four forms. JupyterLab with r1lab's extension (show/lab) takes the first: a mark with
+An output has four forms. JupyterLab with r1lab's extension (show/jupyter) takes the first: a mark with
 the width that the figure wants. The extension draws plotly's JSON, the second, at the width of the
 cell, and draws it again when the kernel sends it anew. Front ends without the extension, and the
 book, draw the same JSON with their own plotly. Everything else shows the line of text.
@@ -10,15 +10,20 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from jupyter_core.paths import jupyter_path
+from tqdm.std import tqdm
 
 from r1lab.basics.errors import R1LabError
 
 MARK, PLOTLY = "application/vnd.r1lab.figure+json", "application/vnd.plotly.v1+json"
+EXTENSION = any((Path(p) / "r1lab").exists() for p in jupyter_path("labextensions"))
 CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
 
 
@@ -29,6 +34,10 @@ def in_notebook() -> bool:
     except ImportError:
         return False
     return getattr(get_ipython(), "kernel", None) is not None
+
+
+if in_notebook():  # a progress bar is no error: it goes where print does, not to a red box
+    tqdm.__init__ = partialmethod(tqdm.__init__, file=sys.stdout)
 
 
 def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
@@ -107,17 +116,9 @@ class Drawing:
         if self.handle is None:
             self.handle = display(data, raw=True, display_id=True)
         else:
+            if not EXTENSION:  # plotly's own renderer draws once; another kind of output ends it
+                self.handle.update({"text/plain": data["text/plain"]}, raw=True)
             self.handle.update(data, raw=True)
-
-
-def save_picture(fig: go.Figure, path: str | Path) -> bool:
-    """Write a figure as a picture, of the kind that the suffix names (.png, .svg). True when it is
-    written; False where kaleido (pip install r1lab[figures]) or a Chrome to draw with is missing."""
-    try:
-        fig.write_image(path, scale=2)
-    except (ValueError, RuntimeError, OSError):
-        return False
-    return True
 
 
 def figure(fig: go.Figure, caption: str = "") -> None:

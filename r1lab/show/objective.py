@@ -5,7 +5,6 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import torch
 
-from r1lab.basics.errors import R1LabError
 from r1lab.losses import clipped_objective, kl
 from r1lab.show.style import COLOURS, GREY_LINE, finish, panels, room_for_panel_titles
 

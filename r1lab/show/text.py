@@ -77,8 +77,7 @@ def completion_html(
     # Word-level tokens carry no spaces of their own; pieces of a BPE tokenizer do.
     gap = "" if any(token[:1].isspace() for token in shown[1:]) else " "
     spans = [
-        _span(token, numbers[i] if numbers else math.nan, kind)
-        for i, token in enumerate(shown)
+        _span(token, numbers[i] if numbers else math.nan, kind) for i, token in enumerate(shown)
     ]
     more = len(tokens) - len(shown)
     head = f'<div class="h">{safe_text(title)}</div>' if title else ""
@@ -124,7 +123,7 @@ def _legend(numbers: Sequence[float], kind: str) -> str:
 
     if kind == "logprob":
         parts = [swatch(-x, f"{math.exp(-x):.0%}" if x else "certain") for x in (0, 1, 2, 4)]
-        return f'<div class="k">probability of each token when it was sampled: {"".join(parts)}</div>'
+        return f'<div class="k">probability of each token when sampled: {"".join(parts)}</div>'
     scale = "".join(swatch(value, f"{value:+g}") for value in (-2, -1, 0, 1, 2))
     alike = f"{finite[0]:+.2g} on every token; " if max(finite) - min(finite) < 1e-9 else ""
     return f'<div class="k">advantage: {alike}{scale} (blue: made likelier, orange: less)</div>'

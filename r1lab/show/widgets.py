@@ -22,9 +22,7 @@ from r1lab.show.text import completion_html, safe_text
 from r1lab.templates import parse
 
 NO_KERNEL = "(Interactive here: open this notebook in JupyterLab and run it to move the controls.)"
-AGAIN = (
-    "<small>After reloading the page, run this cell again to use its controls.</small>"
-)
+AGAIN = "<small>After reloading the page, run this cell again to use its controls.</small>"
 LOOK = {"style": {"description_width": "initial"}}
 
 
