@@ -1,9 +1,9 @@
 """Figures as outputs of a notebook.
 
-An output has four forms. JupyterLab with r1lab's extension (show/jupyter) takes the first: a mark with
-the width that the figure wants. The extension draws plotly's JSON, the second, at the width of the
-cell, and draws it again when the kernel sends it anew. Front ends without the extension, and the
-book, draw the same JSON with their own plotly. Everything else shows the line of text.
+An output has several forms. JupyterLab with r1lab's extension (show/jupyter) takes the mark, which
+holds the width that the figure wants. The extension draws plotly's JSON at the width of the cell,
+and draws it again when the kernel sends it anew. Front ends without the extension, and the book,
+draw the same JSON with their own plotly. Everything else shows the line of text.
 """
 
 from __future__ import annotations
