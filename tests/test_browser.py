@@ -137,9 +137,9 @@ def run_all(page) -> None:
 
 
 def save(page, lab, name: str) -> dict:
-    page.keyboard.press("Control+s")
+    page.click('[data-command="docmanager:save"]')
     file = lab[1] / f"{name}.ipynb"
-    page.wait_for_function("!document.querySelector('.jp-mod-dirty')")
+    until(page, "!document.querySelector('.jp-mod-dirty')")
     return json.loads(file.read_text())
 
 
