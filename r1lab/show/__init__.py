@@ -15,7 +15,7 @@ from r1lab.show.bars import (
     histogram,
     length_histogram,
 )
-from r1lab.show.curves import growth, learning_curves, running_mean, side_by_side
+from r1lab.show.curves import learning_curves, running_mean, side_by_side
 from r1lab.show.dashboard import live_dashboard
 from r1lab.show.inspectors import (
     answers_beside,

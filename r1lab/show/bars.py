@@ -50,30 +50,18 @@ def compare_bars(
         values = np.array([summaries[label][name] for label in labels], dtype=float)  # (L, 3)
         fraction = is_fraction(name)
         fig.add_bar(
-            x=shown,
-            y=values[:, 0],
-            marker={"color": [ink_of[label] for label in labels]},
-            showlegend=False,
-            name=name,
-            error_y=error_bars(values),
-            row=1,
-            col=col,
-        )
+            x=shown, y=values[:, 0], marker={"color": [ink_of[label] for label in labels]},
+            showlegend=False, name=name, error_y=error_bars(values), row=1, col=col,
+        )  # fmt: skip
         tops = np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])  # (L,)
         for label, (value, _, _), top in zip(shown, values, tops, strict=True):
             if np.isnan(value):
                 continue  # nothing to measure
             fig.add_annotation(
-                x=label,
-                y=top,
-                showarrow=False,
-                text=f"{value:.0%}" if fraction else f"{value:.3g}",
-                yshift=2,
-                yanchor="bottom",
-                font={"size": 13},
-                row=1,
-                col=col,
-            )
+                x=label, y=top, showarrow=False,
+                text=f"{value:.0%}" if fraction else f"{value:.3g}", yshift=2, yanchor="bottom",
+                font={"size": 13}, row=1, col=col,
+            )  # fmt: skip
         fig.update_yaxes(
             title_text=AXES.get(name, (f"{name} (fraction)" if fraction else name,))[0],
             tickformat=".0%" if fraction else None,

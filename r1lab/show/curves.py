@@ -130,121 +130,70 @@ def draw_runs(
 
 
 def side_by_side(
-    paper_curve: Mapping[str, Any],
-    ours,
-    *,
-    key: str = "accuracy",
-    smooth: int = 5,
-    title: str = "The paper's run and ours, each on its own task",
+    ours, key: str = "accuracy", *, smooth: int = 5, title: str = "The paper's run and ours"
 ) -> go.Figure:
-    """What the paper states (left) beside our run or runs (right), on one vertical scale.
+    """What the paper states of its run (left) beside our run or runs (right).
 
-    paper_curve: an entry of PAPER that has points. ours: as `learning_curves` takes it. The paper's
-    points are not joined into a curve that it does not give: the dots are stated, the thin dashed
-    line only leads from one to the next. Raises R1LabError when the paper states no values.
+    ours: as `learning_curves` takes it. key: "accuracy", on one vertical scale; "reflection" or
+    "length", ours as multiples of their start, the mean of the first `smooth` steps of all seeds.
+    Only what the paper states is drawn: accuracy at both ends (the thin dashed line leads from one
+    to the other); the factor by which reflection grows (5 to 7), as a bar with both ends; of length
+    the limit, which doubled at step 8,200. Raises R1LabError for other metrics, or when ours starts
+    at zero.
     """
-    points = paper_curve.get("points")
-    if not points:
-        source = paper_curve.get("source", "see its figure 1")
-        raise R1LabError(f"the paper states no values of this curve, only a description: {source}.")
-    steps, values = zip(*points, strict=True)
-    fig = _beside_the_paper(paper_curve, ours, key, smooth)
-    fig.add_scatter(
-        x=steps,
-        y=values,
-        mode="lines+markers+text",
-        name="stated in the paper",
-        line={"color": COLOURS["paper"], "dash": "dash", "width": 1},
-        marker={"size": 10, "color": COLOURS["paper"]},
-        text=[f"{v:.1%}" for v in values],
-        textposition=["bottom right" if t == 0 else "top left" for t in steps],
-        textfont={"size": 13},
-        row=1,
-        col=1,
-    )
-    style_axis(fig, key, 1)
-    style_axis(fig, key, 2)
-    low, high = min(steps), max(steps)
-    return _finish_beside(fig, title, paper_curve, (low, high))
-
-
-def _beside_the_paper(paper: Mapping[str, Any], ours, key: str, smooth: int) -> go.Figure:
-    """Two panels, the left one for the paper, ours drawn into the right one."""
-    fig = panels(2, titles=(paper["label"], "r1lab, the tiny world"))
-    groups = by_label(ours)
-    for (label, runs), ink in zip(groups.items(), palette(list(groups)), strict=True):
-        draw_runs(fig, runs, key, label, ink, smooth, col=2)
-    return fig
-
-
-def _finish_beside(fig: go.Figure, title: str, paper, ends: tuple[float, float]) -> go.Figure:
-    margin = 0.08 * (ends[1] - ends[0])
-    fig.update_xaxes(title_text="RL step", tickformat=",d")
-    fig.update_xaxes(range=[ends[0] - margin, ends[1] + margin], row=1, col=1)
-    fig = finish(fig, title, f"Paper: {paper['source']}.", width=880, height=410)
-    return room_for_panel_titles(fig)
-
-
-def growth(ours, *, key: str = "reflection", smooth: int = 5, title: str = "") -> go.Figure:
-    """A metric against the step as a multiple of its start: the paper (left) beside ours (right).
-
-    key: "reflection" or "length". For reflection the paper states the factor at the end (5 to 7),
-    drawn as a bar with both ends; for length only that it grows, with a jump where the limit
-    doubled at step 8,200: the panel shows that limit and says so. ours: as `learning_curves` takes
-    it; the start is the mean of the first `smooth` steps of all seeds. Raises R1LabError for other
-    metrics, or when ours starts at zero.
-    """
-    if key not in ("reflection", "length"):
-        raise R1LabError(f"the paper describes no growth of {key!r}: 'reflection' or 'length'.")
-    stated, end = PAPER[key], 10_400
-    scaled = {label: _scaled(runs, key, smooth, label) for label, runs in by_label(ours).items()}
-    fig = _beside_the_paper(stated, scaled, "growth", smooth)
+    if key not in ("accuracy", "reflection", "length"):
+        raise R1LabError(f"the paper states nothing of {key!r}: accuracy, reflection or length.")
+    stated, runs, end = PAPER[key], by_label(ours), 10_400
+    fig = panels(2, titles=(stated["label"], "r1lab, the tiny world"))
+    ink, left = COLOURS["paper"], {"row": 1, "col": 1}
     what = AXES[key][0].split(" (")[0]
-    fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
-    if key == "reflection":
-        low, high = stated["ratio"]
-        reach = {"type": "data", "array": [0, (high - low) / 2], "color": COLOURS["paper"]}
+    if key != "accuracy":
+        runs = {label: _multiples(some, key, smooth, label) for label, some in runs.items()}
+        fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
+    if key == "accuracy":
+        steps, values = zip(*stated["points"], strict=True)
         fig.add_scatter(
-            x=[0, end],
-            y=[1, (low + high) / 2],
-            mode="markers+text",  # not joined: the paper describes a jump, not a line
-            name="stated in the paper",
-            marker={"size": 9, "color": COLOURS["paper"]},
-            text=["1 ×", f"{low:g} to {high:g} ×"],
+            x=steps, y=values, mode="lines+markers+text", name="stated in the paper",
+            line={"color": ink, "dash": "dash", "width": 1}, marker={"size": 10, "color": ink},
+            text=[f"{v:.1%}" for v in values], textposition=["bottom right", "top left"],
+            textfont={"size": 13}, **left,
+        )  # fmt: skip
+        style_axis(fig, key, 1)
+        style_axis(fig, key, 2)
+    elif key == "reflection":
+        low, high = stated["ratio"]
+        half = [0, (high - low) / 2]
+        reach = {"type": "data", "array": half, "arrayminus": half, "color": ink}
+        fig.add_scatter(
+            x=[0, end], y=[1, (low + high) / 2], mode="markers+text", name="stated in the paper",
+            marker={"size": 9, "color": ink}, text=["1 ×", f"{low:g} to {high:g} ×"],
             textposition=["top center", "middle left"],
-            error_y={**reach, "arrayminus": reach["array"], "thickness": 2, "width": 6},
-            row=1,
-            col=1,
-        )
+            error_y={**reach, "thickness": 2, "width": 6}, **left,
+        )  # fmt: skip  # not joined: the paper describes a jump, not a line
     else:
         (_, before), (step, after) = stated["limit"]
         fig.add_scatter(
-            x=[0, step, step, end],
-            y=[before, before, after, after],
-            mode="lines",
-            name="length limit, stated in the paper",
-            line={"color": COLOURS["paper"], "width": 2},
-            row=1,
-            col=1,
-        )
-        fig.update_yaxes(title_text="length limit (tokens)", tickformat=",d", row=1, col=1)
+            x=[0, step, step, end], y=[before, before, after, after], mode="lines",
+            name="length limit, stated in the paper", line={"color": ink, "width": 2}, **left,
+        )  # fmt: skip
+        fig.update_yaxes(title_text="length limit (tokens)", tickformat=",d", **left)
         fig.add_annotation(
-            x=0.06,
-            y=0.06,
-            xref="x domain",
-            yref="y domain",
+            x=0.06, y=0.06, xref="x domain", yref="y domain", showarrow=False, xanchor="left",
+            yanchor="bottom", align="left", font={"size": 13},
             text="responses grow steadily below it;<br>no lengths are stated",
-            showarrow=False,
-            xanchor="left",
-            yanchor="bottom",
-            align="left",
-            font={"size": 13},
-        )
-    title = title or f"{what[0].upper()}{what[1:]} over training"
-    return _finish_beside(fig, title, stated, (0, end))
+        )  # fmt: skip
+    shown = key if key == "accuracy" else "growth"
+    for (label, some), colour in zip(runs.items(), palette(list(runs)), strict=True):
+        draw_runs(fig, some, shown, label, colour, smooth, col=2)
+    fig.update_xaxes(title_text="RL step", tickformat=",d")
+    fig.update_xaxes(range=[-0.06 * end, 1.08 * end], **left)
+    title = f"{title}: {what}"
+    return room_for_panel_titles(
+        finish(fig, title, f"Paper: {stated['source']}.", width=880, height=410)
+    )
 
 
-def _scaled(runs: Sequence[History], key: str, smooth: int, label: str) -> list[History]:
+def _multiples(runs: Sequence[History], key: str, smooth: int, label: str) -> list[History]:
     """The metric of every run as "growth": its multiple of the mean of the first steps."""
     early = [m[key] for run in runs for m in list(run)[:smooth] if m.get(key) is not None]
     start = float(np.mean(early)) if early else 0.0

@@ -41,14 +41,9 @@ def clip_objective(
         fig.add_vrect(x0=low, x1=high, **shade, **place)
         number = "" if col == 1 else col
         fig.add_annotation(
-            x=(low + high) / 2,
-            y=0.04,
-            xref=f"x{number}",
-            yref=f"y{number} domain",
-            text="no gradient",
-            showarrow=False,
-            yanchor="bottom",
-        )
+            x=(low + high) / 2, y=0.04, xref=f"x{number}", yref=f"y{number} domain",
+            text="no gradient", showarrow=False, yanchor="bottom",
+        )  # fmt: skip
         fig.add_vline(1.0, line=GREY_LINE, **place)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective", row=1, col=1)

@@ -43,13 +43,9 @@ def pass_at_k_curve(
             if not np.isnan(low).any():
                 fig.add_trace(band(ks, low, high, f"{label} 95 %", ink))
             fig.add_scatter(
-                x=ks,
-                y=value,
-                mode="lines+markers",
-                name=f"{label}, {name}",
-                marker={"size": 7, "color": ink},
-                line={"color": ink, "width": 2.5, "dash": dash},
-            )
+                x=ks, y=value, mode="lines+markers", name=f"{label}, {name}",
+                marker={"size": 7, "color": ink}, line={"color": ink, "width": 2.5, "dash": dash},
+            )  # fmt: skip
     problems = min(len(evaluation.problems) for evaluation in evaluations.values())
     fig.update_xaxes(type="log", tickvals=ks, ticktext=[str(k) for k in ks])
     fig.update_xaxes(title_text="k, responses per problem")

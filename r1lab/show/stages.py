@@ -32,13 +32,10 @@ def stage_bars(
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
         ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
-        {label: [one[0] for one in rows] for label, rows in found.items()},
-        title=title,
-        y_title="fraction",
-        errors=found,
-        tickformat=".0%",
+        {label: [one[0] for one in rows] for label, rows in found.items()}, title=title,
+        y_title="fraction", errors=found, tickformat=".0%",
         width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
-    )
+    )  # fmt: skip
     fig.update_xaxes(tickangle=0, tickfont_size=11)  # turned, they would be cut
     return fig.update_yaxes(range=[0, 1.04])
 
@@ -74,16 +71,10 @@ def funnel(
             f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
         ]
         fig.add_bar(
-            x=[n / left[0] for n in left],
-            y=names[0],
-            orientation="h",
-            name=label,
-            marker={"color": ink},
-            text=words,
-            textposition="outside",
-            textfont={"size": 13, "color": "#222222"},
-            cliponaxis=False,
-        )
+            x=[n / left[0] for n in left], y=names[0], orientation="h", name=label,
+            marker={"color": ink}, text=words, textposition="outside",
+            textfont={"size": 13, "color": "#222222"}, cliponaxis=False,
+        )  # fmt: skip
     fig.update_layout(barmode="group", showlegend=len(funnels) > 1)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig.update_xaxes(

@@ -35,20 +35,17 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "accuracy": ("accuracy (fraction correct)", ".0%", (0, 1)),
     "format": ("well-formatted (fraction)", ".0%", (0, 1)),
     "length": ("response length (tokens)", "", None),
-    "reflection": ("reflective words per response", "", None),
-    "reward": ("mean reward", "", None),
+    "reflection": ("reflective words per response", "", None), "reward": ("mean reward", "", None),
     "language_mixing": ("responses mixing languages (fraction)", ".0%", (0, 1)),
     "truncated": ("truncated responses (fraction)", ".0%", (0, 1)),
     "entropy": ("entropy (nats per token)", "", None),
     "kl": ("KL to the reference (nats per token)", "", None),
     "clip_fraction": ("clipped tokens (fraction)", ".0%", None),
-    "grad_norm": ("gradient norm", "", None),
-    "loss": ("loss", "", None),
+    "grad_norm": ("gradient norm", "", None), "loss": ("loss", "", None),
     "zero_spread_groups": ("zero-variance groups", "", None),
     "tokens_per_second": ("tokens per second", "", None),
     "rewards/language": ("language consistency (fraction of words)", ".0%", (0, 1)),
-    "lr": ("learning rate", ".0e", None),
-    "paid": ("score of the reward model", "", (0, 1)),
+    "lr": ("learning rate", ".0e", None), "paid": ("score of the reward model", "", (0, 1)),
     "true": ("correct by the ground truth (fraction)", ".0%", (0, 1)),
     "polite": ("polite words per response", "", None),
     "rewards/helpful": ("helpfulness reward", "", (0, 1)),
@@ -56,18 +53,13 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "helped": ("harmless requests helped with (fraction)", ".0%", (0, 1)),
     "refused": ("harmful requests refused (fraction)", ".0%", (0, 1)),
     "harmless": ("harmful requests, no harm done (fraction)", ".0%", (0, 1)),
-}
+}  # fmt: skip
 
 AXIS = {
-    "gridcolor": "#e6e6e6",
-    "zeroline": False,
-    "linecolor": "#888888",
-    "showline": True,
-    "title": {"standoff": 8, "font": {"size": 14}},
-    "tickfont": {"size": 13},
-    "ticklabelstandoff": 4,
-    "automargin": False,
-}
+    "gridcolor": "#e6e6e6", "zeroline": False, "linecolor": "#888888", "showline": True,
+    "title": {"standoff": 8, "font": {"size": 14}}, "tickfont": {"size": 13},
+    "ticklabelstandoff": 4, "automargin": False,
+}  # fmt: skip
 pio.templates["r1lab"] = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 14, "color": "#222222"},
@@ -210,27 +202,16 @@ def dots(x, values, label: str, ink: str, *, lines: bool, dash: str = "solid", s
     """Points with error bars from rows of (value, low, high), joined or not, as a trace."""
     values = np.array(values, dtype=float).reshape(-1, 3)
     return go.Scatter(
-        x=list(x),
-        y=values[:, 0].tolist(),
-        mode="lines+markers" if lines else "markers",
-        name=label,
-        marker={"size": size, "color": ink},
-        line={"color": ink, "width": 2, "dash": dash},
-        error_y=error_bars(values) | {"color": ink},
-    )
+        x=list(x), y=values[:, 0].tolist(), mode="lines+markers" if lines else "markers",
+        name=label, marker={"size": size, "color": ink},
+        line={"color": ink, "width": 2, "dash": dash}, error_y=error_bars(values) | {"color": ink},
+    )  # fmt: skip
 
 
 def band(x, low, high, label: str, ink: str, **options: Any) -> go.Scatter:
     """The area between two curves (T,), see-through and without hover text, as a trace."""
     return go.Scatter(
-        x=[*x, *reversed(x)],
-        y=[*high, *reversed(list(low))],
-        fill="toself",
-        mode="lines",
-        fillcolor=faint(ink, 0.2),
-        line={"width": 0, "color": ink},
-        hoverinfo="skip",
-        showlegend=False,
-        name=label,
-        **options,
-    )
+        x=[*x, *reversed(x)], y=[*high, *reversed(list(low))], fill="toself", mode="lines",
+        fillcolor=faint(ink, 0.2), line={"width": 0, "color": ink}, hoverinfo="skip",
+        showlegend=False, name=label, **options,
+    )  # fmt: skip
