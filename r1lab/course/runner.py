@@ -8,7 +8,7 @@ a second and not the end of a long run. Then, for each notebook:
    this very interpreter, working in the project's folder;
 3. the executed copy becomes `<out_dir>/notebooks/NN_name.ipynb`, also when a cell failed.
 
-The first failure ends the run, and the report is written all the same. Ctrl-C and SIGTERM stop the
+The first failure ends the run, and the book is written all the same. Ctrl-C and SIGTERM stop the
 kernel first: a training loop in it gets the time to save its checkpoint. `resume` then leaves out
 the notebooks that had run to their end and begins the stopped one again from its first cell; a
 training in it goes on from its last checkpoint.
@@ -41,11 +41,11 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and prog
 
 @dataclass
 class Result:
-    """What `run` did: the folder, the state of each notebook, and the report's index page."""
+    """What `run` did: the folder, the state of each notebook, and the book's start page."""
 
     out_dir: Path
     notebooks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    report: Path | None = None
+    book: Path | None = None
 
     @property
     def ok(self) -> bool:
@@ -61,10 +61,10 @@ def run(
     seed: int = 0,
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     resume: bool = False,
-    report: bool = True,
+    book: bool = True,
     stream: TextIO | None = None,
 ) -> Result:
-    """Execute the notebooks of `folder` on `profile` and write the report.
+    """Execute the notebooks of `folder` on `profile` and write the book.
 
     profile     smoke, cpu, gpu or cluster; default R1LAB_PROFILE, or cpu
     notebooks   which ones, by number or name; default all, less those that the profile leaves out
@@ -127,11 +127,11 @@ def run(
         write_json(out_dir / "run.json", state)
     entries = {n: state["notebooks"].get(n, {"status": "not run"}) for n in _names(plan, left_out)}
     result = Result(out_dir, entries)
-    if report:
-        from r1lab import report as reports
+    if book:
+        from r1lab.course import book as books  # Sphinx takes a second to import
 
-        result.report = reports.build(out_dir, folder)
-        print(f"report: {shorten(result.report)}", file=stream, flush=True)
+        result.book = books.build(out_dir, folder)
+        print(f"book: {shorten(result.book)}", file=stream, flush=True)
     return result
 
 
