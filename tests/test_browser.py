@@ -18,7 +18,8 @@ import urllib.request
 import nbformat
 import pytest
 
-from r1lab import ROOT
+from r1lab import ROOT, show
+from r1lab.course import book
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
@@ -288,6 +289,43 @@ def test_the_dashboard_moves_while_it_trains_and_after_a_resumption(browser, lab
     stderr = page.locator('.jp-OutputArea-output[data-mime-type$="stderr"]')
     assert stderr.count() == 0, stderr.all_text_contents()  # progress is no error
     page.close()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A book of three lessons as they are committed, one of them with a figure."""
+    out = tmp_path_factory.mktemp("run")
+    (out / "notebooks").mkdir()
+    known = {"profile": "smoke", "seed": 0, "notebooks": {}}
+    for name in ("03_group_advantages", "05_r1_zero", "10_all_scenarios"):
+        nb = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", 4)
+        data = show.bundle(show.grouped_bars(["a"], {"b": [1]}, title="t", y_title="y"))
+        nb.cells[-2].outputs = [nbformat.v4.new_output("display_data", data=data)]
+        nbformat.write(nb, out / "notebooks" / f"{name}.ipynb")
+        known["notebooks"][name] = {"status": "done", "seconds": 1.0}
+    (out / "run.json").write_text(json.dumps(known))
+    return book.build(out).parent
+
+
+def test_the_book_works_without_a_network(browser, pages):
+    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000})
+    page, asked = context.new_page(), set()
+    page.on("request", lambda r: asked.add(r.url.split(":")[0]))
+    for lesson in sorted(pages.glob("[0-9]*.html")):
+        page.goto(lesson.as_uri())
+        folds = page.locator("article details")
+        below = "(d) => d.textContent.replace(d.querySelector('summary').textContent, '').trim()"
+        texts = folds.evaluate_all(f"(all) => all.map({below})")
+        assert all(len(text) > 10 for text in texts), f"an empty fold in {lesson.name}"
+        written = (ROOT / "notebooks" / f"{lesson.stem}.ipynb").read_text().count("<details")
+        assert len(texts) == written
+        if lesson.stem[:2] in ("03", "05", "10"):
+            page.locator(".plotly-figure .modebar-btn").first.wait_for(state="attached")
+            assert page.locator("[data-title*='Share']").count() == 0
+    page.goto(f"{(pages / 'search.html').as_uri()}?q=advantage")
+    page.locator("#search-results li a").first.wait_for()
+    assert asked <= {"file", "data", "blob"}
+    context.close()
 
 
 def test_no_page_asked_another_host(lab, hosts):
