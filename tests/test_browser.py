@@ -234,21 +234,24 @@ def test_the_inspector_counts_and_stops_at_the_last_completion(figures):
     figures.locator(".r1c .h:has-text('step 5: correct')").wait_for()
 
 
-def test_figures_take_the_colours_of_a_dark_theme(figures):
-    figures.evaluate("document.body.dataset.jpThemeLight = 'false'")
-    until(
-        figures,
-        "document.querySelector('.js-plotly-plot').layout.template.layout.font.color[1] > 'c'",
-    )
-    assert plots(figures, "p._fullLayout.paper_bgcolor")[0] == "rgba(0, 0, 0, 0)"
-    figures.evaluate("document.body.dataset.jpThemeLight = 'true'")
-    until(
-        figures, "document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor === 'white'"
-    )
+def test_figures_take_the_colours_of_the_theme(figures):
+    white = "document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor === 'white'"
+    for theme, condition in (("JupyterLab Dark", f"!({white})"), ("JupyterLab Light", white)):
+        figures.click('li.lm-MenuBar-item:has-text("Settings")')
+        figures.hover('li.lm-Menu-item:has-text("Theme")')
+        figures.click(f'li.lm-Menu-item:has-text("{theme}"):not(:has-text("Contrast"))')
+        until(figures, condition)
+    assert len(set(plots(figures, "p._fullLayout.paper_bgcolor"))) == 1
+
+
+def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
+    save(figures, lab, "figures")
+    figures.reload()
+    figures.get_by_text("run this cell again to use its controls").first.wait_for()
+    until(figures, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
 
 
 def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, browser, lab, hosts):
-    save(figures, lab, "figures")
     figures.close()
     with urllib.request.urlopen(f"{lab[0]}/api/sessions?token=t") as answer:
         for session in json.loads(answer.read()):

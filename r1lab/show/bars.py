@@ -65,10 +65,8 @@ def compare_bars(
         fig.update_yaxes(
             title_text=AXES.get(name, (f"{name} (fraction)" if fraction else name,))[0],
             tickformat=".0%" if fraction else None,
-            range=[0, 1.14 * (float(np.nan_to_num(tops).max()) or 1)],
-            row=1,
-            col=col,
-        )
+            range=[0, 1.14 * (float(np.nan_to_num(tops).max()) or 1)], row=1, col=col,
+        )  # fmt: skip
     fig.update_xaxes(type="category", tickangle=0)
     fig.update_layout(showlegend=False)
     room = 300 if len(summaries) < 4 else 88 * len(summaries)
@@ -142,13 +140,11 @@ def histogram(
     fig = go.Figure()
     for label, values in kept.items():
         fig.add_histogram(
-            x=values,
-            histnorm="percent",
-            opacity=0.6,
+            x=values, histnorm="percent", opacity=0.6,
             xbins={"start": start, "end": size * math.ceil(edge / size), "size": size},
             marker={"color": colours[label]},
             name=f"{label}: {len(values):,}, mean {values.mean():.3g}",
-        )
+        )  # fmt: skip
     fig.update_layout(barmode="overlay", bargap=0, showlegend=True)
     fig.update_xaxes(title_text=x_title)
     fig.update_yaxes(title_text="fraction of the group", ticksuffix=" %", rangemode="tozero")
@@ -162,11 +158,9 @@ def length_histogram(
     lengths = evaluation.column("length")  # (P, n)
     correct = evaluation.column("correct") == 1
     return histogram(
-        {"correct": lengths[correct], "incorrect": lengths[~correct]},
-        x_title=AXES["length"][0],
-        title=title,
-        colours={"correct": RIGHT, "incorrect": WRONG},
-    )
+        {"correct": lengths[correct], "incorrect": lengths[~correct]}, x_title=AXES["length"][0],
+        title=title, colours={"correct": RIGHT, "incorrect": WRONG},
+    )  # fmt: skip
 
 
 def heatmap(

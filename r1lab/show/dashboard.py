@@ -62,11 +62,9 @@ class live_dashboard:
             return
         began = time.monotonic()
         fig = learning_curves(
-            [self.history] if self.history else [],
-            keys=self.keys,
-            steps=self.steps,
+            [self.history] if self.history else [], keys=self.keys, steps=self.steps,
             title=f"{self.title}: {len(self.history)} of {self.steps} steps",
-        )
+        )  # fmt: skip
         if self.earlier:
             fig.update_layout(title_subtitle_text=self.earlier, margin_t=fig.layout.margin.t + 21)
         self.drawing.show(fig, "Metrics of each training step so far.")

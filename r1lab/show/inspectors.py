@@ -69,13 +69,11 @@ def sample_html(sample: Sample, kind: str = "advantage", label: str = "step") ->
         values = None
     verdict = {True: "correct", False: "incorrect"}.get(sample.get("correct"), "not verified")
     return completion_html(
-        tokens,
-        values,
-        kind if values is not None else "plain",
+        tokens, values, kind if values is not None else "plain",
         title=f"{label} {sample.get('step', 0)}: {verdict}, {len(tokens)} tokens",
         prompt=str(sample.get("prompt", "")),
         facts={key: sample[key] for key in ("reward", "advantage") if sample.get(key) is not None},
-    )
+    )  # fmt: skip
 
 
 class Pages:

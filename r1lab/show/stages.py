@@ -78,11 +78,9 @@ def funnel(
     fig.update_layout(barmode="group", showlegend=len(funnels) > 1)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig.update_xaxes(
-        title_text="fraction of all completions drawn",
-        tickvals=[0, 0.25, 0.5, 0.75, 1],
-        tickformat=".0%",
-        range=[0, 1.3],
-    )
+        title_text="fraction of all completions drawn", tickvals=[0, 0.25, 0.5, 0.75, 1],
+        tickformat=".0%", range=[0, 1.3],
+    )  # fmt: skip
     note = "In brackets: the fraction of what reached the filter."
     fig = finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
     return fig.update_layout(margin_l=130)
@@ -103,12 +101,10 @@ def stage_panels(
         raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
     cols = 3
     fig = panels(
-        cols,
-        rows=math.ceil(len(MEASURES) / cols),
+        cols, rows=math.ceil(len(MEASURES) / cols),
         titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
-        horizontal_spacing=0.09,
-        vertical_spacing=0.15,
-    )
+        horizontal_spacing=0.09, vertical_spacing=0.15,
+    )  # fmt: skip
     dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
     for place, measure in enumerate(MEASURES):
         where = {"row": 1 + place // cols, "col": 1 + place % cols}

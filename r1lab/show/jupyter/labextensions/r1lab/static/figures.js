@@ -101,7 +101,7 @@
       }
       renderModel(model) {
         this.spec = model.data[PLOTLY];
-        this.plot.setAttribute("role", "img");
+        this.plot.setAttribute("role", "figure");
         this.plot.setAttribute("aria-label", model.data["text/plain"] || "figure");
         if (!this.natural) {
           this.node.style.minHeight = `${this.spec.layout.height}px`; // the page does not jump
@@ -117,11 +117,12 @@
         return this.drawn;
       }
       async redraw(anew) {
-        const width = this.node.clientWidth;
+        const width = this.node.clientWidth || this.width; // 0 while out of sight
         const dark = document.body.dataset.jpThemeLight === "false";
-        const look = `${width} ${dark}`; // a cell out of sight has no width, and is drawn later
+        const look = `${width} ${dark}`;
         if (this.isDisposed || !width || (!anew && look === this.look)) return;
         this.look = look;
+        this.width = width;
         const [data, layout, config] = fitted(this.spec, this.natural, width, dark);
         this.node.style.minHeight = `${layout.height}px`;
         await (await plotly()).react(this.plot, data, layout, config);
