@@ -247,7 +247,8 @@ def test_figures_take_the_colours_of_the_theme(figures):
 def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
     save(figures, lab, "figures")
     figures.reload()
-    figures.get_by_text("run this cell again to use its controls").first.wait_for()
+    figures.wait_for_selector(".jp-Notebook .jp-Cell")
+    until(figures, "document.body.innerText.includes('run this cell again to use its controls')")
     until(figures, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
 
 
