@@ -54,7 +54,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from r1lab.basics.errors import R1LabError
 from r1lab.machine.room import available, held, resident, size
-from r1lab.sampler.fast import FAST_MODELS
+from r1lab.sampler.families import FAMILIES, body_and_head
 from r1lab.sampler.graphs import FIRST_CAPACITY, FIRST_WITH_KERNELS
 from r1lab.sampler.score import micro_batches
 from r1lab.templates import encode, render
@@ -103,7 +103,7 @@ class Job:
     @property
     def fast(self) -> bool:
         """Is the sampler r1lab's FastEngine?"""
-        return self.sampler == "r1lab" and architecture(self.model) in FAST_MODELS
+        return self.sampler == "r1lab" and architecture(self.model) in FAMILIES
 
 
 @dataclass(frozen=True)
@@ -421,9 +421,10 @@ def _scratch_pass(model, job: Job, rows: int, width: int, answers: int, stack: E
     def log_probs():
         ids = torch.zeros(rows, width, dtype=torch.long)
         where = torch.zeros(answers, dtype=torch.long)
-        if type(model).__name__ in FAST_MODELS:
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-            logits = model.lm_head(hidden.flatten(0, 1).index_select(0, where))
+        if parts := body_and_head(model):
+            body, head = parts
+            hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+            logits = head(hidden.flatten(0, 1).index_select(0, where))
         else:
             logits = model(input_ids=ids, use_cache=False).logits
             logits = logits.flatten(0, 1).index_select(0, where)

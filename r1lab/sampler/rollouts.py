@@ -17,9 +17,10 @@ and what the ratio pi / pi_old in the objective needs.
 
 **Three engines, equal results.**
 `forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
-that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
-`fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
-that matter for groups of answers of very unequal length:
+that keeps no such cache (Mamba, RWKV), or whose cache is not exact (`engines` looks), reads its
+whole text again for every token.
+`fast` is decoding written out, for the families in `families`, with the three savings that matter
+for groups of answers of very unequal length:
   1. a question is read once, and its keys and values are *shared* by the whole group: attention
      takes the softmax over [question | own answer], two blocks of keys in two places;
   2. finished answers leave the batch, so the tail of a few long answers costs little;
@@ -41,10 +42,11 @@ from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sampler.draw import Sampling, draw
-from r1lab.sampler.fast import FastEngine, why_not_fast
-from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
+from r1lab.sampler.engines import engine_for
+from r1lab.sampler.families import why_not_fast
+from r1lab.sampler.fast import FastEngine
 from r1lab.sampler.graphs import decode
-from r1lab.sampler.score import _evaluation_mode, _positions
+from r1lab.sampler.score import _evaluation_mode, max_positions
 
 
 @dataclass
@@ -118,9 +120,7 @@ def sample(
         if engine == "static":
             tokens, logprobs = decode(model, prompts, group_size, sampling, uniform, eos, on_token)
         else:
-            Engine = FastEngine
-            if own:
-                Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+            Engine = engine_for(model) if own else FastEngine
             decoder = Engine(model, prompts, group_size, sampling.max_new_tokens)
             tokens, logprobs = _decode(decoder, n_rows, sampling, uniform, eos, on_token)
     return _to_rollouts(prompts, tokens, logprobs, eos)
@@ -202,7 +202,7 @@ def _check(model, prompts, group_size: int, max_new_tokens: int) -> None:
         )
     if group_size < 1:
         raise R1LabError(f"group_size is {group_size}: it must be at least 1")
-    limit, longest = _positions(model), max(map(len, prompts))
+    limit, longest = max_positions(model), max(map(len, prompts))
     if longest + max_new_tokens > limit:
         raise R1LabError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's "
