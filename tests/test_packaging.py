@@ -190,3 +190,17 @@ def test_another_index_takes_effect_later_too(setup):
     assert "install" not in setup(PIN, "550.54", index)[2]
     assert "install" not in setup(PIN, "550.54")[2]  # the choice is kept
     assert "install" not in setup(f"{PIN}+cpu", "550.54")[2]
+
+
+def test_jupyterlab_finds_what_draws_the_figures():
+    """A wheel puts the files where JupyterLab looks, setup_venv.sh links there."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    source = ROOT / "r1lab" / "show" / "jupyter"
+    put = {
+        Path(folder.removeprefix("share/jupyter/")) / Path(file).name: ROOT / file
+        for folder, files in tool["setuptools"]["data-files"].items()
+        for file in files
+    }
+    assert {source / place for place in put} == set(put.values())
+    assert set(put.values()) == {path for path in source.rglob("*") if path.is_file()}
+    assert "share/jupyter/labextensions/r1lab" in (ROOT / "scripts/setup_venv.sh").read_text()

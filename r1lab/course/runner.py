@@ -237,6 +237,7 @@ def _execute(
                 cwd=ROOT,
                 progress_bar=False,
                 start_timeout=180,
+                stdout_file=live,
                 stderr_file=live,
                 on_cell_start=live.cell_starts,
                 coalesce_streams=True,
@@ -279,7 +280,7 @@ def _keep(partial: Path, finished: Path) -> None:
 
 
 class Live:
-    """The line that tells where a notebook is; also the file that takes its kernel's stderr.
+    """The line that tells where a notebook is; also the file that takes its kernel's output.
 
     On a terminal the line is rewritten in place and ends with the last line of the kernel's
     progress bar; elsewhere a line is printed now and then.
@@ -297,7 +298,7 @@ class Live:
         self._show()
 
     def write(self, text: str) -> None:
-        """Keep the last line of what the kernel writes to stderr."""
+        """Keep the last line of what the kernel writes: of its progress bar, most of the time."""
         lines = [line for line in re.split(r"[\r\n]", COLOURS.sub("", text)) if line.strip()]
         if lines:
             self.tail = lines[-1].strip()
