@@ -67,7 +67,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.basics.options import check, fixed_values, option, require
 from r1lab.losses import grpo_loss
-from r1lab.machine import device
+from r1lab.machine import device, workers
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import REWARDS, combine, get_reward
 from r1lab.sampler.rollouts import Rollouts, sample
@@ -239,9 +239,9 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
     sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in teaches]
     options = {name: getattr(config, name) for name in LOSS_OPTIONS}
     options["constant"] = config.max_new_tokens
-    sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
-    for chunk in micro_batches(sizes, config.micro_batch_tokens):
-        chunk = [teaches[i] for i in chunk]
+
+    def learn(model, chunk: list[int]) -> tuple[float, int, dict]:
+        """The loss of one micro-batch, its tokens, and what else the loss says."""
         some = [pairs[i] for i in chunk]
         with arithmetic(model, config):
             logp, mask, _ = token_logps(model, some, config.temperature)  # (n, T)
@@ -253,8 +253,15 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
         A = advantages[chunk].to(logp.device)  # (n,)
         loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, total=total, **options)
         loss.backward()
-        used = int(mask.sum())
-        sums["loss"] += float(loss.detach())
+        return float(loss.detach()), int(mask.sum()), seen
+
+    budget = workers.budget(model.device, sizes, config.micro_batch_tokens)
+    parts = micro_batches(sizes, budget)
+    chunks = [[teaches[i] for i in part] for part in parts]
+    costs = [len(part) * sizes[part[0]] for part in parts]  # padded to the longest, which is first
+    sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
+    for loss, used, seen in workers.each(model, learn, chunks, costs):
+        sums["loss"] += loss
         sums["used"] += used
         for name in ("kl", "clip_fraction"):
             sums[name] += float(seen.get(name, 0.0)) * used

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
+from r1lab.machine import workers
 from r1lab.sampler.draw import draw
 from r1lab.sampler.fast import FastEngine, why_not_fast
 from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
@@ -118,21 +119,52 @@ def sample(
     eos = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
     eos = torch.tensor(eos, dtype=torch.long, device=device)
 
-    how = (uniform, eos, temperature, top_k, top_p, on_token)
+    how = (eos, temperature, top_k, top_p)
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
-    own = engine == "forward"
-    with torch.no_grad() if own else torch.inference_mode(), _evaluation_mode(model):
+    no_grad = torch.no_grad if engine == "forward" else torch.inference_mode
+    Engine = FastEngine
+    if engine == "forward":
+        Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+
+    def job(rows: Tensor, model: nn.Module):
+        """Decodes these rows (questions, answers to each)."""
+        some, width = [prompts[row // group_size] for row in rows[:, 0].tolist()], rows.shape[1]
+        u = None if uniform is None else uniform[:, rows.flatten()]
+
+        def run(check) -> tuple[Tensor, Tensor]:
+            note = on_token or (lambda *_: check())
+            with no_grad():
+                decoder = Engine(model, some, width, max_new_tokens)
+                return _decode(decoder, rows.numel(), max_new_tokens, u, *how, note)
+
+        return run
+
+    with _evaluation_mode(model):
         if engine == "static":
             from r1lab.sampler.graphs import decode  # it builds on this module
 
-            tokens, logprobs = decode(model, prompts, group_size, max_new_tokens, *how)
+            with no_grad():
+                tokens, logprobs = decode(
+                    model, prompts, group_size, max_new_tokens, uniform, *how, on_token
+                )
         else:
-            Engine = FastEngine
-            if own:
-                Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
-            decoder = Engine(model, prompts, group_size, max_new_tokens)
-            tokens, logprobs = _decode(decoder, n_rows, max_new_tokens, *how)
+            hands, threads = workers.for_rows(model, n_rows)
+            hands = _deal(len(prompts), group_size, 1 if on_token else hands)
+            models = [model, *(workers.twin(model) for _ in hands[1:])]
+            jobs = [job(*pair) for pair in zip(hands, models, strict=True)]
+            found = workers.together(jobs, threads)
+            tokens, logprobs = (torch.cat(part, 1) for part in zip(*found, strict=True))
+            order = torch.cat([rows.flatten() for rows in hands]).argsort()
+            tokens, logprobs = tokens[:, order], logprobs[:, order]
     return _to_rollouts(prompts, tokens, logprobs, eos)
+
+
+def _deal(questions: int, group_size: int, hands: int) -> list[Tensor]:
+    """The rows 0 to B*G - 1, as (questions, answers to each), in as many hands as there are
+    workers: whole groups where there are enough questions, else a part of every group."""
+    rows = torch.arange(questions * group_size).view(questions, group_size)
+    dealt = rows.tensor_split(hands, 0 if questions >= hands else 1)
+    return [hand for hand in dealt if hand.numel()]
 
 
 def _decode(
