@@ -152,15 +152,9 @@ def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]
 def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
     """A reward model that was saved by `train`, and its tokenizer. Raises R1LabError for a folder
     that holds none."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
-    try:
-        with quiet.no_bars():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise R1LabError(f"no reward model in {folder} ({reason})") from error
+    model, tokenizer = models.read(folder, AutoModelForSequenceClassification)
     if model.config.num_labels != 1:
         raise R1LabError(f"{folder} is a classifier of {model.config.num_labels} labels, not 1")
     return model.eval(), tokenizer
