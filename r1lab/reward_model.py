@@ -39,7 +39,7 @@ from torch.nn.utils import clip_grad_norm_
 from tqdm.std import tqdm
 
 from r1lab import models
-from r1lab.basics import files, quiet
+from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems

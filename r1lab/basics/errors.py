@@ -22,7 +22,7 @@ NO_MEMORY = re.compile(r"MemoryError|Unable to allocate|allocate memory|out of m
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """The first line of an error's message, or its class; what a terminal would obey is left out."""
+    """The first line of an error's message, or its class, without control characters."""
     lines = str(error).strip().splitlines()
     text = "".join(c for c in (lines[0] if lines else "") if c.isprintable()).strip()
     return (text or type(error).__name__)[:most]
