@@ -41,7 +41,7 @@ run: $(STAMP) ## execute the lessons on two CPU cores; report in runs/cpu/report
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the notebooks; with PROFILE=gpu on copies with its parameters
 ifeq ($(PROFILE),cpu)

@@ -1,8 +1,37 @@
 """r1lab: DeepSeek-R1 from scratch, small enough to read and to run on two CPU cores.
 
-The package holds what the lessons in `notebooks/` use; every module is one idea of the paper
-(arXiv 2501.12948) in the paper's notation. Read them in this order: `templates`, `rewards`,
-`advantages`, `losses`, `rollouts`, `grpo`, `evaluate`.
+This page is the map. The paper (arXiv 2501.12948) stands flat in this folder, one idea a module
+in the paper's notation; read it in this order:
+
+    paper          what the paper states: numbers, with section and table
+    templates      the words around a question; parsing a completion
+    languages      in which language a chain of thought is
+    rewards        accuracy, format, language; how rewards are combined
+    answers        what is read off one completion: right, well formed, reflective
+    advantages     group-relative advantages, and other estimators
+    losses         ratio, clip, KL, length normalisation
+    grpo           one step of R1-Zero, and the run
+    evaluate       pass@1, pass@k, cons@k
+    statistics     estimates with intervals; do two of them differ?
+    sft            supervised fine-tuning, the other loss
+    rejection      rejection sampling: the funnel from completions to SFT data
+    reward_model   reward models: Bradley-Terry and pointwise
+    hacking        what happens when a reward model alone is optimised too long
+    recipe         every choice of R1 in one place
+    pipeline       R1's ten stages, from base model to R1
+    scorecard      what each stage changes, beside the paper's table
+    distillation   a small model distilled, against RL on it at matched cost
+
+What it stands on, and what uses it, lives in folders. Imports go one way, from the last line of
+this list to the first (a test checks it):
+
+    basics         errors, options, files that are whole or not there, the results file
+    models sandbox machine    language models; untrusted code; devices, memory, prices
+    tasks sampler training    problems and their verifiers; completions; checkpoints, the loop
+    world          the synthetic pre-training corpus, and how the models in data/ were made
+    trl_backend    the same runs on TRL, from one device to several machines
+    show course bench         figures; the lessons and their runner; speed
+    cli            the command `r1lab`
 """
 
 from __future__ import annotations

@@ -356,6 +356,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """
         r1lab figures --seeds 0 1 2
         r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+        r1lab figures --only 05                measure one lesson again, keep the others' figures
         """,
     )
     sub.add_argument(
@@ -369,6 +370,9 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         "--note", metavar="TEXT", default="",
         help="what a reader should know of this machine, for the ledger and the README",
     )  # fmt: skip
+    sub.add_argument(
+        "--only", metavar="LESSON", nargs="+", help="measure these again, keep the other figures"
+    )
     sub.add_argument("--profile", metavar="NAME", default="cpu", help="default: cpu")
     sub.add_argument("--out", metavar="FOLDER", help="of the runs (default: runs/figures)")
     sub.add_argument(
@@ -815,14 +819,15 @@ def measure(args: argparse.Namespace) -> int:
 
     profile = profiles.check_profile(args.profile)
     ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
-    readme = ROOT / "README.md" if ledger == seeds.LEDGER else None
+    pages = seeds.PAGES if ledger == seeds.LEDGER else ()
     base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
     book = seeds.measure(
         args.seeds,
         profile,
         base=base,
         ledger=ledger,
-        readme=readme,
+        pages=pages,
+        notebooks=args.only,
         jobs=args.jobs,
         note=args.note,
     )

@@ -154,7 +154,10 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
     that holds none."""
     from transformers import AutoModelForSequenceClassification
 
-    model, tokenizer = models.read(folder, AutoModelForSequenceClassification)
+    try:
+        model, tokenizer = models.read(folder, AutoModelForSequenceClassification)
+    except R1LabError as error:
+        raise R1LabError(f"no reward model in {folder}: {error}") from error
     if model.config.num_labels != 1:
         raise R1LabError(f"{folder} is a classifier of {model.config.num_labels} labels, not 1")
     return model.eval(), tokenizer

@@ -170,7 +170,7 @@ def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, mo
 
     called = []
     monkeypatch.setattr(recipes, "pretrain", lambda *a, **k: called.append(a) or {})
-    monkeypatch.setattr("r1lab.course.profiles.ROOT", tmp_path)
+    monkeypatch.setattr("r1lab.basics.files.ROOT", tmp_path)
     monkeypatch.setenv("R1LAB_DATA", str(tmp_path / "data"))
     plain = tmp_path / "runs" / "pretrain" / "model"
     for line, recipe, folder in (

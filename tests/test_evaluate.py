@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from r1lab import answers, evaluate, statistics
+from r1lab import answers, evaluate, languages, statistics
 from r1lab.basics.errors import R1LabError
 
 
@@ -179,19 +179,19 @@ def test_reflection_words_are_whole_words(text, count):
     ],
 )
 def test_language_share_counts_words_not_symbols(text, english):
-    assert evaluate.language_share(text, "en") == english
+    assert languages.language_share(text, "en") == english
     if english is not None:
-        assert evaluate.language_share(text, "zh") == pytest.approx(1 - english)
+        assert languages.language_share(text, "zh") == pytest.approx(1 - english)
 
 
 def test_language_share_refuses_a_language_it_cannot_see():
     with pytest.raises(R1LabError, match="'fr'"):
-        evaluate.language_share("bonjour", "fr")
+        languages.language_share("bonjour", "fr")
 
 
 def test_text_measures_are_linear_in_hostile_text():
     for text in ("<" * 300_000, "<|" * 200_000, "等" * 300_000, "wai" * 100_000, "\\" * 300_000):
-        answers.reflection_words(text), evaluate.language_words(text)
+        answers.reflection_words(text), languages.language_words(text)
 
 
 # --- Evaluation

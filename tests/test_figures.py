@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 
@@ -10,6 +11,7 @@ import pytest
 from r1lab import ROOT, scorecard, statistics
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import FIELDS, drop, load, load_ledger, record, record_measures
+from r1lab.course import picture
 from r1lab.course.readme import (
     NOT_MEASURED,
     markdown_table,
@@ -19,7 +21,7 @@ from r1lab.course.readme import (
     show_with_interval,
     update_readme,
 )
-from r1lab.course.seeds import aggregate
+from r1lab.course.seeds import LEDGER, PAGES, aggregate
 
 
 def test_recording_merges_and_replaces(tmp_path):
@@ -136,14 +138,14 @@ def test_numbers_are_shown_as_a_reader_wants_them():
     assert show_with_interval(entry) == "86.1 % [84.0, 88.2]"
 
 
-def test_base_and_trained_share_a_row_beside_the_paper(tmp_path):
+def test_base_and_trained_share_a_row(tmp_path):
     record(tmp_path, "r1_zero/base/pass@1", 0.17, unit="share", paper=0.156)
     record(tmp_path, "r1_zero/trained/pass@1", 0.86, unit="share", paper=0.779)
     record(tmp_path, "r1_zero/seconds", 241, unit="s")
     record(tmp_path, "other", 1)
     table = markdown_table(load(tmp_path), ["r1_zero/*"])
-    assert "| `r1_zero/pass@1` | 17.0 % | 86.0 % | 15.6 % | 77.9 % |" in table
-    assert "| `r1_zero/seconds` | – | 241 s | – | – |" in table
+    assert "| `r1_zero/pass@1` | 17.0 % | 86.0 % |" in table
+    assert "| `r1_zero/seconds` | – | 241 s |" in table
     assert "other" not in table
 
 
@@ -206,10 +208,28 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
 
 
 def test_the_readme_shows_the_committed_ledger():
-    """README.md's results table is what `make figures` wrote, to the letter."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    ledger = ROOT / "benchmarks" / "results" / "figures-cpu.json"
-    assert readme_is_current(text, ledger), "run `make figures` to rewrite the table"
+    """The results tables of the pages are what `make figures` wrote, to the letter, and the
+    README's picture shows the same ledger."""
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        assert readme_is_current(text, LEDGER), "run `make figures` to rewrite the tables"
+    for theme in picture.THEMES:
+        svg = (picture.FOLDER / f"r1-zero-{theme}.svg").read_text(encoding="utf-8")
+        assert picture.stamp(load_ledger(LEDGER)) in svg, "run `make figures` to draw it again"
+
+
+def test_the_picture_shows_every_seed_and_the_base_decoded_greedily(tmp_path):
+    book = load_ledger(LEDGER)
+    for theme in picture.THEMES:
+        fig = picture.draw(book, theme)
+        assert len(fig.data) == 15
+        highest = max(max(values) for values in book["curves"]["accuracy"].values())
+        assert max(fig.data[1].y) == highest
+        greedy = book["figures"]["r1_zero/base/greedy"]["value"]
+        assert any(trace.y == (greedy, greedy) for trace in fig.data)
+    changed = copy.deepcopy(book)
+    changed["curves"]["length"]["0"][0] += 1
+    assert picture.stamp(changed) != picture.stamp(book)
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs, memory
 from r1lab.machine.memory import SMALLER, Job, check_fit, plan, prepare
 from r1lab.machine.room import available, cgroup_room, held, size
-from r1lab.trl_backend import run
+from r1lab.trl_backend import process, run
 
 CONFIG = GRPOConfig(questions=4, group_size=8, max_new_tokens=128, micro_batch_tokens=4096)
 TINY = Job(SMALLER["tiny"], CONFIG, prompt_tokens=16)
@@ -209,7 +209,7 @@ def test_this_machine_has_memory():
 
 
 def test_trl_refuses_before_it_trains(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "available", lambda device: 1 << 20)
+    monkeypatch.setattr(process, "available", lambda device: 1 << 20)
     model, tokenizer = random_model
     config = replace(CONFIG, steps=1, max_new_tokens=8)
     from r1lab.tasks import get_task

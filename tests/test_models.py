@@ -286,15 +286,15 @@ ENGLISH = (
 
 
 @pytest.fixture(scope="module")
-def real():
+def smollm2_model():
     torch.set_grad_enabled(True)
     return models.load("smollm2-135m")
 
 
 @needs_wheel
-def test_the_dequantised_model_reads_english(real):
+def test_the_dequantised_model_reads_english(smollm2_model):
     """Perplexity 14.4 when this was written; swapped heads or a wrong tokenizer give thousands."""
-    model, tokenizer = real
+    model, tokenizer = smollm2_model
     ids = tokenizer(ENGLISH, return_tensors="pt").input_ids
     with torch.no_grad():
         loss = model(ids, labels=ids).loss
@@ -305,8 +305,8 @@ def test_the_dequantised_model_reads_english(real):
 
 
 @needs_wheel
-def test_the_model_continues_and_answers(real):
-    model, tokenizer = real
+def test_the_model_continues_and_answers(smollm2_model):
+    model, tokenizer = smollm2_model
     chat = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
     for text, expected in ((prompt, "Paris"), ("1, 2, 3, 4, 5, 6,", " 7, 8")):
@@ -317,8 +317,8 @@ def test_the_model_continues_and_answers(real):
 
 
 @needs_wheel
-def test_the_model_is_whole_trainable_and_float32(real):
-    model, _ = real
+def test_the_model_is_whole_trainable_and_float32(smollm2_model):
+    model, _ = smollm2_model
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert sum(p.numel() for p in model.parameters()) == 134_515_008
     assert not getattr(model, "is_quantized", False)
@@ -336,8 +336,8 @@ def test_the_model_is_whole_trainable_and_float32(real):
         ("<|im_start|>user\n", ["<|im_start|>", "user", "Ċ"]),
     ],
 )
-def test_the_tokenizer_is_the_one_that_the_file_names(real, text, tokens):
-    _, tokenizer = real
+def test_the_tokenizer_is_the_one_that_the_file_names(smollm2_model, text, tokens):
+    _, tokenizer = smollm2_model
     assert tokenizer.tokenize(text) == tokens
     assert tokenizer.decode(tokenizer(text).input_ids) == text
     assert tokenizer.eos_token == "<|im_end|>"

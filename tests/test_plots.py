@@ -15,6 +15,7 @@ import pytest
 
 from r1lab import answers, evaluate, paper, show, statistics
 from r1lab.basics.errors import R1LabError
+from r1lab.show import style
 from r1lab.show.png import draw, to_png
 from r1lab.statistics import t_interval
 
@@ -394,7 +395,7 @@ def test_values_stand_where_they_were_measured_with_their_intervals():
         traces={"RL alone": [(0, 0.1), (1e12, 0.2)]},
     )
     alone = next(trace for trace in fig.data if trace.name == "RL alone")
-    assert named(fig, "each step").line.color == show._faint(alone.line.color, 0.45)
+    assert named(fig, "each step").line.color == style._faint(alone.line.color, 0.45)
     assert list(alone.x) == [0, 4e12] and alone.mode == "lines+markers"
     taught = named(fig, "taught")
     assert taught.mode == "markers" and taught.error_y.array[0] == pytest.approx(0.2)

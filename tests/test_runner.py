@@ -22,8 +22,8 @@ from r1lab.course.readme import readme_is_current
 
 PARAMETERS = 'seed: int = 0  # s\nout_dir: str = "runs/cpu"  # o\nsteps: int = 40  # n'
 RECORD = (
-    "from r1lab.basics import ledger\nfrom r1lab.course import profiles\n"
-    "figures.record(profiles.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
+    "from r1lab.basics import files, ledger\n"
+    "ledger.record(files.run_folder(out_dir), 'r1_zero/seconds', steps + seed, unit='s')\n"
     "print('steps', steps)"
 )
 
@@ -159,7 +159,8 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
 
 RUN = """
 import sys
-from r1lab import cli, runner
+from r1lab import cli
+from r1lab.course import runner
 try:
     runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], report=False)
 except KeyboardInterrupt:
@@ -247,7 +248,7 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
-    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "readme": readme}
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "pages": [readme]}
 
     def measured(seeds):
         stream = io.StringIO()
@@ -264,6 +265,15 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert (entry["low"], entry["high"]) == pytest.approx((41 - half, 41 + half))
     assert load_ledger(ledger) == book
     assert readme_is_current(readme.read_text(), ledger)
+
+    write(folder, "01_next", RECORD.replace("r1_zero", "next"))
+    text = io.StringIO()
+    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], stream=text, **where)
+    assert {f["source"] for f in both["figures"].values()} == {"00_first", "01_next"}
+    assert both["figures"]["r1_zero/seconds"] == entry  # kept from the ledger
+    with pytest.raises(R1LabError, match=r"the seeds \[0, 2\], not \[4\]"):
+        seeds_of_runs.measure([4], "smoke", notebooks=["01"], stream=text, **where)
+    (folder / "01_next.ipynb").unlink()
 
     how = {"jobs": 2, "note": "A slow machine."}
     book = seeds_of_runs.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)

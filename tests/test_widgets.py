@@ -12,9 +12,10 @@ from r1lab.tasks.base import Problem
 
 CELLS = {
     "explorer": """
-from r1lab import plots, widgets
+from r1lab import show
+from r1lab.show import widgets
 controls = widgets.explorer(
-    lambda high, kind: plots.grouped_bars(["a"], {"trained": [high]}, title=kind, y_title="y"),
+    lambda high, kind: show.grouped_bars(["a"], {"trained": [high]}, title=kind, y_title="y"),
     high=(1, 0, 5, 1), kind=["first", "second"])
 controls["high"].value = 4
 controls["kind"].value = "second"
@@ -44,7 +45,8 @@ other = widgets.funnel_inspector(found)
 other["answer"].value = 2
 """,
     "beside": """
-from r1lab.evaluate import Completion, Evaluation
+from r1lab.answers import Completion
+from r1lab.evaluate import Evaluation
 def answers(word):
     rows = [[Completion(f"{word} {i}", 3, True, i == 1, None, True, 0, None, False)
              for i in range(2)] for _ in range(3)]

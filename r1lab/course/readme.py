@@ -8,11 +8,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+from r1lab import scorecard
 from r1lab.basics.files import _replace
 from r1lab.basics.ledger import load_ledger
 
 MARKERS = re.compile(
     r"(<!-- figures:begin(?P<patterns>[^>]*?) ?-->\n)(?P<table>.*?)(<!-- figures:end -->)", re.S
+)
+HEADLINE = (  # row, figure when sampled at temperature 1, figure when decoded greedily
+    ("accuracy (pass@1)", "pass@1", "greedy"),
+    ("tokens per completion", "length", "greedy_length"),
+    ("reflective words per completion", "reflection", "greedy_reflection"),
 )
 
 
@@ -44,7 +50,7 @@ def show_with_interval(entry: dict[str, Any]) -> str:
 def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) -> str:
     """A markdown table of `figures` (or those whose name fits a pattern such as "r1_zero/*").
 
-    Figures that differ only in `base` and `trained` share a row, the paper's values beside them.
+    Figures that differ only in `base` and `trained` share a row.
     """
     rows: dict[str, dict[str, dict]] = {}
     for name, entry in figures.items():
@@ -55,25 +61,35 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
         label = "/".join(part for part in parts if part not in ("base", "trained"))
         rows.setdefault(label, {})[stage] = entry
     lines = [
-        "| figure | base | trained | paper: base | paper: trained |",
-        "|---|---|---|---|---|",
+        "| figure | base | trained |",
+        "|---|---|---|",
     ]
     for label, stages in rows.items():
-        here, paper = [], []
-        for stage in ("base", "trained"):
-            entry = stages.get(stage)
-            here.append(show_with_interval(entry) if entry else "–")
-            paper.append(show(entry["paper"], entry["unit"]) if entry else "–")
-        lines.append(f"| `{label}` | {' | '.join(here + paper)} |")
+        both = (stages.get(stage) for stage in ("base", "trained"))
+        cells = (show_with_interval(entry) if entry else "–" for entry in both)
+        lines.append(f"| `{label}` | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def headline_table(figures: dict[str, dict]) -> str:
+    """R1-Zero in three rows: base and trained, each sampled at temperature 1 and decoded greedily,
+    so that what decoding alone brings stands beside what RL brings."""
+    lines = [
+        "| held-out Countdown | base, T = 1 | base, greedy | after RL, T = 1 | after RL, greedy |",
+        "|---|---|---|---|---|",
+    ]
+    for label, sampled, greedy in HEADLINE:
+        names = [f"r1_zero/{m}/{name}" for m in ("base", "trained") for name in (sampled, greedy)]
+        cells = (show_with_interval(figures[n]) if n in figures else "–" for n in names)
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """What stands between the README's markers: the table, and how it was measured. The patterns
-    ["stages"] stand for R1's stage table (`scorecard.markdown`)."""
+    ["stages"] stand for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
+    rows."""
     if patterns == ["stages"]:
-        from r1lab import scorecard
-
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:
             return NOT_MEASURED
@@ -81,12 +97,16 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
     machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
     beside = f", {jobs} seeds side by side" if jobs > 1 else ""
+    if patterns == ["headline"]:
+        return (
+            f"\n{headline_table(ledger['figures'])}\nMeans over the seeds {seeds} with 95 % "
+            f"intervals, on {machine['cores']} CPU cores.\n\n"
+        )
     return (
         f"\n{markdown_table(ledger['figures'], patterns)}\n"
         f"Means over the seeds {seeds} with 95 % intervals (Student's t over seeds), measured by "
         f"`make figures` on {machine['cores']} cores ({machine['cpu']}{beside}), torch "
-        f"{ledger['versions']['torch']}. The paper's figures are AIME 2024 with a model of "
-        "671 billion parameters: compare the shape, not the size."
+        f"{ledger['versions']['torch']}."
         f"{' ' if ledger.get('note') else ''}{ledger.get('note', '')}\n\n"
     )
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TextIO
@@ -14,14 +15,17 @@ from typing import Any, TextIO
 from r1lab import ROOT
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.ledger import load
-from r1lab.course import profiles
+from r1lab.basics.ledger import load, load_ledger
+from r1lab.course import picture, profiles
 from r1lab.course.readme import update_readme
 from r1lab.course.runner import run
 from r1lab.machine.about import hardware, versions
 from r1lab.statistics import t_interval
+from r1lab.training.metrics import metrics_of
 
 LEDGER = ROOT / "benchmarks" / "results" / "figures-cpu.json"
+README = ROOT / "README.md"
+PAGES = (README, ROOT / "benchmarks" / "README.md")
 
 
 # --------------------------------------------------------------------------------------------------
@@ -32,42 +36,59 @@ def measure(
     seeds: list[int],
     profile: str = "cpu",
     *,
+    notebooks: list[str] | None = None,
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     base: str | os.PathLike | None = None,
     ledger: str | os.PathLike = LEDGER,
-    readme: str | os.PathLike | None = None,
+    pages: Sequence[Path] = (),
     jobs: int = 1,
     note: str = "",
     stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Run all notebooks once per seed, and make the committed ledger and the README's table of it.
+    """Run all notebooks once per seed, and make the committed ledger and the pages' tables of it.
 
-    readme  the file whose table is written again; None (as for a trial on another profile): none
+    notebooks  only these, by number or name: their figures replace those in the ledger, which must
+            be of the same seeds; all others stay
+    pages   markdown files whose tables are written again (PAGES); with them the README's picture
     jobs    seeds that run side by side, each with its share of the cores: together they are done
             sooner, and each takes longer by the clock (the ledger says how many there were)
     note    what a reader should know of this machine; it stands in the ledger and below the table
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
-    and the README stay as they were.
+    and the pages stay as they were.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
     if jobs < 1:
         raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
+    earlier = load_ledger(ledger) if notebooks else {}
+    if notebooks and earlier["seeds"] != list(seeds):
+        raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
-        _side_by_side(seeds, profile, folder, base, jobs, sys.stderr if stream is None else stream)
+        _side_by_side(
+            seeds, profile, notebooks, folder, base, jobs, sys.stderr if stream is None else stream
+        )
     paths = []
     for seed in seeds:
         result = run(
-            profile, None, base / f"seed-{seed}", seed=seed, folder=folder, resume=True,
+            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, resume=True,
             stream=stream,
         )  # fmt: skip
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
             raise R1LabError(f"seed {seed}: {failed[0]} failed; the ledger was left as it was")
         paths.append(base / f"seed-{seed}" / "figures.json")
+    figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
+    if notebooks:
+        chosen = {path.stem for path in profiles.select(notebooks, folder)}
+        figures = {k: v for k, v in figures.items() if v["source"] in chosen}
+        kept = {
+            k: v for k, v in earlier["figures"].items() if v["source"] not in chosen or k in figures
+        }
+        figures = kept | figures
+        curves = earlier.get("curves", {}) | curves
     book = {
         "profile": profile,
         "seeds": list(seeds),
@@ -76,20 +97,42 @@ def measure(
         "note": note,
         "hardware": hardware(),
         "versions": versions(),
-        "figures": aggregate(paths, list(seeds)),
+        "figures": figures,
+        "curves": curves,
     }
     files.write_json(ledger, book)
-    if readme is not None:
-        update_readme(readme, book)
+    for page in pages:
+        update_readme(page, book)
+    if README in pages and curves:
+        try:
+            picture.write(book)
+        except (ImportError, RuntimeError) as error:  # no kaleido, no Chrome
+            line = str(error).strip().partition("\n")[0]
+            print(f"the README's picture stays as it was: {line}", file=stream or sys.stderr)
     return book
 
 
-def _side_by_side(seeds, profile: str, folder, base: Path, jobs: int, stream: TextIO) -> None:
+def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
+    """R1-Zero's training batches step by step: measure -> seed -> values; {} without such runs."""
+    runs = {str(seed): metrics_of(base / f"seed-{seed}/r1_zero/seed-{seed}") for seed in seeds}
+    if not all(runs.values()):
+        return {}
+    return {
+        key: {seed: [round(m[key], 4) for m in history] for seed, history in runs.items()}
+        for key in ("accuracy", "length", "reflection")
+    }
+
+
+def _side_by_side(
+    seeds, profile: str, notebooks, folder, base: Path, jobs: int, stream: TextIO
+) -> None:
     """`run` for several seeds at once, in processes of their own; what they say goes to
     base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
     threads = str(max(1, hardware()["cores"] // jobs))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    program = "import json, sys; from r1lab import runner; runner.run(**json.loads(sys.argv[1]))"
+    program = (
+        "import json, sys; from r1lab.course import runner; runner.run(**json.loads(sys.argv[1]))"
+    )
     where = files.shorten(base)
     print(
         f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
@@ -102,6 +145,7 @@ def _side_by_side(seeds, profile: str, folder, base: Path, jobs: int, stream: Te
             while waiting and len(running) < jobs:
                 seed = waiting.pop(0)
                 how = {"profile": profile, "seed": seed, "folder": str(folder), "resume": True}
+                how["notebooks"] = notebooks
                 words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
                 with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
                     running[seed] = subprocess.Popen(

