@@ -43,13 +43,9 @@ run: $(STAMP) ## execute the lessons on two CPU cores; report in runs/cpu/report
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-lab: $(STAMP) ## JupyterLab on the notebooks; with PROFILE=gpu on copies with its parameters
-ifeq ($(PROFILE),cpu)
-	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
-else
+lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
 	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
-endif
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)

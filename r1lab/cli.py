@@ -26,7 +26,7 @@ from r1lab.basics import errors, files
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.course import profiles
 
-COMMANDS = ("run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "report")
+COMMANDS = ("init", "run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "report")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,7 +141,7 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         """
         r1lab run                              all lessons on two CPU cores
         r1lab run --profile smoke              the same in miniature, to see that all works
-        r1lab run --only 05 -p steps=10        one lesson, one parameter changed
+        r1lab run --only 05 -p steps=10 --fresh    one lesson, one parameter changed
         r1lab run --resume                     go on after the last lesson that ended well
         """,
     )
@@ -164,11 +164,30 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
         "--resume", action="store_true",
         help="leave out lessons that have run to their end with the same code and parameters",
     )  # fmt: skip
+    sub.add_argument(
+        "--fresh", action="store_true",
+        help="move what these lessons left in OUT to OUT/earlier-N and train from the beginning",
+    )  # fmt: skip
     sub.add_argument("--list", action="store_true", help="list notebooks and parameters, run none")
     sub.add_argument(
         "--prepare", action="store_true",
         help="write copies with these parameters into OUT/lab, for JupyterLab, and run none",
     )  # fmt: skip
+
+    sub = add(
+        "init",
+        init,
+        "copy the lessons into a folder (for who has installed r1lab without its repository)",
+        """
+        Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
+        FOLDER/runs. Files that are there already stay as they are.
+        """,
+        """
+        r1lab init course && cd course && r1lab run --profile smoke
+        r1lab init course && jupyter lab course/notebooks
+        """,
+    )
+    sub.add_argument("folder", metavar="FOLDER", nargs="?", default=".", help="(default: here)")
 
     sub = add(
         "train",
@@ -530,12 +549,17 @@ def run(args: argparse.Namespace) -> int:
         made, new, kept = runner.prepare(
             args.profile, args.only, args.out, parameters, seed=args.seed
         )
-        print(f"{files.shorten(made)}: {len(new)} notebooks written")
+        print(f"the lessons to work on are in {files.shorten(made)}: {len(new)} notebooks written")
         if kept:
             print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
     result = runner.run(
-        args.profile, args.only, args.out, parameters, seed=args.seed, resume=args.resume
+        args.profile,
+        args.only,
+        args.out,
+        parameters,
+        seed=args.seed,
+        start="fresh" if args.fresh else "resume" if args.resume else "again",
     )
     return 0 if result.ok else 1
 
@@ -551,6 +575,14 @@ def _list(args: argparse.Namespace) -> int:
         for name, parameter in profiles.parameters(path).items():
             value = overrides.get(name, parameter.default)
             print(f"    {name}: {parameter.annotation} = {value!r}  # {parameter.help}")
+    return 0
+
+
+def init(args: argparse.Namespace) -> int:
+    from r1lab.course import runner
+
+    folder, new = runner.lay_out(args.folder)
+    print(f"{folder / 'notebooks'}: {len(new)} files written")
     return 0
 
 

@@ -18,7 +18,7 @@ from transformers import (
     AutoTokenizer,
 )
 
-from r1lab import ROOT
+from r1lab import PROJECT
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.quiet import no_bars
 
@@ -44,7 +44,7 @@ OFFLINE_NAMES = {
 
 def data_dir() -> Path:
     """The project's ``data/`` folder; the environment variable ``R1LAB_DATA`` overrides it."""
-    return Path(os.environ.get("R1LAB_DATA") or ROOT / "data")
+    return Path(os.environ.get("R1LAB_DATA") or PROJECT / "data")
 
 
 def cache_dir() -> Path:
