@@ -1,5 +1,5 @@
-"""What pyproject.toml cannot say: a wheel carries data/ and notebooks/, which lie beside the package
-in the repository, as r1lab/_project. An editable install finds them where they are."""
+"""A wheel carries data/ and notebooks/, which lie beside the package in the repository, as
+r1lab/_project; pyproject.toml cannot say so. An editable install finds them where they are."""
 
 import shutil
 from pathlib import Path

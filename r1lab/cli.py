@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any
 
 from r1lab import ROOT, __version__
-from r1lab.basics import errors, files
+from r1lab.basics import errors, files, plugins
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.course import profiles
+from r1lab.tasks.registry import TASKS
 
-COMMANDS = ("init", "run", "train", "eval", "pipeline", "pretrain", "bench", "figures", "report")
+COMMANDS = (
+    *("init", "run", "train", "eval", "tasks", "pipeline"),
+    *("pretrain", "bench", "figures", "report"),
+)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -256,10 +260,32 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
     sub.add_argument("--temperature", type=float, default=1.0, help="of sampling (default: 1.0)")
     sub.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling (default: 1.0)")
-    sub.add_argument("--template", default="tiny", help="tiny, r1_zero or examples (default: tiny)")
+    sub.add_argument(
+        "--template", default="tiny", help="tiny, r1_zero, examples or FILE.py:NAME (default: tiny)"
+    )
     sub.add_argument("--seed", type=whole, default=0, help="of the sampling (default: 0)")
     sub.add_argument("--json", action="store_true", help="print JSON in place of the table")
     sub.add_argument("--save", metavar="FILE", help="also keep every answer, as JSON")
+
+    sub = add(
+        "tasks",
+        tasks,
+        "list the tasks; check a task's verifier",
+        """
+        Without arguments, list what --task takes. `check NAME` gives the verifier of a task every
+        problem's own solution, and answers that are known to be wrong; it exits with 1 when a
+        solution is refused or a wrong answer accepted. NAME may be FILE.py:NAME.
+        """,
+        """
+        r1lab tasks
+        r1lab tasks check countdown --task-option numbers=4
+        r1lab tasks check mine.py:MyTask --n 200
+        """,
+    )
+    sub.add_argument("what", nargs="*", metavar="check NAME", help="default: list the tasks")
+    sub.add_argument("--n", type=positive, default=50, help="problems (default: 50)")
+    sub.add_argument("--seed", type=whole, default=0, help="of the problems (default: 0)")
+    _task_options(sub)
 
     sub = add(
         "pipeline",
@@ -420,18 +446,22 @@ def _model_and_task(sub: Parser) -> None:
     )  # fmt: skip
     sub.add_argument(
         "--task", default="countdown",
-        help="what to solve: countdown, word_problems, steps, lists, requests, mixture, or from "
-        "the hub gsm8k, math, countdown_hub (default: countdown)",
+        help=f"what to solve: {', '.join(plugins.names('task', TASKS))}, or your own as "
+        "FILE.py:NAME (default: countdown; `r1lab tasks` lists them)",
     )  # fmt: skip
+    _task_options(sub)
+    sub.add_argument(
+        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
+    )
+
+
+def _task_options(sub: Parser) -> None:
     sub.add_argument(
         "--task-option", metavar="NAME=VALUE", action="append", default=[],
         help="an option of the task: difficulty=hard, levels=(4,5), source=FOLDER, numbers=4, ...",
     )  # fmt: skip
     sub.add_argument(
         "--numbers", type=positive, help="short for --task-option numbers=N (Countdown; default: 3)"
-    )
-    sub.add_argument(
-        "--device", default="auto", help="cpu, cuda or auto (default: a GPU where there is one)"
     )
 
 
@@ -720,11 +750,10 @@ def evaluate(args: argparse.Namespace) -> int:
     from r1lab import evaluate as evaluation
     from r1lab import models
     from r1lab.basics.files import write_json
-    from r1lab.templates import TEMPLATES
+    from r1lab.sampler.rollouts import Sampling
+    from r1lab.templates import get_template
 
-    if args.template not in TEMPLATES:
-        known = errors.did_you_mean(args.template, TEMPLATES)
-        raise R1LabError(f"there is no template '{args.template}'{known}")
+    get_template(args.template)
     task = _task(args, args.template)
     problems = task.problems(args.split, args.n)
     model, tokenizer = models.load(_project_folder(args.model), device=_device(args.device))
@@ -734,11 +763,8 @@ def evaluate(args: argparse.Namespace) -> int:
         task,
         problems,
         k=args.k,
-        max_new_tokens=args.max_new_tokens,
-        temperature=args.temperature,
-        top_p=args.top_p,
+        sampling=Sampling(args.max_new_tokens, args.temperature, top_p=args.top_p, seed=args.seed),
         template=args.template,
-        seed=args.seed,
         progress=sys.stderr.isatty() and not args.json,
     )
     summary = found.summary()
@@ -756,6 +782,31 @@ def evaluate(args: argparse.Namespace) -> int:
     print(f"{args.model}: {args.n} {args.split} problems, {args.k} answers each")
     _table(("measure", "mean", "95 % interval"), rows)
     return 0
+
+
+def tasks(args: argparse.Namespace) -> int:
+    from r1lab.tasks import check, registry
+
+    if not args.what:
+        rows = [
+            (name, "from the hub" if name in registry.FROM_HUB else "offline", registry.about(name))
+            for name in plugins.names("task", TASKS)
+        ]
+        _table(("task", "problems", "what"), rows, left=True)
+        print("your own: --task FILE.py:NAME; `r1lab tasks check NAME` checks a verifier")
+        return 0
+    if len(args.what) != 2 or args.what[0] != "check":
+        raise R1LabError("write `r1lab tasks` or `r1lab tasks check NAME`")
+    args.task = args.what[1]
+    task = _task(args, "tiny")
+    with plugins.blame(f"task {args.task}"):
+        report = check.check(task, args.n, args.seed)
+    rows = [("its own solution", str(report.problems), str(report.right))]
+    rows += [(f"wrong: {k}", str(n), str(report.accepted[k])) for k, n in report.tried.items()]
+    _table(("answers", "tried", "accepted"), rows)
+    print(f"the slowest verdict took {report.slowest:.1f} ms")
+    print(*report.faults or ["no fault found"], sep="\n")
+    return 0 if report.ok else 1
 
 
 def pipeline(args: argparse.Namespace) -> int:
@@ -923,11 +974,12 @@ def _project_folder(name: str) -> str:
     return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], left: bool = False) -> None:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        padded = str.ljust if left else str.rjust
+        cells += [padded(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
         print("  ".join(cells).rstrip())
 
 

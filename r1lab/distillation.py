@@ -32,6 +32,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import fixed_values
 from r1lab.evaluate import evaluate
 from r1lab.grpo import Experience, GRPOConfig
+from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import measured
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
@@ -245,7 +246,7 @@ def scores(
     loaded, found = models.load(model, device=device), {}
     for kind in ("countdown", "steps"):
         task = task_for(kind, template)
-        how = {"k": k, "max_new_tokens": max_new_tokens, "template": template, "seed": seed}
+        how = {"k": k, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
         answers = evaluate(*loaded, task, task.problems("held_out", problems), **how)
         found[kind] = measured([answers], "correct")
     return found

@@ -30,15 +30,21 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
+from tqdm.std import tqdm
 
 from r1lab.answers import Completion, measure
 from r1lab.basics.errors import R1LabError
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.statistics import Estimate, estimate
+from r1lab.tasks.base import Problem
+from r1lab.templates import encode, end_ids, read, render
+
+QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
 # --- right answers -------------------------------------------------------------------------------
 
@@ -254,8 +260,6 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        from r1lab.tasks.base import Problem
-
         try:
             data = json.loads(text)
             return cls(
@@ -277,55 +281,44 @@ def evaluate(
     problems: Sequence[Any],
     *,
     k: int = 16,
-    max_new_tokens: int = 448,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    sampling: Sampling | None = None,
     template: str = "tiny",
-    seed: int = 0,
-    batch_questions: int = 32,
     progress: bool = False,
 ) -> Evaluation:
     """Ask each problem k times and measure the answers.
 
-    Sampling is seeded batch by batch, so the same model, seed and batch_questions give the same
-    answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure the
-    distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
+    Sampling is seeded batch by batch (a seed of None counts as 0), so the same model and seed give
+    the same answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure
+    the distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
     training mode is put back. Raises R1LabError when there is nothing to evaluate.
     """
-    from r1lab.sampler.rollouts import sample
-    from r1lab.templates import encode, render
-
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
     began, was_training = time.perf_counter(), model.training
     model.eval()
     completions: list[list[Completion]] = []
-    starts = range(0, len(problems), batch_questions)
-    if progress:
-        from tqdm.std import tqdm
-
-        starts = tqdm(starts, desc="evaluate", unit="batch")
+    sampling = sampling or Sampling()
+    sampling = replace(sampling, seed=sampling.seed or 0)
+    starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     try:
-        for start in starts:
-            batch = problems[start : start + batch_questions]
+        for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
+            batch = problems[start : start + QUESTIONS_AT_ONCE]
             prompts = encode(tokenizer, [render(problem, template) for problem in batch])
             drawn = sample(
                 model,
                 prompts,
+                replace(sampling, seed=sampling.seed * 1_000_003 + start),
                 group_size=k,
-                max_new_tokens=max_new_tokens,
-                temperature=temperature,
-                top_p=top_p,
-                eos_token_id=tokenizer.eos_token_id,
-                seed=seed * 1_000_003 + start,
+                eos_token_id=end_ids(model, tokenizer, template),
             )
+            texts = read(tokenizer, drawn, template)
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
                     ids = [int(token) for token in drawn.completion_ids[i]]
                     one = measure(
                         problem,
-                        tokenizer.decode(ids, skip_special_tokens=True),
+                        texts[i],
                         task=task,
                         length=len(ids),
                         finished=bool(drawn.finished[i]),
@@ -335,15 +328,8 @@ def evaluate(
                 completions.append(row)
     finally:
         model.train(was_training)
-    settings = {
-        "k": k,
-        "max_new_tokens": max_new_tokens,
-        "temperature": temperature,
-        "top_p": top_p,
-        "template": template,
-        "seed": seed,
-        "batch_questions": batch_questions,
-    }
+    settings = {"k": k, **asdict(sampling), "template": template}
+    settings["batch_questions"] = QUESTIONS_AT_ONCE
     return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
 
 

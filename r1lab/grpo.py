@@ -26,9 +26,9 @@ Three things here cost nothing in exactness and save most of the time:
   that of log pi, and nothing needs to be computed again. That is also why the loss says nothing
   about progress: its value is then minus a mean of the advantages (zero with `length_norm`
   "sequence", as a group's advantages sum to zero), whatever the model does; its gradient is not.
-* **Groups without a spread teach nothing.** All right or all wrong: every advantage is zero, and so
-  is its gradient. Without a KL term those rows skip the forward and backward pass; they still count
-  in the normaliser, so the gradient is the same number.
+* **Zero-variance groups have no learning signal.** All right or all wrong: the estimators give
+  every advantage exactly 0, and the gradient is 0 too. Without a KL term rows of advantage 0 skip
+  the forward and backward pass; they still count in the normaliser, so the gradient is unchanged.
 * **Micro-batches by tokens.** Rows sorted by length are cut into batches of about
   `micro_batch_tokens` tokens, so little is padded; the loss of each is divided by the total of the
   *whole* mini-batch, so the sum of their gradients is the gradient of the mini-batch.
@@ -52,6 +52,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -60,26 +61,24 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 
 from r1lab import models
-from r1lab.advantages import ADVANTAGES
+from r1lab.advantages import ADVANTAGES, get_advantage
 from r1lab.answers import Completion, measure
-from r1lab.basics import files
+from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.basics.options import check, fixed_values, option, require
-from r1lab.losses import grpo_loss
+from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device, workers
 from r1lab.machine.device import arithmetic, precision_on
-from r1lab.rewards import REWARDS, combine, get_reward
-from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
-from r1lab.templates import TEMPLATES, encode, parse, render
+from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
 from r1lab.training import checkpoints, signals
 from r1lab.training.checkpoints import fingerprint, probe
 from r1lab.training.diagnose import explain
 from r1lab.training.metrics import metrics_of, spent_in
 
-REWARD_NAMES = (*REWARDS, "random")
-LOSS_OPTIONS = "clip_low clip_high kl_coef kl_estimator ratio_level length_norm".split()
 ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "model")
 
 
@@ -99,10 +98,14 @@ class GRPOConfig:
     group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
     temperature: float = option(1.0, "of the policy, sampled and trained (R1-Zero: 1)", low=1e-3)
-    template: str = option("tiny", "prompt template", choices=TEMPLATES)
-    rewards: tuple = option(("accuracy", "format"), "what is paid for", choices=REWARD_NAMES)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
+    rewards: tuple = option(
+        ("accuracy", "format"), "rewards of a completion", choices=NAMED, kind="reward"
+    )
     reward_weights: tuple = option((1.0, 0.1), "weight of each reward (R1-Zero: equal)")
-    advantage: str = option("grpo", "advantages within a group", choices=ADVANTAGES)
+    advantage: str = option(
+        "grpo", "advantages within a group", choices=ADVANTAGES, kind="advantage"
+    )
     learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     lr_schedule: str = option(
@@ -144,6 +147,7 @@ class GRPOConfig:
             len(self.rewards) == len(self.reward_weights) > 0,
             "there must be one reward or more, and one of reward_weights for each",
         )
+        check_weights(self.reward_weights)
         require(self.clip_low < 1, "clip_low must be below 1, a ratio is never negative")
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
         require(
@@ -156,10 +160,27 @@ class GRPOConfig:
         """One optimizer step a rollout: the policy that answered is the policy that is trained."""
         return self.minibatches * self.inner_epochs == 1
 
+    @property
+    def objective(self) -> Objective:
+        """The terms of the loss; Dr. GRPO's constant is the length limit."""
+        return Objective(
+            self.clip_low,
+            self.clip_high,
+            self.kl_coef,
+            self.kl_estimator,
+            self.ratio_level,
+            self.length_norm,
+            constant=self.max_new_tokens,
+        )
+
+    def sampling(self, step: int) -> Sampling:
+        """How the completions of a step are sampled: a function of the step alone."""
+        return Sampling(self.max_new_tokens, self.temperature, seed=self.seed * 1_000_003 + step)
+
     def to_json(self) -> dict[str, Any]:
         """The options as plain values; reward functions by name."""
         values = dataclasses.asdict(self)
-        names = [r if isinstance(r, str) else r.__name__ for r in self.rewards]
+        names = [r if isinstance(r, str) else callable_name(r) for r in self.rewards]
         return values | {"rewards": names, "reward_weights": list(self.reward_weights)}
 
 
@@ -177,10 +198,12 @@ class Experience:
     parts: dict[str, list[float]]  # each reward (N), before its weight
     rewards: torch.Tensor  # (B, G) weighted sum
     advantages: torch.Tensor  # (B, G)
+    log: Log = dataclasses.field(default_factory=Log)  # what the rewards reported besides
 
     @property
     def spread(self) -> torch.Tensor:
-        """(B,) whether a group's rewards differ at all."""
+        """(B,) whether a group's rewards differ at all (an estimator of one's own may give
+        advantages to a group where they do not)."""
         return self.rewards.amax(dim=1) > self.rewards.amin(dim=1)
 
 
@@ -197,29 +220,34 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     rollouts = sample(
         device.in_type(model, torch.bfloat16) if bf16 else model,
         encode(tokenizer, prompts),
+        config.sampling(step),
         group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
-        eos_token_id=tokenizer.eos_token_id,
-        seed=config.seed * 1_000_003 + step,
+        eos_token_id=end_ids(model, tokenizer, config.template),
     )
-    texts = tokenizer.batch_decode(rollouts.completion_ids, skip_special_tokens=True)
+    texts = read(tokenizer, rollouts, config.template)
     asked = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 
-    functions = [get_reward(r, config.seed) if isinstance(r, str) else r for r in config.rewards]
-    total, parts = combine(texts, asked, functions, config.reward_weights, step=step)
-
+    functions = [get_reward(reward, config.seed) for reward in config.rewards]
+    log, updates = Log(), config.minibatches * config.inner_epochs
+    total, parts = combine(
+        *(texts, asked, functions, config.reward_weights),
+        step=step,
+        task=task,
+        prompts=[prompt for prompt in prompts for _ in range(config.group_size)],
+        completion_ids=rollouts.completion_ids,
+        trainer_state=SimpleNamespace(global_step=step * updates, max_steps=config.steps * updates),
+        log_metric=log.metric,
+        log_extra=log.extra,
+    )
     rewards = torch.tensor(total, dtype=torch.float32).view(len(problems), config.group_size)
-    advantages = ADVANTAGES[config.advantage](rewards)
+    advantages = get_advantage(config.advantage)(rewards)
     measures = [
         measure(problem, text, task=task, length=len(ids), finished=finished)
         for problem, text, ids, finished in zip(
             asked, texts, rollouts.completion_ids, rollouts.finished, strict=True
         )
     ]
-    batch = Experience(problems, prompts, rollouts, measures, parts, rewards, advantages)
-    batch.advantages = advantages * batch.spread[:, None]  # exactly 0 there, not 1e-9 of rounding
-    return batch
+    return Experience(problems, prompts, rollouts, measures, parts, rewards, advantages, log)
 
 
 def backward(model, reference, batch: Experience, rows: Sequence[int], old, config) -> dict:
@@ -237,8 +265,6 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
 
     teaches = [i for i in range(len(rows)) if advantages[i] != 0 or config.kl_coef > 0]
     sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in teaches]
-    options = {name: getattr(config, name) for name in LOSS_OPTIONS}
-    options["constant"] = config.max_new_tokens
 
     def learn(model, chunk: list[int]) -> tuple[float, int, dict]:
         """The loss of one micro-batch, its tokens, and what else the loss says."""
@@ -251,7 +277,7 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
             with torch.no_grad(), arithmetic(reference, config):
                 ref_logp, _, _ = token_logps(reference, some, config.temperature)
         A = advantages[chunk].to(logp.device)  # (n,)
-        loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, total=total, **options)
+        loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, config.objective, total=total)
         loss.backward()
         return float(loss.detach()), int(mask.sum()), seen
 
@@ -360,6 +386,7 @@ def describe(step: int, batch: Experience) -> dict[str, Any]:
         "reward_max": float(batch.rewards.max()),
         "tokens": tokens,
         **{f"rewards/{name}": fmean(values) for name, values in batch.parts.items()},
+        **batch.log.metrics,
     }
 
 
@@ -413,6 +440,7 @@ def train(
         questions = hashlib.sha256(words.encode()).hexdigest()[:16]
         named = fixed_values(config)
         named |= {"questions asked": questions, "precision": precision}
+        named["code of the task"] = plugins.code_of(task)
         if config.lr_schedule == "linear":
             named["steps, which a linear lr_schedule depends on,"] = config.steps
         return named
@@ -500,6 +528,7 @@ def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
         "advantage": float(batch.advantages.flatten()[r]),
         "tokens": [tokenizer.decode([i]) for i in ids],
         "logprobs": [round(float(x), 4) for x in batch.rollouts.logprobs[r]],
+        **{name: values[r] for name, values in batch.log.columns.items()},
     }
 
 

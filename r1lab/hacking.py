@@ -35,6 +35,7 @@ from r1lab.grpo import Experience
 from r1lab.pipeline import record_of, rewards_of
 from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
+from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
@@ -229,10 +230,8 @@ def seen(
         prompts_of(config),
         asked,
         k=k,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.r1_temperature,
+        sampling=Sampling(config.max_new_tokens, config.r1_temperature, seed=config.seed),
         template=config.template,
-        seed=config.seed,
     )
     texts = [one.text for row in drawn.completions for one in row]
     of = [problem for problem in asked for _ in range(k)]

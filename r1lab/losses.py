@@ -26,12 +26,27 @@ answer's length (Dr. GRPO, arXiv 2503.20783).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from r1lab.basics.errors import R1LabError
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The choices in `grpo_loss`: where the ratio is clipped, the KL term (kl_coef is beta; 0 needs
+    no reference), how the ratio and the mean are taken (`ratio`, `kl`, `normalise`)."""
+
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    kl_coef: float = 0.0
+    kl_estimator: str = "k3"
+    ratio_level: str = "token"
+    length_norm: str = "sequence"
+    constant: float | None = None
 
 
 def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") -> Tensor:
@@ -131,20 +146,14 @@ def grpo_loss(
     advantages: Tensor,
     mask: Tensor,
     ref_logp: Tensor | None = None,
+    objective: Objective = Objective(),
     *,
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    kl_coef: float = 0.0,
-    kl_estimator: str = "k3",
-    ratio_level: str = "token",
-    length_norm: str = "sequence",
-    constant: float | None = None,
     total: float | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """-J of the answers given, and what happened on the way.
 
     logp, old_logp, ref_logp, mask: (N, T); advantages: (N,); only logp carries a gradient.
-    kl_coef is beta; 0 needs no ref_logp. constant, total: as in `normalise`.
+    total: as in `normalise`.
 
     Returns the loss () and {"clip_fraction": share of tokens whose gradient the clip removed,
     "ratio": mean ratio, and with a reference "kl": mean estimate in nats}, plain numbers, means
@@ -158,23 +167,25 @@ def grpo_loss(
             )
     if advantages.shape != logp.shape[:1]:
         raise R1LabError(f"advantages must be ({len(logp)},), not {tuple(advantages.shape)}")
-    if kl_coef and ref_logp is None:
+    if objective.kl_coef and ref_logp is None:
         raise R1LabError("a KL term (kl_coef above 0) needs the reference's log-probs")
 
     on = mask.bool()
-    rho = ratio(logp, old_logp, mask, ratio_level)  # (N, T)
-    objective = clipped_objective(rho, advantages, clip_low, clip_high)  # (N, T)
+    rho = ratio(logp, old_logp, mask, objective.ratio_level)  # (N, T)
+    low, high = objective.clip_low, objective.clip_high
+    J = clipped_objective(rho, advantages, low, high)  # (N, T)
     tokens = on.sum().clamp(min=1)
     A = advantages[:, None]
-    clipped = ((rho > 1 + clip_high) & (A > 0)) | ((rho < 1 - clip_low) & (A < 0))
+    clipped = ((rho > 1 + high) & (A > 0)) | ((rho < 1 - low) & (A < 0))
     seen = {
         "clip_fraction": float((clipped & on).sum() / tokens),
         "ratio": float(torch.where(on, rho.detach(), 0.0).sum() / tokens),
     }
     if ref_logp is not None:
         here, there = torch.where(on, logp, 0.0), torch.where(on, ref_logp, 0.0)
-        divergence = kl(here, there, kl_estimator)  # (N, T), 0 on the padding
+        divergence = kl(here, there, objective.kl_estimator)  # (N, T), 0 on the padding
         seen["kl"] = float(divergence.detach().sum() / tokens)
-        if kl_coef:
-            objective = objective - kl_coef * divergence
-    return -normalise(objective, mask, length_norm, constant=constant, total=total), seen
+        if objective.kl_coef:
+            J = J - objective.kl_coef * divergence
+    how, constant = objective.length_norm, objective.constant
+    return -normalise(J, mask, how, constant=constant, total=total), seen

@@ -47,6 +47,7 @@ from r1lab.recipe import (
 from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
+from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import MODELS, load, scorecard, scored, stage_table, table_lines
 from r1lab.sft import Example, read_examples, write_examples
 from r1lab.tasks import Problem, distinct
@@ -79,9 +80,8 @@ def draw(
         task_of(config, "r1"),
         problems,
         k=samples,
-        max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.max_new_tokens, seed=seed),
         template=config.template,
-        seed=seed,
     )
     prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
     found.settings["prompt tokens"] = sum(map(len, prompts))

@@ -38,7 +38,7 @@ class PipelineConfig:
 
     base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
     seed: int = option(0, "seed of every stage", low=0)
-    template: str = option("tiny", "prompt template", choices=TEMPLATES)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     questions: int = option(14, "RL: questions a step", low=1)
     group_size: int = option(16, "RL: answers to each question (R1: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of an answer (R1: 32768)", low=1)

@@ -12,24 +12,36 @@ R1 adds a third, **language**: the share of the thought's words that are in the 
 
 Each reward is a plain function with TRL's keyword contract, so that `trl.GRPOTrainer` takes it as
 it is: `f(prompts=, completions=, completion_ids=, <every column of the data set>, trainer_state=,
-log_extra=, log_metric=)` returns one float for each completion.  Our own loop calls the same
+log_extra=, log_metric=)` returns one number, or None for "does not apply", for each completion. It
+may be `async def`, a `functools.partial` or an object with `__call__`.  Our own loop calls the same
 functions through `combine`.
 
-A reward never raises and needs no more than 50 ms for a completion, whatever the model writes: an
-hour into a run is a bad time to learn that one completion in a million breaks the parser.  Where
-the completion or the problem is broken the reward is 0.0, and never 1.0 (a judge that passes what
-it cannot read is the first thing RL finds).  A broken *problem* is the user's to put right, so it
-is also reported once in the log.
+**Your own:** such a function in a file, `--rewards accuracy mine.py:short`. Name the keywords that
+you read and end the signature with `**kwargs`; `problem` is the list of `Problem`s.
+
+A reward of this module never raises and needs no more than 50 ms for a completion, whatever the
+model writes: an hour into a run is a bad time to learn that one completion in a million breaks the
+parser.  Where the completion or the problem is broken the reward is 0.0, and never 1.0 (a verifier
+that passes what it cannot read is the first thing RL finds).  A broken *problem* is the user's to
+put right, so it is also reported once in the log.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import hashlib
+import inspect
 import logging
-from collections.abc import Callable, Sequence
+import math
+import threading
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from types import SimpleNamespace
 from typing import Any
 
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem, get_task
@@ -37,7 +49,7 @@ from r1lab.templates import parse
 
 logger = logging.getLogger(__name__)
 
-RewardFunction = Callable[..., list[float]]
+RewardFunction = Callable[..., list[float | None]]
 
 
 def text_of(completion: Any) -> str:
@@ -60,24 +72,29 @@ def text_of(completion: Any) -> str:
     return ""
 
 
-def accuracy_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
+def accuracy_reward(
+    completions: Sequence, *, problem: Any = None, task: Any = None, **kwargs
+) -> list[float]:
     """1.0 where the last complete <answer> … </answer> is right by the task's judge, else 0.0.
 
     completions  strings or chat message lists, N of them
     problem      the problem of each completion, N of Problem | JSON string | dict
+    task         the task that all come from; by default the one that each problem names
 
     The completion need not be well-formed: format has a reward of its own.
     """
-    return [_accuracy(completion, of) for completion, of in with_problems(completions, problem)]
+    pairs = with_problems(completions, problem)
+    return [_accuracy(completion, of, task) for completion, of in pairs]
 
 
-def _accuracy(completion: Any, of: Any) -> float:
+def _accuracy(completion: Any, of: Any, task: Any) -> float:
     answer = parse(text_of(completion)).answer
     if answer is None:
         return 0.0
     try:
         problem = problem_of(of)
-        return float(get_task(problem.task).judge(problem, answer))
+        judge = get_task(problem.task).judge if task is None else task.judge
+        return float(judge(problem, answer))
     except Exception as error:  # a broken problem, an unknown task, a judge with a bug
         _report(f"{type(error).__name__}: {error}"[:300])
         return 0.0
@@ -175,7 +192,7 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
         except R1LabError:
             return False
 
-    paid.__name__ = reward.__name__
+    paid.__name__ = callable_name(reward)
     return paid
 
 
@@ -187,16 +204,28 @@ REWARDS: dict[str, RewardFunction] = {
 }
 
 
-def get_reward(name: str, seed: int = 0) -> RewardFunction:
-    """A reward by its name in a config: those of REWARDS, and "random" with the run's seed.
+NAMED = ChainMap({"random": random_reward}, REWARDS)  # every name of ours
 
-    Raises R1LabError for an unknown name.
+
+def get_reward(name: str | RewardFunction, seed: int = 0) -> RewardFunction:
+    """A reward by its name in a config: one of REWARDS, "random" with the run's seed, FILE.py:NAME
+    or an installed package's (`basics.plugins`). A function is itself.
+
+    Raises R1LabError for an unknown name and for what cannot be called.
     """
     if name == "random":
         return random_reward(seed)
-    if name not in REWARDS:
-        raise R1LabError(f"unknown reward {name!r}; take some of {', '.join(REWARDS)}, random")
-    return REWARDS[name]
+    found = plugins.find("reward", name, NAMED) if isinstance(name, str) else name
+    if not callable(found) or isinstance(found, type):
+        raise R1LabError(f"reward {name} must be a function of completions, not {found!r}")
+    return found
+
+
+def callable_name(function: Callable) -> str:
+    """TRL's name for a callable: what a partial wraps, and an object by its class."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def reward_name(function: RewardFunction) -> str:
@@ -204,7 +233,16 @@ def reward_name(function: RewardFunction) -> str:
     for name, known in REWARDS.items():
         if known is function:
             return name
-    return function.__name__.removesuffix("_reward")
+    return callable_name(function).removesuffix("_reward")
+
+
+def check_weights(weights: Iterable[Any]) -> None:
+    """R1LabError unless all are finite numbers."""
+    for weight in weights:
+        if isinstance(weight, bool | str) or not isinstance(weight, int | float):
+            raise R1LabError(f"reward_weights must be numbers, not {weight!r}")
+        if not math.isfinite(weight):
+            raise R1LabError(f"reward_weights must be finite, not {weight}")
 
 
 def combine(
@@ -218,32 +256,115 @@ def combine(
 
     completions, problems  N of each, as for `accuracy_reward`
     rewards, weights       K functions and K weights
-    context                handed on to every reward: `step=` (wanted by `random_reward` and by
-                           nothing else here), `prompts=` for rewards written for TRL
+    context                handed on to every reward, as for `values_of`
     returns                total (N values), parts {name: N values}
 
-    None from a reward means "does not apply", as in TRL, and counts as 0.
-    Raises R1LabError if the lengths do not match.
+    Raises R1LabError if the lengths do not match, and as `values_of`.
     """
     names = [reward_name(function) for function in rewards]
     if len(weights) != len(names) or len(set(names)) != len(names) or not names:
         raise R1LabError(f"rewards {names} need different names and one weight each: {weights}")
-    if len(problems) != len(completions):
-        raise R1LabError(f"{len(completions)} completions need as many problems: {len(problems)}")
-    parts: dict[str, list[float]] = {}
-    for name, function in zip(names, rewards, strict=True):
-        values = function(completions=completions, problem=problems, **context)
-        parts[name] = [0.0 if value is None else float(value) for value in values]
-        if len(parts[name]) != len(completions):
-            raise R1LabError(
-                f"reward {name} must return {len(completions)} values, one for each completion, "
-                f"not {len(parts[name])}"
-            )
-    total = [
-        sum(weight * parts[name][i] for name, weight in zip(names, weights, strict=True))
-        for i in range(len(completions))
-    ]
-    return total, parts
+    check_weights(weights)
+    parts = {
+        name: values_of(function, completions, problems, **context)
+        for name, function in zip(names, rewards, strict=True)
+    }
+    return weighted(parts, weights), parts
+
+
+def weighted(parts: Mapping[str, Sequence[float]], weights: Sequence[float]) -> list[float]:
+    """The sum of K rewards of N values each, every one times its weight: N values."""
+    rows = zip(*parts.values(), strict=True)
+    return [sum(w * value for w, value in zip(weights, row, strict=True)) for row in rows]
+
+
+def values_of(
+    function: RewardFunction, completions: Sequence, problems: Sequence, **context: Any
+) -> list[float]:
+    """One reward of N completions. Both backends call a reward through this function.
+
+    context  more keywords for it. What TRL's contract names is always there: prompts,
+             completion_ids, trainer_state, log_extra and log_metric are empty unless given; besides
+             them `step` (wanted by `random_reward`) and `task`
+
+    None from a reward means "does not apply", and counts as 0 in the sum, as in TRL. (TRL leaves a
+    completion to which *no* reward applies out of its group; here it counts as 0.) Raises
+    R1LabError where the function fails or does not return N numbers.
+    """
+    N, name = len(completions), f"reward {reward_name(function)}"
+    if len(problems) != N:
+        raise R1LabError(f"{N} completions need as many problems: {len(problems)}")
+    nothing = {
+        "prompts": [getattr(problem, "question", "") for problem in problems],
+        "completion_ids": [[] for _ in completions],
+        "trainer_state": SimpleNamespace(global_step=context.get("step")),
+        "log_extra": lambda column, values: None,
+        "log_metric": lambda name, value: None,
+    }
+    problems = [_as_problem(of) for of in problems]
+    with plugins.blame(name):
+        values = function(completions=completions, problem=problems, **nothing | context)
+        if inspect.isawaitable(values):
+            values = _wait_for(values)
+    try:
+        values = list(None if isinstance(values, str | dict) else values)
+    except TypeError:
+        raise R1LabError(f"{name} must return a list, one number for each completion, "
+                         f"not {values!r:.60}") from None  # fmt: skip
+    if len(values) != N:
+        raise R1LabError(
+            f"{name} must return {N} values, one for each completion, not {len(values)}"
+        )
+    return [0.0 if value is None else _number(name, value) for value in values]
+
+
+class Log:
+    """What rewards report besides their values: TRL's log_metric and log_extra."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}  # the last value of each
+        self.columns: dict[str, list] = {}  # N values each
+
+    def metric(self, name: str, value: float) -> None:
+        self.metrics[f"logged/{name}"] = float(value)
+
+    def extra(self, column: str, values: list) -> None:
+        self.columns[str(column)] = [
+            v if isinstance(v, int | float | None) else str(v) for v in values
+        ]
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        if isinstance(value, str):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise R1LabError(f"{name} must return numbers, or None, not {value!r:.60}") from None
+
+
+def _as_problem(of: Any) -> Any:
+    """A problem that came as text (TRL's data sets hold it so); anything else as it is."""
+    try:
+        return _problem_from_json(of) if isinstance(of, str) else of
+    except R1LabError:
+        return of
+
+
+@lru_cache(maxsize=1)
+def _loop() -> asyncio.AbstractEventLoop:
+    """One event loop for all `async def` rewards, in a thread of its own: a notebook's is busy, and
+    a client that a reward keeps open belongs to the loop that it was opened in."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="rewards").start()
+    return loop
+
+
+def _wait_for(awaitable: Any) -> Any:
+    async def finish() -> Any:
+        return await awaitable
+
+    return asyncio.run_coroutine_threadsafe(finish(), _loop()).result()
 
 
 # -- reading what arrives ---------------------------------------------------------------------

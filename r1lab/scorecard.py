@@ -26,6 +26,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import atomic_write_text
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.machine.device import device_of, has_bf16
+from r1lab.sampler.rollouts import Sampling
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import distinct, task_for
 from r1lab.training.stages import content
@@ -137,9 +138,8 @@ def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
         task,
         distinct(task.problems("held_out", config.eval_problems)),
         k=config.eval_samples * (REQUESTED if kind == "requests" else 1),
-        max_new_tokens=config.max_new_tokens,
+        sampling=Sampling(config.max_new_tokens, seed=config.seed),
         template=config.template,
-        seed=config.seed,
     )
 
 

@@ -109,7 +109,7 @@ class SFTConfig:
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
     max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
-    template: str = option("tiny", "prompt template", choices=TEMPLATES)
+    template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     max_tokens: int = option(512, "longer examples are left out (R1: 32768)", low=2)
     seed: int = option(0, "seed of the order of the examples", low=0)
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)

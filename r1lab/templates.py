@@ -10,6 +10,8 @@ what appears between the tags is left to RL.
 A small model may not take the hint.  Worked examples show it the form (template "examples"), which
 RL can only reward once it comes.
 
+**Your own:** a text with {question} in it, or a `Template`, in a file: `--template mine.py:chatty`.
+
 `parse` takes such a completion apart.  It is made of `str.find` and `str.count`, which are linear
 in the text; a regular expression such as `<think>.*?</think>.*?<answer>.*?</answer>` needs
 quadratic time or worse on a text full of opened tags, and models under RL do write such texts.
@@ -17,16 +19,16 @@ quadratic time or worse on a text full of opened tags, and models under RL do wr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
+from r1lab.tasks.base import Problem
 
-if TYPE_CHECKING:
-    from r1lab.tasks.base import Problem
-
-THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
+TAGS = THINK, END_THINK, ANSWER, END_ANSWER = "<think>", "</think>", "<answer>", "</answer>"
 
 R1_ZERO = (
     "A conversation between User and Assistant. The user asks a question, and the Assistant solves "
@@ -72,38 +74,115 @@ def worked(question: str, thought: str, answer: str) -> str:
     )
 
 
-TEMPLATES: dict[str, dict[str, str]] = {
-    "tiny": {"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"},
-    "r1_zero": {"en": R1_ZERO},
-    "examples": {"en": "".join(worked(*one) for one in EXAMPLES) + "Question: {question}\n"},
+@dataclass(frozen=True)
+class Template:
+    """The words around a question.
+
+    texts  by the problem's language; each holds {question} once. A language that is missing takes
+           the first text
+    stop   a completion ends where one of these strings begins, beside the model's own end of text
+    """
+
+    texts: Mapping[str, str]
+    stop: tuple[str, ...] = ()
+
+
+TEMPLATES: dict[str, Template] = {
+    "tiny": Template({"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"}),
+    "r1_zero": Template({"en": R1_ZERO}),
+    "examples": Template(
+        {"en": "".join(worked(*one) for one in EXAMPLES) + "Question: {question}\n"},
+        stop=(END, "\nQuestion:"),
+    ),
 }
-"""By name, then by the problem's language; a language that is missing takes the English text."""
+
+
+def get_template(name: str) -> Template:
+    """A template by name: one of TEMPLATES, FILE.py:NAME or an installed package's
+    (`basics.plugins`). A text, or texts by language, will do. Raises R1LabError."""
+    found: Any = plugins.find("template", name, TEMPLATES)
+    found = {"en": found} if isinstance(found, str) else found
+    found = Template(found) if isinstance(found, Mapping) else found
+    if not isinstance(found, Template) or not found.texts:
+        raise R1LabError(f"template {name} must be a text, texts by language or a Template")
+    for text in found.texts.values():
+        if not isinstance(text, str) or text.count("{question}") != 1:
+            raise R1LabError(f"template {name} must hold {{question}} once, not {text!r:.80}")
+    return found
 
 
 def render(problem: Problem, template: str) -> str:
     """The prompt for a problem.  Raises R1LabError for an unknown template."""
-    if template not in TEMPLATES:
-        raise R1LabError(f"unknown template {template!r}; take one of {', '.join(TEMPLATES)}")
-    texts = TEMPLATES[template]
-    text = texts.get(problem.language, texts["en"])
+    texts = get_template(template).texts
+    text = texts.get(problem.language) or next(iter(texts.values()))
     return text.replace("{question}", problem.question)
 
 
+# -- from words to tokens and back --------------------------------------------------------------
+
+
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts. Raises R1LabError where the tokenizer does not know a word: a small
-    vocabulary, such as the tiny world's, and a task or template that is not made for it."""
+    """Token ids of prompts, without an end of text that the tokenizer puts behind them.
+
+    Raises R1LabError where the tokenizer does not know a word: a small vocabulary, such as the tiny
+    world's, and a task or template that is not made for it.
+    """
     if not prompts:
         return []
     ids = tokenizer(list(prompts))["input_ids"]
-    unknown = tokenizer.unk_token_id
-    if unknown is not None and unknown != tokenizer.eos_token_id:
-        for prompt, row in zip(prompts, ids, strict=True):
-            if unknown in row:
-                raise R1LabError(
-                    f"this model's tokenizer does not know {row.count(unknown)} words of the "
-                    f"prompt {prompt[:200]!r}; choose another task, template or model"
-                )
+    eos, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
+    for prompt, row in zip(prompts, ids, strict=True):
+        if len(row) > 1 and row[-1] == eos and not prompt.endswith(tokenizer.eos_token):
+            row.pop()
+        if unknown is not None and unknown != eos and unknown in row:
+            raise R1LabError(
+                f"this model's tokenizer does not know {row.count(unknown)} words of the "
+                f"prompt {prompt[:200]!r}; choose another task, template or model"
+            )
     return ids
+
+
+def end_ids(model, tokenizer, template: str) -> list[int]:
+    """The ids that end a completion: the tokenizer's end of text, those that the model's generation
+    config declares (a chat model has several), and the template's stops that are one token."""
+    declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    ids = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
+    for stop in get_template(template).stop:
+        known = tokenizer.convert_tokens_to_ids(stop)
+        ids.append(None if known == tokenizer.unk_token_id else known)
+    return list(dict.fromkeys(int(i) for i in ids if i is not None))
+
+
+def decode(tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
+    """The texts of completions, without end of text, padding and other special tokens. The tags of
+    `parse` stay where a tokenizer has made special tokens of them: rewards look for them."""
+    added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    tags = {i for i, token in added.items() if token.content.strip() in TAGS}
+    if not tags:
+        return tokenizer.batch_decode(rows, skip_special_tokens=True)
+    hidden = {*added, *tokenizer.all_special_ids} - tags
+    return tokenizer.batch_decode([[i for i in row if i not in hidden] for row in rows])
+
+
+def read(tokenizer, rollouts, template: str) -> list[str]:
+    """The texts of `rollouts` (N), which are cut, in place, behind the first of the template's
+    stops: tokens that come after it are no part of the completion, which is finished there."""
+    texts, stops = decode(tokenizer, rollouts.completion_ids), get_template(template).stop
+
+    def begins(text: str) -> int:
+        return min((at for stop in stops if (at := text.find(stop)) >= 0), default=-1)
+
+    for i, text in enumerate(texts):
+        if (at := begins(text)) < 0:
+            continue
+        ids = rollouts.completion_ids[i]
+        n = 1 + bisect.bisect_left(
+            range(1, len(ids)), True, key=lambda n: begins(decode(tokenizer, [ids[:n]])[0]) >= 0
+        )
+        rollouts.completion_ids[i], rollouts.finished[i] = ids[:n], True
+        rollouts.logprobs[i] = rollouts.logprobs[i][:n]
+        texts[i] = text[:at]
+    return texts
 
 
 @dataclass(frozen=True)
@@ -142,7 +221,7 @@ def parse(text: str, prefilled: bool = False) -> Parsed:
         answer = text[answer_start + len(ANSWER) : answer_end]
 
     well_formed = (
-        all(text.count(tag) == 1 for tag in (THINK, END_THINK, ANSWER, END_ANSWER))
+        all(text.count(tag) == 1 for tag in TAGS)
         and 0 <= think_start < think_end < answer_start < answer_end
         and not text[:think_start].strip()
         and not text[think_end + len(END_THINK) : answer_start].strip()

@@ -205,7 +205,7 @@ def test_worked_examples_keep_the_form_that_they_teach_and_are_in_no_split():
     task = get_task("word_problems", difficulty="easy")
     problem = task.problems("held_out", 1)[0]
     prompt = render(problem, "examples")
-    assert problem.question in prompt and TEMPLATES["examples"]["en"].count("{question}") == 1
+    assert problem.question in prompt and TEMPLATES["examples"].texts["en"].count("{question}") == 1
     for question, thought, answer in EXAMPLES:
         assert question in prompt and number(answer) is not None
         assert parse(f"<think> {thought} </think> <answer> {answer} </answer>").well_formed

@@ -12,6 +12,7 @@ import pytest
 
 from r1lab import answers, evaluate, languages, statistics
 from r1lab.basics.errors import R1LabError
+from r1lab.sampler.rollouts import Sampling
 
 
 @dataclass(frozen=True)
@@ -271,7 +272,7 @@ def test_difference_is_paired():
         evaluate.difference(before, evaluation([[1]]))
 
 
-def test_evaluate_a_real_model_end_to_end():
+def test_evaluate_a_real_model_end_to_end(monkeypatch):
     """A random two-layer model: seeded, shaped (P, k), judged by the real task."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -294,9 +295,9 @@ def test_evaluate_a_real_model_end_to_end():
     model.train()
     task = get_task("countdown")
     problems = task.problems("held_out", 5)
-    e = evaluate.evaluate(
-        model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2
-    )
+    monkeypatch.setattr(evaluate, "QUESTIONS_AT_ONCE", 2)
+    how = {"k": 3, "sampling": Sampling(24)}
+    e = evaluate.evaluate(model, tokenizer, task, problems, **how)
     assert model.training and e.column("length").shape == (5, 3)
     assert all(
         1 <= one.length <= 24 == one.length or one.finished for row in e.completions for one in row
@@ -306,11 +307,9 @@ def test_evaluate_a_real_model_end_to_end():
         for row in e.completions
         for one in row
     )
-    again = evaluate.evaluate(
-        model, tokenizer, task, problems, k=3, max_new_tokens=24, batch_questions=2
-    )
+    again = evaluate.evaluate(model, tokenizer, task, problems, **how)
     assert again.to_json().split('"problems"')[1] == e.to_json().split('"problems"')[1]
-    other = evaluate.evaluate(model, tokenizer, task, problems, k=3, max_new_tokens=24, seed=1)
+    other = evaluate.evaluate(model, tokenizer, task, problems, k=3, sampling=Sampling(24, seed=1))
     assert [o.text for o in other.completions[0]] != [o.text for o in e.completions[0]]
     with pytest.raises(R1LabError, match="nothing to evaluate"):
         evaluate.evaluate(model, tokenizer, task, [])

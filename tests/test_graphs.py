@@ -16,7 +16,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.machine.device import in_type
 from r1lab.sampler import graphs
 from r1lab.sampler.graphs import StaticEngine
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import score
 
 LONG = {"max_new_tokens": 40}
@@ -143,7 +143,9 @@ def test_a_step_is_the_same_work_at_every_token(llama):
     """No number that Python knows, no shape that grows, no address that moves, no reading back."""
     uniform = torch.rand(30, 18)
     with torch.no_grad():
-        engine = StaticEngine(llama, PROMPTS, 6, 30, uniform, torch.tensor([EOS, 5]), (0.9, 5, 0.9))
+        engine = StaticEngine(
+            llama, PROMPTS, 6, Sampling(30, 0.9, 5, 0.9), uniform, torch.tensor([EOS, 5])
+        )
         engine.prefill()
         engine.arrange(0, 18, 32)
         one = Tape(engine)
@@ -232,7 +234,7 @@ def test_cuda_steps_never_wait(how):
     model, uniform = build("llama").cuda(), torch.rand(30, 18, device="cuda")
     eos = torch.tensor([EOS, 5], device="cuda")
     with torch.inference_mode(), graphs.own_stream(model.device):
-        engine = StaticEngine(model, PROMPTS, 6, 30, uniform, eos, how)
+        engine = StaticEngine(model, PROMPTS, 6, Sampling(30, *how), uniform, eos)
         engine.prefill()
         engine.arrange(0, 18, 32)
         engine.step()  # cuBLAS makes its handles here
@@ -247,7 +249,7 @@ def test_cuda_steps_never_wait(how):
 def test_cuda_records_few_graphs_and_replays_the_rest(monkeypatch):
     model, made, record = build("llama").cuda(), [], StaticEngine.record
     monkeypatch.setattr(StaticEngine, "record", lambda e: made.append(e.capacity) or record(e))
-    sample(model, PROMPTS, group_size=40, max_new_tokens=110, eos_token_id=EOS, seed=0)
+    sample(model, PROMPTS, Sampling(110, seed=0), group_size=40, eos_token_id=EOS)
     assert 1 <= len(made) <= 6
 
 

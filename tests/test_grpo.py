@@ -142,7 +142,7 @@ def test_micro_batches_and_silent_groups_do_not_change_the_gradient(model, token
     batch, rows = rollout(model, tokenizer, config)
     logp, mask, _ = token_logps(model, rows, 1.0)
     formula, _ = grpo_loss(logp, logp.detach(), batch.advantages.flatten(), mask,
-                           length_norm=norm, constant=config.max_new_tokens)  # fmt: skip
+                           objective=config.objective)  # fmt: skip
     exact = torch.autograd.grad(formula, list(model.parameters()))
     assert max(g.abs().max() for g in exact) > 1e-3
     teaching = [len(ids) for r, (_, ids) in enumerate(rows) if batch.advantages.flatten()[r] != 0]
@@ -165,7 +165,8 @@ def test_off_policy_with_a_kl_term_too(model, tokenizer, level):
             p.add_(p.std() * torch.randn(p.shape))
     logp, mask, _ = token_logps(model, rows, 1.0)
     old, ref = pad(batch.rollouts.logprobs, logp), token_logps(reference, rows, 1.0)[0].detach()
-    formula, seen = grpo_loss(logp, old, batch.advantages.flatten(), mask, ref, **options)
+    formula, seen = grpo_loss(logp, old, batch.advantages.flatten(), mask, ref,
+                              config.objective)  # fmt: skip
     exact = torch.autograd.grad(formula, list(model.parameters()))
     assert seen["clip_fraction"] > 0 and seen["kl"] > 0
     for budget in (16384, 70, 1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from r1lab.advantages import dr_grpo, group_relative
 from r1lab.basics.errors import R1LabError
-from r1lab.losses import clipped_objective, grpo_loss, kl, normalise, ratio
+from r1lab.losses import Objective, clipped_objective, grpo_loss, kl, normalise, ratio
 from r1lab.models.load import tiny_llama
 from r1lab.sampler.score import token_logps
 
@@ -133,7 +134,7 @@ def test_clip_fraction_counts_tokens_that_lost_their_gradient():
         lambda a: kl(a, a, "k4"),
         lambda a: normalise(a, a, "batch"),
         lambda a: normalise(a, a, "constant"),
-        lambda a: grpo_loss(a, a, a[:, 0], a, kl_coef=0.1),
+        lambda a: grpo_loss(a, a, a[:, 0], a, objective=Objective(kl_coef=0.1)),
         lambda a: grpo_loss(a, a, a[:, :1], a),  # torch would make (2, 2, 3) of it
         lambda a: grpo_loss(a, a[:, :1], a[:, 0], a),
         lambda a: grpo_loss(a, a, a[:, 0], a[:1]),
@@ -161,7 +162,7 @@ def test_against_finite_differences(options):
     logp, old, ref, mask, A = example()
     logp.requires_grad_(True)
     assert torch.autograd.gradcheck(
-        lambda x: grpo_loss(x, old, A, mask, ref, **options, **CLIP)[0], (logp,)
+        lambda x: grpo_loss(x, old, A, mask, ref, Objective(**options, **CLIP))[0], (logp,)
     )
 
 
@@ -179,7 +180,7 @@ def test_through_a_policy_against_finite_differences(level):
 
     def loss(W):
         options = {"kl_coef": 0.3, "ratio_level": level, **CLIP}
-        return grpo_loss(logps(W), logps(old), A, mask, logps(ref), **options)[0]
+        return grpo_loss(logps(W), logps(old), A, mask, logps(ref), Objective(**options))[0]
 
     at = W.clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(loss(at), at)
@@ -193,7 +194,7 @@ def test_through_a_policy_against_finite_differences(level):
 def test_parts_add_up_and_padding_leaks_nothing(options):
     logp, old, ref, mask, A = example()
     whole = logp.clone().requires_grad_(True)
-    loss, seen = grpo_loss(whole, old, A, mask, ref, **options, **CLIP)
+    loss, seen = grpo_loss(whole, old, A, mask, ref, Objective(**options, **CLIP))
     loss.backward()
 
     poisoned = [torch.where(mask.bool(), x, NAN) for x in (logp, old, ref)]
@@ -204,7 +205,7 @@ def test_parts_add_up_and_padding_leaks_nothing(options):
         T = int(mask[rows].sum(1).max())  # a micro-batch is as wide as its longest answer
         part, noted = grpo_loss(
             parts[rows, :T], poisoned[1][rows, :T], A[rows], mask[rows, :T], poisoned[2][rows, :T],
-            total=total, **options, **CLIP,
+            Objective(**options, **CLIP), total=total,
         )  # fmt: skip
         part.backward()
         value += part.item()
@@ -222,10 +223,10 @@ def test_parts_add_up_to_the_last_bit_where_sums_round_nothing(norm, total):
     """Powers of two below every line and advantages in quarters, on-policy: float32 is exact."""
     mask = torch.arange(8)[None] < torch.tensor([8, 4, 2, 2])[:, None]
     logp, A = -torch.ones(4, 8), torch.tensor([1.5, -0.5, -1.25, 0.5])
-    options = {"length_norm": norm, "constant": 16}
-    whole, _ = grpo_loss(logp, logp, A, mask, **options)
+    options = Objective(length_norm=norm, constant=16)
+    whole, _ = grpo_loss(logp, logp, A, mask, objective=options)
     parts = [
-        grpo_loss(logp[r], logp[r], A[r], mask[r], **options, total=total)[0]
+        grpo_loss(logp[r], logp[r], A[r], mask[r], objective=options, total=total)[0]
         for r in ([0, 3], [1], [2])
     ]
     assert sum(parts) == whole != 0
@@ -235,7 +236,7 @@ def test_parts_add_up_to_the_last_bit_where_sums_round_nothing(norm, total):
 def test_answers_without_a_token_give_nothing(options):
     logp, old, ref, mask, A = example()
     logp = torch.full_like(logp, NAN).requires_grad_(True)
-    loss, seen = grpo_loss(logp, old, A, torch.zeros_like(mask), ref, **options, **CLIP)
+    loss, seen = grpo_loss(logp, old, A, torch.zeros_like(mask), ref, Objective(**options, **CLIP))
     loss.backward()
     assert loss == 0 and (logp.grad == 0).all()
     assert seen == {"clip_fraction": 0, "ratio": 0, "kl": 0}
@@ -245,9 +246,9 @@ def test_answers_without_a_token_give_nothing(options):
 def test_any_type_of_mask(dtype):
     logp, old, ref, mask, A = example()
     for level, norm in itertools.product(("token", "sequence"), ("sequence", "token")):
-        options = {"ratio_level": level, "length_norm": norm, "kl_coef": 0.1}
-        loss, _ = grpo_loss(logp, old, A, mask, ref, **options)
-        assert grpo_loss(logp, old, A, mask.to(dtype), ref, **options)[0] == loss
+        options = Objective(ratio_level=level, length_norm=norm, kl_coef=0.1)
+        loss, _ = grpo_loss(logp, old, A, mask, ref, options)
+        assert grpo_loss(logp, old, A, mask.to(dtype), ref, options)[0] == loss
 
 
 # --- properties ----------------------------------------------------------------------------------
@@ -279,22 +280,22 @@ def tensors(batch):
 @given(BATCHES, st.sampled_from(OPTIONS))
 def test_whatever_the_batch(batch, options):
     logp, old, ref, A, mask = tensors(batch)
-    options = options | CLIP
-    loss, _ = grpo_loss(logp, old, A, mask, ref, **options)
+    options = Objective(**options, **CLIP)
+    loss, _ = grpo_loss(logp, old, A, mask, ref, options)
     assert torch.isfinite(loss)
 
     order = torch.arange(len(A)).flip(0)  # answers in another order
     turned = [x[order] for x in (logp, old, A, mask, ref)]
-    assert torch.allclose(grpo_loss(*turned, **options)[0], loss, atol=1e-9)
+    assert torch.allclose(grpo_loss(*turned, options)[0], loss, atol=1e-9)
 
     wider = [torch.nn.functional.pad(x, (0, 3)) for x in (logp, old, mask, ref)]  # more padding
     assert torch.allclose(
-        grpo_loss(wider[0], wider[1], A, wider[2], wider[3], **options)[0], loss, atol=1e-9
+        grpo_loss(wider[0], wider[1], A, wider[2], wider[3], options)[0], loss, atol=1e-9
     )
 
-    alone = {**options, "kl_coef": 0.0}  # without the KL, twice the advantage is twice the loss
-    double_loss = grpo_loss(logp, old, 2 * A, mask, **alone)[0]
-    assert torch.allclose(double_loss, 2 * grpo_loss(logp, old, A, mask, **alone)[0], atol=1e-9)
+    alone = replace(options, kl_coef=0.0)  # without the KL, twice the advantage is twice the loss
+    once, twice = (grpo_loss(logp, old, n * A, mask, objective=alone)[0] for n in (1, 2))
+    assert torch.allclose(twice, 2 * once, atol=1e-9)
 
 
 @settings(max_examples=25, deadline=None)
@@ -408,8 +409,8 @@ def test_loss_and_gradient_equal_trls(both, monkeypatch, loss_type, norm, level,
     assert torch.allclose(A, inputs["advantages"], atol=1e-6)
     logp, _, _ = token_logps(trainer.model, rows)
     loss, seen = grpo_loss(
-        logp, old, A, mask, ref, kl_coef=beta, ratio_level=level, length_norm=norm,
-        clip_low=0.1, clip_high=0.3, constant=9,
+        logp, old, A, mask, ref,
+        Objective(0.1, 0.3, kl_coef=beta, ratio_level=level, length_norm=norm, constant=9),
     )  # fmt: skip
     same(loss, trainer.compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
 
@@ -435,7 +436,7 @@ def test_gradient_accumulation_equals_trls(both, monkeypatch, loss_type, norm):
         T = logp.shape[1]
         loss, _ = grpo_loss(
             logp, old[part, :T], inputs["advantages"][part], mask[part, :T],
-            length_norm=norm, total=int(mask.sum()) if norm == "token" else 4,
+            objective=Objective(length_norm=norm), total=int(mask.sum()) if norm == "token" else 4,
         )  # fmt: skip
         theirs = inputs | {
             name: inputs[name][part] for name in (*COLUMNS, "prompt_ids", "prompt_mask")

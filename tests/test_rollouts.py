@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from transformers import (
 from r1lab.basics.errors import R1LabError
 from r1lab.sampler.draw import draw, truncate
 from r1lab.sampler.fast import why_not_fast
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
 
 V, EOS = 23, 0
@@ -59,8 +60,11 @@ def llama():
 
 
 def drawn(model, **options):
-    defaults = {"group_size": 6, "max_new_tokens": 24, "eos_token_id": EOS, "seed": 3}
-    return sample(model, PROMPTS, **defaults | options)
+    """Options of Sampling and of sample(), in one."""
+    options = {"group_size": 6, "max_new_tokens": 24, "eos_token_id": EOS, "seed": 3} | options
+    prompts = options.pop("prompts", PROMPTS)
+    how = {f.name: options.pop(f.name) for f in fields(Sampling) if f.name in options}
+    return sample(model, prompts, Sampling(**how), **options)
 
 
 @pytest.mark.parametrize("name", FAST)
@@ -102,8 +106,8 @@ def test_an_unknown_architecture_uses_its_own_forward(name):
         drawn(model, engine="fast")
     auto, own = drawn(model), drawn(model, engine="forward")
     assert auto.completion_ids == own.completion_ids
-    alone = sample(model, PROMPTS[2:], group_size=1, max_new_tokens=24, eos_token_id=EOS,
-                   greedy=True)  # fmt: skip
+    alone = sample(model, PROMPTS[2:], Sampling(24, greedy=True), group_size=1,
+                   eos_token_id=EOS)  # fmt: skip
     theirs = model.generate(torch.tensor(PROMPTS[2:]), do_sample=False, max_new_tokens=24,
                             eos_token_id=EOS, pad_token_id=EOS)  # fmt: skip
     expected = theirs[0, 1:].tolist()
@@ -157,8 +161,8 @@ def test_several_ends_of_text(llama):
 def test_an_end_of_text_in_a_prompt_is_a_token_like_any_other(llama, engine):
     """EOS doubles as padding here, so nothing may be taken for padding by its id."""
     prompt = [EOS, 4, EOS]
-    found = sample(llama, [prompt, *PROMPTS], group_size=2, max_new_tokens=12, eos_token_id=EOS,
-                   seed=1, engine=engine)  # fmt: skip
+    found = sample(llama, [prompt, *PROMPTS], Sampling(12, seed=1), group_size=2, eos_token_id=EOS,
+                   engine=engine)  # fmt: skip
     for ids, logprobs in zip(found.completion_ids[:2], found.logprobs[:2], strict=True):
         assert ids
         with torch.no_grad():
@@ -225,8 +229,8 @@ def test_top_p_keeps_the_token_that_crosses():
 
 
 def test_greedy_equals_generate(llama):
-    found = sample(llama, PROMPTS[:1], group_size=2, max_new_tokens=12, eos_token_id=None,
-                   greedy=True)  # fmt: skip
+    found = sample(llama, PROMPTS[:1], Sampling(12, greedy=True), group_size=2,
+                   eos_token_id=None)  # fmt: skip
     theirs = llama.generate(torch.tensor(PROMPTS[:1]), do_sample=False, max_new_tokens=12,
                             min_new_tokens=12, eos_token_id=None, pad_token_id=0)  # fmt: skip
     assert found.completion_ids == [theirs[0, 3:].tolist()] * 2
@@ -269,11 +273,8 @@ def test_the_model_is_left_as_it_was(llama):
     ids=lambda x: str(x)[:30],
 )
 def test_what_cannot_be_right_is_refused(llama, options, words):
-    options = dict(options)
-    prompts = options.pop("prompts", PROMPTS)
-    defaults = {"group_size": 2, "max_new_tokens": 4, "eos_token_id": EOS, "seed": 0}
     with pytest.raises(R1LabError, match=words):
-        sample(llama, prompts, **defaults | options)
+        drawn(llama, **{"group_size": 2, "max_new_tokens": 4, "seed": 0} | options)
 
 
 def test_greedy_needs_no_temperature(llama):

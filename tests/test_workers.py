@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from r1lab.machine import workers
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 
 PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13], [14]]
 
@@ -24,21 +24,16 @@ def two_threads():
     torch.set_num_threads(threads)
 
 
-def drawn(model, **options):
-    options = {"group_size": 16, "max_new_tokens": 12, "eos_token_id": 0, "seed": 1} | options
-    return sample(model, PROMPTS, **options)
-
-
 @pytest.mark.parametrize("engine", ["fast", "forward"])
 @pytest.mark.parametrize("questions", [1, 3, 4])
 def test_two_workers_draw_what_one_draws(model, two_threads, monkeypatch, engine, questions):
     prompts = PROMPTS[:questions]
-    how = {"group_size": 33, "max_new_tokens": 12, "eos_token_id": 0, "seed": 1, "engine": engine}
+    how = {"group_size": 33, "eos_token_id": 0, "engine": engine}
     assert workers.for_rows(model, questions * 33) == (2, 1)
-    dealt, again = (sample(model, prompts, **how) for _ in range(2))
+    dealt, again = (sample(model, prompts, Sampling(12, seed=1), **how) for _ in range(2))
     assert dealt == again  # bit for bit
     monkeypatch.setattr(workers, "MOST", 1)
-    alone = sample(model, prompts, **how)
+    alone = sample(model, prompts, Sampling(12, seed=1), **how)
     assert dealt.completion_ids == alone.completion_ids and dealt.finished == alone.finished
     for a, b in zip(dealt.logprobs, alone.logprobs, strict=True):
         assert a == pytest.approx(b, abs=1e-5)

@@ -11,6 +11,7 @@ import math
 from dataclasses import field
 from typing import Any
 
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 
 WORDS = {
@@ -22,12 +23,15 @@ WORDS = {
 }
 
 
-def option(default: Any, help: str, *, low=None, choices=None, free: bool = False) -> Any:
-    """A field of a configuration. low: its smallest value. choices: its values. free: it may change
-    between a run and its continuation, because the result does not depend on it."""
+def option(
+    default: Any, help: str, *, low=None, choices=None, kind: str = "", free: bool = False
+) -> Any:
+    """A field of a configuration. low: its smallest value. choices: its values. kind: choices is a
+    registry of this kind, and what `plugins.find` finds is a value too. free: it may change between
+    a run and its continuation, because the result does not depend on it."""
     if choices:
-        help += f": {', '.join(choices)}"
-    metadata = {"help": help, "low": low, "choices": tuple(choices or ()), "free": free}
+        help += f": {', '.join(choices)}" + (", or your own as FILE.py:NAME" if kind else "")
+    metadata = {"help": help, "low": low, "choices": choices or (), "kind": kind, "free": free}
     return field(default=default, metadata=metadata)
 
 
@@ -47,9 +51,16 @@ def check(config: Any) -> None:
         require(type(value) is kind, f"{f.name} must be {WORDS[kind]}, not {value!r}")
         require(kind is not float or math.isfinite(value), f"{f.name} must be finite")
         require(low is None or value >= low, f"{f.name} must be at least {low}, not {value}")
+        choices = f.metadata["choices"]
         for one in value if kind is tuple else (value,):
-            known = not f.metadata["choices"] or callable(one) or one in f.metadata["choices"]
-            require(known, f"{f.name}: {one!r} is none of {', '.join(f.metadata['choices'])}")
+            if f.metadata["kind"] and isinstance(one, str):
+                try:
+                    plugins.find(f.metadata["kind"], one, choices, reread=True)
+                except R1LabError as error:
+                    require(False, f"{f.name}: {error}")
+                continue
+            known = not choices or callable(one) or one in choices
+            require(known, f"{f.name}: {one!r} is none of {', '.join(choices)}")
 
 
 def fixed(config: Any) -> list[str]:
@@ -59,6 +70,15 @@ def fixed(config: Any) -> list[str]:
 
 def fixed_values(config: Any, *besides: str) -> dict[str, Any]:
     """The options of `fixed`, and `besides`, as plain values: what a record or a checkpoint says
-    that a run was."""
+    that a run was. Of code that is not ours they say which, by a digest."""
     values = config.to_json()
+    for f in dataclasses.fields(config):
+        kind, value = f.metadata["kind"], getattr(config, f.name)
+        if kind and isinstance(value, str):
+            values[f.name] = plugins.sign(kind, value, f.metadata["choices"])
+        elif kind:
+            values[f.name] = [
+                plugins.sign(kind, one, f.metadata["choices"]) if isinstance(one, str) else name
+                for one, name in zip(value, values[f.name], strict=True)
+            ]
     return {name: values[name] for name in (*besides, *fixed(config))}

@@ -45,7 +45,7 @@ from r1lab.basics.files import write_json
 from r1lab.basics.quiet import quietly
 from r1lab.grpo import GRPOConfig
 from r1lab.rewards import REWARDS
-from r1lab.sampler.rollouts import Rollouts, sample
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.tasks import get_task
 from r1lab.templates import render
 from r1lab.trl_backend.data import as_dataset
@@ -529,11 +529,9 @@ def draw_r1lab(bench: Bench, seed: int) -> Rollouts:
     return sample(
         bench.base,
         bench.prompts(seed),
+        Sampling(config.max_new_tokens, config.temperature, seed=seed),
         group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
-        temperature=config.temperature,
         eos_token_id=bench.tokenizer.eos_token_id,
-        seed=seed,
     )
 
 

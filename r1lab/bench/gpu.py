@@ -62,7 +62,7 @@ from r1lab.evaluate import Evaluation, difference, evaluate
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import about, costs
 from r1lab.machine.about import driver, gpu_versions
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.tasks import distinct, get_task
 from r1lab.templates import render
 
@@ -450,10 +450,9 @@ def draw_ours(stand: Stand, batch: Batch, seed: int) -> list[int]:
     drawn = sample(
         stand.base,
         prompts(stand, batch, seed),
+        Sampling(batch.tokens, seed=seed),
         group_size=batch.group,
-        max_new_tokens=batch.tokens,
         eos_token_id=stand.tokenizer.eos_token_id if batch.natural else None,
-        seed=seed,
     )
     return list(map(len, drawn.completion_ids))
 
@@ -786,10 +785,8 @@ def examine(stand: Stand, problems: Sequence[Any]) -> Evaluation:
         stand.task,
         problems,
         k=plan.eval_k,
-        max_new_tokens=plan.config.max_new_tokens,
-        temperature=plan.config.temperature,
+        sampling=Sampling(plan.config.max_new_tokens, plan.config.temperature),
         template=plan.template,
-        batch_questions=64,
     )
 
 

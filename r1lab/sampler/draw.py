@@ -2,8 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from r1lab.basics.errors import R1LabError
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn. Raises R1LabError for a value that cannot be right.
+
+    temperature > 0 divides the logits; top_k (0: off) and top_p (1: off) narrow what may be drawn,
+    first k, then p; greedy takes the likeliest token and reports temperature-1 log-probs. seed
+    fixes the draws.
+    """
+
+    max_new_tokens: int = 448
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    greedy: bool = False
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens < 1:
+            raise R1LabError(f"max_new_tokens is {self.max_new_tokens}: it must be at least 1")
+        if not self.greedy and not 0 < self.temperature < math.inf:
+            raise R1LabError(f"temperature is {self.temperature}: it must be above 0")
+        if self.top_k < 0 or not 0 < self.top_p <= 1:
+            raise R1LabError(
+                f"top_k={self.top_k}, top_p={self.top_p}: top_k >= 0 (0 is off), 0 < top_p <= 1"
+            )
 
 
 def draw(

@@ -33,7 +33,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
-from r1lab.sampler.draw import draw
+from r1lab.sampler.draw import Sampling, draw
 from r1lab.sampler.fast import FastEngine, FusedLayer
 
 FIRST_CAPACITY = 64  # tokens of an answer that fit at first; doubled when full
@@ -47,18 +47,15 @@ def decode(
     model: nn.Module,
     prompts: Sequence[Sequence[int]],
     group_size: int,
-    max_new_tokens: int,
+    sampling: Sampling,
     uniform: Tensor | None,
     eos: Tensor,
-    temperature: float,
-    top_k: int,
-    top_p: float,
     on_token: Callable[[int, Tensor, Tensor], None] | None,
 ) -> tuple[Tensor, Tensor]:
     """What `rollouts.sample` asks of an engine: tokens and log-probs (T, N); -1 and 0 where a row
     had left. uniform (T, N), or None for greedy; eos (E,) the ids that end an answer."""
-    how = (temperature, top_k, top_p)
-    engine = StaticEngine(model, prompts, group_size, max_new_tokens, uniform, eos, how)
+    max_new_tokens = sampling.max_new_tokens
+    engine = StaticEngine(model, prompts, group_size, sampling, uniform, eos)
     with own_stream(engine.device):
         engine.prefill()
         alive = Census(engine.N, engine.device)
@@ -90,11 +87,11 @@ class StaticEngine(FastEngine):
 
     multiple = ALIGNED
 
-    def __init__(self, model, prompts, group_size, max_new_tokens, uniform, eos, how):
-        super().__init__(model, prompts, group_size, max_new_tokens)
-        self.uniform, self.eos, self.how = uniform, eos, how
+    def __init__(self, model, prompts, group_size, sampling, uniform, eos):
+        super().__init__(model, prompts, group_size, sampling.max_new_tokens)
+        self.uniform, self.eos, self.sampling = uniform, eos, sampling
         self.N = len(prompts) * group_size
-        shape, device = (max_new_tokens, self.N), self.device
+        shape, device = (sampling.max_new_tokens, self.N), self.device
         self.tokens = torch.full(shape, -1, dtype=torch.long, device=device)  # (T, N) the results
         self.logprobs = torch.zeros(shape, device=device)  # (T, N)
         self.rows = torch.arange(self.N, device=device)  # (n,) the answer in each line of the batch
@@ -133,10 +130,10 @@ class StaticEngine(FastEngine):
     # What one kernel does where `find_kernels` found some, and torch's own operations elsewhere
 
     def _pick(self, logits: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
-        temperature, top_k, top_p = self.how
-        if self.kernels is None or uniform is None or top_k > 0 or top_p < 1:
-            return draw(logits, uniform, temperature, top_k, top_p)
-        return self.kernels.draw(logits, uniform, temperature)
+        how = self.sampling
+        if self.kernels is None or uniform is None or how.top_k > 0 or how.top_p < 1:
+            return draw(logits, uniform, how.temperature, how.top_k, how.top_p)
+        return self.kernels.draw(logits, uniform, how.temperature)
 
     def _angles(self) -> tuple[Tensor, Tensor]:
         """The whole tables for the kernel, which looks up each row's position itself."""

@@ -34,16 +34,17 @@ answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
 from r1lab.machine import workers
-from r1lab.sampler.draw import draw
+from r1lab.sampler.draw import Sampling, draw
 from r1lab.sampler.fast import FastEngine, why_not_fast
 from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
+from r1lab.sampler.graphs import decode
 from r1lab.sampler.score import _evaluation_mode, _positions
 
 
@@ -64,15 +65,10 @@ class Rollouts:
 def sample(
     model: nn.Module,
     prompt_ids: Sequence[Sequence[int]],
+    sampling: Sampling,
     *,
     group_size: int,
-    max_new_tokens: int,
     eos_token_id: int | Sequence[int] | None,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    greedy: bool = False,
-    seed: int | None = None,
     generator: torch.Generator | None = None,
     engine: str = "auto",
     on_token: Callable[[int, Tensor, Tensor], None] | None = None,
@@ -81,9 +77,7 @@ def sample(
 
     prompt_ids: B lists of token ids, of any lengths >= 1.
     eos_token_id: the id, or several, that end an answer; None never ends one early.
-    temperature > 0 divides the logits; top_k (0: off) and top_p (1: off) narrow what may be drawn,
-        first k, then p; greedy takes the likeliest token and reports temperature-1 log-probs.
-    seed or generator (not both) fixes the draws; with neither, torch's global generator is used.
+    generator may fix the draws in place of sampling.seed; with neither, torch's global one does.
     engine: "auto" (where the model allows it static on a CUDA GPU, fast elsewhere; else forward),
         "static", "fast" or "forward".
     on_token(t, rows, tokens) is called after each position t with the indices (n,) of the answers
@@ -92,8 +86,8 @@ def sample(
     Raises R1LabError for input that cannot be right, and when the model's logits are not numbers.
     """
     prompts = [list(map(int, p)) for p in prompt_ids]
-    _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p, greedy)
-    if seed is not None and generator is not None:
+    _check(model, prompts, group_size, sampling.max_new_tokens)
+    if sampling.seed is not None and generator is not None:
         raise R1LabError("give sample() a seed or a generator, not both")
     reason = why_not_fast(model)
     if engine not in ("auto", "static", "fast", "forward"):
@@ -106,61 +100,56 @@ def sample(
         written_out = "static" if device.type == "cuda" else "fast"
         engine = "forward" if reason else written_out
     n_rows = len(prompts) * group_size
-    if greedy:
-        uniform, temperature = None, 1.0
+    if sampling.greedy:
+        uniform, sampling = None, replace(sampling, temperature=1.0)
     else:
-        if generator is None and seed is not None:
-            generator = torch.Generator().manual_seed(int(seed))
+        if generator is None and sampling.seed is not None:
+            generator = torch.Generator().manual_seed(int(sampling.seed))
         where = generator.device if generator is not None else "cpu"
-        uniform = torch.rand(max_new_tokens, n_rows, generator=generator, device=where)
+        uniform = torch.rand(sampling.max_new_tokens, n_rows, generator=generator, device=where)
         # The last few floats below 1 could round up to the total: stay clear of them.
         uniform = uniform.clamp_(max=1 - 2**-22).to(device)  # (T, N)
 
     eos = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
     eos = torch.tensor(eos, dtype=torch.long, device=device)
 
-    how = (eos, temperature, top_k, top_p)
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
     no_grad = torch.no_grad if engine == "forward" else torch.inference_mode
     Engine = FastEngine
     if engine == "forward":
         Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
 
-    def job(rows: Tensor, model: nn.Module):
-        """Decodes these rows (questions, answers to each)."""
-        some, width = [prompts[row // group_size] for row in rows[:, 0].tolist()], rows.shape[1]
+    def job(model: nn.Module, rows: Tensor):
+        """What one of `machine.workers` does: decode these rows (questions, completions each)."""
+        some = [prompts[row // group_size] for row in rows[:, 0].tolist()]
         u = None if uniform is None else uniform[:, rows.flatten()]
 
         def run(check) -> tuple[Tensor, Tensor]:
-            note = on_token or (lambda *_: check())
             with no_grad():
-                decoder = Engine(model, some, width, max_new_tokens)
-                return _decode(decoder, rows.numel(), max_new_tokens, u, *how, note)
+                decoder = Engine(model, some, rows.shape[1], sampling.max_new_tokens)
+                note = on_token or (lambda *_: check())
+                return _decode(decoder, rows.numel(), sampling, u, eos, note)
 
         return run
 
     with _evaluation_mode(model):
         if engine == "static":
-            from r1lab.sampler.graphs import decode  # it builds on this module
-
             with no_grad():
                 tokens, logprobs = decode(
-                    model, prompts, group_size, max_new_tokens, uniform, *how, on_token
+                    *(model, prompts, group_size, sampling, uniform, eos, on_token)
                 )
         else:
             hands, threads = workers.for_rows(model, n_rows)
             hands = _deal(len(prompts), group_size, 1 if on_token else hands)
             models = [model, *(workers.twin(model) for _ in hands[1:])]
-            jobs = [job(*pair) for pair in zip(hands, models, strict=True)]
-            found = workers.together(jobs, threads)
-            tokens, logprobs = (torch.cat(part, 1) for part in zip(*found, strict=True))
+            found = workers.together(list(map(job, models, hands)), threads)
             order = torch.cat([rows.flatten() for rows in hands]).argsort()
-            tokens, logprobs = tokens[:, order], logprobs[:, order]
+            tokens, logprobs = (torch.cat(part, 1)[:, order] for part in zip(*found, strict=True))
     return _to_rollouts(prompts, tokens, logprobs, eos)
 
 
 def _deal(questions: int, group_size: int, hands: int) -> list[Tensor]:
-    """The rows 0 to B*G - 1, as (questions, answers to each), in as many hands as there are
+    """The rows 0 to B*G - 1, as (questions, completions each), in as many hands as there are
     workers: whole groups where there are enough questions, else a part of every group."""
     rows = torch.arange(questions * group_size).view(questions, group_size)
     dealt = rows.tensor_split(hands, 0 if questions >= hands else 1)
@@ -168,11 +157,11 @@ def _deal(questions: int, group_size: int, hands: int) -> list[Tensor]:
 
 
 def _decode(
-    decoder, n_rows, max_new_tokens, uniform, eos, temperature, top_k, top_p, on_token
+    decoder, n_rows: int, sampling: Sampling, uniform, eos, on_token
 ) -> tuple[Tensor, Tensor]:
     """The loop over positions. Returns tokens and log-probs (T, N); -1 and 0 where nothing was
     drawn because the row had left. What a row holds after its first EOS means nothing."""
-    device = eos.device
+    device, max_new_tokens = eos.device, sampling.max_new_tokens
     tokens = torch.full((max_new_tokens, n_rows), -1, dtype=torch.long, device=device)
     logprobs = torch.zeros(max_new_tokens, n_rows, device=device)
     rows = torch.arange(n_rows, device=device)  # (n,) which answer each line of the batch holds
@@ -183,7 +172,7 @@ def _decode(
     logits = decoder.prefill()  # (N, V)
     for t in range(max_new_tokens):
         u = None if uniform is None else uniform[t][rows]
-        token, logprob = draw(logits, u, temperature, top_k, top_p)
+        token, logprob = draw(logits, u, sampling.temperature, sampling.top_k, sampling.top_p)
         tokens[t].index_copy_(0, rows, token)
         logprobs[t].index_copy_(0, rows, logprob)
         if on_token is not None:
@@ -226,7 +215,7 @@ def _to_rollouts(prompts, tokens: Tensor, logprobs: Tensor, eos: Tensor) -> Roll
     )
 
 
-def _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p, greedy) -> None:
+def _check(model, prompts, group_size: int, max_new_tokens: int) -> None:
     config = model.config
     if getattr(config, "is_encoder_decoder", False):
         raise R1LabError("sample() needs a causal language model, not an encoder-decoder")
@@ -241,12 +230,8 @@ def _check(model, prompts, group_size, max_new_tokens, temperature, top_k, top_p
             f"token id {low if low < 0 else high} is outside the model's vocabulary of {vocab}: "
             "was the prompt encoded with this model's tokenizer?"
         )
-    if group_size < 1 or max_new_tokens < 1:
-        raise R1LabError("group_size and max_new_tokens must be at least 1")
-    if not greedy and not 0 < temperature < float("inf"):
-        raise R1LabError(f"temperature is {temperature}: it must be > 0 (or pass greedy=True)")
-    if top_k < 0 or not 0 < top_p <= 1:
-        raise R1LabError(f"top_k={top_k}, top_p={top_p}: top_k >= 0 (0 is off), 0 < top_p <= 1")
+    if group_size < 1:
+        raise R1LabError(f"group_size is {group_size}: it must be at least 1")
     limit, longest = _positions(model), max(map(len, prompts))
     if longest + max_new_tokens > limit:
         raise R1LabError(

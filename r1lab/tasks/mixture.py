@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from functools import cached_property
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import (
-    Problem,
-    drawn_by_weight,
-)
-
-# -- several at once --------------------------------------------------------------------------
+from r1lab.tasks.base import Problem, Task, drawn_by_weight
+from r1lab.tasks.registry import TINY_WORLD, get_task
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Problems of several tasks in one stream, each judged by its own.
+    """Problems of several tasks in one stream, each verified by its own.
 
-    parts  (name in the registry, weight); each task is made with the options of `options`
+    parts    (name in the registry or FILE.py:NAME, weight)
+    wording  of those parts that belong to the tiny world
     """
 
     parts: tuple[tuple[str, float], ...] = (("countdown", 0.5), ("steps", 0.5))
@@ -32,27 +30,35 @@ class Mixture:
         if min(weight for _, weight in self.parts) < 0 or not sum(w for _, w in self.parts) > 0:
             raise R1LabError(f"mixture: weights must be 0 or more, one above it: {self.parts!r}")
 
+    @cached_property
+    def members(self) -> tuple[Task, ...]:
+        """The tasks of `parts`, in this order."""
+        wording = {"wording": self.wording}
+        names = [name for name, _ in self.parts]
+        return tuple(get_task(name, **wording if name in TINY_WORLD else {}) for name in names)
+
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         """`n` problems, each of a task drawn by weight; the first m are the same for n >= m."""
-        from r1lab.tasks import get_task
-
         rng = random.Random(f"mixture/{split}/{seed}")
         names, weights = zip(*self.parts, strict=True)
         which = [drawn_by_weight(names, weights, rng) for _ in range(n)]
         drawn = {
-            name: iter(
-                get_task(name, wording=self.wording).problems(split, which.count(name), seed)
-            )
-            for name in set(which)
+            name: iter(task.problems(split, which.count(name), seed))
+            for name, task in zip(names, self.members, strict=True)
+            if name in which
         }
         return [next(drawn[name]) for name in which]
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        from r1lab.tasks import get_task
-
-        return get_task(problem.task).judge(problem, answer)
+        return self._task_of(problem).judge(problem, answer)
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        from r1lab.tasks import get_task
+        return self._task_of(problem).vote(problem, answer)
 
-        return get_task(problem.task).vote(problem, answer)
+    def solution(self, problem: Problem) -> str | None:
+        """The right answer, where the problem's task has one."""
+        return getattr(self._task_of(problem), "solution", lambda problem: None)(problem)
+
+    def _task_of(self, problem: Problem) -> Task:
+        mine = (task for task in self.members if task.name == problem.task)
+        return next(mine, None) or get_task(problem.task)

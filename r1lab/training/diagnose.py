@@ -94,7 +94,7 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
         return fmean(m[name] for m in window)
 
     right, cut, read = share("accuracy"), share("truncated"), share("parsed")
-    no_spread = every(lambda m: m["spread_groups"] == 0)
+    no_spread = every(lambda m: m["spread_groups"] == 0 and not m.get("advantage"))
     nothing_read = read < NEARLY_NONE
     low, high = min(m["reward_min"] for m in window), max(m["reward_max"] for m in window)
     limit, shortest = context.max_new_tokens, context.shortest_answer

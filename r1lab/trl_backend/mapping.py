@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from r1lab.advantages import trl_words
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 
@@ -146,10 +147,8 @@ def trl_options(
     check(config, processes=processes)
     rows = rows_a_pass(config, prompt_tokens, processes)
     passes = config.questions * config.group_size // (processes * rows)
-    weights = [float(weight) for weight in config.reward_weights]
-    if config.advantage == "rloo":
-        G = config.group_size
-        weights = [weight * G / (G - 1) for weight in weights]
+    scale_rewards, factor = trl_words(config.advantage, config.group_size)
+    weights = [float(weight) * factor for weight in config.reward_weights]
     options: dict[str, Any] = {
         # the rollout and the steps
         "max_steps": config.steps * updates(config),
@@ -167,7 +166,7 @@ def trl_options(
         "loss_type": {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}[
             config.length_norm
         ],
-        "scale_rewards": "group" if config.advantage == "grpo" else "none",
+        "scale_rewards": scale_rewards,
         "importance_sampling_level": config.ratio_level,
         "epsilon": config.clip_low,
         "epsilon_high": config.clip_high,
@@ -230,6 +229,7 @@ def check(
     """R1LabError for what TRL cannot express, with what to do instead. sharded: as for
     `pick_sampler`."""
     N = config.questions * config.group_size
+    trl_words(config.advantage, config.group_size)
 
     def refuse(words: str) -> None:
         raise R1LabError(f"TRL cannot run this: {words}")

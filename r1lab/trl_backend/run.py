@@ -48,7 +48,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from tqdm.std import tqdm
 from transformers import set_seed
 
-from r1lab.basics import files
+from r1lab.basics import files, plugins
 from r1lab.basics.files import truncate_lines
 from r1lab.basics.options import fixed_values
 from r1lab.basics.quiet import quiet_bars
@@ -159,6 +159,7 @@ def train(
             "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
             "sampler": "vllm-server" if sampler.startswith("http") else sampler,
             "precision": precision,
+            "code of the task": plugins.code_of(task),
             "lora": repr(lora_config(lora).to_dict().get("r")) if lora else None,
         }
 

@@ -12,7 +12,7 @@ import torch
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.device import in_type
-from r1lab.sampler.rollouts import sample
+from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.trl_backend.mapping import updates
 
 SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
@@ -98,14 +98,13 @@ def own_sampler(
         model = whole_weights(trainer, precision)
         prompt_ids, completion_ids, logprobs = [], [], []
         for part in range(mine):
+            seed = share_seed(config.seed, step, state.process_index * mine + part)
             drawn = sample(
                 model,
                 ids[part * size : (part + 1) * size],
+                Sampling(trainer.max_completion_length, trainer.temperature, seed=seed),
                 group_size=G,
-                max_new_tokens=trainer.max_completion_length,
-                temperature=trainer.temperature,
                 eos_token_id=trainer.eos_token_ids,
-                seed=share_seed(config.seed, step, state.process_index * mine + part),
             )
             prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
             completion_ids += drawn.completion_ids

@@ -17,7 +17,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from r1lab.advantages import ADVANTAGES
+from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines
@@ -155,7 +155,7 @@ class Watch(TrainerCallback):
             for row in rows
         ]
         rewards = torch.tensor(totals, dtype=torch.float32).view(-1, G)
-        advantages = ADVANTAGES[config.advantage](rewards)
+        advantages = get_advantage(config.advantage)(rewards)
         problems = [row["problem"] for row in rows[::G]]
         prompts = [render(problem, config.template) for problem in problems]
         rollouts = Rollouts(
@@ -165,9 +165,8 @@ class Watch(TrainerCallback):
             [row["finished"] for row in rows],
         )
         measures = [row["measure"] for row in rows]
-        batch = Experience(problems, prompts, rollouts, measures, parts, rewards, advantages)
-        batch.advantages = advantages * batch.spread[:, None]
-        self.batch, self.sampled = batch, time.perf_counter()
+        self.batch = Experience(problems, prompts, rollouts, measures, parts, rewards, advantages)
+        self.sampled = time.perf_counter()
         if not all(map(math.isfinite, totals)):
             self.fail("a reward that is not a finite number")
 

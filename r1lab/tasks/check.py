@@ -1,0 +1,136 @@
+"""Does a task's verifier accept every solution, and no known wrong answer?
+
+RL finds what a verifier accepts by mistake, and learns nothing where it refuses what is right. So
+before a task is trained on, `check` gives the verifier each problem's own solution and answers that
+are wrong for certain:
+
+- changed   the solution with one of its numbers changed
+- others    solutions of other problems (where they are not this one's too, by `vote`)
+- noise     nothing, scraps of markup, and for solutions with numbers two answers at once
+- own       what the task's own `wrong(problem)` lists, if it has that method
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from r1lab.basics.errors import R1LabError
+from r1lab.tasks.base import Problem, Task
+
+NOISE = (
+    "",
+    " ",
+    ".",
+    "?",
+    "\0",
+    "None",
+    "nan",
+    "( )",
+    "\\boxed{}",
+    "<answer>",
+    "\ud800",
+    "1" * 9999,
+)
+KEEP = 5  # faults that are told in full, of each kind
+
+
+@dataclass
+class Report:
+    """What `check` found. right, tried: how many solutions were accepted, and answers tried of each
+    kind. faults: sentences; `accepted` counts wrong answers of each kind that were accepted."""
+
+    problems: int
+    right: int = 0
+    tried: Counter = field(default_factory=Counter)
+    accepted: Counter = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+    slowest: float = 0.0  # milliseconds, of one verdict
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+
+def check(task: Task, n: int = 50, seed: int = 0) -> Report:
+    """Run `n` train problems' solutions, and wrong answers, through the task's verifier.
+
+    Raises R1LabError where the task has no `solution(problem)`, which this needs.
+    """
+    if not hasattr(task, "solution"):
+        raise R1LabError(
+            f"the task {task.name} has no solution(problem), a right answer as text: without it "
+            "nothing can be checked"
+        )
+    problems = task.problems("train", n, seed)
+    report = Report(len(problems))
+    said: Counter = Counter()
+
+    def fault(kind: str, words: str) -> None:
+        said[kind] += 1
+        if said[kind] <= KEEP:
+            report.faults.append(words)
+
+    if len(problems) != n or problems != task.problems("train", n, seed):
+        fault("draw", f"problems('train', {n}, {seed}) must give {n} problems, the same each time")
+    held_out = {problem.id for problem in task.problems("held_out", n, seed)}
+    for problem in problems:
+        if problem.id in held_out:
+            fault("split", f"{problem.id} is in train and held_out")
+        if Problem.from_json(problem.to_json()) != problem:
+            fault("json", f"{problem.id} is another problem after JSON: {problem.data}")
+
+    def accepts(problem: Problem, answer: str) -> bool:
+        began = time.perf_counter()
+        try:
+            verdict = task.judge(problem, answer)
+        except Exception as error:
+            fault("raises", f"{problem.id}: {answer!r:.60} makes judge raise {error!r:.200}")
+            return False
+        report.slowest = max(report.slowest, 1000 * (time.perf_counter() - began))
+        return bool(verdict)
+
+    solutions = [task.solution(problem) for problem in problems]
+    for i, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
+        if not isinstance(solution, str) or not accepts(problem, solution):
+            fault("refused", f"{problem.id}: the solution {solution!r:.80} is refused")
+            continue
+        report.right += 1
+        if task.vote(problem, solution) is None:
+            fault("vote", f"{problem.id}: the solution {solution!r:.80} has no vote")
+        others = solutions[i + 1 : i + 4] + solutions[: max(0, i + 4 - len(solutions))]
+        for kind, answer in wrong_answers(task, problem, solution, others):
+            report.tried[kind] += 1
+            if accepts(problem, answer):
+                report.accepted[kind] += 1
+                fault(kind, f"{problem.id}: {answer!r:.80} is accepted; right is {solution!r:.80}")
+    if report.right and not report.tried:
+        fault("untried", "vote calls every answer the same, so no wrong one could be tried")
+    return report
+
+
+def wrong_answers(
+    task: Task, problem: Problem, solution: str, others: Sequence[str | None]
+) -> Iterator[tuple[str, str]]:
+    """(kind, answer) for answers that are wrong for certain; others: other problems' solutions."""
+    right = task.vote(problem, solution)
+
+    def differs(answer: object) -> bool:
+        return isinstance(answer, str) and task.vote(problem, answer) != right
+
+    changed = [
+        f"{solution[: at.start()]}{int(at[0]) + 1}{solution[at.end() :]}"
+        for at in re.finditer("[0-9]{1,15}", solution)
+    ]
+    yield from (("changed", answer) for answer in changed)
+    yield from (("others", answer) for answer in others if differs(answer))
+    yield from (("noise", answer) for answer in NOISE if differs(answer))
+    if changed:  # one of two answers is right: the verifier must not choose
+        yield "noise", f"{solution} or {changed[0]}"
+        yield "noise", f"{changed[0]} or {solution}"
+        yield "noise", f"{solution} {solution}"
+    for answer in getattr(task, "wrong", lambda problem: ())(problem):
+        yield "own", answer
