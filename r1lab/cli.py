@@ -677,8 +677,8 @@ def train(args: argparse.Namespace) -> int:
 def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
-    from r1lab.machine import memory
     from r1lab.machine.device import precision_on
+    from r1lab.trl_backend import memory
 
     problems = task.problems("train", config.steps * config.questions, seed=config.seed)
     job = memory.job_of(

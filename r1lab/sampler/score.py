@@ -63,7 +63,17 @@ def token_logps(
     where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
     target = ids.flatten()[where + 1]  # (M,)
 
-    if type(model).__name__ in FAST_MODELS:  # logits only where an answer token is predicted
+    logp, h = logps_at(model, ids, where, target, temperature)
+    zeros = torch.zeros(mask.shape, device=device)
+    return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
+
+
+def logps_at(
+    model: nn.Module, ids: Tensor, where: Tensor, target: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-prob of each target token (M,) and entropy (M,) of the policy at the flat positions
+    `where` (M,) of ids (N, L)."""
+    if type(model).__name__ in FAST_MODELS:  # logits only where a token is predicted
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         logits = model.lm_head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
     else:
@@ -75,9 +85,7 @@ def token_logps(
     every = logits.log_softmax(-1)  # (M, V)
     with torch.no_grad():
         h = -(every.exp() * every).sum(-1)
-    logp = every.gather(-1, target[:, None]).squeeze(1)
-    zeros = torch.zeros(mask.shape, device=device)
-    return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
+    return every.gather(-1, target[:, None]).squeeze(1), h
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) -> list[list[int]]:

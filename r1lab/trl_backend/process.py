@@ -15,9 +15,9 @@ from accelerate.utils import broadcast_object_list
 
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.grpo import GRPOConfig
-from r1lab.machine import memory
 from r1lab.machine.device import on_gpu, precision_on
 from r1lab.machine.room import available
+from r1lab.trl_backend import memory
 
 PRECISIONS = ("auto", "fp32", "bf16")
 
