@@ -37,7 +37,7 @@ help: ## this list
 
 setup: $(STAMP) ## .venv with pinned versions, nothing more
 
-run: $(STAMP) ## execute the lessons on two CPU cores; report in runs/cpu/report/index.html
+run: $(STAMP) ## execute the lessons on two CPU cores; book in runs/cpu/book/index.html
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included

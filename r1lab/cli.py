@@ -29,7 +29,7 @@ from r1lab.tasks.registry import TASKS
 
 COMMANDS = (
     *("init", "run", "train", "eval", "tasks", "pipeline"),
-    *("pretrain", "bench", "figures", "report"),
+    *("pretrain", "bench", "figures", "book"),
 )
 
 
@@ -131,11 +131,11 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     sub = add(
         "run",
         run,
-        "execute the lessons and write the report",
+        "execute the lessons and make a book of them",
         """
         Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
-        Leaves executed notebooks, figures.json and report/index.html in the output folder. The
-        first notebook that fails ends the run; the report is written all the same.
+        Leaves executed notebooks, figures.json and book/index.html in the output folder. The
+        first notebook that fails ends the run; the book is written all the same.
 
         Ctrl-C stops the kernel, keeps the executed part of the notebook, and loses nothing that
         had run before. Without --resume every lesson runs again; with it, lessons that have run to
@@ -425,12 +425,13 @@ def build(command: str | None = None) -> tuple[Parser, dict[str, Parser]]:
     )
 
     sub = add(
-        "report",
-        report,
-        "write the report of a run again",
-        "Turn the executed notebooks of a run into web pages that need no kernel and no network.",
+        "book",
+        book,
+        "make the book of a run again",
+        "Turn the executed notebooks of a run into a book: web pages with contents and search that "
+        "need no kernel and no network.",
         """
-        r1lab report runs/cpu
+        r1lab book runs/cpu
         """,
     )
     sub.add_argument("folder", nargs="?", default="runs/cpu", help="default: runs/cpu")
@@ -919,10 +920,10 @@ def measure(args: argparse.Namespace) -> int:
     return 0
 
 
-def report(args: argparse.Namespace) -> int:
-    from r1lab import report as reports
+def book(args: argparse.Namespace) -> int:
+    from r1lab.course import book as books
 
-    print(files.shorten(reports.build(ROOT / args.folder)))
+    print(files.shorten(books.build(ROOT / args.folder)))
     return 0
 
 

@@ -102,7 +102,7 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
         ("figures --seeds 0 0", "different whole numbers"),
         ("figures --seeds one", "not a whole number"),
         ("figures --profile big", "there is no profile 'big'"),
-        ("report no/such/run", "nothing has run in"),
+        ("book no/such/run", "nothing has run in"),
     ],
 )
 def test_bad_input_is_one_line_that_says_what_to_do(line, message, capsys, tmp_path):

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from r1lab import ROOT, report
+from r1lab import ROOT
 from r1lab.basics import ledger
 from r1lab.basics.options import fixed_values
-from r1lab.course import profiles
+from r1lab.course import book, offline, profiles
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
@@ -26,6 +31,18 @@ def path_of(name):
 
 def markdown(nb) -> str:
     return "\n\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+
+
+def formulas(text) -> list[str]:
+    """All formulas of a markdown text."""
+    reader = MarkdownIt().use(dollarmath_plugin, allow_space=False)
+    tokens = reader.parse(text)
+    tokens += [child for token in tokens for child in token.children or ()]
+    return [token.content for token in tokens if token.type.startswith("math_")]
+
+
+def test_formulas_are_found():
+    assert formulas("- $a$, $5 and $6\n\n$$\nb\n$$\n\n`$c$`") == ["\nb\n", "a"]
 
 
 def test_the_course_is_there():
@@ -66,8 +83,10 @@ def test_it_is_a_lesson(name):
     assert "<details>" in text, "exercises come with solutions"
     last = [cell.source for cell in nb.cells if cell.cell_type == "code"][-1]
     assert "assert" in last, "the last code cell checks what was claimed"
-    for formula in report.formulas(text):
-        assert not report.unknown_commands(formula), f"the report cannot draw {formula}"
+    for formula in formulas(text):
+        drawn = offline.mathml(formula)
+        known = not drawn.startswith("<code>") and not re.search(r"\\[A-Za-z]", drawn)
+        assert known, f"the book cannot draw {formula}"
     for cell in nb.cells:
         names = {n.id for n in ast.walk(_tree(cell)) if isinstance(n, ast.Name)}
         assert "profile" not in names, "no lesson asks which profile runs it"
@@ -118,10 +137,12 @@ def runs(request, tmp_path_factory):
     one thread each, which takes little more than half the time on two cores."""
 
     def execute(name, out):
-        command = [sys.executable, "-m", "r1lab", "run", "--profile", "smoke", "--only", name]
+        program = "import json, sys; from r1lab.course import runner; "
+        program += "sys.exit(not runner.run(**json.loads(sys.argv[1])).ok)"
+        how = {"profile": "smoke", "notebooks": [name], "out_dir": str(out), "book": False}
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return out, subprocess.run(
-            [*command, "--out", str(out)],
+            [sys.executable, "-c", program, json.dumps(how)],
             cwd=ROOT, capture_output=True, text=True, env=environment, timeout=1200,
         )  # fmt: skip
 
@@ -129,15 +150,23 @@ def runs(request, tmp_path_factory):
     with ThreadPoolExecutor(2) as pool:
         yield {
             name: pool.submit(execute, name, tmp_path_factory.mktemp(name) / "run")
-            for name in reversed(
-                [item.callspec.params["name"] for item in asked]
-            )  # long ones first
+            for name in sorted({item.callspec.params["name"] for item in asked}, reverse=True)
             if not profiles.skip_reason("smoke", name, profiles.load())
         }
 
 
+@pytest.fixture(scope="module")
+def pages(runs, tmp_path_factory):
+    """Lesson -> its page in one book of all these runs."""
+    out = tmp_path_factory.mktemp("book")
+    for run, _ in [future.result() for future in runs.values()]:
+        shutil.copytree(run / "notebooks", out / "notebooks", dirs_exist_ok=True)
+    folder = book.build(out).parent
+    return {name: (folder / f"{name}.html").read_text() for name in runs}
+
+
 @every_lesson
-def test_it_runs_alone_on_the_smoke_profile(name, runs, resources):
+def test_it_runs_alone_on_the_smoke_profile(name, runs):
     """In a fresh folder, so that no lesson leans on another and any order will do."""
     if name not in runs:
         pytest.skip(f"left out by smoke: {profiles.skip_reason('smoke', name, profiles.load())}")
@@ -152,10 +181,18 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs, resources):
 
     recorded = ledger.load(out)
     assert recorded and {entry["source"] for entry in recorded.values()} == {name}
-    page = (out / "report" / f"{name}.html").read_text()
-    assert 'class="twin"><img' in page, "no figure with a static twin"
-    outside = [a for a in resources(page) if not a.startswith("data:") and a != "plotly.min.js"]
+
+
+@every_lesson
+def test_its_page_in_the_book(name, pages, resources):
+    page = pages.get(name)
+    if page is None:
+        pytest.skip(f"left out by smoke: {profiles.skip_reason('smoke', name, profiles.load())}")
+    assert 'class="plotly-figure"' in page, "no interactive figure"
+    outside = [a for a in resources(page) if "//" in a and not a.startswith("data:")]
     assert not outside, "the page loads something from elsewhere"
+    folds = re.findall(r"<details>\s*<summary>.*?</summary>(.*?)</details>", page, re.S)
+    assert folds and all(len(fold.split()) > 5 for fold in folds), "an empty fold"
 
 
 def _tree(cell) -> ast.AST:

@@ -65,7 +65,7 @@ def outputs(path: Path) -> str:
     return "".join(o.get("text", "") for c in cells for o in c.get("outputs", []))
 
 
-def test_a_run_leaves_notebooks_figures_and_report_and_goes_on_where_it_was(folder, go, tmp_path):
+def test_a_run_leaves_notebooks_figures_and_book_and_goes_on_where_it_was(folder, go, tmp_path):
     out = tmp_path / "out"
     write(folder, "00_first", RECORD)
     write(folder, "01_second", "print('second')")
@@ -73,13 +73,13 @@ def test_a_run_leaves_notebooks_figures_and_report_and_goes_on_where_it_was(fold
         'profiles: {smoke: {00_first: {steps: 2}}}\nskip: {smoke: {01_second: "needs a GPU"}}\n'
     )
     result, said = go(seed=7)
-    assert result.ok and result.report == out / "report" / "index.html"
+    assert result.ok and result.book == out / "book" / "index.html"
     assert "01_second is left out by the profile smoke: needs a GPU" in said
     assert "steps 2" in outputs(out / "notebooks" / "00_first.ipynb")
     entry = load(out)["r1_zero/seconds"]
     assert (entry["value"], entry["source"]) == (9, "00_first")  # steps 2 + seed 7
     assert not (out / "notebooks" / "01_second.ipynb").exists()
-    assert "needs a GPU" in result.report.read_text()
+    assert "needs a GPU" in result.book.read_text()
 
     assert "has run already" in go(seed=7, start="resume")[1]
     changed, said = go(seed=7, start="resume", parameters={"steps": "3"})
@@ -97,12 +97,12 @@ def test_the_first_failure_ends_the_run_and_is_said_in_words(folder, go, tmp_pat
     assert "Traceback" not in said and "01_never" not in result.notebooks["00_breaks"]["error"]
     assert "before" in outputs(tmp_path / "out" / "notebooks" / "00_breaks.ipynb")
     assert not (tmp_path / "out" / "notebooks" / "01_never.ipynb").exists()
-    assert "the disk is full" in (tmp_path / "out" / "report" / "00_breaks.html").read_text()
+    assert "the disk is full" in (tmp_path / "out" / "book" / "00_breaks.html").read_text()
 
 
 def test_a_kernel_that_the_system_kills_is_explained(folder, go):
     write(folder, "00_dies", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)")
-    result, said = go(report=False)
+    result, said = go(book=False)
     assert not result.ok and "too little memory" in said
 
 
@@ -166,9 +166,9 @@ def test_fresh_moves_what_the_lesson_left_and_nothing_else(folder, go, tmp_path)
     write(folder, "00_first", trains)
     write(folder, "01_second", trains.replace("r1_zero", "second"))
     out, how = tmp_path / "out", {"notebooks": ["00"], "parameters": {"steps": "5"}}
-    assert go(report=False)[0].ok
-    assert "another run" in go(report=False, **how)[1]
-    result, said = go(report=False, start="fresh", **how)
+    assert go(book=False)[0].ok
+    assert "another run" in go(book=False, **how)[1]
+    result, said = go(book=False, start="fresh", **how)
     assert result.ok and "r1_zero moved to" in said
     assert (out / "r1_zero" / "steps").read_text() == "5"
     assert (out / "earlier-1" / "r1_zero" / "steps").read_text() == "40"
@@ -182,7 +182,7 @@ def test_lessons_find_their_images_wherever_they_are_opened(folder, go, tmp_path
     (folder / "images").mkdir()
     (folder / "images" / "pipeline.svg").write_text("<svg/>")
     made, _, _ = runner.prepare("cpu", folder=folder, out_dir=tmp_path / "out")
-    go(report=False)
+    go(book=False)
     for place in (made, tmp_path / "out" / "notebooks"):
         assert (place / "images" / "pipeline.svg").read_text() == "<svg/>"
 
@@ -195,7 +195,7 @@ import sys
 from r1lab import cli
 from r1lab.course import runner
 try:
-    runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], report=False)
+    runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], book=False)
 except KeyboardInterrupt:
     sys.exit(130)
 except Exception as error:

@@ -8,7 +8,7 @@ a second and not the end of a long run. Then, for each notebook:
    this very interpreter, working in the project's folder;
 3. the executed copy becomes `<out_dir>/notebooks/NN_name.ipynb`, also when a cell failed.
 
-The first failure ends the run, and the report is written all the same. Ctrl-C and SIGTERM reach the
+The first failure ends the run, and the book is written all the same. Ctrl-C and SIGTERM reach the
 kernel as an interrupt: a training loop in it finishes its step and saves a checkpoint. A second
 Ctrl-C ends it at once.
 """
@@ -48,11 +48,11 @@ STARTS = ("again", "resume", "fresh")
 
 @dataclass
 class Result:
-    """What `run` did: the folder, the state of each notebook, and the report's index page."""
+    """What `run` did: the folder, the state of each notebook, and the book's start page."""
 
     out_dir: Path
     notebooks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    report: Path | None = None
+    book: Path | None = None
 
     @property
     def ok(self) -> bool:
@@ -68,9 +68,9 @@ def run(
     seed: int = 0,
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     start: str = "again",
-    report: bool = True,
+    book: bool = True,
 ) -> Result:
-    """Execute the notebooks of `folder` on `profile` and write the report; progress on stderr.
+    """Execute the notebooks of `folder` on `profile` and write the book; progress on stderr.
 
     profile     smoke, cpu, gpu or cluster; default R1LAB_PROFILE, or cpu
     notebooks   which ones, by number or name; default all, less those that the profile leaves out
@@ -138,11 +138,11 @@ def run(
     names = sorted({*left_out, *(path.stem for path, _ in plan)})
     entries = {name: state["notebooks"].get(name, {"status": "not run"}) for name in names}
     result = Result(out_dir, entries)
-    if report:
-        from r1lab import report as reports
+    if book:
+        from r1lab.course import book as books  # Sphinx takes a second to import
 
-        result.report = reports.build(out_dir, folder)
-        _say(f"report: {shorten(result.report)}")
+        result.book = books.build(out_dir, folder)
+        _say(f"book: {shorten(result.book)}")
     return result
 
 
@@ -201,7 +201,7 @@ def _copy_images(folder: Path, target: Path) -> None:
 
 def _folders(out_dir: Path) -> set[str]:
     """The folders of runs in out_dir, by name."""
-    ours = {"notebooks", "report", "lab"}
+    ours = {"notebooks", "book", "lab"}
     names = {p.name for p in out_dir.iterdir() if p.is_dir() and not p.name.startswith("earlier-")}
     return names - ours
 

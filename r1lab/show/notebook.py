@@ -89,7 +89,7 @@ def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
 def figure(fig: go.Figure, caption: str = "", display_id: str | None = None):
     """Display a figure so that it is seen with a kernel, without one, and by a screen reader.
 
-    One output with three forms: JupyterLab draws the interactive figure, GitHub and the HTML report
+    One output with three forms: JupyterLab draws the interactive figure, GitHub
     the PNG, anything else the line of text (the title and `caption`, which describes the figure to
     those who cannot see it). Returns a display handle when `display_id` is given.
     """

@@ -92,7 +92,7 @@ def _finish(
 ) -> go.Figure:
     """Title, margins and legend room in the house style. Long lines are broken to fit.
 
-    They fit the report's column too, which is narrower than JupyterLab's.
+    They fit the book's column too, which is narrower than JupyterLab's.
     """
     left, right = 78, 24
     narrow = min(width, 760)

@@ -1,0 +1,14 @@
+// Draws the figures of a page; plotly.min.js is loaded before.
+document.querySelectorAll(".plotly-figure").forEach((box) => {
+  const spec = JSON.parse(box.querySelector("script").textContent);
+  const plot = document.createElement("div");
+  plot.style.minWidth = Math.min(spec.layout.width || 640, 640) + "px"; // narrower: it scrolls
+  box.appendChild(plot);
+  const layout = { ...spec.layout, autosize: true };
+  delete layout.width;
+  Plotly.newPlot(plot, spec.data, layout, {
+    responsive: true,
+    displaylogo: false,
+    modeBarButtonsToRemove: ["sendDataToCloud", "sendChartToCloud"],
+  });
+});

@@ -1,0 +1,266 @@
+"""The executed lessons as a book: web pages that need no kernel, no server and no network.
+
+`build(out_dir)` reads `<out_dir>/notebooks/*.ipynb`, `run.json` and `figures.json`, and leaves
+`<out_dir>/book/index.html`: a start page with what the run shows, a page for each lesson (also for
+those that have not run, without results), and one with every result. `offline` sets Sphinx.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import io
+import json
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat.v4 import new_markdown_cell, new_notebook
+from sphinx.application import Sphinx
+from sphinx.errors import SphinxError
+
+from r1lab.basics import ledger as ledgers
+from r1lab.basics.errors import R1LabError
+from r1lab.course import offline, profiles, readme
+
+MARK = ".r1lab-book.json"  # in every book: the list of its files
+HOLD = "all claims hold"  # what a lesson's last cell prints
+UNSEEN = ("left out", "not run")  # of lessons without results
+CAPTIONS = {
+    "parameters": "*Parameters, with the values of the profile cpu:*",
+    "injected-parameters": "*What this run set:*",
+}
+
+
+def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path:
+    """Write the book of the run in `out_dir`; the path of its start page.
+
+    folder  where the lessons' sources are: their order, their pictures, and the text of those that
+            have not run. An earlier book is replaced, in one move. Raises R1LabError when nothing
+            has run, and when `<out_dir>/book` holds a file that is not of a book.
+    """
+    out_dir, folder = Path(out_dir), Path(folder)
+    state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
+    lessons = _lessons(out_dir, folder, _part(state, "notebooks"))
+    target = out_dir / "book"
+    _check_ours(target)
+    with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
+        source, made = Path(scratch, "source"), Path(scratch, "html")
+        source.mkdir()
+        for one in lessons:
+            nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
+        if (folder / "images").is_dir():
+            (source / "images").symlink_to((folder / "images").resolve())
+        (source / "index.md").write_text(_start_page(lessons, state, ledger), encoding="utf-8")
+        (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
+        try:
+            Sphinx(
+                source, None, made, Path(scratch, "doctrees"), "html", offline.SETTINGS,
+                status=None, warning=io.StringIO(),
+            ).build()  # fmt: skip
+        except SphinxError as error:
+            raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
+        for one in lessons:  # to download: the notebook as it ran
+            nbformat.write(one["nb"], made / "_sources" / f"{one['name']}.ipynb")
+        (made / MARK).write_text(json.dumps(sorted(_files(made))), encoding="utf-8")
+        if target.exists():
+            target.rename(Path(scratch, "earlier"))
+        made.rename(target)
+    return target / "index.html"
+
+
+def _files(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+
+
+def _check_ours(target: Path) -> None:
+    """R1LabError when `target` is there and is no book, or holds a file that no book brought."""
+    if target.is_symlink() or target.exists():
+        made = [] if target.is_symlink() else _read(target / MARK, list)
+        other = _files(target) - {MARK, *map(str, made)} if made else {""}
+        if other:
+            name = target / min(other)
+            raise R1LabError(f"{name} is not of a book made here, and would be lost: move it away")
+
+
+# --- what ran -------------------------------------------------------------------------------------
+
+
+def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]:
+    """Every lesson in order: name, nb (the notebook), heading (its first line, as written), title,
+    status, reason, seconds, and `bad`, whether it ran and did not end well."""
+    sources = {path.stem: path for path in profiles.notebooks(folder)}
+    executed = {path.stem: path for path in profiles.notebooks(out_dir / "notebooks")}
+    lessons, ran = [], False
+    for name in sorted({*sources, *executed}):
+        entry = _part(entries, name)
+        status, nb = str(entry.get("status") or ""), None
+        if name in executed and status != "left out":
+            try:
+                nb = profiles.read_notebook(executed[name])
+            except R1LabError:
+                status = "unreadable"
+        has_run = nb and any(c.get("outputs") or c.get("execution_count") for c in nb.cells)
+        status = status or ("done" if has_run else "not run")
+        ran |= status not in UNSEEN
+        if nb is None:
+            nb = profiles.read_notebook(sources[name]) if name in sources else new_notebook()
+        words = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+        found = re.search(r"^# +(.+)$", words, re.M)
+        title = found[1] if found else name.partition("_")[2].replace("_", " ")
+        lessons.append(
+            {
+                "name": name,
+                "nb": nb,
+                "heading": found and found[0],
+                "title": title if title[:1].isdigit() else f"{name[:2]} · {title}",
+                "status": _claims(nb) if status == "done" else status,
+                "bad": status not in ("done", *UNSEEN),
+                "reason": str(entry.get("reason") or entry.get("error") or ""),
+                "seconds": entry.get("seconds"),
+            }
+        )
+    if not ran:
+        raise R1LabError(f"nothing has run in {out_dir} yet: r1lab run")
+    return lessons
+
+
+def _claims(nb: nbformat.NotebookNode) -> str:
+    """What a lesson that has run to its end says of its claims: its last cell checks them."""
+    if any(re.search(r"^assert_learning = False", cell.source, re.M) for cell in nb.cells):
+        return "done; too small a run to check what is learned"
+    printed = "".join(o.get("text", "") for c in nb.cells for o in c.get("outputs", []))
+    return HOLD if HOLD in printed else "done"
+
+
+def _ledger(out_dir: Path) -> dict[str, dict]:
+    """The figures of the run. The file may be anybody's: what is no figure is left out."""
+    try:
+        entries = ledgers.load(out_dir)
+    except R1LabError:
+        return {}
+    return {
+        name: entry | {"unit": str(entry["unit"]), "source": str(entry["source"])}
+        for name, entry in entries.items()
+        if isinstance(entry["value"], (int, float))
+        and all(isinstance(entry[k], (int, float, type(None))) for k in ("low", "high", "paper"))
+        and (entry["low"] is None) == (entry["high"] is None)
+    }
+
+
+def _read(path: Path, kind: type = dict) -> Any:
+    """The JSON in a file; an empty `kind` when it is missing, broken or another thing."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return kind()
+    return data if isinstance(data, kind) else kind()
+
+
+def _part(data: dict, key: str) -> dict:
+    return data[key] if isinstance(data.get(key), dict) else {}
+
+
+# --- pages, as markdown and notebooks -------------------------------------------------------------
+
+
+def text(value: Any) -> str:
+    """Any value as one line of markdown in which no character has a meaning of its own."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(value).split()))
+
+
+def table(head: str, rows: list[list[str]]) -> str:
+    lines = [head, re.sub(r"[^|]+", "---", head), *("| " + " | ".join(row) + " |" for row in rows)]
+    return "\n".join(lines)
+
+
+def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
+    machine, torch = _part(state, "hardware"), _part(state, "versions").get("torch")
+    facts = [("profile", state.get("profile")), ("seed", state.get("seed")), ("torch", torch)]
+    facts += [("", machine.get("cpu")), ("cores:", machine.get("cores")), ("", machine.get("gpu"))]
+    bad = [one["name"] for one in lessons if one["bad"]]
+    ended = sum(not one["bad"] and one["status"] not in UNSEEN for one in lessons)
+    hold = sum(one["status"] == HOLD for one in lessons)
+    plain = re.compile(r"r1_zero/[\w ./@=%-]*").fullmatch
+    headline = {n: entry for n, entry in ledger.items() if plain(n + entry["unit"])}
+    rows = [
+        [
+            f"[{one['title'].replace('|', ' ')}]({one['name']}.ipynb)",
+            text(one["status"] + (f": {one['reason']}" if one["reason"] else "")),
+            _time(one["seconds"]),
+        ]
+        for one in lessons
+    ]
+    parts = [
+        "# What this run shows",
+        " · ".join(text(f"{word} {value}") for word, value in facts if value is not None),
+        f"**{ended} of {len(lessons)} lessons have run to their end; {hold} of them checked all "
+        f"their claims, and they hold.{' Not so: ' if bad else ''}{text(', '.join(bad))}**",
+        "## From the base model to R1-Zero",
+        readme.headline_table(headline) if headline else "Lesson 05 has not measured it yet.",
+        "[All results](results.md), beside the paper’s: those are of AIME 2024 and a model of 671 "
+        "billion parameters. Compare the shape, not the size.",
+        "## Lessons",
+        table("| lesson | state | time |", rows),
+        "```{toctree}\n:hidden:\n:caption: Lessons\n",
+        *(one["name"] for one in lessons),
+        "```\n\n```{toctree}\n:hidden:\n:caption: Results\n\nresults\n```\n",
+    ]
+    return "\n\n".join(parts)
+
+
+def _results_page(lessons: list[dict], ledger: dict) -> str:
+    """Every figure, in a section for each lesson."""
+    parts = [
+        "# Every result, beside the paper’s",
+        "Measured by the lessons on this machine, with 95 % intervals. The paper’s column is "
+        "DeepSeek’s corresponding figure, for a model of 671 billion parameters and other "
+        f"questions: compare the shape.{'' if ledger else ' Nothing is recorded yet.'}",
+    ]
+    links = {one["name"]: f"[{one['title']}]({one['name']}.ipynb)" for one in lessons}
+    for source in sorted({entry["source"] for entry in ledger.values()}):
+        rows = [
+            [
+                text(name),
+                text(readme.show_with_interval(entry)),
+                text(readme.show(entry["paper"], entry["unit"])),
+                "–" if entry["n"] is None else text(entry["n"]),
+            ]
+            for name, entry in ledger.items()
+            if entry["source"] == source
+        ]
+        parts.append(f"## {links.get(source, text(source) or 'Elsewhere')}")
+        parts.append(table("| result | here | paper | n |", rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _time(seconds: Any) -> str:
+    if not isinstance(seconds, (int, float)):
+        return "–"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _prepared(lesson: dict) -> nbformat.NotebookNode:
+    """The notebook as Sphinx is to see it: state below the title, outputs that need no kernel."""
+    heading, cells = f"# {lesson['title']}\n", []
+    if lesson["bad"] or lesson["status"] in UNSEEN:
+        words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))
+        kind = "danger" if lesson["bad"] else "note"
+        heading += f'\n<div class="admonition {kind}"><p>In this run: {words}</p></div>\n'
+    nb = copy.deepcopy(lesson["nb"])
+    widgets = nb.metadata.get("widgets", {}).get(offline.STATES, {}).get("state", {})
+    for cell in nb.cells:
+        tags = cell.metadata.get("tags", [])
+        if "papermill-error-cell-tag" in tags:
+            continue
+        cells += [new_markdown_cell(CAPTIONS[tag]) for tag in tags if tag in CAPTIONS]
+        if cell.cell_type == "markdown" and lesson["heading"]:
+            cell.source = cell.source.replace(lesson["heading"], "", 1)
+        for output in cell.get("outputs", []):
+            offline.make_portable(output, widgets)
+        cells.append(cell)
+    cells.insert(0, new_markdown_cell(heading))
+    return new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})

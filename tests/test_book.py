@@ -1,0 +1,321 @@
+"""The book is plain web pages: no kernel, no network; whatever is in them is only shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from r1lab import cli
+from r1lab.basics import ledger as ledgers
+from r1lab.basics.errors import R1LabError
+from r1lab.course import book, offline
+
+HOSTILE = "</script><!--<script>alert(1)</script>"
+PLOT = {"data": [{"y": [1, 2], "name": HOSTILE}], "layout": {"title": {"text": "t"}}}
+CELL, TEXT = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
+
+
+def display(**kinds):
+    data = {kind.replace("__", "/"): value for kind, value in kinds.items()}
+    return nbformat.v4.new_output("display_data", data=data)
+
+
+def printed(text, name="stdout"):
+    return nbformat.v4.new_output("stream", name=name, text=text)
+
+
+FIRST = [
+    TEXT(
+        "# Rewards\n\n## What you will learn\n- what $A_i = \\frac{r_i - \\mu}{\\sigma}$ is\n\n"
+        "The advantage: see [the next](01_next.ipynb#the-end), [a third](02_third.ipynb) and "
+        "[the paper](https://arxiv.org/abs/2501.12948).\n\n$$\\min(a, b) \\le 1$$\n\n"
+        "It costs $5 and $6.\n\n![far away](https://example.org/a.png)\n\n![near](images/dot.svg)"
+        '\n\n<img src="https://example.org/b.png"><script src="//example.org/c.js"></script>\n\n'
+        "| a | b |\n|---|---|\n| 1 | 2 |\n"
+    ),
+    CELL("seed: int = 0  # s", metadata={"tags": ["parameters"]}),
+    CELL("show(fig)", outputs=[
+        display(**{offline.PLOTLY: PLOT, "text/plain": "Figure: t."}),
+        display(**{offline.WIDGET: {"model_id": "x"}, "text/plain": "Slider()"}),
+        display(**{"text/html": '<b onclick="alert(2)">bold</b><link href="https://example.org/d">'
+                   "<style>@import url(https://example.org/e.css); p {color: red}</style>"
+                   '<a href=" java\nscript:alert(3)">a</a><p style="background:url(//h/i)">p</p>'}),
+        printed("  5%\r 50%\r100% <done>\n", "stderr"),
+        printed("all claims hold\n"),
+    ]),
+    TEXT("## Exercises\n\n1. Why?\n<details><summary>Solution</summary>\n\nBecause.\n\n</details>\n"
+         "\n2. How?\n\n<details>\n<summary>Solution</summary>\n\n$x$ so.\n\n</details>"),
+]  # fmt: skip
+SECOND = [
+    TEXT("# Next\n\n## The end"),
+    CELL("1/0", outputs=[nbformat.v4.new_output(
+        "error", ename="ZeroDivisionError", evalue="division by zero",
+        traceback=["\x1b[31mZeroDivisionError\x1b[0m: division by zero"],
+    )]),
+]  # fmt: skip
+FOURTH = [
+    TEXT("# Live"),
+    CELL("w", outputs=[display(**{offline.WIDGET: {"model_id": "box"}, "text/plain": "VBox()"})]),
+]
+THIRD = [TEXT("# 02 · A third, *not run*"), CELL("secret = 3")]
+
+
+# What plotly's FigureWidget leaves in a notebook, here within a box beside a slider.
+STATES = {
+    "box": {"state": {"children": ["IPY_MODEL_slider", "IPY_MODEL_figure"]}},
+    "slider": {"state": {"value": 3}},
+    "figure": {
+        "state": {
+            "_widget_data": [{"type": "scatter", "y": {"dtype": "float64", "shape": [2]}}],
+            "_widget_layout": {"title": {"text": "live"}},
+        },
+        "buffers": [
+            {"path": ["_py2js_restyle", "y", "buffer"], "data": "AA=="},
+            {"path": ["_widget_data", 0, "y", "buffer"], "data": "AAAAAAAAFEAAAAAAAAAYQA=="},
+        ],
+    },
+}
+
+
+def write(folder: Path, **lessons) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, cells in lessons.items():
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        notebook.metadata.widgets = {offline.STATES: {"state": STATES}}
+        nbformat.write(notebook, folder / f"{name.removeprefix('n')}.ipynb")
+
+
+def state(out: Path, **changes) -> None:
+    notebooks = {
+        "00_rewards": {"status": "done", "seconds": 3.2},
+        "01_next": {"status": "failed", "error": "cell 2: ZeroDivisionError <script>"},
+    }
+    known = {"profile": "smoke", "seed": 3, "notebooks": notebooks} | changes
+    (out / "run.json").write_text(json.dumps(known))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The folder of a run with its book: one lesson well, one failed, one not run; and in the
+    ledger, beside a true figure, what somebody else might have written there."""
+    top = tmp_path_factory.mktemp("book")
+    out, source = top / "out", top / "source"
+    write(out / "notebooks", n00_rewards=FIRST, n01_next=SECOND, n03_live=FOURTH)
+    write(source, n00_rewards=FIRST, n02_third=THIRD)
+    (source / "images").mkdir()
+    (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+    ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
+    ledger = ledgers.load(out)
+    entry = ledger["r1_zero/trained/pass@1"]
+    ledger[f"r1_zero/{HOSTILE}\n\n[x](javascript:alert(4))|"] = entry | {"n": HOSTILE}
+    ledger["b"] = entry | {"source": "javascript:alert(5)//", "unit": HOSTILE}
+    ledger["c"] = entry | {"value": HOSTILE}
+    (out / "figures.json").write_text(json.dumps(ledger))
+    state(out)
+    assert book.build(out, source) == out / "book" / "index.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def pages(made):
+    """File name -> HTML."""
+    return {path.name: path.read_text() for path in (made / "book").glob("*.html")}
+
+
+LESSONS = {"00_rewards.html", "01_next.html", "02_third.html", "03_live.html"}
+
+
+def test_nothing_is_loaded_from_another_host(pages, resources, made):
+    folder = made / "book"
+    assert set(pages) == {"index.html", "results.html", "search.html"} | LESSONS
+    for name, page in pages.items():
+        for address in resources(page):
+            if not address.startswith(("data:", "#")):
+                assert (folder / address.partition("?")[0]).is_file(), f"{name} loads {address}"
+        assert f'http-equiv="Content-Security-Policy" content="{offline.POLICY}"' in page
+    for path in folder.rglob("*.css"):
+        for address in resources(f"<style>{path.read_text()}</style>"):
+            if not address.startswith(("data:", "#")):
+                file = path.parent / re.split(r"[?#]", address)[0]
+                assert file.is_file(), f"{path} loads {address}"
+    for path in folder.rglob("*.js"):  # of addresses only those of servers; plotly's are for maps
+        loads = r"""(?:fetch|import|importScripts|\.src\s*=)\s*\(?\s*["'`](?:https?:)?//[^"'`]+"""
+        if path.name != "plotly.min.js":
+            assert not re.findall(loads, path.read_text()), path
+    assert "https://arxiv.org/abs/2501.12948" in pages["00_rewards.html"]  # to follow: stays
+    assert '<a alt="far away" href="https://example.org/a.png">' in pages["00_rewards.html"]
+
+
+def test_the_checker_itself_sees_what_it_should(resources):
+    found = resources(
+        '<script src="https://a/x.js"></script><link rel="stylesheet" href="//b/y.css">'
+        "<img src=c.png><style>@import 'd.css'; p{background:url(e.png)}</style>"
+        '<a href="https://f/">f</a><div style="background:url(g.png)">'
+    )
+    assert found == ["https://a/x.js", "//b/y.css", "c.png", "d.css", "e.png", "g.png"]
+
+
+def test_nothing_of_a_page_is_run_but_the_themes_own(pages):
+    for name, page in pages.items():
+        assert "<script>alert" not in page and "<!--<script" not in page, name
+        assert not re.search(r"""href=["']?\s*javascript""", page), name
+        assert "alert(2)" not in page and "example.org/c.js" not in page
+    assert "javascript:alert(5)//" in pages["results.html"]  # said, and no link
+    assert re.search(r"\[x\]\(javascript:alert\(4\)\)\|", pages["results.html"])
+    assert "alert(4)" not in pages["index.html"]
+
+
+@pytest.mark.parametrize(
+    ("body", "left"),
+    [
+        ("<p onload=a()>x</p>", "<p>x</p>"),
+        ("<a href='JaVa\tScript:a()'>x</a>", "<a>x</a>"),
+        ("<a href='data:text/html,x'>x</a>", "<a>x</a>"),
+        ("<a href='01_next.html#end'>x</a>", '<a href="01_next.html#end">x</a>'),
+        ("<iframe srcdoc='<script>a()</script>'></iframe>x", "x"),
+        ("<script type='application/json' src=a.js></script>x", "x"),
+        ("<svg><script>a()</script><image href='//h/i'/></svg>", "<svg><image/></svg>"),
+        ("<img src='\\\\h\\i' alt=y>", '<a alt="y" href="\\\\h\\i">y</a>'),
+        ("<img src='data:image/png;base64,AA=='/>", '<img src="data:image/png;base64,AA=="/>'),
+        ("<details><summary>a</summary>b</details>", "<details><summary>a</summary>b</details>"),
+        ("<meta http-equiv=refresh content='0;url=//h'><base href=//h>x", "x"),
+        ("<p style='color:red;background:URL( //h/i )'>x", '<p style="color:red;background:none">'),
+    ],
+)
+def test_what_is_taken_out_of_a_page(body, left):
+    assert offline.clean(body).startswith(left)
+
+
+def test_a_figure_is_drawn_by_the_one_plotly(pages, made):
+    page = pages["00_rewards.html"]
+    spec = page.split('<script type="application/json">')[1].split("</script>")[0]
+    assert json.loads(spec) == PLOT  # whatever its words, they do not end it
+    assert len(re.findall(r'src="_static/plotly.min.js[?"]', page)) == 1
+    assert "<noscript>Figure: t.</noscript>" in page
+    assert "plotly.min.js" not in pages["01_next.html"]  # no figure, no five megabytes
+    assert len(list((made / "book").rglob("plotly*.js"))) == 1
+
+
+def test_a_live_figure_is_drawn_as_its_kernel_left_it(pages):
+    page = pages["03_live.html"]
+    spec = page.split('<script type="application/json">')[1].split("</script>")[0]
+    y = {"dtype": "float64", "shape": "2", "bdata": "AAAAAAAAFEAAAAAAAAAYQA=="}
+    assert json.loads(spec) == {
+        "data": [{"type": "scatter", "y": y}],
+        "layout": {"title": {"text": "live"}},
+    }
+    assert 'aria-label="live"' in page and "make lab" not in page
+
+
+def test_no_link_leads_nowhere(pages):
+    for name, page in pages.items():
+        for file, _, anchor in re.findall(r'href="([^":#?]*)(#([^"]*))?"', page):
+            if not file or file.endswith(".html"):
+                assert not anchor or f'id="{anchor}"' in pages[file or name], (name, file, anchor)
+
+
+def test_formulas_are_mathml_and_prices_are_not(pages):
+    page = pages["00_rewards.html"]
+    assert page.count("<math") == 3 and "<mfrac>" in page
+    assert "It costs $5 and $6." in page
+    assert offline.mathml(r"a & \begin{b}").startswith("<code>a &amp;")
+
+
+def test_text_links_widgets_and_progress_bars(pages):
+    page = pages["00_rewards.html"]
+    assert re.search(r'href="01_next.html#the-end"[^>]*>(<[^>]+>)?the next<', page)
+    assert 'href="02_third.html"' in page
+    assert "make lab" in page and "Slider()" not in page
+    assert "100% &lt;done&gt;" in page and "50%" not in page
+    assert "<b>bold</b>" in page and "p {color: red}" in page
+    assert "_images/dot.svg" in page and "<td" in page
+
+
+def test_solutions_are_folded_and_hold_their_words(pages):
+    folds = re.findall(r"<details>(.*?)</details>", pages["00_rewards.html"], re.S)
+    words = [re.sub(r"<math.*?</math>|<[^>]+>", " ", fold).split() for fold in folds]
+    assert words == [["Solution", "Because."], ["Solution", "so."]]
+    assert '<ol class="arabic simple" start="2">' in pages["00_rewards.html"]
+
+
+def test_what_has_run_and_what_has_not_is_said(pages):
+    index = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", pages["index.html"]))
+    assert "2 of 4 lessons have run to their end; 1 of them checked all" in index
+    assert "Not so: 01_next" in index and "all claims hold 3 s" in index
+    assert "failed: cell 2: ZeroDivisionError &lt;script&gt;" in index
+    assert "50.0 % [40.0, 60.0]" in index and "profile smoke · seed 3" in index
+    assert "50.0 % [40.0, 60.0]" in pages["results.html"]
+    assert "In this run: failed. cell 2: ZeroDivisionError &lt;script&gt;" in pages["01_next.html"]
+    assert "division by zero" in pages["01_next.html"] and "\x1b" not in pages["01_next.html"]
+    assert "In this run: not run." in pages["02_third.html"]
+    assert "secret" in pages["02_third.html"]
+    assert "In this run" not in pages["00_rewards.html"]
+
+
+def test_contents_sections_turning_search_and_download(pages, made):
+    page = pages["00_rewards.html"]
+    assert re.search(r'href="#exercises"', page), "no list of the page's sections"
+    assert re.search(r'class="right-next"\s+href="01_next.html"', page)
+    assert "00 · Rewards</a>" in re.sub(r"\s+(?=</a>)", "", pages["results.html"])
+    assert 'href="_sources/00_rewards.ipynb"' in page
+    downloaded, ran = (made / f / "00_rewards.ipynb" for f in ("book/_sources", "notebooks"))
+    assert nbformat.read(downloaded, 4) == nbformat.read(ran, 4)
+    index = json.loads((made / "book/searchindex.js").read_text().split("(", 1)[1][:-1])
+    assert index["docnames"][index["terms"]["advantag"]] == "00_rewards"
+
+
+def test_no_folder_is_replaced_but_a_book(made, tmp_path):
+    out, source = tmp_path / "out", tmp_path / "source"
+    write(out / "notebooks", n00_rewards=SECOND)
+    write(source, n00_rewards=SECOND)
+    state(out, notebooks=None)  # a run.json of another kind
+    (out / "book").mkdir()
+    (out / "book" / "novel.txt").write_text("mine")
+    with pytest.raises(R1LabError, match="is not of a book made here"):
+        book.build(out, source)
+    (out / "book" / "novel.txt").rename(tmp_path / "novel.txt")
+    (out / "book").rmdir()
+    book.build(out, source)
+    (out / "notebooks" / "00_rewards.ipynb").write_text("{")
+    write(out / "notebooks", n01_last=THIRD)
+    index = book.build(out, source)  # its own earlier one
+    assert "unreadable" in index.read_text() and (index.parent / "00_rewards.html").exists()
+    (tmp_path / "novel.txt").rename(out / "book" / "novel.txt")
+    with pytest.raises(R1LabError, match="novel.txt is not of a book made here"):
+        book.build(out, source)
+    assert (out / "book" / "novel.txt").read_text() == "mine"
+    (tmp_path / "link").symlink_to(made / "book")
+    shutil.rmtree(out / "book")
+    (out / "book").symlink_to(made / "book")
+    with pytest.raises(R1LabError, match="is not of a book made here"):
+        book.build(out, source)
+    assert sorted(p.name for p in out.iterdir()) == ["book", "notebooks", "run.json"]
+
+
+def test_lessons_that_never_ran_make_no_book(tmp_path, capsys):
+    with pytest.raises(R1LabError, match="r1lab run"):
+        book.build(tmp_path)
+    write(tmp_path / "notebooks", n00_rewards=THIRD)
+    assert cli.main(["book", str(tmp_path)]) == 2
+    assert "nothing has run in" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["notebooks"]
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
+def test_in_a_browser_figures_are_drawn_and_search_finds(made):
+    def dom(address):
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+                   "--virtual-time-budget=9000", f"file://{made}/book/{address}"]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+
+    assert 'class="main-svg"' in dom("00_rewards.html")
+    assert re.search(r'<a href="00_rewards.html[^"]*"', dom("search.html?q=advantage"))
