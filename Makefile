@@ -61,7 +61,7 @@ lock: ## make constraints.txt again from pyproject.toml (needs uv)
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
 
 clean: ## remove .venv and caches; runs/ and everything measured stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .import_linter_cache .ruff_cache .hypothesis
 	find r1lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the age of STAMP does not show: torch is wanted from elsewhere, or with CUDA (setup_venv.sh).

@@ -10,7 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1lab.basics.errors import R1LabError
-from r1lab.models.smollm2 import EMBEDDED, data_dir
+from r1lab.basics.files import data_dir
+from r1lab.models.smollm2 import EMBEDDED
 from r1lab.training import checkpoints
 from r1lab.world.muon import Muon
 from r1lab.world.pretrain import (

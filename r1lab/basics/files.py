@@ -12,7 +12,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from r1lab import ROOT
+from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import FULL_DISK, R1LabError
 
 _TEMPORARY = ".unfinished-"
@@ -217,6 +217,11 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise R1LabError(f"{path} should hold a JSON object")
     return data
+
+
+def data_dir() -> Path:
+    """The project's `data/` folder; the environment variable R1LAB_DATA overrides it."""
+    return Path(os.environ.get("R1LAB_DATA") or PROJECT / "data")
 
 
 def run_folder(out_dir: str | os.PathLike) -> Path:

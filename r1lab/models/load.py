@@ -47,13 +47,13 @@ from transformers import (
 )
 
 from r1lab.basics.errors import R1LabError, first_line, shortage
+from r1lab.basics.files import data_dir
 from r1lab.basics.quiet import no_bars, quietly
 from r1lab.models.smollm2 import (
     EMBEDDED,
     OFFLINE_NAMES,
     SMOLLM2,
     cache_dir,
-    data_dir,
     smollm2_folder,
 )
 
