@@ -68,11 +68,11 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.basics.options import check, fixed_values, option, require
 from r1lab.losses import Objective, grpo_loss
-from r1lab.machine import device, workers
+from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Rollouts, Sampling, sample
-from r1lab.sampler.score import micro_batches, score, token_logps
+from r1lab.sampler.score import in_micro_batches, score, token_logps
 from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
 from r1lab.training import checkpoints, signals
 from r1lab.training.checkpoints import fingerprint, probe
@@ -268,6 +268,7 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
 
     def learn(model, chunk: list[int]) -> tuple[float, int, dict]:
         """The loss of one micro-batch, its tokens, and what else the loss says."""
+        chunk = [teaches[i] for i in chunk]
         some = [pairs[i] for i in chunk]
         with arithmetic(model, config):
             logp, mask, _ = token_logps(model, some, config.temperature)  # (n, T)
@@ -281,12 +282,8 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
         loss.backward()
         return float(loss.detach()), int(mask.sum()), seen
 
-    budget = workers.budget(model.device, sizes, config.micro_batch_tokens)
-    parts = micro_batches(sizes, budget)
-    chunks = [[teaches[i] for i in part] for part in parts]
-    costs = [len(part) * sizes[part[0]] for part in parts]  # padded to the longest, which is first
     sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
-    for loss, used, seen in workers.each(model, learn, chunks, costs):
+    for loss, used, seen in in_micro_batches(model, learn, sizes, config.micro_batch_tokens):
         sums["loss"] += loss
         sums["used"] += used
         for name in ("kl", "clip_fraction"):

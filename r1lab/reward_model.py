@@ -43,7 +43,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
-from r1lab.sampler.score import micro_batches
+from r1lab.sampler.score import in_micro_batches, micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
@@ -236,8 +236,8 @@ def train(
         batch = batch_at(step, len(judgements), config)
         sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
         optimizer.zero_grad()
-        loss_sum, right = 0.0, 0
-        for chunk in micro_batches(sizes, config.micro_batch_tokens // 2):
+
+        def learn(model, chunk: list[int], batch=batch) -> tuple[float, int]:
             some = [batch[i] for i in chunk]
             if paired:
                 both = scores(model, [first[i] for i in some] + [second[i] for i in some])
@@ -247,7 +247,10 @@ def train(
                 r = scores(model, [first[i] for i in some])
                 loss, good = pointwise_loss(r, safe[some]), int(((r > 0) == (safe[some] > 0)).sum())
             (loss * len(some) / len(batch)).backward()
-            loss_sum, right = loss_sum + float(loss.detach()) * len(some), right + good
+            return float(loss.detach()) * len(some), good
+
+        told = in_micro_batches(model, learn, sizes, config.micro_batch_tokens // 2)
+        loss_sum, right = (sum(column) for column in zip(*told, strict=True))
         if not math.isfinite(loss_sum):
             raise R1LabError(f"reward model, step {step}: the loss is {loss_sum}; lower the rate")
         clip_grad_norm_(weights, config.max_grad_norm or math.inf)

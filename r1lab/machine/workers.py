@@ -34,10 +34,10 @@ def number(device: torch.device | str) -> int:
     return min(MOST, torch.get_num_threads()) if torch.device(device).type == "cpu" else 1
 
 
-def budget(device: torch.device | str, sizes: Sequence[int], tokens: int) -> int:
+def budget(sizes: Sequence[int], tokens: int, workers: int) -> int:
     """The tokens of one worker's micro-batch, where `tokens` may be worked on at once: so many that
     each worker has one. sizes: tokens of every row."""
-    return max(1, min(tokens, sum(sizes)) // number(device))
+    return tokens if workers == 1 else max(1, min(tokens, sum(sizes)) // workers)
 
 
 class _Cancelled(Exception):
@@ -86,7 +86,7 @@ def together(
     share: torch threads of each job (default: an equal part of torch's; one job has them all).
 
     Each job gets a function to call now and then: it raises once another job has failed or the user
-    has pressed Ctrl-C. A job starts with torch's defaults: no `no_grad`, no autocast.
+    has pressed Ctrl-C. Gradient mode and autocast are as they are here.
     """
     stop = threading.Event()
 
@@ -96,11 +96,18 @@ def together(
 
     threads = torch.get_num_threads()
     share = share or max(1, threads // len(jobs))
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
 
     def run(job) -> Any:
         torch.set_num_threads(share)  # of this thread
         try:
-            return job(check)
+            with (
+                torch.inference_mode(inference),
+                torch.set_grad_enabled(grad),
+                torch.autocast("cpu", dtype, enabled=autocast),
+            ):
+                return job(check)
         except BaseException:
             stop.set()
             raise

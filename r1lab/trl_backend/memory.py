@@ -335,8 +335,8 @@ def micro_batch(job: Job, worker: int = 0) -> tuple[int, int, int]:
     if job.lengths is None:
         lengths = lengths[: -(-len(lengths) // config.minibatches)]
     sizes = [P + n for n in lengths]
-    tokens = min(config.micro_batch_tokens, sum(sizes)) // job.workers
-    parts = micro_batches(sizes, max(1, tokens))
+    tokens = workers.budget(sizes, config.micro_batch_tokens, job.workers)
+    parts = micro_batches(sizes, tokens)
     parts.sort(key=lambda part: -len(part) * (P + lengths[part[0]]))
     chosen = [lengths[i] for i in parts[min(worker, len(parts) - 1)]]
     return len(chosen), P + max(chosen), sum(chosen)
