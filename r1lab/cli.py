@@ -571,13 +571,13 @@ def amount(text: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    from r1lab.course import runner
+    from r1lab.course import copies, runner
 
     if args.list:
         return _list(args)
     parameters = _pairs(args.parameter, "-p", "steps=10")
     if args.prepare:
-        made, new, kept = runner.prepare(
+        made, new, kept = copies.prepare(
             args.profile, args.only, args.out, parameters, seed=args.seed
         )
         print(f"the lessons to work on are in {files.shorten(made)}: {len(new)} notebooks written")
@@ -610,9 +610,9 @@ def _list(args: argparse.Namespace) -> int:
 
 
 def init(args: argparse.Namespace) -> int:
-    from r1lab.course import runner
+    from r1lab.course import copies
 
-    folder, new = runner.lay_out(args.folder)
+    folder, new = copies.lay_out(args.folder)
     print(f"{folder / 'notebooks'}: {len(new)} files written")
     return 0
 

@@ -17,7 +17,7 @@ import pytest
 
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger, record
-from r1lab.course import runner
+from r1lab.course import copies, runner
 from r1lab.course import seeds as seeds_of_runs
 from r1lab.course.readme import readme_is_current
 
@@ -132,7 +132,7 @@ def test_what_cannot_reach_its_notebook_stops_before_anything_runs(
 def test_a_parameter_for_one_lesson_stays_there(folder, tmp_path):
     for name in ("00_first", "01_second"):
         write(folder, name, RECORD)
-    plan, _ = runner._plan("smoke", None, {"01.steps": "5"}, folder, 0, tmp_path)
+    plan, _ = runner.plan_of("smoke", None, {"01.steps": "5"}, folder, 0, tmp_path)
     assert ["steps" in values for _, values in plan] == [False, True]
 
 
@@ -143,10 +143,10 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
     write(folder, "00_first", RECORD)
     write(folder, "01_second", RECORD)
     how = {"folder": folder, "out_dir": tmp_path / "out"}
-    made, new, kept = runner.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
+    made, new, kept = copies.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
     assert (new, kept) == (["01_second"], [])
     (made / "01_second.ipynb").write_text("a student's work")
-    assert runner.prepare("gpu", **how) == (made, ["00_first"], ["01_second"])
+    assert copies.prepare("gpu", **how) == (made, ["00_first"], ["01_second"])
     assert (made / "01_second.ipynb").read_text() == "a student's work"
 
     cells = nbformat.read(made / "00_first.ipynb", as_version=4).cells
@@ -181,7 +181,7 @@ def test_lessons_find_their_images_wherever_they_are_opened(folder, go, tmp_path
     write(folder, "00_first", "1")
     (folder / "images").mkdir()
     (folder / "images" / "pipeline.svg").write_text("<svg/>")
-    made, _, _ = runner.prepare("cpu", folder=folder, out_dir=tmp_path / "out")
+    made, _, _ = copies.prepare("cpu", folder=folder, out_dir=tmp_path / "out")
     go(book=False)
     for place in (made, tmp_path / "out" / "notebooks"):
         assert (place / "images" / "pipeline.svg").read_text() == "<svg/>"

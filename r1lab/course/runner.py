@@ -86,8 +86,8 @@ def run(
     """
     if start not in STARTS:
         raise R1LabError(f"start must be one of {', '.join(STARTS)}, not {start!r}")
-    profile, out_dir = _where(profile, out_dir)
-    plan, left_out = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
+    profile, out_dir = where(profile, out_dir)
+    plan, left_out = plan_of(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     run_folder(out_dir)
     state = _load_state(out_dir)
     for name, reason in left_out.items():
@@ -146,54 +146,7 @@ def run(
     return result
 
 
-def prepare(
-    profile: str | None = None,
-    notebooks: list[str] | None = None,
-    out_dir: str | os.PathLike | None = None,
-    parameters: dict[str, str] | None = None,
-    *,
-    seed: int = 0,
-    folder: str | os.PathLike = profiles.NOTEBOOKS,
-) -> tuple[Path, list[str], list[str]]:
-    """Copies of the notebooks with a profile's parameters, to be opened in JupyterLab and run by
-    hand; nothing is executed. Arguments as for `run`. A copy that is there already is kept, with
-    whatever somebody has done in it. Returns the folder, <out_dir>/lab, and the names that are new
-    and those that were kept.
-    """
-    profile, out_dir = _where(profile, out_dir)
-    plan, _ = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
-    made, new = run_folder(out_dir) / "lab", []
-    made.mkdir(exist_ok=True)
-    _copy_images(Path(folder), made)
-    for path, values in plan:
-        if not (made / path.name).exists():
-            partial = made / f".{path.name}"
-            how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
-            papermill.execute_notebook(path, partial, values, prepare_only=True, **how)
-            os.replace(partial, made / path.name)
-            new.append(path.stem)
-    return made, new, [path.stem for path, _ in plan if path.stem not in new]
-
-
-def lay_out(folder: str | os.PathLike) -> tuple[Path, list[str]]:
-    """Copy the lessons to <folder>/notebooks, for who has installed a wheel: from then on that
-    folder is the project's. What is there already is kept. Returns it and the names of new files.
-    """
-    source, target = PROJECT / "notebooks", Path(folder).expanduser().resolve() / "notebooks"
-    new = []
-    for path in sorted(p for p in source.rglob("*") if p.is_file()):
-        copy = target / path.relative_to(source)
-        if not copy.exists():
-            try:
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-            except OSError as error:
-                raise R1LabError(f"cannot write {copy}: {error.strerror}") from error
-            new.append(str(path.relative_to(source)))
-    return target.parent, new
-
-
-def _copy_images(folder: Path, target: Path) -> None:
+def copy_images(folder: Path, target: Path) -> None:
     """The pictures that the lessons show by a relative name."""
     if (folder / "images").is_dir():
         shutil.copytree(folder / "images", target / "images", dirs_exist_ok=True)
@@ -206,13 +159,13 @@ def _folders(out_dir: Path) -> set[str]:
     return names - ours
 
 
-def _where(profile: str | None, out_dir: str | os.PathLike | None) -> tuple[str, Path]:
+def where(profile: str | None, out_dir: str | os.PathLike | None) -> tuple[str, Path]:
     """The profile and the output folder that `run` and `prepare` were asked for, or their own."""
     profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
     return profile, ROOT / Path(out_dir or f"runs/{profile}").expanduser()
 
 
-def _plan(profile, only, parameters, folder, seed, out_dir):
+def plan_of(profile, only, parameters, folder, seed, out_dir):
     """What to run: [(path, parameters)], {name: why it is left out}. Checks every override."""
     loaded = profiles.load(folder / "profiles.yaml")
     profiles.check_all(loaded)
@@ -331,7 +284,7 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     finished = out_dir / "notebooks" / path.name
     partial = finished.with_name(f".{path.name}")  # an earlier copy stays until this one is whole
     finished.parent.mkdir(parents=True, exist_ok=True)
-    _copy_images(path.parent, finished.parent)
+    copy_images(path.parent, finished.parent)
     nb = profiles.read_notebook(path)
     began, error, trace = time.monotonic(), None, ""
     with _environment(path.stem), _interrupts_the_kernel() as asked:
