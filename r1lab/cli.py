@@ -910,11 +910,11 @@ def measure(args: argparse.Namespace) -> int:
         profile,
         base=base,
         ledger=ledger,
-        pages=pages,
         notebooks=args.only,
         jobs=args.jobs,
         note=args.note,
     )
+    seeds.publish(book, pages)
     print(markdown_table(book["figures"]))
     print(f"written to {files.shorten(ledger)}")
     return 0
