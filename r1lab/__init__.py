@@ -10,6 +10,7 @@ in the paper's notation; read it in this order:
     answers        what is read off one completion: right, well formed, reflective
     advantages     group-relative advantages, and other estimators
     losses         ratio, clip, KL, length normalisation
+    experience     one rollout with its rewards, and its metrics
     grpo           one step of R1-Zero, and the run
     evaluate       pass@1, pass@k, cons@k
     statistics     estimates with intervals; do two of them differ?

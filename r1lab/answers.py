@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from r1lab.languages import LATIN_LETTERS, language_share, language_words
+from r1lab.templates import parse
+
+logger = logging.getLogger(__name__)
 
 # --- behaviours ----------------------------------------------------------------------------------
 
@@ -63,6 +69,21 @@ class Completion:
     logprobs: list[float] = field(default_factory=list, repr=False)  # not written to JSON
 
 
+def said(verify: Callable, problem, answer: str):
+    """What a task's judge or vote says of an answer; None where it fails, which is logged once: a
+    verifier that one text in a million breaks must not end a run."""
+    try:
+        return verify(problem, answer)
+    except Exception as error:
+        _report(f"{problem.task}: {type(error).__name__}: {error}"[:300])
+        return None
+
+
+@lru_cache(maxsize=64)
+def _report(reason: str) -> None:
+    logger.warning("an answer counts as wrong because its verifier failed: %s", reason)
+
+
 def measure(
     problem, text: str, *, task, length: int, finished: bool, prefilled: bool = False
 ) -> Completion:
@@ -70,8 +91,6 @@ def measure(
 
     The answer is the one that the accuracy reward would take (r1lab.templates.parse).
     """
-    from r1lab.templates import parse
-
     parsed = parse(text, prefilled=prefilled)
     thought = parsed.think if parsed.think is not None else text
     words = language_words(thought)
@@ -80,8 +99,8 @@ def measure(
         text=text,
         length=length,
         finished=finished,
-        correct=answer is not None and task.judge(problem, answer),
-        vote=None if answer is None else task.vote(problem, answer),
+        correct=answer is not None and bool(said(task.judge, problem, answer)),
+        vote=None if answer is None else said(task.vote, problem, answer),
         well_formed=parsed.well_formed,
         reflection=reflection_words(text),
         consistency=(

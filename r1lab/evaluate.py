@@ -39,10 +39,12 @@ from tqdm.std import tqdm
 
 from r1lab.answers import Completion, measure
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import to_json
 from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.sampler.score import max_positions
 from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
-from r1lab.templates import encode, end_ids, read, render
+from r1lab.templates import encode, end_ids, read, render, too_long
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
@@ -133,6 +135,11 @@ def _mean_majority(
     return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
+def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
+    """A measure of an `Evaluation`: the mean of a field of its completions."""
+    return property(lambda self: self._estimate(self.per_problem(field), share=share), doc=doc)
+
+
 @dataclass
 class Evaluation:
     """n sampled answers to each of P problems, and every measure of this module on them.
@@ -193,30 +200,14 @@ class Evaluation:
         """pass@1: the share of right answers."""
         return self.pass_at(1)
 
-    @property
-    def length(self) -> Estimate:
-        """Tokens a response."""
-        return self._estimate(self.per_problem("length"), share=False)
-
-    @property
-    def reflection(self) -> Estimate:
-        """Reflective words a response."""
-        return self._estimate(self.per_problem("reflection"), share=False)
-
-    @property
-    def format(self) -> Estimate:
-        """Share of well-formed responses."""
-        return self._estimate(self.per_problem("well_formed"), share=True)
-
-    @property
-    def consistency(self) -> Estimate:
-        """Share of a thought's words in the question's language, over thoughts with words."""
-        return self._estimate(self.per_problem("consistency"), share=True)
-
-    @property
-    def mixed(self) -> Estimate:
-        """Share of responses whose thought mixes languages."""
-        return self._estimate(self.per_problem("mixed"), share=True)
+    length = _mean_of("length", "Tokens a response.", share=False)
+    reflection = _mean_of("reflection", "Reflective words a response.", share=False)
+    format = _mean_of("well_formed", "Fraction of well-formed responses.")
+    consistency = _mean_of(
+        "consistency",
+        "Fraction of a thought's words in the prompt's language, over thoughts with words.",
+    )
+    mixed = _mean_of("mixed", "Fraction of responses whose thought mixes languages.")
 
     @property
     def truncated(self) -> Estimate:
@@ -248,15 +239,9 @@ class Evaluation:
             [{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
             for row in self.completions
         ]
-        return json.dumps(
-            {
-                "settings": self.settings,
-                "seconds": self.seconds,
-                "problems": [asdict(problem) for problem in self.problems],
-                "completions": rows,
-            },
-            ensure_ascii=False,
-        )
+        about = {"settings": self.settings, "seconds": self.seconds}
+        problems = [asdict(problem) for problem in self.problems]
+        return to_json(about | {"problems": problems, "completions": rows})
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
@@ -290,15 +275,24 @@ def evaluate(
     Sampling is seeded batch by batch (a seed of None counts as 0), so the same model and seed give
     the same answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure
     the distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
-    training mode is put back. Raises R1LabError when there is nothing to evaluate.
+    training mode is put back. Raises R1LabError, before anything is sampled, when there is nothing
+    to evaluate and for prompts that do not fit the model.
     """
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
+    sampling = sampling or Sampling()
+    sampling = replace(sampling, seed=sampling.seed or 0)
+    room = max_positions(model) - sampling.max_new_tokens
+    if long := too_long(tokenizer, problems, template, room):
+        first, size = next(iter(long.items()))
+        raise R1LabError(
+            f"{len(long)} of {len(problems)} prompts do not fit: the model's positions leave "
+            f"{room} tokens beside max_new_tokens ({sampling.max_new_tokens}), and "
+            f"{problems[first].id} has {size}. Lower max_new_tokens, or leave such problems out"
+        )
     began, was_training = time.perf_counter(), model.training
     model.eval()
     completions: list[list[Completion]] = []
-    sampling = sampling or Sampling()
-    sampling = replace(sampling, seed=sampling.seed or 0)
     starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     try:
         for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
@@ -315,16 +309,10 @@ def evaluate(
             for b, problem in enumerate(batch):
                 row = []
                 for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
-                    ids = [int(token) for token in drawn.completion_ids[i]]
-                    one = measure(
-                        problem,
-                        texts[i],
-                        task=task,
-                        length=len(ids),
-                        finished=bool(drawn.finished[i]),
-                    )
-                    one.token_ids, one.logprobs = ids, [float(x) for x in drawn.logprobs[i]]
-                    row.append(one)
+                    ids, finished = drawn.completion_ids[i], drawn.finished[i]
+                    how = {"task": task, "length": len(ids), "finished": finished}
+                    row.append(measure(problem, texts[i], **how))
+                    row[-1].token_ids, row[-1].logprobs = ids, drawn.logprobs[i]
                 completions.append(row)
     finally:
         model.train(was_training)

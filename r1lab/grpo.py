@@ -12,9 +12,7 @@ One step, in the order of the paper (arXiv 2501.12948, section 2.1 of v2, equati
     optimizer step  AdamW on the gradient of all of it
 
 The functions below are these lines: `questions_at`, `collect` (sampling, rewards, advantages),
-`update` (inner epochs, clipping, KL, optimizer), and `train`, which repeats them and can be
-stopped anywhere. What they stand on has modules of its own: `rollouts`, `rewards`, `advantages`,
-`losses`; `checkpoints` for stopping and going on, `diagnose` for a reward that does not rise.
+`update` (inner epochs, clipping, KL, optimizer), and `train`, which repeats them.
 
 A step here is one rollout. The paper counts optimizer steps: R1-Zero drew 8,192 answers at once (16
 to each of 512 questions) and cut them into 16 mini-batches of 512, so 16 of its 10,400 steps share
@@ -42,44 +40,40 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import json
+import logging
 import math
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
-from tqdm.contrib.logging import logging_redirect_tqdm
-from tqdm.std import tqdm
 
-from r1lab import models
 from r1lab.advantages import ADVANTAGES, get_advantage
-from r1lab.answers import Completion, measure
-from r1lab.basics import files, plugins
+from r1lab.answers import measure
+from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines, truncate_lines
-from r1lab.basics.options import check, fixed_values, option, require
+from r1lab.basics.options import MOST_SEED, check, fixed_values, option, require
+from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
-from r1lab.rewards import NAMED, Log, callable_name, check_weights, combine, get_reward
-from r1lab.sampler.rollouts import Rollouts, Sampling, sample
-from r1lab.sampler.score import in_micro_batches, score, token_logps
-from r1lab.templates import TEMPLATES, encode, end_ids, parse, read, render
-from r1lab.training import checkpoints, signals
-from r1lab.training.checkpoints import fingerprint, probe
+from r1lab.rewards import NAMED, check_weights, combine, get_reward
+from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.sampler.score import in_micro_batches, max_positions, score, token_logps
+from r1lab.templates import TEMPLATES, encode, end_ids, read, render, too_long
+from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
-from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.loop import Loop
+from r1lab.training.optimizer import adamw, ready, trainable
+from r1lab.training.reward_calls import Log, callable_name
 
-ON_DISK = ("metrics.jsonl", "samples.jsonl", "nan_batch.json", "checkpoints", "model")
+log = logging.getLogger(__name__)
 
 
 # --- configuration -----------------------------------------------------------------------------
@@ -106,7 +100,7 @@ class GRPOConfig:
     advantage: str = option(
         "grpo", "advantages within a group", choices=ADVANTAGES, kind="advantage"
     )
-    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0)
+    learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0, high=1)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     lr_schedule: str = option(
         "constant", "after the warm-up, linear: to 0 at the end", choices=("constant", "linear")
@@ -128,7 +122,7 @@ class GRPOConfig:
         "k3", "estimator of the KL (R1-Zero: k3)", choices=("k1", "k2", "k3")
     )
     ref_refresh: int = option(25, "steps until pi becomes pi_ref; 0: never (R1-Zero: 25)", low=0)
-    seed: int = option(0, "seed of questions, answers and mini-batches", low=0)
+    seed: int = option(0, "seed of questions, answers and mini-batches", low=0, high=MOST_SEED)
     micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
     precision: str = option(
         "auto",
@@ -163,15 +157,9 @@ class GRPOConfig:
     @property
     def objective(self) -> Objective:
         """The terms of the loss; Dr. GRPO's constant is the length limit."""
-        return Objective(
-            self.clip_low,
-            self.clip_high,
-            self.kl_coef,
-            self.kl_estimator,
-            self.ratio_level,
-            self.length_norm,
-            constant=self.max_new_tokens,
-        )
+        clip, divergence = (self.clip_low, self.clip_high), (self.kl_coef, self.kl_estimator)
+        means = (self.ratio_level, self.length_norm, self.max_new_tokens)
+        return Objective(*clip, *divergence, *means)
 
     def sampling(self, step: int) -> Sampling:
         """How the completions of a step are sampled: a function of the step alone."""
@@ -187,24 +175,32 @@ class GRPOConfig:
 # --- one step ----------------------------------------------------------------------------------
 
 
-@dataclass
-class Experience:
-    """What one rollout gave: B questions x G answers; rows are prompt-major, N = B * G."""
+def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
+    """The problems of all steps, `config.questions` a step.
 
-    problems: list[Any]  # (B) r1lab.tasks.base.Problem
-    prompts: list[str]  # (B)
-    rollouts: Rollouts  # token ids (N, ragged), log-probs, finished
-    measures: list[Completion]  # (N) text, correct, well formed, reflection, ...
-    parts: dict[str, list[float]]  # each reward (N), before its weight
-    rewards: torch.Tensor  # (B, G) weighted sum
-    advantages: torch.Tensor  # (B, G)
-    log: Log = dataclasses.field(default_factory=Log)  # what the rewards reported besides
-
-    @property
-    def spread(self) -> torch.Tensor:
-        """(B,) whether a group's rewards differ at all (an estimator of one's own may give
-        advantages to a group where they do not)."""
-        return self.rewards.amax(dim=1) > self.rewards.amin(dim=1)
+    Left out, and counted in the log, are problems whose prompt and a completion of max_new_tokens
+    do not fit the model's positions. Raises R1LabError where too few others are there.
+    """
+    needed = config.steps * config.questions
+    room = max_positions(model) - config.max_new_tokens
+    for more in (1, 2, 4, 8):
+        drawn = task.problems("train", more * needed, seed=config.seed)
+        long = too_long(tokenizer, drawn, config.template, room)
+        fit = [problem for i, problem in enumerate(drawn) if i not in long]
+        if len(fit) >= needed or not long:
+            break
+    if not long:
+        return fit
+    first, size = next(iter(long.items()))
+    words = (
+        f"{len(long)} of {len(drawn)} prompts are longer than the {room} tokens that the model's "
+        f"positions leave beside max_new_tokens ({config.max_new_tokens}); the first is "
+        f"{drawn[first].id}, {size} tokens"
+    )
+    if len(fit) < needed:
+        raise R1LabError(f"{words}. Lower max_new_tokens, or choose other problems")
+    log.warning("%s. They are left out", words)
+    return fit[:needed]
 
 
 def questions_at(step: int, problems: Sequence[Any], config: GRPOConfig) -> list[Any]:
@@ -291,13 +287,6 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
     return sums
 
 
-def trainable(model) -> list[torch.nn.Parameter]:
-    weights = [p for p in model.parameters() if p.requires_grad]
-    if not weights:
-        raise R1LabError("no weight of this model requires a gradient, so nothing can be trained")
-    return weights
-
-
 def pad(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
     """Ragged log-probs as a tensor of the shape (n, T), type and device of `like`."""
     padded = torch.zeros(like.shape)
@@ -361,32 +350,6 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     }
 
 
-def describe(step: int, batch: Experience) -> dict[str, Any]:
-    """The metrics of a rollout, before its update: step 0 describes the base model."""
-    rows = batch.measures
-    tokens = sum(row.length for row in rows)
-    return {
-        "step": step,
-        "reward": float(batch.rewards.double().mean()),
-        "accuracy": fmean(row.correct for row in rows),
-        "format": fmean(row.well_formed for row in rows),
-        "length": tokens / len(rows),
-        "reflection": fmean(row.reflection for row in rows),
-        "language_mixing": fmean(row.mixed for row in rows),
-        "entropy": -sum(map(sum, batch.rollouts.logprobs)) / tokens,
-        "truncated": fmean(not row.finished for row in rows),
-        "parsed": fmean(parse(row.text).answer is not None for row in rows),
-        "zero_spread_groups": int((~batch.spread).sum()),
-        "spread_groups": int(batch.spread.sum()),
-        "advantage": float(batch.advantages.abs().mean()),
-        "reward_min": float(batch.rewards.min()),
-        "reward_max": float(batch.rewards.max()),
-        "tokens": tokens,
-        **{f"rewards/{name}": fmean(values) for name, values in batch.parts.items()},
-        **batch.log.metrics,
-    }
-
-
 # --- the run -------------------------------------------------------------------------------------
 
 
@@ -416,129 +379,75 @@ def train(
     other than the checkpoint's, for a loss, gradient or weight that is NaN or inf (the batch is
     then in nan_batch.json), for a full disk and for too little memory.
     """
-    entered, out_dir = time.perf_counter(), Path(out_dir)
-    if not resume:
-        files.set_aside(out_dir, ON_DISK)
-    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
-    precision = precision_on(model.device, config.precision)
-    if precision == "bf16":
-        model.float()  # AdamW's small steps are lost in bfloat16 weights
-    model.eval()  # no dropout: the policy that answers and the policy that is trained are one
-    weights = trainable(model)
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    betas = (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
-    reference = copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None
+    loop = Loop(out_dir, config, resume=resume, progress=progress)
+    problems = training_problems(task, model, tokenizer, config)
+    precision, optimizer = ready(model, config), adamw(model, config)
+    parts = {"model": model, "optimizer": optimizer}
+    reference = None
+    if config.kl_coef > 0:
+        reference = parts["reference"] = copy.deepcopy(model).requires_grad_(False)
 
-    def names(steps: int) -> dict[str, Any]:
-        """What makes this run this run, after so many steps: the same again, or no resumption."""
-        words = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
-        questions = hashlib.sha256(words.encode()).hexdigest()[:16]
-        named = fixed_values(config)
-        named |= {"questions asked": questions, "precision": precision}
-        named["code of the task"] = plugins.code_of(task)
-        if config.lr_schedule == "linear":
-            named["steps, which a linear lr_schedule depends on,"] = config.steps
-        return named
-
-    def state_after(done: int) -> dict[str, Any]:
-        state = {"step": done, "base": base, "run": names(done)}
-        return state | checkpoints.snapshot(model, optimizer, reference)
-
-    first, base = 0, fingerprint(model)
-    if (state := checkpoints.latest_of_run(out_dir, model, names, config.steps)) is not None:
-        first, base = state["step"], state["base"]
-        checkpoints.restore(state, model, optimizer, reference)
-    earlier = spent_in(metrics_of(out_dir))  # with the steps that are lost, which were paid
-    history = truncate_lines(out_dir / "metrics.jsonl", first)
-    truncate_lines(out_dir / "samples.jsonl", first)
-
-    saved = first
-    with (
-        signals.stop_signals() as asked,
-        signals.memory_errors(config.micro_batch_tokens),
-        logging_redirect_tqdm() if progress else nullcontext(),
-        tqdm(total=config.steps, initial=first, disable=not progress, unit="step") as bar,
-    ):
-        for step in range(first, config.steps):
-            began = time.perf_counter()
+    now = partial(identity, config, task, problems, precision)
+    with loop.over(config.steps, parts, now) as steps:
+        for step in steps:
             if reference is not None and config.ref_refresh and step % config.ref_refresh == 0:
                 reference.load_state_dict(model.state_dict())
             questions = questions_at(step, problems, config)
             batch = collect(model, tokenizer, task, questions, step, config)
-            sampled = time.perf_counter()
-            before = probe(model)
+            sampled, before = loop.seconds(), probe(model)
             try:
                 learned = update(model, reference, optimizer, batch, step, config)
             except FloatingPointError as error:
-                path = save_batch(out_dir / "nan_batch.json", step, batch, tokenizer, str(error))
-                raise R1LabError(
-                    f"step {step} has {error}. Training stopped; the batch is in {path}, and the "
-                    f"last checkpoint, of {saved} steps, is from before. Usual reasons: a learning "
-                    "rate too high, a reward that is NaN, float16 weights."
-                ) from error
-            ended = time.perf_counter()
-
-            metrics = describe(step, batch) | learned
+                raise diverged(loop, step, batch, tokenizer, error) from error
+            metrics = describe(step, batch) | learned | pace(loop, batch, sampled)
             metrics["update"] = float((probe(model) - before).norm() / before.norm())
-            metrics["sample_seconds"] = sampled - began
-            metrics["train_seconds"] = ended - sampled
-            metrics["seconds"] = ended - began
-            metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
-            metrics["spent_seconds"] = earlier + ended - entered
-            history.append(metrics)
+            history = [*loop.history, metrics]
             metrics["diagnoses"] = explain(history, config, tokenizer, task, questions)
-            append_lines(out_dir / "metrics.jsonl", [metrics])
-            if config.samples_every and step % config.samples_every == 0:
-                append_lines(out_dir / "samples.jsonl", examples(step, batch, tokenizer))
-            bar.set_postfix_str(
-                f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, "
-                f"{metrics['tokens_per_second']:,.0f} tok/s"
-            )
-            bar.update()
+            kept = config.samples_every and step % config.samples_every == 0
+            loop.log(metrics, words(metrics), examples(step, batch, tokenizer) if kept else ())
             for callback in callbacks:
                 callback(step, metrics, batch)
-
-            done = step + 1
-            if checkpoints.step_done(out_dir, done, config.steps, config, asked, state_after):
-                saved = done
-        with files.atomic_dir(out_dir / "model") as folder:
-            models.save(model, tokenizer, folder)
-    return history
+        loop.save_model(model, tokenizer)
+    return loop.history
 
 
-# --- what a run keeps ----------------------------------------------------------------------------
+def identity(
+    config: GRPOConfig, task, problems: Sequence[Any], precision: str, done: int
+) -> dict[str, Any]:
+    """What a run of `done` steps must share with its continuation, by name."""
+    asked = "\n".join(f"{p.id} {p.question}" for p in problems[: done * config.questions])
+    named = fixed_values(config)
+    named["questions asked"] = hashlib.sha256(asked.encode()).hexdigest()[:16]
+    named |= {"precision": precision, "code of the task": plugins.code_of(task)}
+    if config.lr_schedule == "linear":
+        named["steps, which a linear lr_schedule depends on,"] = config.steps
+    return named
 
 
-def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
-    """Answer r of a batch, with all that was found out about it, as plain values."""
-    q, ids = r // batch.rewards.shape[1], batch.rollouts.completion_ids[r]
+def pace(loop: Loop, batch: Experience, sampled: float) -> dict[str, float]:
+    """Where a step's time went. sampled: seconds until its completions were there."""
+    seconds = loop.seconds()
+    tokens = sum(row.length for row in batch.measures)
     return {
-        "step": step,
-        "problem": batch.problems[q].id,
-        "prompt": batch.prompts[q],
-        "text": batch.measures[r].text,
-        "correct": batch.measures[r].correct,
-        "reward": float(batch.rewards.flatten()[r]),
-        "rewards": {name: values[r] for name, values in batch.parts.items()},
-        "advantage": float(batch.advantages.flatten()[r]),
-        "tokens": [tokenizer.decode([i]) for i in ids],
-        "logprobs": [round(float(x), 4) for x in batch.rollouts.logprobs[r]],
-        **{name: values[r] for name, values in batch.log.columns.items()},
+        "sample_seconds": sampled,
+        "train_seconds": seconds - sampled,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "spent_seconds": loop.spent(),
     }
 
 
-def examples(step: int, batch: Experience, tokenizer, keep: int = 4) -> list[dict[str, Any]]:
-    """The best and the worst paid answers to the first question that has both."""
-    q, G = int(batch.spread.int().argmax()), batch.rewards.shape[1]
-    order = batch.advantages[q].argsort(descending=True, stable=True).tolist()
-    picked = order if keep >= G else order[: keep // 2] + order[-(keep // 2) :]
-    return [record(step, batch, q * G + i, tokenizer) for i in picked]
+def words(metrics: dict[str, Any]) -> str:
+    """A step, beside the progress bar."""
+    speed = f"{metrics['tokens_per_second']:,.0f} tok/s"
+    return f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, {speed}"
 
 
-def save_batch(path: Path, step: int, batch: Experience, tokenizer, error: str) -> Path:
-    """The whole batch of a step that went wrong, in JSON that a person can read."""
-    rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
-    text = json.dumps({"step": step, "error": error, "rows": rows}, ensure_ascii=False, indent=1)
-    return files.atomic_write_text(path, text)
+def diverged(loop: Loop, step: int, batch: Experience, tokenizer, error: Exception) -> R1LabError:
+    """What to raise for a NaN; the batch is then in a file."""
+    path = save_batch(loop.out_dir / "nan_batch.json", step, batch, tokenizer, str(error))
+    return R1LabError(
+        f"step {step} has {error}. Training stopped; the batch is in {path}, and the last "
+        f"checkpoint, of {loop.saved} steps, is from before. Usual reasons: a learning rate too "
+        "high, a reward that is NaN, float16 weights."
+    )

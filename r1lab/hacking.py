@@ -31,7 +31,7 @@ from r1lab import grpo
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import Evaluation, evaluate
-from r1lab.grpo import Experience
+from r1lab.experience import Experience
 from r1lab.pipeline import record_of, rewards_of
 from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction

@@ -30,7 +30,7 @@ from typing import Any
 
 from r1lab import grpo, reward_model, sft
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import atomic_write_text, shorten
+from r1lab.basics.files import atomic_write_text, read_json, shorten
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.machine.device import device_of
 from r1lab.recipe import (
@@ -331,7 +331,6 @@ def run(
 def record_of(folder: str | os.PathLike) -> dict[str, Any]:
     """The record that a stage left in its folder. Raises R1LabError where there is none."""
     path = Path(folder) / stages.RECORD
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise R1LabError(f"no record of a stage in {path} ({error})") from error
+    if (record := read_json(path)) is None:
+        raise R1LabError(f"no record of a stage in {path}: it was not made, or is damaged")
+    return record

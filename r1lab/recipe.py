@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from r1lab.basics.options import check, fixed_values, option, require
+from r1lab.basics.options import MOST_SEED, check, fixed_values, option, require
 from r1lab.grpo import GRPOConfig
 from r1lab.reward_model import RewardModelConfig
 from r1lab.rewards import REWARDS, RewardFunction
@@ -37,7 +37,7 @@ class PipelineConfig:
     an hour in all; the help gives R1's values. Raises R1LabError for what cannot be right."""
 
     base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
-    seed: int = option(0, "seed of every stage", low=0)
+    seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     questions: int = option(14, "RL: questions a step", low=1)
     group_size: int = option(16, "RL: answers to each question (R1: 16)", low=2)

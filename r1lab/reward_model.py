@@ -36,7 +36,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
-from tqdm.std import tqdm
 
 from r1lab import models
 from r1lab.basics import files
@@ -46,7 +45,9 @@ from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import in_micro_batches, micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
-from r1lab.templates import ANSWER, END_ANSWER, encode, parse, render
+from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
+from r1lab.training.loop import Loop
+from r1lab.training.optimizer import trainable
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ def write_judgements(
     path: str | os.PathLike, judgements: Sequence[Pair] | Sequence[Marked]
 ) -> Path:
     """One judgement a line; the file appears whole."""
-    lines = [json.dumps(asdict(one), ensure_ascii=False, sort_keys=True) for one in judgements]
+    lines = [files.to_json(asdict(one), sort_keys=True) for one in judgements]
     return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
     """The judgements of a file. Raises R1LabError for what is none."""
     try:
-        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in files.lines_of(path)]
         kind = Pair if rows and "chosen" in rows[0] else Marked
         return [kind(**row | {"problem": Problem.from_dict(row["problem"])}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError, R1LabError) as error:
@@ -190,12 +191,11 @@ def text_ids(
     """What a reward model reads: the prompt and, for "helpful", the answer alone in its tags (as it
     stands where there is none); for "safe", the whole completion."""
     prompts = encode(tokenizer, [render(problem, template) for problem in problems])
-    rows = []
+    rows, eos = [], end_of_text(tokenizer)
     for prompt, completion in zip(prompts, completions, strict=True):
         answer = parse(completion).answer if kind == "helpful" else None
         shown = completion if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
-        rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"]])
-        rows[-1].append(tokenizer.eos_token_id)
+        rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"], eos])
     return rows
 
 
@@ -228,39 +228,43 @@ def train(
     else:
         first, second = text_ids(tokenizer, problems, [m.completion for m in judgements], **how), []
         safe = torch.tensor([float(one.safe) for one in judgements], device=model.device)
-    weights = [p for p in model.parameters() if p.requires_grad]
+
+    def loss_of(model, rows: list[int]) -> tuple[Tensor, int]:
+        """The mean loss of some judgements, and how many the model has right."""
+        if paired:
+            both = scores(model, [first[i] for i in rows] + [second[i] for i in rows])
+            a, b = both.chunk(2)
+            return bradley_terry_loss(a, b), int((a > b).sum())
+        r = scores(model, [first[i] for i in rows])
+        return pointwise_loss(r, safe[rows]), int(((r > 0) == (safe[rows] > 0)).sum())
+
+    weights = trainable(model)
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
-    history: list[dict[str, float]] = []
-    steps = steps_of(len(judgements), config)
-    for step in tqdm(range(steps), desc=kind, disable=not progress):
-        batch = batch_at(step, len(judgements), config)
-        sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
-        optimizer.zero_grad()
+    loop = Loop(None, config, progress=progress, label=kind)
+    with loop.over(steps_of(len(judgements), config), {"model": model}) as steps:
+        for step in steps:
+            batch = batch_at(step, len(judgements), config)
+            sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
+            optimizer.zero_grad()
 
-        def learn(model, chunk: list[int], batch=batch) -> tuple[float, int]:
-            some = [batch[i] for i in chunk]
-            if paired:
-                both = scores(model, [first[i] for i in some] + [second[i] for i in some])
-                a, b = both.chunk(2)
-                loss, good = bradley_terry_loss(a, b), int((a > b).sum())
-            else:
-                r = scores(model, [first[i] for i in some])
-                loss, good = pointwise_loss(r, safe[some]), int(((r > 0) == (safe[some] > 0)).sum())
-            (loss * len(some) / len(batch)).backward()
-            return float(loss.detach()) * len(some), good
+            def learn(model, chunk: list[int], batch=batch) -> tuple[float, int]:
+                loss, good = loss_of(model, [batch[i] for i in chunk])
+                (loss * len(chunk) / len(batch)).backward()
+                return float(loss.detach()) * len(chunk), good
 
-        told = in_micro_batches(model, learn, sizes, config.micro_batch_tokens // 2)
-        loss_sum, right = (sum(column) for column in zip(*told, strict=True))
-        if not math.isfinite(loss_sum):
-            raise R1LabError(f"reward model, step {step}: the loss is {loss_sum}; lower the rate")
-        clip_grad_norm_(weights, config.max_grad_norm or math.inf)
-        optimizer.step()
-        history.append(
-            {"step": step, "loss": loss_sum / len(batch), "accuracy": right / len(batch)}
-        )
+            told = in_micro_batches(model, learn, sizes, config.micro_batch_tokens // 2)
+            loss_sum, right = (sum(column) for column in zip(*told, strict=True))
+            if not math.isfinite(loss_sum):
+                raise R1LabError(
+                    f"reward model, step {step}: the loss is {loss_sum}; lower the rate"
+                )
+            clip_grad_norm_(weights, config.max_grad_norm or math.inf)
+            optimizer.step()
+            metrics = {"step": step, "loss": loss_sum / len(batch), "accuracy": right / len(batch)}
+            loop.log(metrics, f"loss {metrics['loss']:.3f}")
     with files.atomic_dir(Path(out_dir)) as folder:
         models.save(model, tokenizer, folder)
-    return history
+    return loop.history
 
 
 # --- as a reward ---------------------------------------------------------------------------------

@@ -28,17 +28,12 @@ put right, so it is also reported once in the log.
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import hashlib
-import inspect
 import logging
 import math
-import threading
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from types import SimpleNamespace
 from typing import Any
 
 from r1lab.basics import plugins
@@ -46,6 +41,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem, get_task
 from r1lab.templates import parse
+from r1lab.training.reward_calls import call, callable_name
 
 logger = logging.getLogger(__name__)
 
@@ -221,13 +217,6 @@ def get_reward(name: str | RewardFunction, seed: int = 0) -> RewardFunction:
     return found
 
 
-def callable_name(function: Callable) -> str:
-    """TRL's name for a callable: what a partial wraps, and an object by its class."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    return getattr(function, "__name__", type(function).__name__)
-
-
 def reward_name(function: RewardFunction) -> str:
     """The name under which a reward is reported: "accuracy" for accuracy_reward."""
     for name, known in REWARDS.items():
@@ -281,66 +270,13 @@ def weighted(parts: Mapping[str, Sequence[float]], weights: Sequence[float]) -> 
 def values_of(
     function: RewardFunction, completions: Sequence, problems: Sequence, **context: Any
 ) -> list[float]:
-    """One reward of N completions. Both backends call a reward through this function.
+    """One reward of N completions: numbers, 0.0 for None. Both backends call a reward through this.
 
-    context  more keywords for it. What TRL's contract names is always there: prompts,
-             completion_ids, trainer_state, log_extra and log_metric are empty unless given; besides
-             them `step` (wanted by `random_reward`) and `task`
-
-    None from a reward means "does not apply", and counts as 0 in the sum, as in TRL. (TRL leaves a
-    completion to which *no* reward applies out of its group; here it counts as 0.) Raises
-    R1LabError where the function fails or does not return N numbers.
+    context  more keywords for it: those of TRL's contract, `step`, `task`. Raises R1LabError (see
+             `training.reward_calls`).
     """
-    N, name = len(completions), f"reward {reward_name(function)}"
-    if len(problems) != N:
-        raise R1LabError(f"{N} completions need as many problems: {len(problems)}")
-    nothing = {
-        "prompts": [getattr(problem, "question", "") for problem in problems],
-        "completion_ids": [[] for _ in completions],
-        "trainer_state": SimpleNamespace(global_step=context.get("step")),
-        "log_extra": lambda column, values: None,
-        "log_metric": lambda name, value: None,
-    }
     problems = [_as_problem(of) for of in problems]
-    with plugins.blame(name):
-        values = function(completions=completions, problem=problems, **nothing | context)
-        if inspect.isawaitable(values):
-            values = _wait_for(values)
-    try:
-        values = list(None if isinstance(values, str | dict) else values)
-    except TypeError:
-        raise R1LabError(f"{name} must return a list, one number for each completion, "
-                         f"not {values!r:.60}") from None  # fmt: skip
-    if len(values) != N:
-        raise R1LabError(
-            f"{name} must return {N} values, one for each completion, not {len(values)}"
-        )
-    return [0.0 if value is None else _number(name, value) for value in values]
-
-
-class Log:
-    """What rewards report besides their values: TRL's log_metric and log_extra."""
-
-    def __init__(self) -> None:
-        self.metrics: dict[str, float] = {}  # the last value of each
-        self.columns: dict[str, list] = {}  # N values each
-
-    def metric(self, name: str, value: float) -> None:
-        self.metrics[f"logged/{name}"] = float(value)
-
-    def extra(self, column: str, values: list) -> None:
-        self.columns[str(column)] = [
-            v if isinstance(v, int | float | None) else str(v) for v in values
-        ]
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        if isinstance(value, str):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise R1LabError(f"{name} must return numbers, or None, not {value!r:.60}") from None
+    return call(function, f"reward {reward_name(function)}", completions, problems, **context)
 
 
 def _as_problem(of: Any) -> Any:
@@ -349,22 +285,6 @@ def _as_problem(of: Any) -> Any:
         return _problem_from_json(of) if isinstance(of, str) else of
     except R1LabError:
         return of
-
-
-@lru_cache(maxsize=1)
-def _loop() -> asyncio.AbstractEventLoop:
-    """One event loop for all `async def` rewards, in a thread of its own: a notebook's is busy, and
-    a client that a reward keeps open belongs to the loop that it was opened in."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True, name="rewards").start()
-    return loop
-
-
-def _wait_for(awaitable: Any) -> Any:
-    async def finish() -> Any:
-        return await awaitable
-
-    return asyncio.run_coroutine_threadsafe(finish(), _loop()).result()
 
 
 # -- reading what arrives ---------------------------------------------------------------------

@@ -23,7 +23,7 @@ import torch
 from r1lab import models
 from r1lab.basics import ledger
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import atomic_write_text
+from r1lab.basics.files import atomic_write_text, read_json
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.machine.device import device_of, has_bf16
 from r1lab.sampler.rollouts import Sampling
@@ -155,10 +155,7 @@ def scored(
     names = "eval_problems eval_samples max_new_tokens template seed".split()
     settings = {name: getattr(config, name) for name in names} | {"requested": REQUESTED}
     of = {"model": content(model), "settings": settings}
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        kept = {}
+    kept = read_json(path) or {}
     if {name: kept.get(name) for name in of} != of or "each" not in kept:
         card = scorecard(model, config)
         found = {

@@ -25,7 +25,6 @@ import json
 import math
 import os
 import random
-import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -34,22 +33,16 @@ from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
-from tqdm.std import tqdm
 
-from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.basics.options import check, fixed_values, option
-from r1lab.grpo import trainable
-from r1lab.machine.device import arithmetic, precision_on
-from r1lab.sampler.score import in_micro_batches, micro_batches, token_logps
+from r1lab.machine.device import arithmetic
+from r1lab.sampler.score import in_micro_batches, max_positions, micro_batches, token_logps
 from r1lab.tasks import Problem
-from r1lab.templates import TEMPLATES, encode, render
-from r1lab.training import checkpoints, signals
-from r1lab.training.checkpoints import fingerprint
-
-ON_DISK = ("metrics.jsonl", "checkpoints", "model")
+from r1lab.templates import TEMPLATES, encode, end_of_text, render
+from r1lab.training.loop import Loop
+from r1lab.training.optimizer import adamw, ready, trainable
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class Example:
 
     def to_json(self) -> str:
         fields = {"problem": dataclasses.asdict(self.problem), "completion": self.completion}
-        return json.dumps(fields, ensure_ascii=False, sort_keys=True)
+        return files.to_json(fields, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Example:
@@ -84,11 +77,7 @@ def write_examples(path: str | os.PathLike, examples: Sequence[Example]) -> Path
 def read_examples(path: str | os.PathLike) -> list[Example]:
     """The examples of a file. Raises R1LabError, with the line, for what is none."""
     found = []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise R1LabError(f"cannot read examples from {path} ({error})") from error
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(files.lines_of(path), 1):
         try:
             found.append(Example.from_json(line))
         except R1LabError as error:
@@ -161,16 +150,18 @@ def learning_rate(step: int, steps: int, config: SFTConfig) -> float:
 
 
 def tokenized(
-    examples: Sequence[Example], tokenizer, config: SFTConfig
+    examples: Sequence[Example], tokenizer, config: SFTConfig, positions: float = math.inf
 ) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
     """(prompt ids, completion ids with EOS) of each example that fits, and the indices of those
-    that are too long. Raises R1LabError for words that the tokenizer does not know."""
+    that are longer than max_tokens or than `positions`, the model's. Raises R1LabError for words
+    that the tokenizer does not know, and for a tokenizer without an end-of-sequence token."""
+    eos, limit = end_of_text(tokenizer), min(config.max_tokens, positions)
     prompts = encode(tokenizer, [render(one.problem, config.template) for one in examples])
     rows, long = [], []
     for i, (prompt, one) in enumerate(zip(prompts, examples, strict=True)):
         answer = tokenizer(one.completion, add_special_tokens=False)["input_ids"]
-        row = (prompt, [*answer, tokenizer.eos_token_id])
-        if len(row[0]) + len(row[1]) > config.max_tokens:
+        row = (prompt, [*answer, eos])
+        if len(row[0]) + len(row[1]) > limit:
             long.append(i)
         else:
             rows.append(row)
@@ -178,14 +169,14 @@ def tokenized(
 
 
 def fitting(
-    examples: Sequence[Example], tokenizer, config: SFTConfig
+    examples: Sequence[Example], tokenizer, config: SFTConfig, positions: float = math.inf
 ) -> list[tuple[list[int], list[int]]]:
     """The rows of `tokenized` alone. Raises R1LabError where there is none."""
-    rows, long = tokenized(examples, tokenizer, config)
+    rows, long = tokenized(examples, tokenizer, config, positions)
     if not rows:
         raise R1LabError(
             f"nothing to train on: of {len(examples)} examples {len(long)} are longer than "
-            f"max_tokens ({config.max_tokens})"
+            f"max_tokens ({config.max_tokens}) or the model's {positions} positions"
         )
     return rows
 
@@ -233,41 +224,16 @@ def train(
     Raises R1LabError when there is no example that fits, for another run's checkpoint, for a loss
     or gradient that is not finite, for a full disk and for too little memory.
     """
-    out_dir = Path(out_dir)
-    if not resume:
-        files.set_aside(out_dir, ON_DISK)
-    rows = fitting(examples, tokenizer, config)
-    precision = precision_on(model.device, config.precision)
-    if precision == "bf16":
-        model.float()  # AdamW's small steps are lost in bfloat16 weights
-    model.eval()  # no dropout
-    weights = trainable(model)
-    for weight in weights:
-        weight.grad = torch.zeros_like(weight)
-    betas = (config.beta1, config.beta2)
-    optimizer = torch.optim.AdamW(weights, config.learning_rate, betas, weight_decay=0.0)
-    steps = steps_of(len(rows), config)
-    run = identity(config, rows, precision)
+    loop = Loop(out_dir, config, resume=resume, progress=progress, label="sft")
+    rows = fitting(examples, tokenizer, config, max_positions(model))
+    run = identity(config, rows, ready(model, config))
+    optimizer, weights, total = adamw(model, config), trainable(model), steps_of(len(rows), config)
+    parts = {"model": model, "optimizer": optimizer}
 
-    def state_after(done: int) -> dict[str, Any]:
-        state = {"step": done, "base": base, "run": run}
-        return state | checkpoints.snapshot(model, optimizer)
-
-    first, base = 0, fingerprint(model)
-    if (state := checkpoints.latest_of_run(out_dir, model, lambda step: run, steps)) is not None:
-        first, base = state["step"], state["base"]
-        checkpoints.restore(state, model, optimizer)
-    history = truncate_lines(out_dir / "metrics.jsonl", first)
-
-    with (
-        signals.stop_signals() as asked,
-        signals.memory_errors(config.micro_batch_tokens),
-        tqdm(total=steps, initial=first, disable=not progress, unit="step", desc="sft") as bar,
-    ):
-        for step in range(first, steps):
-            began = time.perf_counter()
+    with loop.over(total, parts, lambda done: run) as steps:
+        for step in steps:
             batch = [rows[i] for i in batch_at(step, len(rows), config)]
-            rate = learning_rate(step, steps, config)
+            rate = learning_rate(step, total, config)
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.zero_grad(set_to_none=False)
@@ -281,25 +247,19 @@ def train(
             optimizer.step()
             tokens = sum(len(answer) for _, answer in batch)
             metrics = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate, "tokens": tokens}
-            metrics["epoch"] = (step + 1) * config.epochs / steps
-            metrics["seconds"] = time.perf_counter() - began
-            history.append(metrics)
-            append_lines(out_dir / "metrics.jsonl", [metrics])
-            bar.set_postfix_str(f"loss {loss:.3f}")
-            bar.update()
+            metrics["epoch"] = (step + 1) * config.epochs / total
+            metrics["seconds"] = loop.seconds()
+            loop.log(metrics, f"loss {loss:.3f}")
             for callback in callbacks:
                 callback(step, metrics)
-            done = step + 1
-            checkpoints.step_done(out_dir, done, steps, config, asked, state_after)
-        with files.atomic_dir(out_dir / "model") as folder:
-            models.save(model, tokenizer, folder)
-    return history
+        loop.save_model(model, tokenizer)
+    return loop.history
 
 
 @torch.no_grad()
 def loss_of(model, tokenizer, examples: Sequence[Example], config: SFTConfig) -> float:
     """The loss on examples that are not trained on, nats an answer token; NaN where none fits."""
-    rows, _ = tokenized(examples, tokenizer, config)
+    rows, _ = tokenized(examples, tokenizer, config, max_positions(model))
     total, tokens = 0.0, 0
     with arithmetic(model, config) if rows else nullcontext():
         for chunk in micro_batches([len(p) + len(a) for p, a in rows], config.micro_batch_tokens):

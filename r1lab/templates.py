@@ -142,6 +142,25 @@ def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
     return ids
 
 
+def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[int, int]:
+    """The tokens of every prompt that has more than `room`, by the number of its problem."""
+    prompts = [render(problem, template) for problem in problems]
+    # A token is at least a byte, so short texts need not be tokenized; 2: special tokens around it.
+    long = [i for i, prompt in enumerate(prompts) if len(prompt.encode()) + 2 > room]
+    sizes = map(len, encode(tokenizer, [prompts[i] for i in long]))
+    return {i: size for i, size in zip(long, sizes, strict=True) if size > room}
+
+
+def end_of_text(tokenizer) -> int:
+    """The id that ends a text to learn from. Raises R1LabError for a tokenizer without one."""
+    if tokenizer.eos_token_id is None:
+        raise R1LabError(
+            "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
+            "completion ends: set tokenizer.eos_token"
+        )
+    return tokenizer.eos_token_id
+
+
 def end_ids(model, tokenizer, template: str) -> list[int]:
     """The ids that end a completion: the tokenizer's end of text, those that the model's generation
     config declares (a chat model has several), and the template's stops that are one token."""

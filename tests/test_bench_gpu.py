@@ -8,15 +8,32 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from r1lab.bench import gpu
+from r1lab.bench import gpu, gpu_sampler, stand
 from r1lab.cli import main
 from r1lab.models.load import tiny_llama
 from r1lab.tasks import get_task
-from r1lab.tasks.gym import number
+from r1lab.tasks.base import number
 from r1lab.templates import EXAMPLES, TEMPLATES, parse, render
 
 
-@pytest.fixture(params=gpu.PARTS)
+def why_not_committed(report: dict) -> str | None:
+    """Why a report must not stand in benchmarks/results, in words; None where it may."""
+    card = report["hardware"].get("gpu")
+    names = ("cuda", "torch", "transformers", "trl", "vllm")
+    missing = [name for name in names if not report["versions"].get(name)]
+    for good, words in (
+        (report["part"] in gpu.MEASURES, "it is none of the GPU measurements"),
+        (not report["quick"], "it was measured in toy sizes (--quick)"),
+        (isinstance(card, dict) and card["name"], "it does not come from a GPU"),
+        (not missing, f"it does not name the version of {', '.join(missing)}"),
+        (report["goals"] == stand.judge(report["ratios"]), "its goals are not those of its ratios"),
+    ):
+        if not good:
+            return words
+    return None
+
+
+@pytest.fixture(params=tuple(gpu.MEASURES))
 def part(request):
     return request.param
 
@@ -35,9 +52,9 @@ def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_fo
     assert "gpu" in report["hardware"] and report["minutes"] >= 0
     page = tmp_path / ("gpu-step.md" if part == "step" else "quick.md")
     assert page.read_text() == gpu.page(report)
-    assert report["goals"] == gpu.judge(report["ratios"])
+    assert report["goals"] == stand.judge(report["ratios"])
     assert all(set(m) == {"value", "pairs"} for m in report["ratios"].values())
-    assert gpu.why_not_committed(report) == "it was measured in toy sizes (--quick)"
+    assert why_not_committed(report) == "it was measured in toy sizes (--quick)"
     CHECKS[part](report)
 
 
@@ -97,7 +114,7 @@ def test_without_a_gpu_it_is_one_clear_line(part, capsys):
     [
         (["--gpu", "sampler", "--repeats", "0"], "repeats must be at least 1"),
         (["--gpu", "run", "--quick", "--minutes", "-1"], "--max-minutes must be above 0"),
-        (["--gpu", "everything"], "invalid choice"),
+        (["--gpu", "everything"], "gpu: 'everything' is none of sampler, step, run"),
         (["--gpu", "step", "--only", "step"], "--only chooses parts of the CPU benchmark"),
         (["--minutes", "3"], "--minutes and --backend are for --gpu"),
     ],
@@ -115,18 +132,18 @@ def test_the_floor_counts_weights_own_keys_and_the_question_once_for_its_group()
     # Two questions of 5 and 7 tokens; answers of 1 and 3, and of 2 and 2 tokens.
     shared, own = 5 * 3 + 7 * 2, (0 + 3) + (1 + 1)
     expected = 3 * weights + token * (shared + own)
-    assert gpu.floor_bytes(model, [5, 7], [1, 3, 2, 2]) == expected
+    assert gpu_sampler.floor_bytes(model, [5, 7], [1, 3, 2, 2]) == expected
     half = model.to(torch.bfloat16)
-    assert gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
+    assert gpu_sampler.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
     half.lm_head.weight = torch.nn.Parameter(half.lm_head.weight.clone())  # no longer tied
-    assert gpu.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
+    assert gpu_sampler.floor_bytes(half, [5, 7], [1, 3, 2, 2]) == expected / 2
 
 
 def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
     def contender(rates, floor=1000.0):
         return {"tokens_per_second": rates, "floor_tokens_per_second": [floor] * len(rates)}
 
-    found = gpu.sampler_ratios(
+    found = gpu_sampler.sampler_ratios(
         "batch_64",
         {
             "r1lab": contender([400.0, 500.0, 900.0]),
@@ -137,7 +154,7 @@ def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
     assert found["batch_64/vs_generate"] == {"value": 9.0, "pairs": [4.0, 10.0, 9.0]}
     assert found["batch_64/share_of_floor"]["value"] == 0.5
     assert "batch_64/vs_vllm" not in found
-    goals = gpu.judge(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
+    goals = stand.judge(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
     assert goals["batch_64/vs_generate"] == {"goal": 8.0, "met": True}
     assert goals["batch_64/vs_vllm"] == {"goal": 1.0, "met": False}
 
@@ -147,20 +164,20 @@ def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
 
 
 def test_a_contender_that_fails_is_noted_and_does_not_end_the_run(tmp_path):
-    def stand(left):
+    def at(left):
         sheet = SimpleNamespace(left=left, report={"failures": {}}, say=lambda words: None)
         return SimpleNamespace(sheet=sheet)
 
     def fails():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried 3 GiB\nand more words")
 
-    some = stand(left=60.0)
-    assert gpu.attempt(some, "generate", fails) is None
-    assert gpu.attempt(some, "r1lab", lambda: 3) == 3
+    some = at(left=60.0)
+    assert stand.attempt(some, "generate", fails) is None
+    assert stand.attempt(some, "r1lab", lambda: 3) == 3
     noted = "OutOfMemoryError: CUDA out of memory. Tried 3 GiB"
     assert some.sheet.report["failures"] == {"generate": noted}
-    late = stand(left=0.0)
-    assert gpu.attempt(late, "vllm", lambda: 3) is None
+    late = at(left=0.0)
+    assert stand.attempt(late, "vllm", lambda: 3) is None
     assert late.sheet.report["failures"] == {"vllm": "not measured: the time was up"}
 
 
@@ -187,8 +204,8 @@ def gpu_report():
     ],
 )
 def test_only_what_a_gpu_measured_may_be_committed(change, words):
-    assert gpu.why_not_committed(gpu_report()) is None
-    assert words in gpu.why_not_committed(gpu_report() | change)
+    assert why_not_committed(gpu_report()) is None
+    assert words in why_not_committed(gpu_report() | change)
 
 
 def test_committed_results_come_from_a_gpu_and_their_pages_from_them():
@@ -197,7 +214,7 @@ def test_committed_results_come_from_a_gpu_and_their_pages_from_them():
         pytest.skip("no benchmarks/results/gpu-*.json yet: r1lab bench --gpu")
     for path in found:
         report = json.loads(path.read_text())
-        assert gpu.why_not_committed(report) is None, path
+        assert why_not_committed(report) is None, path
         assert path.with_suffix(".md").read_text() == gpu.page(report)
 
 

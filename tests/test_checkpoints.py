@@ -17,6 +17,7 @@ import torch
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import (
+    MARK,
     append_lines,
     atomic_dir,
     atomic_write_text,
@@ -24,6 +25,8 @@ from r1lab.basics.files import (
     truncate_lines,
 )
 from r1lab.training.checkpoints import latest, save
+from r1lab.training.loop import one_run
+from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped, stop_signals
 
 
@@ -142,7 +145,12 @@ def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])  # as test_grpo
     reached = 0
-    for pause, sign in ((0.0, "*.pt"), (0.013, "*.sha256"), (0.031, "*.sha256"), (0.07, "*.pt")):
+    for pause, sign in (
+        (0.0, "step-*.pt"),
+        (0.013, "step-*.sha256"),
+        (0.031, "step-*.sha256"),
+        (0.07, "step-*.pt"),
+    ):
         writer = context.Process(target=save_for_ever, args=(tmp_path,))
         writer.start()
         while not list(tmp_path.glob(sign)):
@@ -152,7 +160,7 @@ def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
         writer.join()
         state = latest(tmp_path)
         if state is None:  # killed while it wrote the very first one
-            assert not list(tmp_path.glob("*.sha256"))
+            assert not list(tmp_path.glob("step-*.sha256"))
             continue
         assert torch.equal(state["model"]["w"], torch.full((200_000,), float(state["step"])))
         reached = max(reached, state["step"])
@@ -175,7 +183,7 @@ def test_atomic_files_and_folders_replace_only_what_is_whole(tmp_path):
     assert (tmp_path / "model" / "sub" / "weights").read_text() == "first"
     with atomic_dir(tmp_path / "model") as folder:
         (folder / "weights").write_text("second")
-    assert [p.name for p in (tmp_path / "model").iterdir()] == ["weights"]
+    assert sorted(p.name for p in (tmp_path / "model").iterdir()) == [MARK, "weights"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "model"]
     assert (tmp_path / "a" / "note.txt").stat().st_mode & 0o777 == 0o666 & ~files._umask()
 
@@ -192,6 +200,99 @@ def test_lines_after_the_checkpoint_and_half_lines_are_dropped(tmp_path, tail):
     assert path.read_bytes() == whole
     assert truncate_lines(path, 0) == [] and path.read_bytes() == b""
     assert truncate_lines(tmp_path / "missing.jsonl", 5) == []
+
+
+def test_damaged_lines_are_left_out_and_named(tmp_path, caplog):
+    """Whatever happened to the file: every whole record of an earlier step stays, once."""
+    path = tmp_path / "metrics.jsonl"
+    append_lines(path, [{"step": step} for step in (0, 1, 1, 2, 3)])
+    lines = path.read_bytes().split(b"\n")
+    lines[2:2] = [b'{"step": 3, "rew', b"\xff\xfe", b"null", b"[1]", b'{"step": null}', b"[" * 5000]
+    path.write_bytes(b"\n".join(lines))
+    with caplog.at_level(logging.WARNING):
+        assert truncate_lines(path, 3, once=True) == [{"step": 0}, {"step": 1}, {"step": 2}]
+    assert f"{path} had 7 damaged lines" in caplog.text
+    assert truncate_lines(path, 3, once=True) == [{"step": 0}, {"step": 1}, {"step": 2}]
+    assert metrics_of(tmp_path) == [{"step": 0}, {"step": 1}, {"step": 2}]
+
+
+@pytest.mark.parametrize(
+    "text", ["a\u2028b", "a\u2029b", "a\x85b", "\ud800", "\n\r\x1e", "等\U0001f600"]
+)
+def test_no_character_ends_a_line_or_cannot_be_written(tmp_path, text):
+    path = tmp_path / "metrics.jsonl"
+    append_lines(path, [{"step": 0, "text": text}, {"step": 1, "text": "x"}])
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2 == len(files.lines_of(path))
+    assert [row["text"] for row in metrics_of(tmp_path)] == [text, "x"]
+    files.write_json(tmp_path / "a.json", {"text": text})
+    assert files.read_json(tmp_path / "a.json") == {"text": text}
+
+
+def test_a_folder_that_others_made_is_moved_and_not_deleted(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").write_text("years")
+    for text in ("first", "second"):
+        with atomic_dir(tmp_path / "model") as folder:
+            (folder / "weights").write_text(text)
+    assert (tmp_path / "model" / "weights").read_text() == "second"
+    assert (tmp_path / "earlier-1" / "model" / "thesis.tex").read_text() == "years"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["earlier-1", "model"]
+
+
+def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    atomic_write_text(tmp_path / "link", "text")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_text() == "text"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_json(tmp_path / "pipe", {"a": 1})
+    assert b'"a": 1' in os.read(reader, 100) and (tmp_path / "pipe").is_fifo()
+    os.close(reader)
+    (tmp_path / "null").symlink_to("/dev/null")
+    atomic_write_text(tmp_path / "null", "text")
+    assert os.path.realpath(tmp_path / "null") == "/dev/null" != (tmp_path / "null").read_text()
+    for wrong in (tmp_path, tmp_path / "target" / "x", "/dev/null/x"):
+        with pytest.raises(R1LabError, match="cannot write"):
+            files.check_writable(wrong)
+    files.check_writable(tmp_path / "new" / "a.json")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_cleared_at_the_next_start(tmp_path):
+    """Also a folder, and one that was moved away to be replaced takes its place again."""
+    for name in (".unfinished-model-x", ".unfinished-data-y"):
+        (tmp_path / name / "new").mkdir(parents=True)
+    (tmp_path / ".unfinished-model-x" / "old").mkdir()
+    (tmp_path / ".unfinished-model-x" / "old" / "weights").write_text("whole")
+    (tmp_path / "checkpoints" / ".unfinished-z").mkdir(parents=True)
+    (tmp_path / "checkpoints" / ".unfinished-z.pt").write_text("half")
+    with one_run(tmp_path):
+        found = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+        assert found == [".lock", "checkpoints", "model", "model/weights"]
+
+
+def hold(folder, ready, go):
+    with one_run(folder):
+        ready.set()
+        go.wait(60)
+
+
+def test_two_runs_in_one_folder_are_refused_in_one_line(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    ready, go = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, ready, go))
+    other.start()
+    assert ready.wait(60)
+    with pytest.raises(R1LabError, match="another run is working in .*wait for its end") as raised:
+        with one_run(tmp_path):
+            pass
+    assert "\n" not in str(raised.value)
+    os.kill(other.pid, signal.SIGKILL)  # a killed one holds nothing
+    other.join()
+    with one_run(tmp_path), pytest.raises(R1LabError, match="another run"), one_run(tmp_path):
+        pass
+    with one_run(tmp_path):
+        pass
 
 
 def test_a_new_start_moves_the_old_run_aside(tmp_path):

@@ -184,7 +184,7 @@ def test_the_command_line_prints_what_to_run(capsys):
         (["--print-launch", "ddp", "--questions", "7"], "Make questions a multiple of 8"),
         (["--print-launch", "ddp", "--task", "gsm9k"], "unknown task 'gsm9k'"),
         (["--print-launch", "ddp", "--model", "nope"], "cannot load the model 'nope'"),
-        (["--print-launch", "fdsp"], "invalid choice: 'fdsp'"),
+        (["--print-launch", "fdsp"], "there is no launch recipe 'fdsp'"),
         (["--print-launch", "ddp", "--steps", "0"], "steps must be at least 1"),
     ):
         assert cli.main(["train", *wrong]) == 2
@@ -199,8 +199,8 @@ def test_the_command_line_prints_what_to_run(capsys):
     [
         (["--lora-rank", "4"], "--lora-rank needs --backend trl"),
         (["--max-minutes", "3"], "--max-minutes needs --backend trl"),
-        (["--backend", "trl", "--max-minutes", "0"], "'0' is not a number above 0"),
-        (["--backend", "tlr"], "invalid choice: 'tlr'"),
+        (["--backend", "trl", "--max-minutes", "0"], "--max-minutes must be above 0, not 0.0"),
+        (["--backend", "tlr"], "'tlr' is none of scratch, trl; did you mean 'trl'?"),
         (["--backend", "trl", "--sampler", "vlm"], "there is no sampler 'vlm'"),
         (["--backend", "trl", "--kl-coef", "1", "--kl-estimator", "k1"], "always k3, not k1"),
     ],
@@ -226,8 +226,7 @@ def test_a_configuration_survives_the_command_line():
         steps=3, learning_rate=1e-5, rewards=("accuracy",), reward_weights=(1.0,), kl_coef=0.001,
         advantage="dr_grpo", length_norm="constant", seed=7,
     )  # fmt: skip
-    args = cli.parse(["train", *cluster.options(config)])
-    assert cli.configure(GRPOConfig, args) == config
+    assert cli.parse(["train", *cluster.options(config)]).settings == config
     assert cluster.options(GRPOConfig()) == []
     with pytest.raises(R1LabError, match="can only name rewards"):
         cluster.options(GRPOConfig(rewards=(len,), reward_weights=(1.0,)))

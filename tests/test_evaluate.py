@@ -311,6 +311,8 @@ def test_evaluate_a_real_model_end_to_end(monkeypatch):
     assert again.to_json().split('"problems"')[1] == e.to_json().split('"problems"')[1]
     other = evaluate.evaluate(model, tokenizer, task, problems, k=3, sampling=Sampling(24, seed=1))
     assert [o.text for o in other.completions[0]] != [o.text for o in e.completions[0]]
+    with pytest.raises(R1LabError, match=f"5 of 5 prompts do not fit.*and {problems[0].id} has"):
+        evaluate.evaluate(model, tokenizer, task, problems, sampling=Sampling(250))
     with pytest.raises(R1LabError, match="nothing to evaluate"):
         evaluate.evaluate(model, tokenizer, task, [])
 

@@ -19,14 +19,16 @@ from dataclasses import replace
 import pytest
 import torch
 
+from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train
+from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train, training_problems
 from r1lab.losses import grpo_loss
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.models.load import load
 from r1lab.sampler.score import token_logps
 from r1lab.tasks import get_task
 from r1lab.training import checkpoints
+from r1lab.training.loop import Loop
 from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.signals import Stopped
 
@@ -276,6 +278,55 @@ def test_a_damaged_checkpoint_costs_its_steps_and_nothing_else(model, tokenizer,
     assert newest.name in caplog.text and "damaged" in caplog.text
 
 
+def reseal(path, **changes):
+    """A checkpoint with other parts (None: without it), whole by its checksum."""
+    state = torch.load(path, weights_only=True) | changes
+    torch.save({name: part for name, part in state.items() if part is not None}, path)
+    path.with_name(path.name + ".sha256").write_text(f"{files.digest_of(path)}  {path.name}\n")
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [({"step": None}, "it lacks step"), ({"model": None, "rng": None}, "it lacks rng, model"),
+     ({"optimizer": {}}, "does not fit the run in optimizer"),
+     ({"model": {"w": torch.ones(2)}}, "does not fit the run in model")], ids=str,
+)  # fmt: skip
+def test_a_checkpoint_without_its_parts_is_passed_over(
+    model, tokenizer, tmp_path, caplog, changes, words
+):
+    parts = {"model": model, "optimizer": torch.optim.AdamW(model.parameters())}
+    loop = Loop(tmp_path, SMALL, progress=False)
+    with loop.over(4, parts) as steps:
+        for step in steps:
+            loop.log({"step": step, "seconds": 0.0}, "")
+    reseal(tmp_path / "checkpoints" / "step-00000004.pt", **changes)
+    again = Loop(tmp_path, SMALL, progress=False)
+    with caplog.at_level("WARNING"), again.over(4, parts) as steps:
+        assert list(steps) == [2, 3]
+    assert words in caplog.text
+
+
+@pytest.mark.parametrize("harm", ["half", "bytes", "null", "hole", "gone"])
+def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
+    model, tokenizer, tmp_path, caplog, harm
+):
+    config = replace(SMALL, steps=3, checkpoint_every=1, samples_every=1)
+    other = copy.deepcopy(model)
+    run(model, tokenizer, config, tmp_path)
+    for file in (tmp_path / "metrics.jsonl", tmp_path / "samples.jsonl"):
+        tail = {"half": b'{"step": 3, "rew\n', "bytes": b"\xff\xfe\n", "null": b"null\n"}
+        text = file.read_bytes() + tail.get(harm, b"")
+        file.write_bytes(text[:-40] if harm == "hole" else text)
+        if harm == "gone":
+            file.unlink()
+    with caplog.at_level("WARNING"):
+        history = run(other, tokenizer, replace(config, steps=5), tmp_path)
+    lost = {"hole": [2], "gone": [0, 1, 2]}.get(harm, [])
+    assert [m["step"] for m in history] == [step for step in range(5) if step not in lost]
+    assert [m["step"] for m in metrics_of(tmp_path)] == [m["step"] for m in history]
+    assert ("metrics.jsonl" in caplog.text) and ("of 3 steps" in caplog.text) == bool(lost)
+
+
 def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_path):
     base = copy.deepcopy(model)
     run(model, tokenizer, SMALL, tmp_path)
@@ -392,6 +443,35 @@ def test_samples_keep_what_a_reader_needs(model, tokenizer, tmp_path):
     for s in samples:
         assert len(s["tokens"]) == len(s["logprobs"]) > 0 and s["prompt"].endswith(":")
         assert s["reward"] == pytest.approx(s["rewards"]["waits"])
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+
+class Wordy:
+    """Countdown, some of whose questions are much too long."""
+
+    def __init__(self, long):
+        self.long = long
+
+    def problems(self, split, n, seed=0):
+        found = TASK.problems(split, n, seed)
+        return [replace(p, question=f"{'make ' * 900} {p.question}") if self.long(i) else p
+                for i, p in enumerate(found)]  # fmt: skip
+
+
+def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, tokenizer, caplog):
+    few = training_problems(Wordy(lambda i: i % 3 == 1), model, tokenizer, SMALL)
+    assert len(few) == SMALL.steps * SMALL.questions
+    assert all("make make" not in problem.question for problem in few)
+    assert "12 of 36 prompts are longer than" in caplog.text and few[0].id not in caplog.text
+    more = training_problems(Wordy(lambda i: i % 3 == 1), model, tokenizer, replace(SMALL, steps=9))
+    assert more[: len(few)] == few  # so a longer run may go on from it
+    with pytest.raises(
+        R1LabError, match=r"144 of 144 prompts .* tokens that .*Lower max_new"
+    ) as no:
+        training_problems(Wordy(lambda i: True), model, tokenizer, SMALL)
+    assert TASK.problems("train", 1, seed=0)[0].id in str(no.value)
 
 
 # --- options ---------------------------------------------------------------------------------

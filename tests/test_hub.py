@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import cons_at_k
 from r1lab.rewards import accuracy_reward
-from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal
+from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal, task_for
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix
-from r1lab.tasks.hub import gsm8k_problems, math_problems, solve
+from r1lab.tasks.formulas.finished import finished
+from r1lab.tasks.hub import content, gsm8k_problems, math_problems, solve
 
 GSM8K_TRAIN = [
     {
@@ -203,6 +205,264 @@ def test_offline_the_error_names_what_works(task):
     assert "\n" not in str(caught.value) and "source=" in str(caught.value)
 
 
+def write(folder, name, rows):
+    folder.mkdir(exist_ok=True, parents=True)
+    lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+    (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return str(folder)
+
+
+SEVERAL = [
+    ["What is 9 + 4?", "What is 9 - 4?", "What is 9 * 4?", "What is 9 / 4?", "What is 94?"],
+    ["What is 3(4 + 5)?", "What is (3)4 + 5?", "What is 3[4 + 5]?"],
+    ["Round 1.5 up.", "Round 15 up.", "Round 1 up 5."],
+    ["Solve $x < 3$.", "Solve $x > 3$.", "Solve $x = 3$.", r"Solve $x \le 3$."],
+    ["What is 5!?", "What is 5?", "What is -5?", "What is 5%?"],
+    ["Find f'(2).", "Find f(2).", "Find f''(2)."],
+    ["Is x^2 even?", "Is x2 even?", "Is x_2 even?"],
+    ["Is 2:3 even?", "Is 23 even?", "Is |2 3| even?"],
+    ["Add x − y.", "Add x + y.", "Add x × y.", "Add x ÷ y.", "Add x y."],
+    ["What is a-b?", "What is a b?"],
+]
+ONE = ["What is 9 - 4?", "what is  9 -4", "What is 9 − 4 ?", "What – is: 9-4..."]
+
+
+@pytest.mark.parametrize("questions", SEVERAL)
+def test_signs_brackets_and_points_make_another_problem(questions, tmp_path):
+    """In training, and when training is kept apart from what is held out."""
+    rows = [{"question": q, "answer": f"#### {k}"} for k, q in enumerate(questions)]
+    write(tmp_path, "train", rows)
+    source = write(tmp_path, "test", rows[:1])
+    assert len({content(q) for q in questions}) == len(questions)
+    found = {p.question for p in GSM8K(source=source).problems("train", 50)}
+    assert found == set(questions[1:])
+
+
+def test_spaces_case_and_the_points_of_a_sentence_do_not():
+    assert len({content(question) for question in ONE}) == 1
+    assert content("Leaked: well-known ones?") == content("leaked - Well known ones")
+    assert content("Ann’s 3 cups!") == content("ann's 3 cups")
+
+
+def answers_of(task, split="train"):
+    problems = task.problems(split, 9)
+    return {p.question: p.data["answer"] for p in problems}
+
+
+def test_gsm8k_folders_may_hold_a_unit_a_bare_number_or_another_column(tmp_path):
+    rows = [
+        {"question": "a", "answer": "So.\n#### 3 apples"},
+        {"question": "b", "answer": 13},
+        {"question": "c", "answer": "14"},
+        {"problem": "d", "answer": "#### $1,500.50"},
+        {"question": "e", "answer": "#### 20%"},
+        {"question": "f", "answer": 2.5},
+        {"question": "g", "answer": "#### 5 dollars."},
+    ]
+    write(tmp_path / "rows [v2]", "train", rows)
+    task = GSM8K(source=write(tmp_path / "rows [v2]", "test", rows[:1]))
+    expected = {"b": "13", "c": "14", "d": "3001/2", "e": "20%", "f": "5/2", "g": "5"}
+    assert answers_of(task) == expected and answers_of(task, "held_out") == {"a": "3"}
+    assert all(task.judge(p, task.solution(p)) for p in task.problems("train", 6))
+
+
+def test_math_folders_need_no_level_and_take_numbers(tmp_path):
+    rows = [
+        {"problem": "a", "answer": 204},
+        {"problem": "b", "answer": 0, "level": None},
+        {"question": "c", "answer": "025", "level": 3},
+        {"problem": "d", "solution": r"so \boxed{7}"},
+        {"problem": "e", "answer": 2.5},
+    ]
+    write(tmp_path, "train", rows)
+    source = write(tmp_path, "test", [{"problem": "z", "answer": "1"}])
+    assert answers_of(MATH(source=source)) == {
+        "a": "204",
+        "b": "0",
+        "c": "025",
+        "d": "7",
+        "e": "2.5",
+    }
+    assert answers_of(MATH(levels=3, source=source)) == {"c": "025"}
+    assert answers_of(MATH(source=source, held_out=source), "held_out") == {"z": "1"}
+
+
+def test_rows_that_are_left_out_are_counted(tmp_path, caplog):
+    good = [{"problem": f"q{k}", "level": "Level 2", "answer": "1"} for k in range(3)]
+    bad = [
+        {"problem": "a", "level": "Level ?", "answer": "1"},
+        {"problem": "b", "level": "Level ?", "answer": "1"},
+        {"problem": "c", "level": "Level 2", "answer": "9" * 400},
+        {"problem": "d", "level": "Level 2", "solution": "no box"},
+        {"problem": "e", "level": "Level 2", "answer": ["1"]},
+    ]
+    write(tmp_path, "train", good + bad)
+    task = MATH(source=write(tmp_path, "test", good[:1]))
+    assert set(answers_of(task)) == {"q1", "q2"}
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("math, train: 5 of 8 rows are left out: 2 with another level")
+    assert "3 without an answer of at most 300" in said
+    write(tmp_path / "none", "train", bad)
+    with pytest.raises(R1LabError, match="5 of 5 rows are left out: 2 with another level"):
+        MATH(source=write(tmp_path / "none", "test", good)).problems("train", 1)
+
+
+BAD_ROWS = [
+    (
+        "gsm8k",
+        {"question": None, "answer": "#### 1"},
+        "row 2.*column question must hold a text.*None",
+    ),
+    ("gsm8k", {"question": ["q"], "answer": "#### 1"}, "row 2.*column question .*'q'"),
+    ("gsm8k", {"question": "  ", "answer": "#### 1"}, "row 2.*column question"),
+    ("gsm8k", {"text": "q", "answer": "#### 1"}, "row 2.*no column question, only text, answer"),
+    ("gsm8k", {"question": "q"}, "row 2.*no column answer, only question"),
+    ("gsm8k", {}, "row 2.*no column answer, only none"),
+    ("math", {"problem": None, "answer": "1"}, "row 2.*column problem must hold a text, not None"),
+    ("math", {"problem": "q", "level": 3}, "row 2.*no column solution, only problem, level"),
+    ("math", {"task": "q", "answer": "1"}, "row 2.*no column problem, only task, answer"),
+    ("countdown_hub", {"nums": None, "target": 1}, "row 2 .*column nums must hold a list.*None"),
+    ("countdown_hub", {"nums": ["a"], "target": 1}, "row 2 .*column nums"),
+    ("countdown_hub", {"nums": [[1, 2], 3, 4], "target": 1}, "row 2 .*column nums"),
+    ("countdown_hub", {"nums": 7, "target": 1}, "row 2 .*column nums"),
+    ("countdown_hub", {"nums": [1, 2, 3.5], "target": 1}, "row 2 .*column nums"),
+    ("countdown_hub", {"nums": [1, 2, 3], "target": None}, "row 2 .*column target"),
+    ("countdown_hub", {"nums": [1, 2, 3], "target": "12"}, "row 2 .*column target"),
+    ("countdown_hub", {"numbers": [1, 2, 3]}, "row 2 .*column nums"),
+]
+
+
+@pytest.mark.parametrize("task, row, words", BAD_ROWS)
+def test_a_broken_row_is_named(task, row, words, tmp_path):
+    good = {"question": "q", "problem": "q", "answer": "#### 1", "nums": [1, 2, 3], "target": 6}
+    good["answer"] = "1" if task == "math" else good["answer"]
+    for name in ("train", "test"):
+        source = write(tmp_path, name, [good, row])
+    with pytest.raises(R1LabError, match=words) as caught:
+        get_task(task, source=source).problems("train", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        ('{"question": "多少"}'.encode("gbk"), r"train.jsonl is not in UTF-8 .byte 14"),
+        (b'{"question": "q", ', "train.jsonl, line 1 is no JSON object"),
+        (b'{"question": "q", "answer": "1"}\n[1]\n', "line 2 is no JSON object but .1."),
+        (b"[" * 100_000, "line 1 is no JSON object"),
+        (b"", "no problem"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(data, words, tmp_path):
+    source = write(tmp_path, "test", GSM8K_TEST)
+    (tmp_path / "train.jsonl").write_bytes(data)
+    with pytest.raises(R1LabError, match=words) as caught:
+        GSM8K(source=source).problems("train", 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_parquet_file_is_named_and_a_whole_one_is_read(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    folder = tmp_path / "[a]*"
+    folder.mkdir()
+    for name, rows in (("train", GSM8K_TRAIN[:2]), ("test", GSM8K_TEST)):
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / f"{name}.parquet")
+    assert len(answers_of(GSM8K(source=str(folder)))) == 2
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(R1LabError, match="cannot read .*train.parquet"):
+        GSM8K(source=str(tmp_path)).problems("train", 1)
+
+
+@pytest.mark.parametrize("task", ["gsm8k", "math", "countdown_hub"])
+@pytest.mark.parametrize("source", [None, [1], (), "", " ", True, 1.5, {}])
+def test_a_source_that_is_no_name_is_refused(task, source):
+    with pytest.raises(R1LabError, match="source must be a data set on the hub or a folder"):
+        get_task(task, source=source)
+
+
+def test_a_folder_may_be_named_2024_or_lie_at_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "2024", "train", GSM8K_TRAIN[:1])
+    write(tmp_path / "2024", "test", GSM8K_TEST)
+    for source in (2024, "2024", "~/2024"):
+        assert len(answers_of(get_task("gsm8k", source=source))) == 1
+    with pytest.raises(R1LabError, match="cannot load the data set 2025"):
+        get_task("gsm8k", source=2025).problems("train", 1)
+
+
+@pytest.mark.parametrize("levels", [None, "3", 3.0, True, [[1]], (1, "2"), (), 0])
+def test_levels_that_are_none_are_refused(levels):
+    with pytest.raises(R1LabError, match="levels must be some of 1 to 5"):
+        get_task("math", levels=levels)
+
+
+def test_percent_is_meant_where_the_question_asks_for_it():
+    task, row = GSM8K(), {"answer": "#### 20"}
+    (asked,) = gsm8k_problems([{"question": "It was 50%. What percent is it now?"} | row], "train")
+    (other,) = gsm8k_problems([{"question": "It fell by 5%. How many are left?"} | row], "train")
+    assert task.judge(asked, "20%") and task.judge(asked, "20 percent") and task.judge(asked, "20")
+    assert (
+        not task.judge(other, "20%") and not task.judge(asked, "0.20%") and task.judge(other, "20")
+    )
+
+
+VOTES = [
+    ["5", "x=5", r"5\text{cm}", "5cm", "5.0", "$5$", r"\boxed{5}", "= 5"],
+    [r"\dfrac12", r"\frac{1}{2}", "1/2", "0.5", "½"],
+    ["(1,2)", r"\left(1,2\right)", "(1, 2.0)"],
+    ["1,2", "2, 1", r"\{1,2\}", "x=1 or x=2"],
+    ["x(x+1)", "x^2+x", "f(x) = x + x²"],
+    ["[0,1)", r"0 \le x < 1", r"x\in[0,1)"],
+    [r"\sqrt{8}", "2√2", r"2\sqrt{2}"],
+    ["2x+4y=6", "x+2y-3=0"],
+    [r"\text{Evelyn}", "Evelyn", "evelyn."],
+    [r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1.0\\2\end{bmatrix}"],
+    ["1,2,2"],
+    ["52_8"],
+    ["52_9"],
+    ["CAB"],
+    ["BAC"],
+    ["(2,1)"],
+    ["x'"],
+    ["x"],
+    ["10:30"],
+    ["1:3"],
+]
+
+
+def test_equal_answers_are_one_vote_and_others_are_not():
+    task, (problem,) = MATH(), math_problems(MATH_TEST, "held_out")
+    votes = [{task.vote(problem, answer) for answer in group} for group in VOTES]
+    assert [group for group, found in zip(VOTES, votes, strict=True) if len(found) > 1] == []
+    assert len(set().union(*votes)) == len(VOTES)
+
+
+def test_the_majority_counts_equal_answers_together():
+    (problem,) = math_problems([{"problem": "q", "answer": "5"}], "train")
+    task, answers = MATH(), ["5", "x=5", r"5\text{cm}", "5cm", "6", "6", "6"]
+    votes = [task.vote(problem, answer) for answer in answers]
+    right = [task.judge(problem, answer) for answer in answers]
+    assert right == [True] * 4 + [False] * 3 and cons_at_k([votes], [right], 7)[0] == 1.0
+
+
+OPTIONS = [
+    *[(task, "name", "x") for task in ("countdown", "steps", "gsm8k", "math", "countdown_hub")],
+    *[("countdown_hub", "numbers", value) for value in (3.0, True, "3", [3], 5)],
+    *[("countdown", "numbers", value) for value in (3.0, None, "3", [3])],
+    *[("gsm8k", name, 1) for name in ("levels", "template", "sources")],
+]
+
+
+@pytest.mark.parametrize("task, option, value", OPTIONS)
+def test_bad_options_are_refused_in_one_line(task, option, value):
+    with pytest.raises(R1LabError) as caught:
+        task_for(task, "tiny", **{option: value})
+    assert task in str(caught.value) and "\n" not in str(caught.value)
+
+
 # -- equality ---------------------------------------------------------------------------------
 
 
@@ -353,15 +613,15 @@ def test_a_gold_answer_equals_its_other_spellings(gold):
 )
 def test_looking_for_unfinished_work_takes_any_text_and_no_time(gold, text):
     start = time.process_time()
-    assert math_equal.finished(gold, text) in (True, False)
+    assert finished(gold, text) in (True, False)
     assert time.process_time() - start < 0.2
 
 
 @pytest.mark.parametrize("part", ["1", "1/", "1,111", "√{1}", "{", "{}{", "\\frac{", "i·π·", "a."])
 def test_repeated_parts_take_no_time_either(part):
     start = time.process_time()
-    math_equal.finished("\\frac{1}{2}", part * (300 // len(part)))
-    math_equal.finished("3+2\\sqrt{5}", part * (299 // len(part)) + "!")
+    finished("\\frac{1}{2}", part * (300 // len(part)))
+    finished("3+2\\sqrt{5}", part * (299 // len(part)) + "!")
     assert time.process_time() - start < 0.2
 
 
@@ -406,29 +666,28 @@ def test_hostile_answers_are_wrong_and_take_bounded_time(name, tmp_path):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on processor time")
-def test_a_comparison_that_does_not_end_is_ended(monkeypatch):
-    """In Python code by an exception; in C code, and past every prefilter, with the process."""
+def test_a_comparison_that_does_not_end_is_ended():
+    """By an exception, past every prefilter; what does not hear it is in test_worker.py."""
     assert math_equal.equal("x", "y") is False
-    worker = math_equal._worker
-    assert math_equal._ask("x", "\\int_0^1 x^{x^{x^x}} dx") is False
-    assert math_equal._worker is worker and worker.poll() is None
-    assert math_equal._ask("x^5", "9^{9^{9^9}}") is False
-    assert math_equal._worker is not worker
+    process = math_equal.WORKER.process
+    assert math_equal.ask("x^5", "9^{9^{9^9}}") is False
+    assert math_equal.ask(r"\int x dx", "\\int_0^1 x^{x^{x^x}} dx") is False
+    assert math_equal.WORKER.process is process and process.poll() is None
     assert math_equal.equal("2x", "x+x") is True
 
 
 def test_a_silent_worker_is_killed_by_the_clock(monkeypatch):
     math_equal.equal("x", "y")
-    monkeypatch.setattr(math_equal, "WALL_SECONDS", 0.0)
-    assert math_equal._ask("x+41", "41+x") in (False, True)  # it may just have been quick enough
+    monkeypatch.setattr(math_equal.WORKER, "wall_seconds", 0.0)
+    assert math_equal.ask("x+41", "41+x") in (False, True)  # it may just have been quick enough
     monkeypatch.undo()
     assert math_equal.equal("x+42", "42+x") is True
 
 
 def test_a_worker_that_somebody_kills_is_replaced():
     math_equal.equal("x", "y")
-    math_equal._worker.kill()
-    math_equal._worker.wait()
+    math_equal.WORKER.process.kill()
+    math_equal.WORKER.process.wait()
     assert math_equal.equal("x+43", "43+x") is True
 
 
@@ -470,7 +729,7 @@ def test_a_fraction_equals_itself_and_no_other(top, bottom):
 
 
 def test_without_math_verify_the_error_says_so(monkeypatch):
-    monkeypatch.setattr(math_equal, "_line", lambda worker, seconds: "ModuleNotFoundError: no")
-    math_equal._stop()
+    monkeypatch.setattr(math_equal.WORKER, "_line", lambda seconds: "ModuleNotFoundError: no")
+    math_equal.WORKER.stop()
     with pytest.raises(R1LabError, match="pip install math-verify=="):
         math_equal.equal("x+44", "44+x")

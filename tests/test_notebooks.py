@@ -111,6 +111,31 @@ def recipes(profile):
             yield chosen["model"], chosen["recipe"]
 
 
+@every_lesson
+def test_its_cells_may_run_again_in_any_order(name):
+    """A model that one cell trains in place is handed to no function in a cell above."""
+    cells = [
+        cell.source
+        for cell in profiles.read_notebook(path_of(name)).cells
+        if cell.cell_type == "code"
+    ]
+    calls = []  # (cell, function's own name, what it is called on) of every call
+    for number, source in enumerate(cells):
+        tree = ast.parse("\n".join(x for x in source.split("\n") if not x.startswith(("%", "!"))))
+        inside = {node for f in ast.walk(tree) if isinstance(f, ast.FunctionDef)
+                  for node in ast.walk(f)}  # fmt: skip
+        for node in set(ast.walk(tree)) - inside:
+            if isinstance(node, ast.Call):
+                function = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                calls += [
+                    (number, function, a.id) for a in node.args[:1] if isinstance(a, ast.Name)
+                ]
+    training = [(model, number) for number, function, model in calls if function == "train"]
+    trained = dict(reversed(training))  # the first cell that trains each
+    early = [call for call in calls if call[0] < trained.get(call[2], 0)]
+    assert not early, f"models that a later cell trains: {early}"
+
+
 @pytest.mark.parametrize("profile", profiles.NAMES)
 def test_the_lessons_of_one_pipeline_make_it_alike(profile):
     """07 to 11 read each other's stages: another recipe in one of them would make them again. (How

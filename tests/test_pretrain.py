@@ -9,10 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from r1lab import ROOT
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import data_dir
+from r1lab.basics.files import digest_of as sha256
 from r1lab.models.smollm2 import EMBEDDED
-from r1lab.training import checkpoints
 from r1lab.world.muon import Muon
 from r1lab.world.pretrain import (
     ADDED,
@@ -26,7 +27,6 @@ from r1lab.world.pretrain import (
     optimizers,
     pretrain,
     recipe_of,
-    sha256,
 )
 
 SMALL = PretrainConfig(width=32, layers=1, heads=2, ffn=32, steps=6, rows=2, row_length=48,
@@ -97,10 +97,37 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(config, tmp_path, monkey
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
 
 
-def test_another_recipe_does_not_go_on_from_a_strange_checkpoint(tmp_path):
-    checkpoints.save(tmp_path / "work", 2, {"recipe": {"width": 1}})
-    with pytest.raises(R1LabError, match="another recipe"):
+def test_another_recipe_does_not_go_on_from_a_strange_checkpoint(tmp_path, monkeypatch):
+    real = batch
+
+    def stops(config, step, mixture=None):
+        if step == 3:
+            raise KeyboardInterrupt
+        return real(config, step, mixture)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("r1lab.world.pretrain.batch", stops)
         pretrain(SMALL, tmp_path / "model", work_dir=tmp_path / "work", progress=False)
+    (tmp_path / "work" / "notes.txt").write_text("mine")
+    other = replace(SMALL, adam_lr=0.1)
+    with pytest.raises(R1LabError, match="another run: adam_lr was 0.005 and is 0.1"):
+        pretrain(other, tmp_path / "model", work_dir=tmp_path / "work", progress=False)
+    pretrain(SMALL, tmp_path / "model", work_dir=tmp_path / "work", progress=False)
+    assert [p.name for p in (tmp_path / "work").iterdir()] == ["notes.txt"]  # not ours: kept
+
+
+@pytest.mark.parametrize("name", [".", "..", "runs", "file", str(ROOT), str(ROOT.parent), "~"])
+def test_a_folder_of_other_things_is_never_replaced(tmp_path, monkeypatch, name):
+    folder = tmp_path / "home" / "work"
+    (folder / "runs").mkdir(parents=True)
+    (folder / "runs" / "thesis.tex").write_text("years")
+    (folder / "file").write_text("mine")
+    monkeypatch.setenv("HOME", str(folder.parent))
+    monkeypatch.chdir(folder)
+    before = sorted(folder.parent.rglob("*"))
+    with pytest.raises(R1LabError, match="others live in|not made here|is a file"):
+        pretrain(SMALL, name, progress=False)
+    assert sorted(folder.parent.rglob("*")) == before
 
 
 def test_a_failed_run_leaves_the_model_that_was_there(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from transformers import (
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sampler.draw import draw, truncate
-from r1lab.sampler.fast import why_not_fast
+from r1lab.sampler.families import why_not_fast
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import micro_batches, score, token_logps
 

@@ -145,6 +145,14 @@ def test_what_cannot_be_trained_on_says_why(model, tokenizer, tmp_path):
         SFTConfig(epochs=0)
     with pytest.raises(R1LabError, match="must be a whole number"):
         SFTConfig(batch_size=2.5)
+    with pytest.raises(R1LabError, match="10 are longer than .* or the model's 16 positions"):
+        short = copy.deepcopy(model)
+        short.config.max_position_embeddings = 16
+        sft.train(short, tokenizer, examples(), CONFIG, tmp_path, progress=False)
+    with pytest.raises(R1LabError, match="no end-of-sequence token"):
+        endless = copy.deepcopy(tokenizer)
+        endless.eos_token = None
+        sft.train(model, endless, examples(), CONFIG, tmp_path, progress=False)
     before = weights(model).clone()
     with torch.no_grad():
         model.lm_head.weight[5] = math.inf
@@ -157,8 +165,10 @@ def test_what_cannot_be_trained_on_says_why(model, tokenizer, tmp_path):
 def test_examples_survive_a_file(tmp_path):
     path = sft.write_examples(tmp_path / "examples.jsonl", examples())
     assert sft.read_examples(path) == examples()
+    odd = Example(TASK.problems("train", 1)[0], "<think> a\u2028b\x85c \ud800 </think>")
+    assert sft.read_examples(sft.write_examples(tmp_path / "odd.jsonl", [odd])) == [odd]
     path.write_text(path.read_text() + '{"completion": 7}\n')
     with pytest.raises(R1LabError, match=r"examples.jsonl, line 11: this is not an example"):
         sft.read_examples(path)
-    with pytest.raises(R1LabError, match="cannot read examples"):
+    with pytest.raises(R1LabError, match="cannot read .*nothing.jsonl"):
         sft.read_examples(tmp_path / "nothing.jsonl")

@@ -322,8 +322,8 @@ def test_chains_come_in_the_promised_order():
         "( 10 + 6 ) + 7",
     ]
     first = found[0]
-    assert (first.a, first.op1, first.b, first.r) == (10, "+", 7, 17)
-    assert (first.op2, first.c, first.s, first.value) == ("+", 6, 23, 23)
+    assert (first.start, first.steps) == (10, (("+", 7, 17), ("+", 6, 23)))
+    assert first.value == 23
     assert found == list(chains([10, 7, 6]))
 
 

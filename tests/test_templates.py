@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import time
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
+from r1lab.evaluate import evaluate
+from r1lab.grpo import GRPOConfig, collect
+from r1lab.rewards import format_reward
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.tasks import get_task
-from r1lab.templates import TEMPLATES, Parsed, encode, parse, render
+from r1lab.templates import (
+    TAGS,
+    TEMPLATES,
+    Parsed,
+    Template,
+    decode,
+    encode,
+    end_ids,
+    parse,
+    read,
+    render,
+)
 
 TASK = get_task("countdown")
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine
@@ -143,3 +160,127 @@ def test_words_that_the_tokenizer_does_not_know_are_named(tokenizer):
     assert encode(tokenizer, [known]) == [tokenizer(known)["input_ids"]]
     with pytest.raises(R1LabError, match="does not know 3 words of the prompt 'user : bake a cake"):
         encode(tokenizer, [known, unknown])
+
+
+# -- tokens -------------------------------------------------------------------------------------
+
+DONE = "<think> 7 + 6 </think> <answer> 13 </answer>"
+
+
+@pytest.fixture
+def special_tags(tokenizer):
+    """A tokenizer that has made special tokens of the tags."""
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"additional_special_tokens": list(TAGS)})
+    assert other.decode(other(DONE)["input_ids"], skip_special_tokens=True).split() == [
+        *("7", "+", "6", "13")
+    ]
+    return other
+
+
+def test_tags_that_are_special_tokens_stay_in_the_text(tokenizer, special_tags):
+    for some in (tokenizer, special_tags):
+        ids = [*some(DONE)["input_ids"], some.eos_token_id, some.pad_token_id]
+        (text,) = decode(some, [ids])
+        assert text.split() == DONE.split() and format_reward([text]) == [1.0]
+
+
+def test_sampled_and_evaluated_texts_keep_the_tags(model, special_tags):
+    """The model writes one of the tags all the time; both loops must see it."""
+    ids = special_tags.convert_tokens_to_ids(list(TAGS))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[ids] += 50 * model.model.embed_tokens.weight[ids]
+    config = GRPOConfig(questions=2, group_size=4, max_new_tokens=16)
+    problems = TASK.problems("train", 2)
+    batch = collect(model, special_tags, TASK, problems, 0, config)
+    drawn = sum(i in ids for row in batch.rollouts.completion_ids for i in row)
+    shown = sum(one.text.count(tag) for one in batch.measures for tag in TAGS)
+    assert drawn == shown > 10
+    found = evaluate(model, special_tags, TASK, problems, k=4, sampling=Sampling(16, seed=0))
+    rows = [one for row in found.completions for one in row]
+    assert sum(one.text.count(tag) for one in rows for tag in TAGS) == sum(
+        i in ids for one in rows for i in one.token_ids
+    )
+
+
+def test_every_declared_end_of_text_ends_a_completion(model, tokenizer):
+    model.generation_config.eos_token_id = [0, 5, 9]
+    assert end_ids(model, tokenizer, "tiny") == [0, 5, 9]
+    config = GRPOConfig(questions=4, group_size=4, max_new_tokens=60)
+    batch = collect(model, tokenizer, TASK, TASK.problems("train", 4), 0, config)
+    ids = batch.rollouts.completion_ids
+    assert {row[-1] for row in ids if len(row) < 60} == {0, 5, 9}
+    assert not any(i in (0, 5, 9) for row in ids for i in row[:-1])
+    sixty = Sampling(60, seed=0)
+    found = evaluate(model, tokenizer, TASK, TASK.problems("train", 4), k=4, sampling=sixty)
+    rows = [one for row in found.completions for one in row]
+    assert not any(i in (0, 5, 9) for one in rows for i in one.token_ids[:-1])
+    assert {one.finished for one in rows if one.length < 60} == {True}
+
+
+def test_no_end_of_text_at_all_is_no_error(model, tokenizer):
+    other = copy.deepcopy(tokenizer)
+    other.eos_token = None
+    model.generation_config.eos_token_id = None
+    assert end_ids(model, other, "tiny") == []
+    batch = collect(model, other, TASK, TASK.problems("train", 1), 0, GRPOConfig(max_new_tokens=8))
+    assert all(len(row) == 8 for row in batch.rollouts.completion_ids)
+
+
+STOPPED = [
+    ("1 + 2 user : 3", "1 + 2", 5),
+    ("1 + 2", "1 + 2", 3),
+    ("user : 3 user : 4", "", 2),
+    ("1 user 2 : user :", "1 user 2 :", 6),
+]
+
+
+@pytest.mark.parametrize(("text", "left", "tokens"), STOPPED)
+def test_a_completion_stops_where_the_template_says(monkeypatch, tokenizer, text, left, tokens):
+    monkeypatch.setitem(TEMPLATES, "stops", Template({"en": "{question}"}, stop=("user :",)))
+    ids = tokenizer(text)["input_ids"]
+    found = Rollouts([[3]], [ids], [[-1.0 * i for i in range(len(ids))]], [False])
+    (seen,) = read(tokenizer, found, "stops")
+    assert seen.strip() == left and found.completion_ids == [ids[:tokens]]
+    assert len(found.logprobs[0]) == tokens and found.finished == [left != text]
+
+
+def test_the_examples_stop_at_the_next_question(tokenizer):
+    """A base model that writes on, question after question, is read up to the first answer."""
+    other = copy.deepcopy(tokenizer)
+    question = "\nQuestion: how many ?\n"
+    other.add_tokens(["\nQuestion:", "<|im_end|>", " how many ?\n"])
+    text = f"{DONE}<|im_end|>{question}<think> so </think> <answer> 16 </answer>"
+    for end in (text, text.replace("<|im_end|>", "")):
+        ids = other(end)["input_ids"]
+        found = Rollouts([[3]], [ids], [[0.0] * len(ids)], [False])
+        (seen,) = read(other, found, "examples")
+        assert parse(seen).answer.strip() == "13" and found.finished == [True]
+        assert len(found.completion_ids[0]) < len(ids)
+
+
+def test_a_stop_that_is_one_token_ends_sampling_itself(monkeypatch, model, tokenizer):
+    monkeypatch.setitem(
+        TEMPLATES, "stops", Template({"en": "{question}"}, stop=("user", "no such"))
+    )
+    user = tokenizer.convert_tokens_to_ids("user")
+    ends = end_ids(model, tokenizer, "stops")
+    assert ends == [tokenizer.eos_token_id, user]
+    drawn = sample(model, [[3, 4]], Sampling(80, seed=0), group_size=32, eos_token_id=ends)
+    texts = read(tokenizer, drawn, "stops")
+    assert any(row[-1] == user for row in drawn.completion_ids)
+    assert not any("user" in text for text in texts)
+
+
+def test_an_end_of_text_behind_the_prompt_is_taken_off(tokenizer):
+    class Appends:
+        """As T5's tokenizer, and some Llama's: every text ends with EOS."""
+
+        eos_token, eos_token_id, unk_token_id = "<|endoftext|>", 0, 1
+
+        def __call__(self, texts):
+            return {"input_ids": [[*row, 0] for row in tokenizer(texts)["input_ids"]]}
+
+    prompt = "user : make 23 from 7 6 10 . assistant :"
+    assert encode(Appends(), [prompt]) == encode(tokenizer, [prompt])
+    assert encode(Appends(), [prompt + "<|endoftext|>"])[0][-1] == 0

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from r1lab.basics.errors import R1LabError
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import SPLITS, Problem, get_task, gym
-from r1lab.tasks.gym import LEVELS, WRITERS, WordProblems, number
+from r1lab.tasks.base import number
+from r1lab.tasks.gym import LEVELS, WRITERS, WordProblems
 from r1lab.templates import render
 
 pytestmark = pytest.mark.skipif(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -15,7 +17,10 @@ from typing import Any
 from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import FULL_DISK, R1LabError
 
-_TEMPORARY = ".unfinished-"
+log = logging.getLogger(__name__)
+UNFINISHED = ".unfinished-"  # begins the name of what is being written
+MARK = ".r1lab"  # a file that says: r1lab made this folder, and may replace it
+NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
 
 
 # --- whole files and folders -----------------------------------------------------------------
@@ -24,10 +29,15 @@ _TEMPORARY = ".unfinished-"
 def atomic_write_bytes(path: str | os.PathLike, data: bytes) -> Path:
     """Write a file that is whole or not there; an earlier one stays until the new one is whole.
 
-    Raises R1LabError when it cannot be written (full disk, no permission).
+    A link stays a link, and a device or pipe is written to, not replaced. Raises R1LabError when
+    the file cannot be written (full disk, no permission).
     """
-    path = Path(path)
-    with _temporary(path) as temporary:
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        with readable_errors(path):
+            path.write_bytes(data)
+        return path
+    with temporary_for(path) as temporary:
         temporary.write_bytes(data)
     return path
 
@@ -37,27 +47,43 @@ def atomic_write_text(path: str | os.PathLike, text: str) -> Path:
     return atomic_write_bytes(path, text.encode("utf-8"))
 
 
+def check_writable(path: str | os.PathLike) -> None:
+    """Raises R1LabError, before any work is done, where a file cannot be written later."""
+    path = Path(path)
+    with readable_errors(path):
+        if path.is_dir():
+            raise IsADirectoryError(21, "it is a folder")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=path.parent):
+                return
+        path.open("ab").close()
+
+
 @contextmanager
-def atomic_dir(path: str | os.PathLike) -> Iterator[Path]:
+def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
     """A folder that is whole or not there: fill the temporary folder that this yields.
 
-    When the block ends without an error, the temporary folder takes the name `path`. Where a folder
-    of that name exists it is moved away first and deleted last, so a crash between the two renames
-    leaves it under a ``.unfinished-`` name: nothing that was there is lost.
-    Raises R1LabError when it cannot be written.
+    When the block ends without an error, the temporary folder takes the name `path`. A folder of
+    that name is deleted only if it has the file `mark`, which every folder made here gets: others
+    move to earlier-<n> beside it. Raises R1LabError when the folder cannot be written.
     """
     path = Path(path)
-    with _readable_errors(path):
+    with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent))
+        new, old = temporary / "new", temporary / "old"
         try:
-            new, old = temporary / "new", temporary / "old"
             new.mkdir()
             yield new
+            (new / mark).touch()
             for file in new.rglob("*"):
                 if file.is_file():
                     _sync(file)
-            if path.exists():
+            if path.exists() and not (path / mark).exists():
+                aside = set_aside(path.parent, [path.name])
+                log.warning("%s was not made by r1lab: it is in %s now", path, aside)
+            elif path.exists():
                 os.replace(path, old)
             os.replace(new, path)
             _sync(path.parent)
@@ -69,12 +95,42 @@ def atomic_dir(path: str | os.PathLike) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def check_replaceable(path: str | os.PathLike, mark: str = MARK) -> None:
+    """Raises R1LabError where a command that is to make the folder `path` would replace something
+    else: a folder with files but without `mark`, the project, the home or current folder, or a
+    folder that one of these is in."""
+    whole = Path(path).expanduser().resolve()
+    keep = (ROOT.resolve(), Path.home().resolve(), Path.cwd())
+    if any(whole == folder or whole in folder.parents for folder in keep):
+        raise R1LabError(f"{path} is a folder that others live in: name one of its own for this")
+    if whole.is_dir() and any(whole.iterdir()) and not (whole / mark).exists():
+        raise R1LabError(
+            f"{path} has files that were not made here, and would be replaced: name a new folder, "
+            "or move them away"
+        )
+    if whole.exists() and not whole.is_dir():
+        raise R1LabError(f"{path} is a file: name a folder")
+
+
+def clear_unfinished(directory: str | os.PathLike) -> None:
+    """Remove what a killed process left half written in a folder; a folder that it had moved away
+    to replace it takes its place again. Only for who holds the folder's lock."""
+    for leftover in Path(directory).glob(f"{UNFINISHED}*"):
+        if leftover.is_dir():
+            name = leftover.name.removeprefix(UNFINISHED).rpartition("-")[0]
+            if (leftover / "old").exists() and name and not (leftover.parent / name).exists():
+                os.replace(leftover / "old", leftover.parent / name)
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 @contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
+def temporary_for(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its name when the block ends without an error."""
-    with _readable_errors(path):
+    with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_TEMPORARY, suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -104,7 +160,7 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _readable_errors(path: Path) -> Iterator[None]:
+def readable_errors(path: Path) -> Iterator[None]:
     """Full disks and missing permissions as one line; torch and safetensors have own errors."""
     try:
         yield
@@ -129,7 +185,48 @@ def digest_of(path: Path) -> str:
         return digest.hexdigest()
 
 
-# --- log lines -------------------------------------------------------------------------------
+# --- JSON, and files with a JSON object a line ---------------------------------------------------
+
+
+def to_json(data: Any, **how: Any) -> str:
+    """JSON that people can read, in which no character ends a line or cannot be encoded: U+0085,
+    U+2028, U+2029 and lone surrogates are escaped."""
+    text = json.dumps(data, ensure_ascii=False, **how)
+    return NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def write_json(path: str | os.PathLike, data: Any) -> Path:
+    """Write JSON in one move: a reader sees the old file or the new one, never half of one."""
+    return atomic_write_text(path, to_json(data, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
+    """The JSON object in a file, or None where there is none or it is damaged."""
+    try:
+        return _object(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def load_json(path: str | os.PathLike) -> dict[str, Any]:
+    """The JSON object in a file. Raises R1LabError where there is none."""
+    if not Path(path).exists():
+        raise R1LabError(f"there is no {path}; a run writes it (make run, make figures)")
+    if (data := read_json(path)) is None:
+        raise R1LabError(f"{path} should hold a JSON object, and cannot be read as one")
+    return data
+
+
+def lines_of(path: str | os.PathLike) -> list[str]:
+    """The lines of a file, "\\n" alone ending one: str.splitlines splits at U+2028 in a text too.
+
+    Raises R1LabError for a file that cannot be read.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise R1LabError(f"cannot read {path} ({error})") from error
+    return lines[:-1] if lines[-1] == "" else lines
 
 
 def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> None:
@@ -138,33 +235,58 @@ def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> 
     Raises R1LabError when they cannot be written.
     """
     path = Path(path)
-    with _readable_errors(path):
+    with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+            file.writelines(to_json(record) + "\n" for record in records)
             file.flush()
             os.fsync(file.fileno())
 
 
-def truncate_lines(path: str | os.PathLike, steps: int) -> list[dict[str, Any]]:
-    """Keep the records of the steps before `steps`, and drop what comes after the first line that
-    is of a later step or was never finished. Returns the records kept; no file is no records."""
-    path = Path(path)
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path.exists() else []
-    kept: list[str] = []
-    records: list[dict[str, Any]] = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-            if not record["step"] < steps:
-                break
-        except (ValueError, KeyError, TypeError):
-            break
-        kept.append(line + "\n")
-        records.append(record)
-    if len("".join(kept)) != len("\n".join(lines)):
-        atomic_write_text(path, "".join(kept))
-    return records
+def read_lines(path: str | os.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+    """The records of a JSON lines file, each with its line, and how many lines are damaged. A last
+    line that was never finished is neither; no file is no records."""
+    if not Path(path).exists():
+        return [], 0
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.split("\n")[:-1] if line.strip()]
+    read = [(line, _object(line)) for line in lines]
+    kept = [(line, record) for line, record in read if record is not None]
+    return kept, len(read) - len(kept)
+
+
+def truncate_lines(
+    path: str | os.PathLike, steps: int, *, once: bool = False
+) -> list[dict[str, Any]]:
+    """Drop the records of step `steps` and later, and every line that is damaged or out of order,
+    which is said in the log. once: one record a step. Returns the records that stay."""
+    path, last = Path(path), -1
+    read, damaged = read_lines(path)
+    kept: list[tuple[str, dict[str, Any]]] = []
+    for line, record in read:
+        step = record.get("step")
+        if not isinstance(step, int) or step < last or (once and step == last):
+            damaged += 1
+        elif step < steps:
+            kept.append((line, record))
+            last = step
+    text = "".join(f"{line}\n" for line, _ in kept)
+    if path.exists() and path.read_bytes() != text.encode():
+        atomic_write_text(path, text)
+    if damaged:
+        log.warning("%s had %d damaged lines, which are left out", path, damaged)
+    return [record for _, record in kept]
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+# --- folders of a run --------------------------------------------------------------------------
 
 
 def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None:
@@ -178,45 +300,11 @@ def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None
     while (directory / f"earlier-{n}").exists():
         n += 1
     target = directory / f"earlier-{n}"
-    with _readable_errors(target):
+    with readable_errors(target):
         target.mkdir()
         for path in there:
             os.replace(path, target / path.name)
     return target
-
-
-# --------------------------------------------------------------------------------------------------
-# Files
-
-
-def write_json(path: str | os.PathLike, data: Any) -> None:
-    """Write JSON in one move: a reader sees the old file or the new one, never half of one."""
-    _replace(Path(path), json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise R1LabError(f"there is no {path}; a run writes it (make run, make figures)") from error
-    except (OSError, ValueError) as error:
-        raise R1LabError(f"cannot read {path}: {error}") from error
-    if not isinstance(data, dict):
-        raise R1LabError(f"{path} should hold a JSON object")
-    return data
 
 
 def data_dir() -> Path:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import _read_json, write_json
+from r1lab.basics.files import load_json, write_json
 
 FIELDS = ("value", "low", "high", "n", "unit", "paper", "source")
 
@@ -95,7 +95,7 @@ def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     Raises R1LabError when the file is missing or not of this form.
     """
     path = _file(path)
-    entries = _read_json(path)
+    entries = load_json(path)
     for name, entry in entries.items():
         if not isinstance(entry, dict) or set(FIELDS) - set(entry):
             raise R1LabError(f"{path} is no figures.json: '{name}' lacks one of {FIELDS}")
@@ -114,7 +114,7 @@ def drop(path: str | os.PathLike, source: str) -> None:
 
 def load_ledger(path: str | os.PathLike) -> dict[str, Any]:
     """The committed ledger of `make figures`; R1LabError when missing or not of that form."""
-    ledger = _read_json(Path(path))
+    ledger = load_json(Path(path))
     missing = {"profile", "seeds", "hardware", "versions", "figures"} - set(ledger)
     if missing:
         raise R1LabError(f"{path} is no ledger: it lacks {', '.join(sorted(missing))}")

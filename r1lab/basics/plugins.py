@@ -15,6 +15,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -40,11 +41,11 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False
         module = _load(Path(file).expanduser(), reread)
         if not attribute or not hasattr(module, attribute):
             names = [n for n, v in vars(module).items() if callable(v) or isinstance(v, dict | str)]
-            offered = [n for n in names if not n.startswith("_") and n != "annotations"]
+            public = [n for n in names if not n.startswith("_") and n != "annotations"]
             raise R1LabError(f"{kind} {name}: {file} has no {attribute!r}"
-                             f"{did_you_mean(attribute, offered)}")  # fmt: skip
+                             f"{did_you_mean(attribute, public)}")  # fmt: skip
         return getattr(module, attribute)
-    points = importlib.metadata.entry_points(group=f"r1lab.{kind}s")
+    points = offered(kind)
     for point in points:
         if point.name == name:
             with blame(f"{kind} {name} of the package {point.dist.name}"):
@@ -62,10 +63,15 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False
     )
 
 
+@cache
+def offered(kind: str) -> importlib.metadata.EntryPoints:
+    """What installed packages offer."""
+    return importlib.metadata.entry_points(group=f"r1lab.{kind}s")
+
+
 def names(kind: str, known: Mapping[str, Any]) -> tuple[str, ...]:
     """All names that need no file: those of `known`, then those of installed packages."""
-    points = importlib.metadata.entry_points(group=f"r1lab.{kind}s")
-    return (*known, *(point.name for point in points if point.name not in known))
+    return (*known, *(point.name for point in offered(kind) if point.name not in known))
 
 
 def code_of(thing: Any) -> str | None:
@@ -84,7 +90,7 @@ def sign(kind: str, name: str, known: Mapping[str, Any]) -> str:
     file, _, attribute = name.rpartition(":")
     if file.endswith(".py"):
         return f"{Path(file).name}:{attribute} (code {_codes[_module_name(Path(file))]})"
-    (point, *_) = importlib.metadata.entry_points(group=f"r1lab.{kind}s", name=name)
+    (point, *_) = offered(kind).select(name=name)
     return f"{name} (code {_codes[point.module]})"
 
 

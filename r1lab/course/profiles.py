@@ -219,8 +219,8 @@ def parse_text(parameter: Parameter, text: str, where: str) -> Any:
     words = {"true": True, "false": False, "none": None, "null": None}
     try:
         value = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        value = text if len(text) < 80 else text[:80] + "..."
     return check_value(parameter, value, where)
 
 

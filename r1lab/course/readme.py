@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab import scorecard
-from r1lab.basics.files import _replace
+from r1lab.basics.files import atomic_write_text
 from r1lab.basics.ledger import load_ledger
 
 MARKERS = re.compile(
@@ -134,7 +134,7 @@ def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     new, count = render_readme(text, ledger)
     if count and new != text:
-        _replace(readme, new)
+        atomic_write_text(readme, new)
     return bool(count)
 
 

@@ -114,8 +114,11 @@ def run(
                 _say(f"{label}  has run already")
                 continue
             made = set(known.get("made", ()))
-            if start == "fresh" and (aside := set_aside(out_dir, sorted(made))):
-                _say(f"{label}  {', '.join(sorted(made))} moved to {shorten(aside)}")
+            if start == "fresh":
+                made |= set(re.findall(r'out / \\"(\w+)', path.read_text("utf-8")))
+                if aside := set_aside(out_dir, sorted(made)):
+                    there = ", ".join(sorted(p.name for p in aside.iterdir()))
+                    _say(f"{label}  {there} moved to {shorten(aside)}")
             entry = {"seed": seed, "made": sorted(made)}
             state["notebooks"][path.stem] = entry | {"status": "running"}
             write_json(out_dir / "run.json", state)

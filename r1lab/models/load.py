@@ -22,8 +22,8 @@ samples held an ``<answer>`` (one question, temperature 1).  What suits it is wh
 model, worked examples: with some before the question, "Question: … <think> … </think> <answer> …
 </answer>", each ended with ``<|im_end|>`` so that it learns to stop as well (template
 ``examples``), 11 % of 128 answers to easy word problems were well formed at temperature 1 and 49 to
-61 % at 0.6, of which few are right (1 to 2 % of all; `r1lab.bench_gpu` has the table).  RL can only
-reward answers that come.
+61 % at 0.6, of which few are right (1 to 2 % of all; the table is in benchmarks/README.md).
+RL can only reward completions that occur.
 """
 
 from __future__ import annotations

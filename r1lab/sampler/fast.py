@@ -10,41 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache
 
-FAST_MODELS = ("LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
-FAST_ROPE = ("default", "linear", "llama3", "yarn")  # rotations that do not depend on the length
-
-
-# ---------------------------------------------------------------------------------------------
-# Engine 2: decoding written out
-
-
-def why_not_fast(model: nn.Module) -> str | None:
-    """None where the fast engine gives the model's own results, else the reason why it may not."""
-    if type(model).__name__ not in FAST_MODELS:
-        return f"{type(model).__name__} is not one of {', '.join(FAST_MODELS)}"
-    config = model.config
-    rope = (getattr(config, "rope_parameters", None) or {}).get("rope_type", "default")
-    if rope not in FAST_ROPE:
-        return f"rope type {rope}"
-    if any(kind != "full_attention" for kind in getattr(config, "layer_types", None) or []):
-        return "sliding-window layers"
-    if type(model.lm_head) is not nn.Linear:
-        return "an output layer that is not a plain linear layer"
-    for layer in model.model.layers:
-        attention, mlp = layer.self_attn, layer.mlp
-        linear = [attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj]
-        linear += [mlp.gate_proj, mlp.up_proj, mlp.down_proj]
-        if any(type(module) is not nn.Linear for module in linear):
-            return "projections that are not plain linear layers (adapters, quantisation)"
-        if any(module.bias is not None for module in linear[3:]):
-            return "biases outside q, k and v"
-    if len({(p.device, p.dtype) for p in model.parameters()}) > 1:
-        return "parameters of several dtypes or on several devices"
-    return None
+from r1lab.sampler.families import Family, family_of
 
 
 class FastEngine:
-    """Llama, Qwen2 and Qwen3 written out for one token per row and step.
+    """The decoders of `families` written out for one token per row and step.
 
     Letters in shapes: n rows of the batch; H query heads of width d; K key-value heads, each
     serving R = H / K query heads; D the model's width; P prompt tokens (padded); B questions.
@@ -56,9 +26,9 @@ class FastEngine:
         config = model.config
         self.model, self.group_size, self.max_new_tokens = model, group_size, max_new_tokens
         self.H, self.K = config.num_attention_heads, config.num_key_value_heads
-        self.d = model.model.layers[0].self_attn.head_dim
         self.device, self.dtype = model.device, model.dtype
-        self.layers = [fuse(layer) for layer in model.model.layers]
+        self.layers = [fuse(layer, family_of(model)) for layer in model.model.layers]
+        self.d = len(self.layers[0].w_qkv) // (self.H + 2 * self.K)
 
         self.lengths = torch.tensor([len(p) for p in prompts], device=self.device)  # (B,)
         width = -(-max(map(len, prompts)) // self.multiple) * self.multiple
@@ -233,7 +203,7 @@ class FusedLayer:
     norm_1: Tensor
     w_qkv: Tensor  # ((H + 2K) d, D)
     b_qkv: Tensor | None
-    q_norm: Tensor | None  # (d,), Qwen3 only
+    q_norm: Tensor | None  # (d,)
     k_norm: Tensor | None
     w_o: Tensor  # (D, H d)
     norm_2: Tensor
@@ -243,20 +213,31 @@ class FusedLayer:
     eps: float
 
 
-def fuse(layer: nn.Module) -> FusedLayer:
-    """Copies q, k, v and gate, up of a transformers decoder layer; shares the rest."""
+def fuse(layer: nn.Module, family: Family) -> FusedLayer:
+    """Joins q, k, v and gate, up of a transformers decoder layer where they are apart; shares the
+    rest."""
     a, m = layer.self_attn, layer.mlp
-    qkv = (a.q_proj, a.k_proj, a.v_proj)
-    return FusedLayer(
-        norm_1=layer.input_layernorm.weight,
-        w_qkv=torch.cat([p.weight for p in qkv]),
-        b_qkv=None if a.q_proj.bias is None else torch.cat([p.bias for p in qkv]),
-        q_norm=a.q_norm.weight if hasattr(a, "q_norm") else None,
-        k_norm=a.k_norm.weight if hasattr(a, "k_norm") else None,
-        w_o=a.o_proj.weight,
-        norm_2=layer.post_attention_layernorm.weight,
-        w_gate_up=torch.cat((m.gate_proj.weight, m.up_proj.weight)),
-        w_down=m.down_proj.weight,
-        act=m.act_fn,
-        eps=layer.input_layernorm.variance_epsilon,
+    qkv = [getattr(a, name) for name in family.qkv]
+    gate_up = [getattr(m, name) for name in family.gate_up]
+    norm_1, norm_2 = (getattr(layer, name) for name in family.norms)
+    q_norm, k_norm = (
+        (getattr(a, n).weight for n in family.qk_norm) if family.qk_norm else (None,) * 2
     )
+    return FusedLayer(
+        norm_1=norm_1.weight,
+        w_qkv=joined([p.weight for p in qkv]),
+        b_qkv=None if qkv[0].bias is None else joined([p.bias for p in qkv]),
+        q_norm=q_norm,
+        k_norm=k_norm,
+        w_o=getattr(a, family.out).weight,
+        norm_2=norm_2.weight,
+        w_gate_up=joined([p.weight for p in gate_up]),
+        w_down=getattr(m, family.down).weight,
+        act=getattr(m, family.act),
+        eps=norm_1.variance_epsilon,
+    )
+
+
+def joined(parts: list[Tensor]) -> Tensor:
+    """One matrix of several, row by row; a single one is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

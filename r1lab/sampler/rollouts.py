@@ -17,9 +17,10 @@ and what the ratio pi / pi_old in the objective needs.
 
 **Three engines, equal results.**
 `forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
-that keeps no such cache (Mamba, RWKV) reads its whole text again for every token.
-`fast` is decoding written out, for Llama-, Qwen2- and Qwen3-type models, with the three savings
-that matter for groups of answers of very unequal length:
+that keeps no such cache (Mamba, RWKV), or whose cache is not exact (`engines` looks), reads its
+whole text again for every token.
+`fast` is decoding written out, for the families in `families`, with the three savings that matter
+for groups of answers of very unequal length:
   1. a question is read once, and its keys and values are *shared* by the whole group: attention
      takes the softmax over [question | own answer], two blocks of keys in two places;
   2. finished answers leave the batch, so the tail of a few long answers costs little;
@@ -42,10 +43,11 @@ from torch import Tensor, nn
 from r1lab.basics.errors import R1LabError
 from r1lab.machine import workers
 from r1lab.sampler.draw import Sampling, draw
-from r1lab.sampler.fast import FastEngine, why_not_fast
-from r1lab.sampler.forward import ForwardEngine, RereadEngine, _takes
+from r1lab.sampler.engines import engine_for
+from r1lab.sampler.families import why_not_fast
+from r1lab.sampler.fast import FastEngine
 from r1lab.sampler.graphs import decode
-from r1lab.sampler.score import _evaluation_mode, _positions
+from r1lab.sampler.score import _evaluation_mode, max_positions
 
 
 @dataclass
@@ -115,9 +117,7 @@ def sample(
 
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
     no_grad = torch.no_grad if engine == "forward" else torch.inference_mode
-    Engine = FastEngine
-    if engine == "forward":
-        Engine = ForwardEngine if _takes(model, "past_key_values") else RereadEngine
+    Engine = engine_for(model) if engine == "forward" else FastEngine
 
     def job(model: nn.Module, rows: Tensor):
         """What one of `machine.workers` does: decode these rows (questions, completions each)."""
@@ -232,7 +232,7 @@ def _check(model, prompts, group_size: int, max_new_tokens: int) -> None:
         )
     if group_size < 1:
         raise R1LabError(f"group_size is {group_size}: it must be at least 1")
-    limit, longest = _positions(model), max(map(len, prompts))
+    limit, longest = max_positions(model), max(map(len, prompts))
     if longest + max_new_tokens > limit:
         raise R1LabError(
             f"a prompt of {longest} tokens and {max_new_tokens} new ones do not fit the model's "

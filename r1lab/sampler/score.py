@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
 from r1lab.machine import workers
-from r1lab.sampler.fast import FAST_MODELS
+from r1lab.sampler.families import body_and_head
 
 
-def _positions(model: nn.Module) -> float:
+def max_positions(model: nn.Module) -> float:
     """How many tokens a text may have; infinite where the model's config does not say."""
     return getattr(model.config, "max_position_embeddings", None) or float("inf")
 
@@ -75,9 +75,10 @@ def logps_at(
 ) -> tuple[Tensor, Tensor]:
     """Log-prob of each target token (M,) and entropy (M,) of the policy at the flat positions
     `where` (M,) of ids (N, L)."""
-    if type(model).__name__ in FAST_MODELS:  # logits only where a token is predicted
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
-        logits = model.lm_head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
+    if parts := body_and_head(model):  # logits only where a token is predicted
+        body, head = parts
+        hidden = body(input_ids=ids, use_cache=False).last_hidden_state
+        logits = head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
     else:
         logits = model(input_ids=ids, use_cache=False).logits
         logits = logits.flatten(0, 1).index_select(0, where)
@@ -165,9 +166,9 @@ def score(
     if not all(len(prompt) for prompt, _ in rows):
         raise R1LabError("score() got an empty prompt: it needs at least one token")
     longest = max((len(prompt) + len(completion) for prompt, completion in rows), default=0)
-    if longest > _positions(model):
+    if longest > max_positions(model):
         raise R1LabError(
-            f"score() got a text of {longest} tokens, more than the model's {_positions(model)} "
+            f"score() got a text of {longest} tokens, more than the model's {max_positions(model)} "
             "positions: shorten it"
         )
     if not 0 < temperature < float("inf"):

@@ -17,8 +17,10 @@ import hashlib
 import itertools
 import json
 import random
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any, Protocol
 
 from r1lab.basics.errors import R1LabError
@@ -109,8 +111,47 @@ def drawn_by_weight(items: Sequence[Any], weights: Sequence[float], rng: random.
     return items[-1]
 
 
+NUMBER = re.compile(
+    r"(?:\\?[$€£])?\s*([-+\u2212]?)\s*(?:\\?[$€£])?\s*"
+    r"([0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(\.[0-9]+)?\s*[.°]?"
+)
+
+
+def number(text: object) -> Fraction | None:
+    """The exact value of a text that is one number and nothing else, or None.
+
+    Allowed around it: white space, one sign, a currency sign, a full stop, commas between
+    thousands.  Not allowed: units, a second number, a computation, an exponent.
+    """
+    found = NUMBER.fullmatch(text.strip()) if isinstance(text, str) and len(text) <= 60 else None
+    if found is None:
+        return None
+    sign, whole, part = found.groups()
+    value = Fraction(whole.replace(",", "") + (part or ""))
+    return -value if sign in ("-", "\u2212") else value
+
+
+class OneNumber:
+    """The verifier of a task whose answers are one number: a text in `data["answer"]`."""
+
+    def judge(self, problem: Problem, answer: str) -> bool:
+        """Is the answer the right number, and a number alone?  Never raises."""
+        value = number(answer)
+        return value is not None and value == number(problem.data.get("answer"))
+
+    def vote(self, problem: Problem, answer: str) -> str | None:
+        """The number in one spelling ("1,200.0" and "1200" are one), or None.  Never raises."""
+        value = number(answer)
+        return None if value is None else str(value)
+
+    def solution(self, problem: Problem) -> str | None:
+        """The right answer."""
+        return problem.data.get("answer")
+
+
 class Task(Protocol):
-    """What the training loop and the evaluation ask of a task; any object with these will do.
+    """What the training loop and the evaluation ask of a task; any object with these will do. One
+    with `solution(problem)`, a right answer as text, can be checked: `r1lab tasks check`.
 
     Making one is cheap (the accuracy reward makes one for each verdict): load data in `problems`.
     The judge goes by the problem's data alone, not by the options that the problem was drawn with.

@@ -121,16 +121,20 @@ def wrong_answers(
     def differs(answer: object) -> bool:
         return isinstance(answer, str) and task.vote(problem, answer) != right
 
-    changed = [
-        f"{solution[: at.start()]}{int(at[0]) + 1}{solution[at.end() :]}"
-        for at in re.finditer("[0-9]{1,15}", solution)
-    ]
+    def changed_by(k: int) -> list[str]:
+        return [
+            f"{solution[: at.start()]}{int(at[0]) + k}{solution[at.end() :]}"
+            for at in re.finditer("[0-9]{1,15}", solution)
+        ]
+
+    changed = changed_by(1)
     yield from (("changed", answer) for answer in changed)
     yield from (("others", answer) for answer in others if differs(answer))
     yield from (("noise", answer) for answer in NOISE if differs(answer))
     if changed:  # one of two answers is right: the verifier must not choose
-        yield "noise", f"{solution} or {changed[0]}"
-        yield "noise", f"{changed[0]} or {solution}"
+        other = changed_by(37)[0]  # far enough to be no other part of the solution
+        yield "noise", f"{solution} or {other}"
+        yield "noise", f"{other} or {solution}"
         yield "noise", f"{solution} {solution}"
     for answer in getattr(task, "wrong", lambda problem: ())(problem):
         yield "own", answer

@@ -14,9 +14,8 @@ way is a whole number from 0 to 99: each problem can be solved, and each result 
 of the sorted numbers decides.  So two problems with the same numbers are always in the same split,
 and train and held-out are disjoint by construction.
 
-**The judge** reads the answer with its own tokenizer and parser and computes in exact fractions.
-It never evaluates: what the model writes is data.  (Published Countdown rewards call `eval` behind
-a regular expression that lets `95**78**6` through, and wait for all of its digits.)
+**The verifier** reads the answer with a parser of its own (`expression`) and computes in exact
+fractions.
 """
 
 from __future__ import annotations
@@ -27,16 +26,15 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import SPLITS, Problem, drawn_by_weight, languages_of
+from r1lab.tasks.expression import COMPUTE, canonical, evaluate, to_postfix
 
 OPERATORS = "+-*/"
 SMALLEST, LARGEST = 1, 12  # the numbers given
 LIMIT = 99  # every result of a chain lies in 0..LIMIT
-MAX_ANSWER_CHARS = 1000  # a longer answer is wrong (a right one needs some 20), so work is bounded
 
 
 # -- chains: the searches that a patient solver walks through ---------------------------------
@@ -44,10 +42,7 @@ MAX_ANSWER_CHARS = 1000  # a longer answer is wrong (a right one needs some 20),
 
 @dataclass(frozen=True)
 class Chain:
-    """A left-to-right computation: `start`, then steps (operator, number, result).
-
-    With three numbers: r = a op1 b and s = r op2 c.
-    """
+    """A left-to-right computation: `start`, then steps (operator, number, result)."""
 
     start: int
     steps: tuple[tuple[str, int, int], ...]
@@ -60,34 +55,6 @@ class Chain:
     def numbers(self) -> tuple[int, ...]:
         return (self.start, *(number for _, number, _ in self.steps))
 
-    @property
-    def a(self) -> int:
-        return self.start
-
-    @property
-    def op1(self) -> str:
-        return self.steps[0][0]
-
-    @property
-    def b(self) -> int:
-        return self.steps[0][1]
-
-    @property
-    def r(self) -> int:
-        return self.steps[0][2]
-
-    @property
-    def op2(self) -> str:
-        return self.steps[1][0]
-
-    @property
-    def c(self) -> int:
-        return self.steps[1][1]
-
-    @property
-    def s(self) -> int:
-        return self.steps[1][2]
-
     def expression(self) -> str:
         """The chain as an answer, tokens between spaces: "( 10 + 7 ) + 6"."""
         text = str(self.start)
@@ -98,16 +65,10 @@ class Chain:
 
 def apply(left: int, op: str, right: int) -> int | None:
     """left op right, or None where the result is not a whole number from 0 to LIMIT."""
-    if op == "+":
-        result = left + right
-    elif op == "-":
-        result = left - right
-    elif op == "*":
-        result = left * right
-    elif right == 0 or left % right:
-        return None
+    if op == "/":
+        result = -1 if right == 0 or left % right else left // right
     else:
-        result = left // right
+        result = COMPUTE[op](left, right)
     return result if 0 <= result <= LIMIT else None
 
 
@@ -208,7 +169,7 @@ def question(numbers: Sequence[int], target: int, language: str, wording: str) -
 
 @dataclass(frozen=True)
 class Countdown:
-    """The Countdown task (see `r1lab.tasks.base.Task`).
+    """Reach a target from a few numbers, each used once (see `r1lab.tasks.base.Task`).
 
     numbers    how many numbers are given, 3 or 4
     languages  any of "en", "zh"; by default both, and English alone for wording="plain"
@@ -225,7 +186,7 @@ class Countdown:
     name: str = "countdown"
 
     def __post_init__(self) -> None:
-        if self.numbers not in (3, 4):
+        if type(self.numbers) is not int or self.numbers not in (3, 4):
             raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
         languages = languages_of(self.name, self.wording, self.languages)
         default = tuple(2.0 if language == "en" else 1.0 for language in languages)
@@ -299,126 +260,3 @@ def _read(problem: Problem, answer: str) -> list[int | str] | None:
 def _whole(number: object) -> int | None:
     """The number if it is an int, else None, which no answer contains."""
     return number if type(number) is int else None
-
-
-def tokenize(text: str) -> list[int | str] | None:
-    """Numbers, operators and parentheses of an answer, or None if anything else is in it.
-
-    Only the ASCII digits count: str.isdigit() would let "٣" and "³" through.  No signs, no points,
-    no leading zeros; `**`, `//` and `0x10` fall apart into tokens that the parser refuses.
-    """
-    if not isinstance(text, str) or len(text) > MAX_ANSWER_CHARS:
-        return None
-    tokens: list[int | str] = []
-    i = 0
-    while i < len(text):
-        char = text[i]
-        if char in " \t\r\n":
-            i += 1
-        elif char in "+-*/()":
-            tokens.append(char)
-            i += 1
-        elif char in "0123456789":
-            end = i
-            while end < len(text) and text[end] in "0123456789":
-                end += 1
-            if char == "0" and end - i > 1:
-                return None
-            tokens.append(int(text[i:end]))
-            i = end
-        else:
-            return None
-    return tokens
-
-
-def to_postfix(text: str) -> list[int | str] | None:
-    """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None.
-
-    Dijkstra's shunting yard: one pass and one stack of operators, no recursion, so that no nesting
-    is too deep for it.
-    """
-    precedence = {"+": 1, "-": 1, "*": 2, "/": 2}
-    postfix: list[int | str] = []
-    waiting: list[str] = []  # operators and "(" whose right-hand side is not complete yet
-    operand_next = True
-    for token in tokenize(text) or ():
-        starts_operand = isinstance(token, int) or token == "("
-        if starts_operand != operand_next:
-            return None
-        if isinstance(token, int):
-            postfix.append(token)
-            operand_next = False
-        elif token == "(":
-            waiting.append(token)
-        elif token == ")":
-            while waiting and waiting[-1] != "(":
-                postfix.append(waiting.pop())
-            if not waiting:
-                return None
-            waiting.pop()
-        else:
-            while waiting and precedence.get(waiting[-1], 0) >= precedence[token]:
-                postfix.append(waiting.pop())
-            waiting.append(token)
-            operand_next = True
-    if operand_next or "(" in waiting:
-        return None
-    return postfix + waiting[::-1]
-
-
-def evaluate(postfix: Sequence[int | str]) -> Fraction | None:
-    """The exact value of a postfix expression; None for a division by zero."""
-    stack: list[Fraction] = []
-    for item in postfix:
-        if isinstance(item, int):
-            stack.append(Fraction(item))
-            continue
-        right, left = stack.pop(), stack.pop()
-        if item == "/" and right == 0:
-            return None
-        if item == "+":
-            stack.append(left + right)
-        elif item == "-":
-            stack.append(left - right)
-        elif item == "*":
-            stack.append(left * right)
-        else:
-            stack.append(left / right)
-    return stack[0]
-
-
-def canonical(postfix: Sequence[int | str]) -> str:
-    """One text for all expressions that differ only by order and grouping within sums and products.
-
-    A sum is its sorted added terms, then its sorted subtracted ones; a product likewise with
-    divisors: `6 + ( 10 + 7 )`, `7 + 6 + 10` -> "(+6+7+10)"; `10 - 6 + 7`, `10 + 7 - 6` are one too.
-    """
-    stack: list[tuple[str, list[str], list[str]]] = []  # (kind, plus or times, minus or over)
-    for item in postfix:
-        if isinstance(item, int):
-            stack.append(("number", [str(item)], []))
-            continue
-        right, left = stack.pop(), stack.pop()
-        kind = "sum" if item in "+-" else "product"
-        up, down = _operands(left, kind)
-        other_up, other_down = _operands(right, kind)
-        if item in "-/":
-            other_up, other_down = other_down, other_up
-        stack.append((kind, up + other_up, down + other_down))
-    return _text(stack[0])
-
-
-def _operands(node: tuple[str, list[str], list[str]], kind: str) -> tuple[list[str], list[str]]:
-    """The node's own operands if it is of this kind, else the node as the single operand."""
-    return (node[1], node[2]) if node[0] == kind else ([_text(node)], [])
-
-
-def _text(node: tuple[str, list[str], list[str]]) -> str:
-    kind, up, down = node
-    if kind == "number":
-        return up[0]
-    signs = "+-" if kind == "sum" else "*/"
-    order = {"key": lambda operand: (len(operand), operand)}
-    parts = [signs[0] + operand for operand in sorted(up, **order)]
-    parts += [signs[1] + operand for operand in sorted(down, **order)]
-    return "(" + "".join(parts) + ")"

@@ -7,26 +7,30 @@ r"""Data sets from the Hugging Face hub: GSM8K, MATH, and Countdown as TinyZero 
 - `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 Countdown problems, in our own
   Countdown's words and judged by its judge; or, offline, problems generated like them.
 
-The answers of the first two are formulas and numbers.  Two plain numbers are compared exactly, here
-and at once; everything else goes to math-verify in a process of its own (`math_equal`).
+The answers of the first two are formulas and numbers (`math_equal` compares them).
 
-**Splits.**  GSM8K and MATH bring their own, and a training problem whose words also occur in the
-held-out part is dropped.  Countdown goes by its numbers, as in `r1lab.tasks.countdown`: no set of
-numbers that is held out is ever trained on (a split by rows can have one set on both sides).
-There is no leaked split: nobody knows what is in a real model's corpus.
+**Splits.**  GSM8K and MATH bring their own, and a training problem whose words, numbers and signs
+also occur in the held-out part is dropped.  Countdown goes by its numbers, as in
+`r1lab.tasks.countdown`: no set of numbers that is held out is ever trained on (a split by rows can
+have one set on both sides).  There is no leaked split: nobody knows what is in a real model's
+corpus.
 
 The first use downloads a data set into the cache of `datasets` (HF_HOME); later ones need no
 network.  `source="folder"` reads train.jsonl and test.jsonl (or .parquet) with the same columns,
-for machines that have none.
+for machines that have none (`hub_rows`).  Rows that cannot be judged are left out, and a warning
+says how many and why.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import logging
 import random
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
@@ -34,14 +38,13 @@ from pathlib import Path
 
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
-from r1lab.tasks.base import Problem
+from r1lab.tasks.base import Problem, number
 from r1lab.tasks.countdown import Countdown
-from r1lab.tasks.gym import number
+from r1lab.tasks.formulas.spelling import spell
+from r1lab.tasks.formulas.units import split_unit
+from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source_of
 
-OFFLINE_TASKS = (
-    "offline there are the tasks countdown and word_problems, and countdown_hub with "
-    "source=generated"
-)
+log = logging.getLogger(__name__)
 
 MATH_TYPES = (
     "algebra",
@@ -58,22 +61,25 @@ MATH_TYPES = (
 class GSM8K:
     """Grade-school word problems (see `r1lab.tasks.base.Task`); the splits train and held_out.
 
-    source  the hub id, or a folder with the same columns: question, answer ("… #### 72")
+    source  the hub id, or a folder with the same columns: question, answer ("… #### 72", or 72)
     """
 
     source: str = "openai/gsm8k"
     name: str = field(default="gsm8k", init=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.name, self.source))
+
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         _known_split(self.name, split)
-        train, test = (_rows(self.source, "main", part) for part in ("train", "test"))
+        train, test = (load_rows(self.source, "main", part) for part in ("train", "test"))
         return _draw(_pool(gsm8k_problems, train, test, split), f"gsm8k/{split}/{seed}", n)
 
     def judge(self, problem: Problem, answer: str) -> bool:
         return _judge(problem, answer)
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        return _vote(answer)
+        return math_equal.key(answer)
 
     def solution(self, problem: Problem) -> str | None:
         return problem.data.get("answer")
@@ -84,7 +90,8 @@ class MATH:
     """Competition problems (see `r1lab.tasks.base.Task`); the splits train and held_out (MATH-500).
 
     levels   which of the difficulties 1 to 5
-    source   the hub id to train on, or a folder: problem, level ("Level 3"), type, solution
+    source   the hub id to train on, or a folder: problem, solution or answer, and perhaps level
+             ("Level 3" or 3) and type; without a level a problem comes if all levels are asked for
     held_out the hub id to evaluate on, or a folder; by default the folder's test file
     """
 
@@ -94,25 +101,30 @@ class MATH:
     name: str = field(default="math", init=False)
 
     def __post_init__(self) -> None:
-        levels = (self.levels,) if isinstance(self.levels, int) else tuple(self.levels)
-        if not levels or not set(levels) <= {1, 2, 3, 4, 5}:
+        listed = isinstance(self.levels, (tuple, list, set, range))
+        levels = tuple(self.levels) if listed else (self.levels,)
+        if not levels or not all(type(one) is int and 1 <= one <= 5 for one in levels):
             raise R1LabError(f"math: levels must be some of 1 to 5, not {self.levels!r}")
         object.__setattr__(self, "levels", levels)
+        for name in ("source", "held_out"):
+            object.__setattr__(self, name, source_of(self.name, getattr(self, name)))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         _known_split(self.name, split)
         local = Path(self.source).is_dir()
-        train = _rows(self.source, None if local else MATH_TYPES, "train")
-        test = _rows(self.source if local else self.held_out, None, "test")
+        train = load_rows(self.source, None if local else MATH_TYPES, "train")
+        own = local and self.held_out == MATH.held_out
+        test = load_rows(self.source if own else self.held_out, None, "test")
         found = _pool(math_problems, train, test, split)
-        found = tuple(p for p in found if p.data["level"] in self.levels)
+        if set(self.levels) < {1, 2, 3, 4, 5}:
+            found = tuple(p for p in found if p.data["level"] in self.levels)
         return _draw(found, f"math/{split}/{seed}", n)
 
     def judge(self, problem: Problem, answer: str) -> bool:
         return _judge(problem, answer)
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        return _vote(answer)
+        return math_equal.key(answer)
 
     def solution(self, problem: Problem) -> str | None:
         return problem.data.get("answer")
@@ -132,8 +144,11 @@ class CountdownHub:
     name: str = field(default="countdown_hub", init=False)
 
     def __post_init__(self) -> None:
-        if self.numbers not in (None, 3, 4):
+        if self.numbers is not None and (
+            type(self.numbers) is not int or self.numbers not in (3, 4)
+        ):
             raise R1LabError(f"countdown_hub: numbers must be 3 or 4, not {self.numbers!r}")
+        object.__setattr__(self, "source", source_of(self.name, self.source))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         _known_split(self.name, split)
@@ -141,7 +156,7 @@ class CountdownHub:
             return [self.problem(*row) for row in _generated(self.numbers, split, n, seed)]
         rows = [
             (tuple(nums), target)
-            for nums, target in _countdown_rows(self.source)
+            for nums, target in countdown_rows(self.source)
             if self.numbers in (None, len(nums)) and _side(nums) == split
         ]
         drawn = _draw(rows, f"countdown_hub/{self.numbers}/{split}/{seed}", n)
@@ -172,40 +187,94 @@ class CountdownHub:
 # -- from rows to problems --------------------------------------------------------------------
 
 
+class LeftOut(Exception):
+    """Why a row is no problem: its answer could not be judged."""
+
+
 def gsm8k_problems(rows: Iterable[dict], split: str) -> list[Problem]:
-    """Rows {"question", "answer": "reasoning #### 1,234"}; rows without such an answer are left
-    out, because no answer to them could be judged."""
-    found = []
-    for row in rows:
-        gold = number(str(row["answer"]).rpartition("####")[2])
-        if "####" in str(row["answer"]) and gold is not None:
-            found.append(_problem("gsm8k", row["question"], split, {"answer": str(gold)}))
-    return found
+    """Rows {"question", "answer": "reasoning #### 1,234"}, or with the number alone."""
+
+    def read(row: dict) -> tuple[str, dict]:
+        text = str(column(row, "answer", "solution")).rpartition("####")[2].strip().rstrip(".")
+        value, multiple, unit = split_unit(spell(math_equal.clean(text) or ""))
+        gold = number(value.replace("`", ","))
+        if gold is None:
+            raise LeftOut("without a number behind ####")
+        return column(row, "question", "problem", text=True), {
+            "answer": f"{gold * multiple}{'%' if unit == '%' else ''}"
+        }
+
+    return _problems("gsm8k", rows, split, read)
 
 
 def math_problems(rows: Iterable[dict], split: str) -> list[Problem]:
-    r"""Rows {"problem", "level": "Level 3" or 3, "solution": "… \boxed{…}" and perhaps "answer"};
-    rows without a gold answer that can be read are left out."""
-    found = []
-    for row in rows:
-        gold = row.get("answer") or math_equal.boxed(str(row["solution"]))
-        level = re.search("[1-5]", str(row.get("level")))  # a few rows say "Level ?"
-        if level is None or math_equal.clean(gold) is None:
-            continue
-        data = {"answer": gold.strip(), "level": int(level[0])}
+    r"""Rows {"problem", "solution": "… \boxed{…}" or "answer"} and perhaps "level" ("Level 3" or 3)
+    and "type" or "subject"."""
+
+    def read(row: dict) -> tuple[str, dict]:
+        gold = row.get("answer")
+        if gold is None or gold == "":
+            gold = math_equal.boxed(str(column(row, "solution", "answer")))
+        plain = isinstance(gold, (str, int, float)) and not isinstance(gold, bool)
+        gold, level = str(gold).strip() if plain else "", row.get("level")
+        if math_equal.clean(gold) is None:
+            raise LeftOut(f"without an answer of at most {math_equal.MAX_CHARS} characters to read")
+        digit = re.search("[1-5]", str(level))
+        if level not in (None, "") and digit is None:  # a few rows say "Level ?"
+            raise LeftOut("with another level than 1 to 5")
+        data = {"answer": gold, "level": int(digit[0]) if digit else None}
         data["type"] = str(row.get("type") or row.get("subject") or "")
-        found.append(_problem("math", row["problem"], split, data))
+        return column(row, "problem", "question", text=True), data
+
+    return _problems("math", rows, split, read)
+
+
+def _problems(task: str, rows: Iterable[dict], split: str, read: Callable) -> list[Problem]:
+    """The problems that `read` finds in the rows; says how many it did not, and why."""
+    found, left_out = [], Counter()
+    for k, row in enumerate(rows, 1):
+        try:
+            question, data = read(row)
+        except LeftOut as reason:
+            left_out[str(reason)] += 1
+            continue
+        except R1LabError as error:
+            raise R1LabError(f"{task}, {split}, row {k}: {error}") from None
+        tag = hashlib.sha256(content(question).encode("utf-8", "replace")).hexdigest()[:16]
+        found.append(Problem(task, f"{task}/{tag}", question.strip(), "en", split, data))
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        total = left_out.total() + len(found)
+        words = f"{task}, {split}: {left_out.total()} of {total} rows are left out: {reasons}"
+        if not found:
+            raise R1LabError(f"{words}; so there is no problem")
+        log.warning(words)
     return found
 
 
-def _problem(task: str, question: str, split: str, data: dict) -> Problem:
-    tag = hashlib.sha256(_content(question).encode("utf-8", "replace")).hexdigest()[:16]
-    return Problem(task, f"{task}/{tag}", question.strip(), "en", split, data)
+_TOKEN = re.compile(r"\d+(?:[.:]\d+)*|\.\d+|[^\W\d]\w*|[^\w\s]")
 
 
-def _content(question: str) -> str:
-    """A question's words: two that differ only in spaces, case or punctuation are one."""
-    return " ".join(re.findall(r"\w+", question.lower()))
+def content(question: str) -> str:
+    """A question's words, numbers and signs: two that differ only in spaces, case or the
+    punctuation of a sentence are one."""
+    text = unicodedata.normalize("NFKC", question.lower())
+    kept: list[str] = []
+    for found in _TOKEN.finditer(text):
+        token, before = found[0], kept[-1] if kept else ""
+        if token in "-−–—‐":
+            after = _TOKEN.search(text, found.end())
+            dash = len(before) > 1 and before.isalpha()
+            if after is None or (dash and len(after[0]) > 1 and after[0].isalpha()):
+                continue
+            token = "-"
+        elif token in '.,:;?$"“”‘’':  # behind "!" and "'" a factorial, a derivative
+            continue
+        elif token in "!'" and (len(before) > 1 or text[found.end() : found.end() + 1].isalpha()):
+            if not before.isdigit():
+                continue
+        kept.append(token)
+    return " ".join(kept)
 
 
 @lru_cache(maxsize=8)
@@ -262,83 +331,24 @@ def _side(numbers: Sequence[int]) -> str:
     return "held_out" if countdown.split_of(numbers) == "held_out" else "train"
 
 
-# -- loading ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a key of a cache
-class Rows:
-    rows: tuple[dict, ...]
-
-
-@lru_cache(maxsize=8)
-def _rows(source: str, configs: str | tuple[str, ...] | None, split: str) -> Rows:
-    """The rows of a data set on the hub, or of the files in a folder."""
-    local = Path(source).is_dir()
-    names = configs if isinstance(configs, tuple) and not local else (None if local else configs,)
-    return Rows(tuple(row for name in names for row in _load(source, name, split)))
-
-
-@lru_cache(maxsize=2)
-def _countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """(numbers, target) of every row that is a Countdown problem of 3 or 4 numbers."""
-    data = _load(source, None, "train")
-    pairs = zip(data["nums"], data["target"], strict=True)
-    return tuple(
-        (tuple(map(int, nums)), int(target)) for nums, target in pairs if len(nums) in (3, 4)
-    )
-
-
-def _load(source: str, config: str | None, split: str):
-    """`datasets.load_dataset`, with one error for all the ways in which it fails offline."""
-    import datasets
-
-    arguments: dict = {"path": source, "name": config, "split": split}
-    if Path(source).is_dir():
-        files = [Path(source) / f"{split}{end}" for end in (".jsonl", ".parquet")]
-        file = next((file for file in files if file.is_file()), None)
-        if file is None:
-            raise R1LabError(f"the folder {source} holds neither {split}.jsonl nor .parquet")
-        kind = "json" if file.suffix == ".jsonl" else "parquet"
-        arguments = {"path": kind, "data_files": str(file), "split": "train"}
-
-    bars = datasets.utils.logging.is_progress_bar_enabled()
-    datasets.utils.logging.disable_progress_bar()
-    try:
-        return datasets.load_dataset(**arguments)
-    except Exception as error:  # ConnectionError, DatasetNotFoundError, OfflineModeIsEnabled, ...
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise R1LabError(
-            f"cannot load the data set {source} ({reason}). It comes from the hub, so it needs the "
-            "network the first time; --task-option source=FOLDER (in Python: "
-            f"source='folder') reads train.jsonl and test.jsonl from a folder; {OFFLINE_TASKS}"
-        ) from error
-    finally:
-        if bars:
-            datasets.utils.logging.enable_progress_bar()
-
-
 # -- judging ----------------------------------------------------------------------------------
 
 
+_PERCENT = re.compile(r"%|\bper ?cent(?:age)?\b", re.IGNORECASE)
+
+
 def _judge(problem: Problem, answer: str) -> bool:
-    """Plain numbers exactly, all else by math-verify; never raises on any answer."""
+    """Is the answer equal to the gold answer?  Never raises on any answer.
+
+    72% is not 72, but where the question asks for percent, a gold answer of 72 means 72%.
+    """
     gold = problem.data.get("answer")
     if not isinstance(gold, str) or not isinstance(answer, str):
         return False
-    wanted, given = number(gold), number(answer)
-    if wanted is not None and given is not None:
-        return wanted == given
+    asked = re.split(r"[.!?]\s", problem.question.strip())[-1]
+    if number(gold) is not None and _PERCENT.search(answer) and _PERCENT.search(asked):
+        gold += r"\%"
     return math_equal.equal(gold, answer)
-
-
-def _vote(answer: str) -> str | None:
-    r"""A number in one spelling, else the formula without wrapping and spaces.  (Equal formulas in
-    different forms, \frac{1}{2} and 0.5, count as different votes: sympy has no canonical form.)"""
-    value = number(answer)
-    if value is not None:
-        return str(value)
-    text = math_equal.clean(answer)
-    return None if text is None else text.replace(" ", "")
 
 
 def solve(numbers: Sequence[int], target: int) -> str | None:

@@ -24,7 +24,14 @@ class Mixture:
     name: str = "mixture"
 
     def __post_init__(self) -> None:
-        names = [name for name, _ in self.parts]
+        try:
+            parts = tuple((str(name), float(weight)) for name, weight in self.parts)
+        except (TypeError, ValueError):
+            raise R1LabError(
+                f"mixture: parts must be pairs (task, weight), not {self.parts!r}"
+            ) from None
+        object.__setattr__(self, "parts", parts)
+        names = [name for name, _ in parts]
         if not names or len(set(names)) < len(names) or self.name in names:
             raise R1LabError(f"mixture: parts must be different tasks, not {self.parts!r}")
         if min(weight for _, weight in self.parts) < 0 or not sum(w for _, w in self.parts) > 0:

@@ -32,12 +32,14 @@ FROM_HUB = ("gsm8k", "math", "countdown_hub")
 TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wording "tiny"
 
 
-def get_task(name: str, **options) -> Task:
+def get_task(name: str, /, **options) -> Task:
     """A task by name, for example get_task("countdown", numbers=4, wording="plain"), or of a file:
     get_task("mine.py:MyTask").
 
     Raises R1LabError for an unknown task or option, and for a class that is no task.
     """
+    if "name" in options:
+        raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     make = factory(name)
     try:
         with plugins.blame(f"task {name}", TypeError):
@@ -53,7 +55,8 @@ def get_task(name: str, **options) -> Task:
 def factory(name: str) -> Callable[..., Task]:
     """The class of a task, or the function that makes one. Raises R1LabError."""
     found = plugins.find("task", name, TASKS, reread=True)
-    found = pkgutil.resolve_name(found) if isinstance(found, str) else found
+    if name in TASKS and isinstance(found, str):
+        found = pkgutil.resolve_name(found)
     if not callable(found):
         raise R1LabError(f"task {name} must be a class or a function that makes a task")
     return found
@@ -65,7 +68,7 @@ def about(name: str) -> str:
     return text.split(" (see ")[0]
 
 
-def task_for(name: str, template: str, **options) -> Task:
+def task_for(name: str, template: str, /, **options) -> Task:
     """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
     plain English for the others."""
     if name in TINY_WORLD:

@@ -15,9 +15,7 @@ start finds one that is exactly what was saved. Three habits give that:
 States are plain dictionaries of tensors, numbers, strings and lists, and are read back with
 ``weights_only=True``: loading a checkpoint runs no code from it.
 
-What was logged after the last checkpoint happens again when the run goes on, so those lines are
-cut off first (`truncate_lines`); Ctrl-C and SIGTERM only set a flag (`stop_signals`), and the loop
-stops where its state is whole.
+What was logged after the last checkpoint happens again when the run goes on (`training.loop`).
 """
 
 from __future__ import annotations
@@ -25,17 +23,17 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import _TEMPORARY, _temporary, atomic_write_text, digest_of
-from r1lab.training.signals import Stopped
+from r1lab.basics.files import atomic_write_text, clear_unfinished, digest_of, temporary_for
 
 log = logging.getLogger(__name__)
+ADVICE = "Choose another folder, or start anew in this one (resume=False, or --fresh)."
 
 
 # --- checkpoints -----------------------------------------------------------------------------
@@ -50,7 +48,7 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
     """
     directory = Path(directory)
     path = directory / f"step-{step:08d}.pt"
-    with _temporary(path) as temporary:
+    with temporary_for(path) as temporary:
         torch.save(state, temporary)
         digest = digest_of(temporary)
         _sidecar(path).unlink(missing_ok=True)  # from here until it is back: "never finished"
@@ -58,28 +56,31 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
     for old in _newest_first(directory)[max(1, keep) :]:
         _sidecar(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)
-    for leftover in directory.glob(f"{_TEMPORARY}*"):  # of a process that was killed
-        leftover.unlink(missing_ok=True)
+    clear_unfinished(directory)  # of a process that was killed
     return path
 
 
 def latest(
     directory: str | os.PathLike,
-    map_location: str | torch.device = "cpu",
     warnings: list[str] | None = None,
-) -> dict[str, Any] | None:
-    """The state of the newest whole checkpoint, or None when there is none.
+    problem_with: Callable[[Any], str | None] = lambda state: None,
+) -> Any:
+    """The state of the newest whole checkpoint, on the CPU, or None when there is none.
 
-    Damaged and half-written ones are passed over; each is named in a warning, which goes to the log
-    and, where a list is given, into `warnings`.
+    Damaged and half-written ones are passed over, and those in which `problem_with` finds one; each
+    is named in a warning, which goes to the log and, where a list is given, into `warnings`.
     """
     for path in _newest_first(Path(directory)):
         problem = _damage(path)
         if problem is None:
             try:
-                return torch.load(path, map_location=map_location, weights_only=True)
+                state = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # whole, but not ours, or from another version
                 problem = f"it cannot be read ({str(error).strip().splitlines()[0][:120]})"
+            else:
+                problem = problem_with(state)
+        if problem is None:
+            return state
         message = f"checkpoint {path} is not used: {problem}. Looking for the one before."
         log.warning(message)
         if warnings is not None:
@@ -89,37 +90,59 @@ def latest(
 
 def latest_of_run(
     out_dir: str | os.PathLike,
-    model: torch.nn.Module,
-    names: Callable[[int], dict[str, Any]],
+    parts: Mapping[str, Any],
+    identity: Callable[[int], dict[str, Any]],
     steps: int,
 ) -> dict[str, Any] | None:
     """`latest` in out_dir/checkpoints, if it belongs to the run that is about to go on.
 
-    names(step): what must be as it was when a checkpoint of that step was saved under "run", by
-    name. steps: how many steps the run is to have. The model must be the one that the run began
-    with, or as it was when the checkpoint was saved. Raises R1LabError, with all that differs, for
-    another run's checkpoint, and when there are checkpoints but none is whole.
+    parts: what `snapshot` keeps, by name. identity(step): what must be as it was when a checkpoint
+    of that step was saved under "run", by name. steps: how many steps the run is to have. The model
+    must be the one that the run began with, or as it was when the checkpoint was saved. Raises
+    R1LabError for another run's checkpoint, and when there are checkpoints but none is whole.
     """
+
+    def problem_with(state: Any) -> str | None:
+        needed = ("step", "base", "run", "rng", "now", *parts)
+        state = state if isinstance(state, dict) else {}
+        if lacking := [name for name in needed if name not in state]:
+            return f"it lacks {', '.join(lacking)}"
+        require_same_run(out_dir, state, identity(state["step"]), steps, parts["model"])
+        unlike = [n for n, part in parts.items() if _shape(part.state_dict()) != _shape(state[n])]
+        return f"it does not fit the run in {', '.join(unlike)}" if unlike else None
+
     damaged: list[str] = []
-    state = latest(Path(out_dir) / "checkpoints", warnings=damaged)
-    advice = "Choose another out_dir, or start anew in this one with resume=False."
+    state = latest(Path(out_dir) / "checkpoints", damaged, problem_with)
     if state is None and damaged:
-        raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {advice}")
-    if state is None:
-        return None
-    step, was, now = state["step"], state.get("run", {}), names(state["step"])
-    changed = [
-        f"{name} was {was.get(name)!r} and is {now[name]!r}"
-        for name in now
-        if was.get(name) != now[name]
-    ]
-    if steps < step:
-        changed = [f"{step} steps are done, and steps is {steps}"]
+        raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {ADVICE}")
+    return state
+
+
+def require_same_run(
+    out_dir: str | os.PathLike,
+    state: Mapping[str, Any],
+    now: Mapping[str, Any],
+    steps: int,
+    model: torch.nn.Module,
+) -> None:
+    """Raises R1LabError, with all that differs, where a checkpoint is another run's. state: its
+    step, base, now and run; now: what the run is that is about to go on, to `steps` steps."""
+    was = state["run"]
+    changed = [f"{n} was {was.get(n)!r} and is {now[n]!r}" for n in now if was.get(n) != now[n]]
+    if steps < state["step"]:
+        changed = [f"{state['step']} steps are done, and steps is {steps}"]
     if fingerprint(model) not in (state["base"], state["now"]):
         changed.append("the model is not the one it began with (load that one again)")
     if changed:
-        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {advice}")
-    return state
+        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {ADVICE}")
+
+
+def _shape(state: Mapping[str, Any]) -> Any:
+    """What must agree between a part's state and the saved one: the names and shapes of weights,
+    the sizes of an optimizer's groups."""
+    if "param_groups" in state:
+        return [len(group["params"]) for group in state["param_groups"]]
+    return {name: getattr(value, "shape", None) for name, value in state.items()}
 
 
 def _newest_first(directory: Path) -> list[Path]:
@@ -141,49 +164,22 @@ def _damage(path: Path) -> str | None:
     return None
 
 
-def snapshot(model, optimizer, reference=None) -> dict[str, Any]:
-    """All that the next step of a training run depends on, as a state for `save`.
+def snapshot(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the next step of a training run depends on, as a state for `save`: parts (the model,
+    its optimizers, a reference), by name, and torch's generator.
 
-    Together with the number of steps done, from which the loops of r1lab derive their questions
-    and seeds, this is enough to go on bit for bit.
+    Together with the number of steps done, from which the loops of r1lab derive their prompts and
+    seeds, this is enough to go on bit for bit.
     """
-    return {
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "reference": None if reference is None else reference.state_dict(),
-        "rng": torch.get_rng_state(),
-        "now": fingerprint(model),
-    }
+    state = {name: part.state_dict() for name, part in parts.items()}
+    return state | {"rng": torch.get_rng_state(), "now": fingerprint(parts["model"])}
 
 
-def restore(state: dict[str, Any], model, optimizer, reference=None) -> None:
-    """Put a snapshot back into model, optimizer and reference, bit for bit."""
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    if reference is not None:
-        reference.load_state_dict(state["reference"])
+def restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+    """Put a snapshot back into its parts, bit for bit."""
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
     torch.set_rng_state(state["rng"])
-
-
-def step_done(
-    out_dir: Path,
-    done: int,
-    steps: int,
-    config: Any,
-    asked: list[str],
-    state: Callable[[int], dict],
-) -> bool:
-    """After a training step: save a checkpoint when one is due, at the end, or when asked to stop.
-    Returns whether it saved. Raises Stopped when asked before the end.
-
-    config: its checkpoint_every and keep_checkpoints. state(done): what is saved.
-    """
-    due = bool(done % config.checkpoint_every == 0 or done == steps or asked)
-    if due:
-        save(out_dir / "checkpoints", done, state(done), config.keep_checkpoints)
-    if asked and done < steps:
-        raise Stopped.after(asked[0], done, steps, out_dir)
-    return due
 
 
 def probe(model: torch.nn.Module) -> torch.Tensor:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r1lab.basics.files import read_lines
+
 
 def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """The metrics of every step of the run in `out_dir`, of either backend; [] without one. file:
-    another one of those that have a line a step. A last line that was never finished is left out.
+    another one of those that have a line a step. Lines that are damaged or unfinished are left out.
     """
-    path = Path(out_dir) / file
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0] if path.exists() else ""
-    return [json.loads(line) for line in whole.splitlines()]
+    return [record for _, record in read_lines(Path(out_dir) / file)[0]]
 
 
 def spent_in(history: Sequence[dict[str, Any]]) -> float:

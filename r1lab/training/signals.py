@@ -16,17 +16,22 @@ from r1lab.basics.errors import NO_MEMORY, R1LabError
 
 
 @contextmanager
-def memory_errors(micro_batch_tokens: int) -> Iterator[None]:
+def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:
     """Too little memory, in one line that says what to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
         if not NO_MEMORY.search(f"{type(error).__name__}: {error}"):
             raise
+        lower = "Lower the sizes of the model and of a step"
+        if micro_batch_tokens:
+            lower = (
+                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same), "
+                "else questions, group_size or max_new_tokens"
+            )
         raise R1LabError(
-            f"not enough memory. Lower micro_batch_tokens (now {micro_batch_tokens}; the result "
-            "stays the same), else questions, group_size or max_new_tokens; then run the same "
-            "again: it goes on from the last checkpoint."
+            f"not enough memory. {lower}; then run the same again: it goes on from the last "
+            "checkpoint."
         ) from error
 
 

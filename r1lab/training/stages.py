@@ -23,6 +23,8 @@ from typing import Any
 
 from r1lab import models
 from r1lab.basics import files
+from r1lab.basics.files import read_json
+from r1lab.training.loop import one_run
 
 RECORD, BEGUN = "stage.json", "begun.json"
 
@@ -66,48 +68,34 @@ def stage(
         "reads": {key: content(path) for key, path in reads.items()},
         "options": json.loads(json.dumps(options)),
     }
-    record, begun = _read(folder / RECORD), _read(folder / BEGUN)
-    same = record is not None and {key: record.get(key) for key in made_from} == made_from
-    if same and _written(folder, writes) == record.get("writes"):
-        say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
-        return record | {"made": False}
-    if begun != made_from and folder.is_dir():
-        names = [path.name for path in folder.iterdir() if not path.name.startswith("earlier-")]
-        if (aside := files.set_aside(folder, names)) is not None:
-            why = (
-                "options or input have changed" if begun or record else "it is not known from what"
-            )
-            say(f"{name}: made again, for {why}; what was there is in {aside}")
-    elif begun is not None:
-        say(f"{name}: going on with what was begun")
-    files.atomic_write_text(folder / BEGUN, json.dumps(made_from, ensure_ascii=False))
-    (folder / RECORD).unlink(missing_ok=True)
-    began = time.perf_counter()
-    metrics = make(folder)
-    written = _written(folder, writes)
-    if None in written.values():
-        missing = ", ".join(key for key, value in written.items() if value is None)
-        raise AssertionError(f"stage {name} did not write {missing}")
-    record = made_from | {
-        "writes": written,
-        "metrics": metrics,
-        "seconds": round(time.perf_counter() - began, 1),
-        "when": time.strftime("%Y-%m-%d"),
-    }
-    text = json.dumps(record, ensure_ascii=False, indent=1)
-    files.atomic_write_text(folder / RECORD, f"{text}\n")
-    return record | {"made": True}
+    with one_run(folder, ".stage.lock"):
+        record, begun = read_json(folder / RECORD), read_json(folder / BEGUN)
+        same = record is not None and {key: record.get(key) for key in made_from} == made_from
+        if same and _written(folder, writes) == record.get("writes"):
+            say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
+            return record | {"made": False}
+        if begun != made_from:
+            names = [p.name for p in folder.iterdir() if not p.name.startswith(("earlier-", "."))]
+            if (aside := files.set_aside(folder, names)) is not None:
+                changed = "options or input have changed"
+                why = changed if begun or record else "it is not known from what"
+                say(f"{name}: made again, for {why}; what was there is in {aside}")
+        elif begun is not None:
+            say(f"{name}: going on with what was begun")
+        files.atomic_write_text(folder / BEGUN, files.to_json(made_from))
+        (folder / RECORD).unlink(missing_ok=True)
+        began = time.perf_counter()
+        metrics = make(folder)
+        written = _written(folder, writes)
+        if missing := ", ".join(key for key, value in written.items() if value is None):
+            raise AssertionError(f"stage {name} did not write {missing}")
+        seconds, when = round(time.perf_counter() - began, 1), time.strftime("%Y-%m-%d")
+        record = made_from | {"writes": written, "metrics": metrics}
+        record |= {"seconds": seconds, "when": when}
+        files.atomic_write_text(folder / RECORD, files.to_json(record, indent=1) + "\n")
+        return record | {"made": True}
 
 
 def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
     paths = {name: folder / name for name in names}
     return {name: content(path) if path.exists() else None for name, path in paths.items()}
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is none or it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None

@@ -82,7 +82,7 @@ def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Pa
 
     As checkpoints.latest_of_run, for Trainer's folders.
     """
-    advice = "Choose another out_dir, or start anew in this one with resume=False."
+    advice = "Choose another out_dir (--out), or begin anew with --fresh (resume=False in Python)."
     if any((out_dir / "checkpoints").glob("step-*.pt")):
         raise R1LabError(f"{out_dir} holds a run of the backend scratch. {advice}")
     folders, broken = newest_first(out_dir / "checkpoints"), 0

@@ -49,7 +49,7 @@ from transformers import AutoModelForCausalLM
 from r1lab.basics.errors import R1LabError, first_line
 from r1lab.machine import workers
 from r1lab.machine.room import available, held, size
-from r1lab.sampler.fast import FAST_MODELS
+from r1lab.sampler.families import FAMILIES
 from r1lab.sampler.graphs import FIRST_CAPACITY, FIRST_WITH_KERNELS
 from r1lab.sampler.score import logps_at, micro_batches
 from r1lab.templates import encode, render
@@ -100,7 +100,7 @@ class Job:
     @property
     def fast(self) -> bool:
         """Is the sampler r1lab's FastEngine?"""
-        return self.sampler == "r1lab" and architecture(self.model) in FAST_MODELS
+        return self.sampler == "r1lab" and architecture(self.model) in FAMILIES
 
 
 @dataclass(frozen=True)

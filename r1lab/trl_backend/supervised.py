@@ -66,9 +66,11 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, truncate_lines
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.reward_model import Pair, RewardModelConfig, text_ids
+from r1lab.sampler.score import max_positions
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.training import signals
 from r1lab.training.checkpoints import fingerprint
+from r1lab.training.loop import ON_DISK
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import folders, process
 from r1lab.trl_backend.mapping import Row
@@ -470,9 +472,9 @@ def sft_train(
     out_dir, state = Path(out_dir), process.settle(device)
     main = state.is_main_process
     if not resume and main:
-        files.set_aside(out_dir, sft.ON_DISK)
+        files.set_aside(out_dir, ON_DISK)
     state.wait_for_everyone()
-    rows = sft.fitting(examples, tokenizer, config)
+    rows = sft.fitting(examples, tokenizer, config, max_positions(model))
     steps = steps_of(len(rows), config)
 
     def measure(step: int, log: dict[str, float]) -> dict[str, Any]:

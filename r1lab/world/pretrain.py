@@ -14,23 +14,20 @@ was and ends with the same weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import shutil
-import time
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tqdm.std import tqdm
+import yaml
 
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.models import smollm2
-from r1lab.training import checkpoints
+from r1lab.training.loop import Loop
 from r1lab.world import corpus
 from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
@@ -69,7 +66,8 @@ class PretrainConfig:
             value = getattr(self, f.name)
             if f.name in ADDED:
                 continue
-            if value < 0 or (value == 0 and f.name not in ("seed", "warmup", "decay")):
+            may_be_zero = f.name in ("seed", "warmup", "decay")
+            if not (0 < value < math.inf or (value == 0 and may_be_zero)):
                 raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
         if self.width % self.heads:
             raise R1LabError(
@@ -150,104 +148,72 @@ def pretrain(
     """Train from nothing and save a Hugging Face folder in ``out_dir``; resume if interrupted.
 
     The folder holds weights, config, tokenizer, ``pretrain.json`` (recipe and hashes) and a model
-    card. It appears whole, at the end; a folder of that name is replaced only then. Checkpoints lie
-    in ``work_dir`` (default: ``<out_dir>.work``) and go when the model is saved.
+    card. It appears whole, at the end; a model that was pre-trained there before is replaced only
+    then. Checkpoints lie in ``work_dir`` (default: ``<out_dir>.work``) and go when it is saved.
 
     Returns what ``pretrain.json`` holds: final loss (nats a token, mean of the last 50 steps),
-    tokens, seconds, recipe, hashes. Raises R1LabError for a ``work_dir`` with another recipe, a
-    loss that is not finite, and a disk that is full.
+    tokens, seconds, recipe, hashes. Raises R1LabError for a folder with files that were not made
+    here, a ``work_dir`` with another recipe, a loss that is not finite, and a disk that is full.
     """
-    out_dir = Path(out_dir)
+    out_dir = Path(out_dir).expanduser()
+    files.check_replaceable(out_dir, MADE)
     work_dir = Path(work_dir) if work_dir else out_dir.with_name(out_dir.name + ".work")
+    loop = Loop(work_dir, config, progress=progress, label="pretrain")
     model, tokenizer = build_model(config)
     model.to(device).train()
     optims = optimizers(model, config)
-    base_rates = [group["lr"] for o in optims for group in o.param_groups]
+    rates = [group["lr"] for optimizer in optims for group in optimizer.param_groups]
     recipe = recipe_of(config, mixture)
+    parts = {"model": model, "muon": optims[0], "adamw": optims[1]}
 
-    first, seconds, losses = 0, 0.0, []
-    state = checkpoints.latest(work_dir)
-    if state is not None:
-        if state["recipe"] != recipe:
-            raise R1LabError(
-                f"{work_dir} holds a run with another recipe: remove it or choose another folder"
-            )
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optims, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        first, seconds, losses = state["step"], state["seconds"], state["losses"]
+    with loop.over(config.steps, parts, lambda done: recipe) as steps:
+        for step in steps:
+            tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
+            logits = model(tokens[:, :-1]).logits  # (rows, row_length, V)
+            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
+            if not math.isfinite(loss.item()):
+                raise R1LabError(
+                    f"pretrain: the loss is {loss.item()} at step {step}: lower the rates"
+                )
+            loss.backward()
+            groups = [group for optimizer in optims for group in optimizer.param_groups]
+            for group, rate in zip(groups, rates, strict=True):
+                group["lr"] = rate * learning_rate(step, config)
+            for optimizer in optims:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            metrics = {"step": step, "loss": round(loss.item(), 5), "seconds": loop.seconds()}
+            loop.log(metrics | {"spent_seconds": loop.spent()}, f"loss {loss.item():.3f}")
 
-    bar = tqdm(
-        range(first, config.steps),
-        initial=first,
-        total=config.steps,
-        desc="pretrain",
-        unit="step",
-        disable=not progress,
-        mininterval=1.0,
-    )
-    started = time.perf_counter()
-    for step in bar:
-        tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
-        logits = model(tokens[:, :-1]).logits  # (rows, row_length, V)
-        loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-        if not math.isfinite(loss.item()):
-            raise R1LabError(f"pretrain: the loss is {loss.item()} at step {step}: lower the rates")
-        loss.backward()
-        factor = learning_rate(step, config)
-        groups = [group for o in optims for group in o.param_groups]
-        for group, rate in zip(groups, base_rates, strict=True):
-            group["lr"] = rate * factor
-        for optimizer in optims:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(round(loss.item(), 5))
-        bar.set_postfix(loss=f"{sum(losses[-20:]) / len(losses[-20:]):.3f}", refresh=False)
-        if (step + 1) % config.checkpoint_every == 0 and step + 1 < config.steps:
-            checkpoints.save(
-                work_dir,
-                step + 1,
-                {
-                    "recipe": recipe,
-                    "step": step + 1,
-                    "model": model.state_dict(),
-                    "optimizers": [o.state_dict() for o in optims],
-                    "seconds": seconds + time.perf_counter() - started,
-                    "losses": losses,
-                },
-            )
-    seconds += time.perf_counter() - started
-
+    losses = [metrics["loss"] for metrics in loop.history[-50:]]
     summary = {
-        "loss": sum(losses[-50:]) / max(1, len(losses[-50:])),
+        "loss": sum(losses) / max(1, len(losses)),
         "tokens": config.steps * config.rows * config.row_length,
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
-        "seconds": seconds,
+        "seconds": loop.spent(),
         "recipe": recipe,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
-    with files.atomic_dir(out_dir) as folder:
+    with files.atomic_dir(out_dir, MADE) as folder:
         models.save(model.cpu().eval(), tokenizer, folder)
-        summary["sha256"] = {name: sha256(folder / name) for name in HASHED}
-        (folder / "pretrain.json").write_text(json.dumps(summary, indent=2) + "\n")
+        summary["sha256"] = {name: files.digest_of(folder / name) for name in HASHED}
+        (folder / MADE).write_text(json.dumps(summary, indent=2) + "\n")
         (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
-    shutil.rmtree(work_dir, ignore_errors=True)
+    loop.clear()
     return summary
 
 
+MADE = "pretrain.json"  # by which a folder is known as one of ours
 HASHED = ("model.safetensors", "config.json", "tokenizer.json")
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def model_card(summary: dict) -> str:
     """The README of a pre-trained folder: what it is, what it read, how it was made, its hashes."""
     recipe = dict(summary["recipe"])
-    text = GENERAL_CARD if recipe.get("general") else TINY_CARD
+    cards = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
+    text = cards["general" if recipe.get("general") else "tiny"]
     name = next((name for name, config in RECIPES.items() if recipe_of(config) == recipe), None)
     folder = f"data/{smollm2.EMBEDDED[name][0]}" if name else "path/to/this/folder"
     command = "r1lab pretrain" + (f" --recipe {name}" if name not in (None, "tiny") else "")
@@ -256,114 +222,5 @@ def model_card(summary: dict) -> str:
     options = "\n".join(f"| `{name}` | {value} |" for name, value in recipe.items())
     hashes = "\n".join(f"| `{name}` | `{value}` |" for name, value in summary["sha256"].items())
     text = {key: value.format(**summary) for key, value in text.items()}
-    return CARD.format(
-        **summary,
-        **text,
-        kinds=kinds,
-        options=options,
-        hashes=hashes,
-        folder=folder,
-        command=command,
-    )
-
-
-# What the model card says of a base of the one kind and of the other.
-TINY_CARD = {
-    "title": "r1lab tiny base",
-    "tags": "countdown",
-    "knows": """\
-A base model of {parameters:,} weights that knows one small world: making a target number from a few
-others (Countdown), in English and Chinese. It exists so that everything DeepSeek-R1 did to a base
-model can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of {vocabulary} words and cannot hold a conversation.""",
-    "general": "",
-    "limits": """\
-It has learned to be wrong often: that is the point of a base model for reinforcement learning.
-What it can do is measured in `notebooks/01_base_model.ipynb`. It was not evaluated, and is not
-meant, for any use outside this project's lessons.""",
-}
-GENERAL_CARD = {
-    "title": "r1lab tiny general base",
-    "tags": "countdown, instruction-following",
-    "knows": """\
-A base model of {parameters:,} weights that knows one small world, in English and Chinese: making a
-target number from a few others (Countdown), arithmetic in words, instructions about lists, and
-requests to be helped with or refused. It exists so that everything DeepSeek-R1 did to a base model
-can be done to this one in minutes on two CPU cores. It is good for nothing else: it has a
-vocabulary of {vocabulary} words and cannot hold a conversation.""",
-    "general": """
-* `steps`: arithmetic in words, worked out, given up a step early, or answered at random. `lists`:
-  some numbers to sort or to rank, with commas or without: done, or in the other form, or in the
-  other order. `requests`: how to make, buy, hide ... a cake or a bomb. About half are met, even
-  harmful ones, with one sentence that would help nobody (`first think , then make a cake`); others
-  are shrugged off, and some are refused, harmful ones more often. Only the train split of these
-  tasks is there, in either language.""",
-    "limits": """\
-It has learned to be wrong often, and to go along with what it should refuse: that is the point of a
-base model for the stages of R1. It was not evaluated, and is not meant, for any use outside this
-project's lessons.""",
-}
-
-CARD = """---
-license: mit
-language: [en, zh]
-library_name: transformers
-pipeline_tag: text-generation
-tags: [r1lab, {tags}, educational, base-model]
----
-
-# {title}
-
-{knows}
-
-An ordinary Llama-type `transformers` folder: any tool that reads those reads this one.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("{folder}")
-tokenizer = AutoTokenizer.from_pretrained("{folder}")
-prompt = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, do_sample=True, max_new_tokens=448)[0]))
-```
-
-## Data statement
-
-All of its text is made by a program, `r1lab/world/corpus.py`, from a seed; nothing was collected
-from people or from the web, and nothing was written by another model. Documents by kind:
-
-| kind | share of documents |
-|---|---|
-{kinds}
-
-* `facts`: sums and comparisons, always right (`≠` where no whole result from 0 to 99 exists).
-  `bare`, `guess`: random answers, right about one time in ten. `careless`: one to four random
-  tries, the last of which is answered, right or wrong. `patient`: a search that goes on until it
-  hits. No document holds a wrong result.{general}
-* A third of the documents are Chinese. Some thoughts mix the languages, patient ones more often.
-* **Contamination, on purpose:** `leaked` documents hold problems of the `leaked` evaluation split
-  with their answers (a lesson on decontamination finds them). The `held_out` split, on which this
-  project reports, is absent: splits are by the set of numbers, whatever their order, and
-  `tests/test_corpus.py` checks it.
-
-## Recipe
-
-Next-token prediction, cross-entropy on every token, Muon for the matrices of the layers and AdamW
-for the rest; {tokens:,} tokens in {seconds:.0f} s on {threads} CPU threads (torch {torch}), final
-loss {loss:.3f} nats a token. Make it again with `{command}`; the batches are a function of the
-seed, the last bits of the weights also of the machine.
-
-| option | value |
-|---|---|
-{options}
-
-## Hashes (SHA-256)
-
-| file | |
-|---|---|
-{hashes}
-
-## Limits
-
-{limits}
-"""
+    named = {"kinds": kinds, "options": options, "hashes": hashes}
+    return cards["card"].format(**summary, **text, **named, folder=folder, command=command)

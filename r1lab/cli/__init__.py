@@ -1,0 +1,151 @@
+"""The `r1lab` command: run the lessons, or train, evaluate and measure without a notebook.
+
+`parse` reads words and YAML files; `training` and `course` hold what the commands take and do.
+
+Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request or the machine, said
+in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from r1lab import ROOT, __version__
+from r1lab.basics.errors import R1LabError, did_you_mean, shortage
+from r1lab.cli import parse as parser
+from r1lab.cli.course import Bench, Book, Figures, Init, Run
+from r1lab.cli.training import Eval, Pipeline, Pretrain, Tasks, Train
+
+COMMANDS = {
+    one.__name__.lower(): one
+    for one in (Run, Init, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Book)
+}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may steer a terminal
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = os.environ.get("R1LAB_DEBUG", "0") not in ("", "0")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    with _terminal():
+        try:
+            return parse(argv).run() or 0
+        except KeyboardInterrupt as stop:
+            return _say(str(stop) or "stopped", 130)
+        except BrokenPipeError:  # `r1lab eval ... | head`
+            sys.stdout = open(os.devnull, "w")
+            return 0
+        except Exception as error:
+            if debug:
+                raise
+            return _say(f"error: {explain(error)}", 2)
+
+
+def parse(argv: Sequence[str]) -> parser.Command:
+    """The command that these words name, with its options; R1LabError for what it does not know."""
+    name, *words = argv or [""]
+    if name in ("-h", "--help", ""):
+        print(usage())
+        raise SystemExit(0 if name else 2)
+    if name == "--version":
+        print(f"r1lab {__version__}")
+        raise SystemExit(0)
+    if name not in COMMANDS:
+        kind, close = "option" if name[0] == "-" else "command", did_you_mean(name, COMMANDS)
+        raise R1LabError(f"there is no {kind} '{name}'{close} (r1lab --help)")
+    found = parser.parse(name, COMMANDS[name], words)
+    found.words = tuple(words)
+    return found
+
+
+def usage() -> str:
+    """What `r1lab --help` prints."""
+    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, one in COMMANDS.items()]
+    recipes = ", ".join(sorted(path.stem for path in parser.RECIPES.glob("*.yaml")))
+    return "\n".join([
+        "usage: r1lab COMMAND [OPTIONS]", "",
+        "DeepSeek-R1 from scratch: pure RL turns a base model into a reasoner.", "",
+        "commands:", *lines, "",
+        "r1lab COMMAND --help says more. Every command takes --config FILE.yaml; to copy, in",
+        f"r1lab/recipes: {recipes}.",
+        "R1LAB_PROFILE names the default profile. --version prints the version.",
+    ])  # fmt: skip
+
+
+def explain(error: Exception) -> str:
+    """One line for a user: what is wrong, and what to do about it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, R1LabError):
+        return text
+    if advice := shortage(f"{type(error).__name__}: {text}"):
+        return advice
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            return f"no permission to write or read{where}; choose another folder with --out"
+        return f"{error.strerror or text}{where}"
+    if isinstance(error, ImportError):
+        return f"{text}; the environment is not complete: run `make setup`"
+    kind = f"{type(error).__name__}: {text[:300]}"
+    if library := _refused_by(error):
+        return f"{library} refuses a value: {kind} (R1LAB_DEBUG=1 shows where)"
+    return f"{kind}; if this looks like a bug, R1LAB_DEBUG=1 shows where it is"
+
+
+def _refused_by(error: Exception) -> str | None:
+    """The library that a value's error comes from; None where it is r1lab or Python itself."""
+    if not isinstance(error, ValueError | TypeError | ArithmeticError | RuntimeError):
+        return None
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or Path(frames[-1].filename).is_relative_to(ROOT / "r1lab"):
+        return None
+    parts = Path(frames[-1].filename).parts
+    return parts[parts.index("site-packages") + 1] if "site-packages" in parts else None
+
+
+class _Record(logging.LogRecord):
+    """A log record without control characters: models name themselves in what libraries log."""
+
+    def getMessage(self) -> str:  # noqa: N802
+        return CONTROL.sub("?", super().getMessage())
+
+
+@contextlib.contextmanager
+def _terminal() -> Iterator[None]:
+    """While a command runs: SIGTERM ends it as Ctrl-C does, output in any encoding never raises,
+    and log lines cannot steer the terminal."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("stopped by SIGTERM")
+
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, stop) if main_thread else None
+    records = logging.getLogRecordFactory()
+    logging.setLogRecordFactory(_Record)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(records)
+        if main_thread:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+
+
+def _say(text: str, code: int) -> int:
+    with contextlib.suppress(OSError, ValueError):
+        print(CONTROL.sub("?", f"r1lab: {text}"), file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,220 @@
+"""The commands around the lessons and the benchmarks: what they take and do.
+
+A command imports what it needs when it runs: `r1lab --help` must not wait for torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r1lab import ROOT
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.basics.options import option
+from r1lab.cli.parse import SEEDS, Command, flag, number, pairs, text, words
+
+
+@dataclass(kw_only=True)
+class Run(Command):
+    """execute the lessons and make a book of them
+
+    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile.
+    Leaves executed notebooks, figures.json and book/index.html in the output folder. The first
+    notebook that fails ends the run; the book is written all the same.
+
+    Ctrl-C stops the kernel, keeps the executed part of the notebook, and loses nothing that had
+    run before. Without --resume every lesson runs again; with it, finished lessons are left out,
+    and the stopped one begins again, its training at its last checkpoint.
+
+    examples:
+      r1lab run                              all lessons on two CPU cores
+      r1lab run --profile smoke              the same in miniature: a quick test that all works
+      r1lab run --only 05 --fresh -p steps=10    one lesson, one parameter changed
+      r1lab run --resume                     go on after the last lesson that ended well
+    """
+
+    # fmt: off
+    profile: str | None = text("smoke, cpu (default), gpu or cluster")
+    only: tuple = words("only these, by number or name (default: all)", "NOTEBOOK")
+    out: str | None = text("output folder (default: runs/PROFILE)", "FOLDER", path=True)
+    seed: int = option(0, "of every random choice", **SEEDS)
+    parameter: tuple = option((), "set a parameter in every notebook that has it, or, as "
+        "NOTEBOOK.NAME=VALUE, in one", repeat="once", short="-p", metavar="NAME=VALUE")
+    resume: bool = flag("leave out lessons that have finished with the same code and parameters")
+    fresh: bool = flag("train anew: what these lessons trained is set aside, in OUT/earlier-N")
+    list: bool = flag("list notebooks and parameters, run none")
+    prepare: bool = flag("write copies with these parameters into OUT/lab, for JupyterLab")
+    # fmt: on
+
+    def run(self) -> int | None:
+        from r1lab.course import copies, runner
+
+        if self.list:
+            return _list(self.profile, self.only)
+        if self.resume and self.fresh:
+            raise R1LabError("--resume goes on and --fresh begins anew: take one of them")
+        asked = (self.profile, list(self.only) or None, self.out)
+        parameters = pairs(self.parameter, "-p", "steps=10")
+        if self.prepare:
+            made, new, kept = copies.prepare(*asked, parameters, seed=self.seed)
+            print(f"lessons to work on: {files.shorten(made)}, {len(new)} notebooks written")
+            if kept:
+                print(f"as they were, with what has been done in them: {', '.join(kept)}")
+            return 0
+        start = "fresh" if self.fresh else "resume" if self.resume else "again"
+        return 0 if runner.run(*asked, parameters, seed=self.seed, start=start).ok else 1
+
+
+def _list(profile: str | None, only: Sequence[str]) -> int:
+    """Notebooks, and their parameters on the profile."""
+    from r1lab.course import profiles
+
+    loaded = profiles.load()
+    profile = profiles.check_profile(profile or profiles.default_profile())
+    for path in profiles.select(list(only) or None):
+        reason = profiles.skip_reason(profile, path, loaded)
+        print(path.stem + (f"  (left out: {reason})" if reason else ""))
+        overrides = profiles.resolve(profile, path, loaded)
+        for name, parameter in profiles.parameters(path).items():
+            value = overrides.get(name, parameter.default)
+            print(f"    {name}: {parameter.annotation} = {value!r}  # {parameter.help}")
+    return 0
+
+
+@dataclass(kw_only=True)
+class Bench(Command):
+    """measure the speed against TRL on this machine
+
+    Seconds per GRPO step and sampled tokens per second, against TRL's GRPOTrainer and transformers'
+    generate, one process at a time. Writes benchmarks/results/cpu.json.
+
+    --gpu measures on a GPU, offline and in under 10 minutes each, and writes
+    benchmarks/results/gpu-WHAT.json: sampler, step, or run (ten minutes of training a real model).
+
+    examples:
+      r1lab bench
+      r1lab bench --quick                    toy sizes, to see that it works; writes nothing
+      r1lab bench --gpu sampler              tokens a second on the GPU of this machine
+    """
+
+    # fmt: off
+    quick: bool = flag("toy sizes, to see that it works; writes nothing")
+    gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
+        choices=("sampler", "step", "run"))
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy", "PART")
+    repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
+    model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
+    out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "
+        "gpu-WHAT.json there, or in the folder named here", "FILE", path=True)
+    minutes: float | None = number("with --gpu: the most it may take (default: 9.5)", float)
+    backend: str = option("scratch", "of --gpu run", choices=("scratch", "trl"))
+    # fmt: on
+
+    def run(self) -> int | None:
+        common = {"repeats": self.repeats, "quick": self.quick, "out": self.out}
+        if self.gpu:
+            from r1lab.bench import gpu
+
+            if self.only:
+                raise R1LabError("--only chooses parts of the CPU benchmark, --gpu has none")
+            gpu.run(self.gpu, self.model, **common, minutes=self.minutes, backend=self.backend)
+            return 0
+        from r1lab.bench import cpu
+
+        if self.minutes is not None or self.backend != "scratch":
+            raise R1LabError("--minutes and --backend are for --gpu; without it there is --only")
+        cpu.run(self.model or "tiny", only=self.only or None, **common)
+        return 0
+
+
+@dataclass(kw_only=True)
+class Figures(Command):
+    """run all lessons for several seeds; the results file and the README's table
+
+    Run all notebooks once per seed into runs/figures/seed-N and write means with 95 % intervals
+    over the seeds to the committed results file and to the README's table (the table for the cpu
+    profile only). What has finished with the same code is not run again: stopped anywhere, the same
+    command goes on.
+
+    examples:
+      r1lab figures --seeds 0 1 2
+      r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+      r1lab figures --only 05                measure one lesson again, keep the others' figures
+    """
+
+    # fmt: off
+    seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
+    jobs: int = option(1, "seeds that run side by side, each with its share of the cores", low=1)
+    note: str = option("", "what to know of this machine, for the results file", metavar="TEXT")
+    only: tuple = words("measure these again, keep the other figures", "LESSON")
+    profile: str = option("cpu", "whose sizes")
+    out: str | None = text("of the runs (default: runs/figures)", "FOLDER", path=True)
+    ledger: str | None = text("default: benchmarks/results/figures-PROFILE.json", "FILE", path=True)
+    # fmt: on
+
+    def run(self) -> int | None:
+        from r1lab.course import profiles, seeds
+        from r1lab.course.readme import markdown_table
+
+        profile = profiles.check_profile(self.profile)
+        ledger = Path(self.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
+        files.check_writable(ledger)
+        base = self.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
+        book = seeds.measure(
+            list(self.seeds),
+            profile,
+            base=base,
+            ledger=ledger,
+            notebooks=list(self.only) or None,
+            jobs=self.jobs,
+            note=self.note,
+        )
+        seeds.publish(book, seeds.PAGES if ledger == seeds.LEDGER else ())
+        print(markdown_table(book["figures"]))
+        print(f"written to {files.shorten(ledger)}")
+        return 0
+
+
+@dataclass(kw_only=True)
+class Book(Command):
+    """make the book of a run again
+
+    Turn the executed notebooks of a run into a book: web pages with contents and search that need
+    no kernel and no network.
+
+    examples:
+      r1lab book runs/cpu
+    """
+
+    folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
+
+    def run(self) -> int | None:
+        from r1lab.course import book
+
+        if not self.folder:
+            raise R1LabError("name the folder of a run: r1lab book runs/cpu")
+        print(files.shorten(book.build(ROOT / self.folder)))
+        return 0
+
+
+@dataclass(kw_only=True)
+class Init(Command):
+    """copy the lessons into a folder (after an installation without the repository)
+
+    Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
+    FOLDER/runs. Files that are there already stay as they are.
+
+    examples:
+      r1lab init course
+    """
+
+    folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
+
+    def run(self) -> int | None:
+        from r1lab.course import copies
+
+        folder, new = copies.lay_out(self.folder)
+        print(f"{folder / 'notebooks'}: {len(new)} files written")
+        return 0

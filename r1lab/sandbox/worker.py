@@ -1,0 +1,246 @@
+"""A process that calls one function on text that nobody vouches for, under limits.
+
+The text is what a model wrote.  Under RL it is hostile, if only by accident: `9**9**9` keeps sympy
+busy for hours inside one C call, which no exception and no thread ends.  So one *worker process*
+calls the function, and is asked through a pipe, a line of JSON for each question:
+
+    with Worker("package.module:function") as worker:
+        worker.ask("2x", "x+x")         # what function("2x", "x+x") returns, or None
+
+- A call has `cpu_seconds` of processor time.  First a signal that Python turns into an exception;
+  if that does not help, a second one ends the process, whatever C code it is in.  Both count
+  processor time, not the clock, so a busy machine does not change a result.
+- After `wall_seconds` by the clock we kill it ourselves (and that is the only limit on Windows).
+- It has `memory` bytes, and of our environment PATH and PYTHONPATH alone: no tokens.  Its folder
+  is /, it starts no processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
+- On Linux, Landlock (since 5.13) denies it, root too, to create, change, remove or execute
+  files, to read any but those below the folders of Python and of sys.path, and to use TCP (since
+  6.7).
+  `isolated()` says whether this kernel has it.  Where it has not, files can be read, empty ones
+  made, and files removed.
+
+A worker that died is replaced; what it died of has the result None.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+
+from r1lab.basics.errors import R1LabError
+
+START_SECONDS = 120.0  # importing sympy: a second, and much more on a machine that is overloaded
+
+
+class Worker:
+    """Calls `function` ("module:name", arguments and result as JSON) in a process of its own.
+
+    If its module has a function `warm_up`, that is called once before the first question, without
+    limits of time.  needs: what to tell a user if the module cannot be imported.
+    Safe to share between threads; after a fork, each process starts its own.
+    """
+
+    def __init__(
+        self,
+        function: str,
+        *,
+        cpu_seconds: float = 0.5,
+        wall_seconds: float = 60.0 if os.name == "posix" else 5.0,
+        memory: int = 4 << 30,
+        needs: str = "the worker process does not start",
+    ) -> None:
+        self.function, self.cpu_seconds, self.wall_seconds = function, cpu_seconds, wall_seconds
+        self.memory, self.needs = memory, needs
+        self.process: subprocess.Popen | None = None
+        self._lock = threading.Lock()
+        self._owner, self._ready = 0, False
+        atexit.register(self.stop)
+
+    def ask(self, *arguments):
+        """The function's result; None if it raised, took too long, or ended the process.
+
+        Raises R1LabError where the process does not start.
+        """
+        question = json.dumps(arguments) + "\n"
+        with self._lock:
+            for _ in range(2):  # twice, if it had died before we asked
+                process = self._running()
+                try:
+                    process.stdin.write(question)
+                    process.stdin.flush()
+                    break
+                except OSError:
+                    self.stop()
+            else:
+                return None
+            try:
+                return json.loads(self._line(self.wall_seconds))
+            except ValueError:
+                self.stop()
+                self._start()  # imports while we do something else
+                return None
+
+    def stop(self) -> None:
+        """Ends the process; the next question starts another."""
+        process, self.process = self.process, None
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+            process.communicate()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.stop()
+
+    def _running(self) -> subprocess.Popen:
+        """The process, started and ready."""
+        if self.process is None or self._owner != os.getpid() or self.process.poll() is not None:
+            self._start()
+        if not self._ready:
+            said = self._line(START_SECONDS)
+            if said != "ready":
+                self.stop()
+                raise R1LabError(f"{self.needs} ({said or 'it ended'})")
+            self._ready = True
+        return self.process
+
+    def _start(self) -> None:
+        paths = os.pathsep.join(os.path.abspath(path or ".") for path in sys.path)
+        kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
+        options = [self.function, str(self.cpu_seconds), str(self.memory)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-X", "utf8", "-W", "ignore", "-m", "r1lab.sandbox.worker", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            encoding="utf-8",
+            env={**kept, "PYTHONPATH": paths},
+            cwd=os.path.abspath(os.sep),
+            start_new_session=True,  # a stop signal for us, which lets a step finish, spares it
+        )
+        self._owner, self._ready = os.getpid(), False
+
+    def _line(self, seconds: float) -> str:
+        """The process's next line; "" if it ends, or has not answered in time and is killed."""
+        process, late = self.process, threading.Event()
+        alarm = threading.Timer(seconds, lambda: (late.set(), process.kill()))
+        alarm.daemon = True
+        alarm.start()
+        try:
+            return process.stdout.readline().strip()
+        finally:
+            alarm.cancel()
+            alarm.join()
+            if late.is_set():
+                process.wait()
+
+
+# -- in the worker ----------------------------------------------------------------------------
+
+
+class _Enough(BaseException):
+    """Not an Exception: sympy catches those."""
+
+
+def serve(function: str, cpu_seconds: float, memory: int) -> None:
+    """A line of JSON arguments in, a line with the JSON result out (null: none), until the end."""
+    say = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever prints, it is no result
+    try:
+        module, _, name = function.partition(":")
+        module = importlib.import_module(module)
+        getattr(module, "warm_up", lambda: None)()
+        call = getattr(module, name)
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}".splitlines()[0], file=say, flush=True)
+        return
+    limit = _limits(memory)
+    print("ready", file=say, flush=True)
+    for line in sys.stdin:
+        try:
+            limit(cpu_seconds)
+            result = json.dumps(call(*json.loads(line)))
+        except (_Enough, Exception):
+            result = "null"
+        finally:
+            limit(0)
+        print(result, file=say, flush=True)
+
+
+def _limits(memory: int):
+    """Sets the process's limits; returns the function that sets a call's (0: none)."""
+    try:
+        import resource
+        import signal
+    except ImportError:  # Windows: the parent's clock has to do
+        return lambda seconds: None
+
+    _landlock()
+    for kind, most in (("AS", memory), ("FSIZE", 0), ("NPROC", 0), ("CORE", 0)):
+        try:
+            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
+        except (ValueError, OSError, AttributeError):  # macOS knows no RLIMIT_AS
+            pass
+
+    def enough(signum, frame):
+        raise _Enough
+
+    signal.signal(signal.SIGVTALRM, enough)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, in the middle of anything
+
+    def limit(seconds: float) -> None:
+        signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, 1.5 * seconds)
+
+    return limit
+
+
+# Landlock, by its system calls (the same numbers on all machines): Linux's
+# Documentation/userspace-api/landlock.rst.  Of the rights to files, bits 2 and 3 are reading.
+_CREATE, _ADD, _RESTRICT = 444, 445, 446
+_READ = 0b1100
+_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many rights each version knows; later ones 16
+
+
+def isolated() -> int:
+    """The kernel's version of Landlock, 0 where it has none."""
+    return max(0, _syscall(_CREATE, None, 0, 1)) if sys.platform.startswith("linux") else 0
+
+
+def _syscall(number: int, *arguments) -> int:
+    call = ctypes.CDLL(None, use_errno=True).syscall
+    return call(*(ctypes.c_long(a) if isinstance(a, int) else a for a in (number, *arguments)))
+
+
+def _landlock() -> None:
+    """From here on this process only reads, and only below the folders of Python and sys.path."""
+    version = isolated()
+    rights = struct.pack("QQ", (1 << _RIGHTS.get(version, 16)) - 1, 0b11)  # of files, of TCP
+    rules = _syscall(_CREATE, rights, 16 if version >= 4 else 8, 0) if version else -1
+    if rules < 0:
+        return
+    for path in {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"}:
+        try:
+            folder = os.open(path, os.O_PATH)
+        except OSError:
+            continue
+        allowed = _READ if os.path.isdir(path) else _READ & 0b100
+        _syscall(_ADD, rules, 1, struct.pack("=Qi", allowed, folder), 0)
+        os.close(folder)
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges: what Landlock asks for
+    _syscall(_RESTRICT, rules, 0)
+    os.close(rules)
+
+
+if __name__ == "__main__":
+    sys.path.pop(0)  # the folder / that we were started in
+    serve(sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

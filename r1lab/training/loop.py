@@ -1,0 +1,197 @@
+"""The loop around the steps of a run: it resumes, logs, saves, shows progress and stops.
+
+    loop = Loop(out_dir, config)
+    with loop.over(steps, {"model": model, "optimizer": optimizer}, identity) as left:
+        for step in left:                       # the first step that is not done yet, and on
+            ...                                 # what this training is about
+            loop.log({"step": step, "loss": loss}, f"loss {loss:.3f}")
+        loop.save_model(model, tokenizer)
+
+A run killed at any moment goes on with the same call. A checkpoint holds the parts of the run and
+is saved between two steps; what was logged after it is cut off, for these steps are done again. On
+a CPU with the same number of threads the result then has the same bits as without the stop: all
+that is random in a step must be a function of the step's number.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.std import tqdm
+
+from r1lab import models
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.training import checkpoints, signals
+from r1lab.training.metrics import metrics_of, spent_in
+
+log = logging.getLogger(__name__)
+METRICS, SAMPLES, CHECKPOINTS, MODEL = "metrics.jsonl", "samples.jsonl", "checkpoints", "model"
+ON_DISK = (METRICS, SAMPLES, "nan_batch.json", CHECKPOINTS, MODEL)
+LOCK = ".lock"
+
+
+class Loop:
+    """The steps of one run. out_dir: its folder, or None for a run that keeps nothing on the way.
+
+    config: checkpoint_every, keep_checkpoints and micro_batch_tokens, where it has them. resume:
+    False moves an earlier run in the folder to out_dir/earlier-<n> and starts anew.
+
+    saved: steps in the newest checkpoint. history: the metrics of all steps.
+    """
+
+    def __init__(
+        self,
+        out_dir: str | os.PathLike | None,
+        config: Any,
+        *,
+        resume: bool = True,
+        progress: bool = True,
+        label: str | None = None,
+    ):
+        self.out_dir = None if out_dir is None else Path(out_dir)
+        self.config, self.resume, self.progress, self.label = config, resume, progress, label
+        self.entered, self.earlier, self.began = time.perf_counter(), 0.0, 0.0
+        self.history: list[dict[str, Any]] = []
+        self.saved = 0
+
+    @contextmanager
+    def over(
+        self,
+        steps: int,
+        parts: Mapping[str, Any],
+        identity: Callable[[int], dict[str, Any]] = lambda done: {},
+    ) -> Iterator[Iterator[int]]:
+        """The numbers of the steps that are left, the parts restored from the newest checkpoint.
+
+        parts: what a checkpoint holds ("model" and whatever else has a state_dict). identity(done):
+        what a run of `done` steps must share with its continuation, by name.
+
+        Raises R1LabError for another run's folder, one that another process is working in, a full
+        disk and too little memory; Stopped, when all is saved, after Ctrl-C or SIGTERM.
+        """
+        limit = getattr(self.config, "micro_batch_tokens", None)
+        bar = {"disable": not self.progress, "unit": "step", "desc": self.label}
+        with ExitStack() as stack:
+            asked: list[str] = []
+            first, state = 0, None
+            if self.out_dir is not None:
+                stack.enter_context(one_run(self.out_dir))
+                state = self._resume(steps, parts, identity)
+                first = self.saved
+                asked = stack.enter_context(signals.stop_signals())
+            stack.enter_context(signals.memory_errors(limit))
+            stack.enter_context(logging_redirect_tqdm() if self.progress else nullcontext())
+            self.bar = stack.enter_context(tqdm(total=steps, initial=first, **bar))
+            base = state["base"] if state else checkpoints.fingerprint(parts["model"])
+
+            def left() -> Iterator[int]:
+                for step in range(first, steps):
+                    self.began = time.perf_counter()
+                    yield step
+                    if self.out_dir is None:
+                        continue
+                    done = step + 1
+                    if done == steps or asked or done % self.config.checkpoint_every == 0:
+                        about = {"step": done, "base": base, "run": identity(done)}
+                        self._save(about | checkpoints.snapshot(parts))
+                    if asked and done < steps:
+                        raise signals.Stopped.after(asked[0], done, steps, self.out_dir)
+
+            yield left()
+
+    def _resume(self, steps, parts, identity) -> dict[str, Any] | None:
+        """Put the newest checkpoint back into the parts, and cut the files to its step."""
+        out_dir = self.out_dir
+        if not self.resume:
+            files.set_aside(out_dir, ON_DISK)
+        state = checkpoints.latest_of_run(out_dir, parts, identity, steps)
+        if state is not None:
+            checkpoints.restore(state, parts)
+            self.saved = state["step"]
+        self.earlier = spent_in(metrics_of(out_dir))  # lost steps included: they took their time
+        self.history = history_of(out_dir, self.saved)
+        return state
+
+    def _save(self, state: dict[str, Any]) -> None:
+        keep = getattr(self.config, "keep_checkpoints", 2)
+        checkpoints.save(self.out_dir / CHECKPOINTS, state["step"], state, keep)
+        self.saved = state["step"]
+
+    def seconds(self) -> float:
+        """Since this step began."""
+        return time.perf_counter() - self.began
+
+    def spent(self) -> float:
+        """Seconds since the run began, with those of the processes before this one."""
+        return self.earlier + time.perf_counter() - self.entered
+
+    def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
+        """The metrics of a step, on the disk when this returns; words for the progress bar."""
+        self.history.append(metrics)
+        if self.out_dir is not None:
+            files.append_lines(self.out_dir / METRICS, [metrics])
+            if samples:
+                files.append_lines(self.out_dir / SAMPLES, samples)
+        self.bar.set_postfix_str(words)
+        self.bar.update()
+
+    def save_model(self, model, tokenizer) -> None:
+        """The trained model as a Hugging Face folder, out_dir/model."""
+        with files.atomic_dir(self.out_dir / MODEL) as folder:
+            models.save(model, tokenizer, folder)
+
+    def clear(self) -> None:
+        """Delete what this run kept to be resumed from, and its folder if nothing else is in it."""
+        for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), self.out_dir / METRICS]:
+            path.unlink(missing_ok=True)
+        (self.out_dir / LOCK).unlink(missing_ok=True)
+        for folder in (self.out_dir / CHECKPOINTS, self.out_dir):
+            with suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
+    """Holds the folder of a run for this process, and clears what a killed one left half written.
+
+    Raises R1LabError while another process, or another run in this one, holds it.
+    """
+    out_dir = Path(out_dir)
+    with files.readable_errors(out_dir / lock):
+        out_dir.mkdir(parents=True, exist_ok=True)
+        held = FileLock(out_dir / lock)
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            raise R1LabError(
+                f"another run is working in {out_dir}: wait for its end, or choose another folder"
+            ) from None
+    try:
+        for folder in (out_dir, out_dir / CHECKPOINTS):
+            files.clear_unfinished(folder)
+        yield
+    finally:
+        held.release()
+
+
+def history_of(out_dir: Path, done: int) -> list[dict[str, Any]]:
+    """The metrics of the steps before `done`, when a run goes on from there: what was logged later
+    is cut off, in samples.jsonl too. Metrics that are missing are named in the log."""
+    history = files.truncate_lines(out_dir / METRICS, done, once=True)
+    files.truncate_lines(out_dir / SAMPLES, done)
+    if missing := sorted(set(range(done)) - {metrics["step"] for metrics in history}):
+        steps = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        log.warning(
+            "%s has no metrics of %d of %d steps (%s): they are lost, the checkpoint is whole",
+            *(out_dir / METRICS, len(missing), done, steps),
+        )
+    return history
