@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from r1lab import ROOT
+from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import FULL_DISK, R1LabError
 
 log = logging.getLogger(__name__)
@@ -308,6 +308,11 @@ def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None
         for path in there:
             os.replace(path, target / path.name)
     return target
+
+
+def data_dir() -> Path:
+    """The project's `data/` folder; the environment variable R1LAB_DATA overrides it."""
+    return Path(os.environ.get("R1LAB_DATA") or PROJECT / "data")
 
 
 def run_folder(out_dir: str | os.PathLike) -> Path:

@@ -228,8 +228,8 @@ def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
     from r1lab.grpo import training_problems
-    from r1lab.machine import memory
     from r1lab.machine.device import precision_on
+    from r1lab.trl_backend import memory
 
     problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
