@@ -408,7 +408,7 @@ def test_async_rewards_work_where_a_loop_runs_already():
 
 
 @pytest.mark.parametrize("value", [1.0, None, "ab", {0: 1, 1: 2}, [1], ["1", "2"], [[1], [2]],
-                                   [1, object()], torch.tensor(1.0)], ids=repr)  # fmt: skip
+                                   [1, object()], torch.tensor(1.0)], ids=lambda v: type(v).__name__)  # fmt: skip
 def test_what_is_no_list_of_numbers_is_one_clear_line(value):
     with pytest.raises(R1LabError, match="reward <lambda> must return"):
         combine(["a", "b"], [PROBLEM] * 2, [lambda completions, **_: value], [1.0])
