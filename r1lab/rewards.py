@@ -97,7 +97,7 @@ def format_reward(completions: Sequence, *, prefilled: bool = False, **kwargs) -
 def language_reward(
     completions: Sequence, *, problem: Any = None, detect: bool = False, **kwargs
 ) -> list[float]:
-    """R1's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7): the fraction
+    """R1's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7): fraction
     of the thought's words in the prompt's language; 0.0 for a thought that is missing, truncated or
     without words. detect: distinguish languages of one script too (`r1lab.languages`)."""
 
