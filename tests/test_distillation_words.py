@@ -22,7 +22,11 @@ def found(**scores) -> dict:
 
 @pytest.mark.parametrize(
     ("reinforce", "words", "reason"),
-    [(20, "better than", "teach"), (80, "worse than", "reinforce"), (48, "not told", "neither")],
+    [
+        (20, "better than", "teach"),
+        (80, "worse than", "reinforce"),
+        (48, "indistinguish", "neither"),
+    ],
 )
 def test_the_words_follow_the_interval(reinforce, words, reason):
     said = distillation.explain(found(reinforce=reinforce))

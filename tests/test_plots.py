@@ -370,7 +370,7 @@ def stage_table(models: tuple[str, ...] = ("base", "zero", "dev1")) -> dict:
     measures = dict.fromkeys(scorecard.MEASURES, statistics.Estimate(0.5, 0.4, 0.55))
     measures["length"] = statistics.Estimate(120.0, 100.0, 150.0)
     measures["safe"] = statistics.Estimate(math.nan, math.nan, math.nan)
-    return {"ours": dict.fromkeys(models, measures), "paper": scorecard.PAPER}
+    return {"ours": dict.fromkeys(models, measures), "paper": paper.STAGE_TABLE}
 
 
 def test_a_calibration_curve_has_wilsons_intervals():
@@ -421,7 +421,7 @@ def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have(
     alone = show.stage_panels(stage_table(("base",)))
     assert not [trace for trace in alone.data if trace.name.startswith("paper")]
     with pytest.raises(R1LabError, match="no model"):
-        show.stage_panels({"ours": {}, "paper": scorecard.PAPER})
+        show.stage_panels({"ours": {}, "paper": paper.STAGE_TABLE})
 
 
 def test_these_figures_have_still_twins():

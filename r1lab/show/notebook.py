@@ -104,8 +104,8 @@ def figure(fig: go.Figure, caption: str = "", display_id: str | None = None):
 # --- reward models, stages, compute --------------------------------------------------------------
 
 AXES |= {
-    "paid": ("paid by the learned judge", "", (0, 1)),
-    "true": ("right by the true judge (share)", ".0%", (0, 1)),
+    "paid": ("learned reward", "", (0, 1)),
+    "true": ("gold reward (fraction)", ".0%", (0, 1)),
     "polite": ("polite words in the answer", "", None),
     "rewards/helpful": ("paid for helpfulness", "", (0, 1)),
     "rewards/safe": ("paid for safety", "", (0, 1)),
