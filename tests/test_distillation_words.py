@@ -7,7 +7,7 @@ import json
 import pytest
 
 from r1lab import distillation
-from r1lab.statistics import Estimate
+from r1lab.statistics import LEVEL, Estimate
 
 
 def found(**scores) -> dict:
@@ -25,7 +25,7 @@ def found(**scores) -> dict:
     [
         (20, "better than", "teach"),
         (80, "worse than", "reinforce"),
-        (48, "indistinguish", "neither"),
+        (48, f"{LEVEL} from", "neither"),
     ],
 )
 def test_the_words_follow_the_interval(reinforce, words, reason):

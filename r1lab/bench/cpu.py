@@ -325,14 +325,16 @@ def measure_half(bench: Bench, best: str) -> Measured:
 
 def measure_learning(bench: Bench, best: str | None = None) -> Measured:
     """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
+    from r1lab.trl_backend.mapping import Launch
     from r1lab.trl_backend.run import train
 
     def contend(sampler: str, seed: int) -> dict[str, Any]:
         config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
         model = copy.deepcopy(bench.base)
-        options = {"sampler": sampler, "device": "cpu", "progress": False}
+        launch = Launch(sampler=sampler, device="cpu")
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            history = train(model, bench.tokenizer, bench.task, config, folder, **options)
+            given = (model, bench.tokenizer, bench.task, config, folder, launch)
+            history = train(*given, progress=False)
         curves = {"mean_length": [m["length"] for m in history]}
         curves["accuracy"] = [m["accuracy"] for m in history]
         return {"seconds": sum(m["seconds"] for m in history)} | curves
@@ -355,8 +357,8 @@ def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
 
 
 def measure_busy(bench: Bench, best: str | None = None) -> Measured:
-    """r1lab's step on the machine as it is, beside programs that burn its cores, and computed as
-    torch would by itself: every operation on all threads, which spin at its end."""
+    """r1lab's step on the machine as it is, beside programs that keep its cores busy, and computed
+    as torch would by itself: every operation on all threads, which spin at its end."""
 
     def busy(seed: int) -> dict[str, float]:
         with burning(max(2, torch.get_num_threads())):
@@ -375,8 +377,8 @@ def measure_busy(bench: Bench, best: str | None = None) -> Measured:
 
 @contextmanager
 def burning(programs: int) -> Iterator[None]:
-    """Beside programs that each keep a core busy."""
-    burn = [sys.executable, "-c", "while True: pass"]
+    """Beside programs that each keep a core busy, and end at the latest with this process."""
+    burn = [sys.executable, "-c", f"import os\nwhile os.getppid() == {os.getpid()}: pass"]
     running = [subprocess.Popen(burn) for _ in range(programs)]
     try:
         yield

@@ -117,6 +117,7 @@ def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> 
     """Train the stand's model in place for so many seconds at most."""
     if stand.backend == "trl":
         from r1lab.trl_backend import run
+        from r1lab.trl_backend.mapping import Launch
 
         run.train(
             stand.base,
@@ -124,9 +125,9 @@ def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> 
             stand.task,
             config,
             stand.folder / "trl",
+            Launch(budget=costs.Budget(max_minutes=max(1e-3, seconds / 60))),
             progress=False,
             callbacks=[watch],
-            budget=costs.Budget(max_minutes=max(1e-3, seconds / 60)),
         )
         return True
     options = {"progress": False, "callbacks": [watch]}

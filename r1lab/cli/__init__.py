@@ -23,12 +23,12 @@ from pathlib import Path
 from r1lab import ROOT, __version__
 from r1lab.basics.errors import R1LabError, did_you_mean, shortage
 from r1lab.cli import parse as parser
-from r1lab.cli.course import Bench, Book, Figures, Run
+from r1lab.cli.course import Bench, Book, Figures, Init, Run
 from r1lab.cli.training import Eval, Pipeline, Pretrain, Tasks, Train
 
 COMMANDS = {
     one.__name__.lower(): one
-    for one in (Run, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Book)
+    for one in (Run, Init, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Book)
 }
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may steer a terminal
 

@@ -5,8 +5,6 @@ A command imports what it needs when it runs: `r1lab --help` must not wait for t
 
 from __future__ import annotations
 
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +49,7 @@ class Run(Command):
     # fmt: on
 
     def run(self) -> int | None:
-        from r1lab.course import profiles, runner
+        from r1lab.course import copies, runner
 
         if self.list:
             return _list(self.profile, self.only)
@@ -60,24 +58,13 @@ class Run(Command):
         asked = (self.profile, list(self.only) or None, self.out)
         parameters = pairs(self.parameter, "-p", "steps=10")
         if self.prepare:
-            made, new, kept = runner.prepare(*asked, parameters, seed=self.seed)
-            print(f"{files.shorten(made)}: {len(new)} notebooks written")
+            made, new, kept = copies.prepare(*asked, parameters, seed=self.seed)
+            print(f"lessons to work on: {files.shorten(made)}, {len(new)} notebooks written")
             if kept:
                 print(f"as they were, with what has been done in them: {', '.join(kept)}")
             return 0
-        if self.fresh:
-            profile = profiles.check_profile(self.profile or profiles.default_profile())
-            _set_aside(ROOT / (self.out or f"runs/{profile}"), profiles.select(asked[1]))
-        return 0 if runner.run(*asked, parameters, seed=self.seed, resume=self.resume).ok else 1
-
-
-def _set_aside(out: Path, notebooks: Sequence[Path]) -> None:
-    """Move the folders in `out` that these lessons name to out/earlier-N."""
-    code = "".join(path.read_text(encoding="utf-8") for path in notebooks)
-    named = set(re.findall(r'out / \\"(\w+)', code))
-    moved = files.set_aside(out, sorted(named)) if out.is_dir() else None
-    if moved:
-        print(f"what was trained before is in {files.shorten(moved)}", file=sys.stderr)
+        start = "fresh" if self.fresh else "resume" if self.resume else "again"
+        return 0 if runner.run(*asked, parameters, seed=self.seed, start=start).ok else 1
 
 
 def _list(profile: str | None, only: Sequence[str]) -> int:
@@ -180,11 +167,11 @@ class Figures(Command):
             profile,
             base=base,
             ledger=ledger,
-            pages=seeds.PAGES if ledger == seeds.LEDGER else (),
             notebooks=list(self.only) or None,
             jobs=self.jobs,
             note=self.note,
         )
+        seeds.publish(book, seeds.PAGES if ledger == seeds.LEDGER else ())
         print(markdown_table(book["figures"]))
         print(f"written to {files.shorten(ledger)}")
         return 0
@@ -209,4 +196,25 @@ class Book(Command):
         if not self.folder:
             raise R1LabError("name the folder of a run: r1lab book runs/cpu")
         print(files.shorten(book.build(ROOT / self.folder)))
+        return 0
+
+
+@dataclass(kw_only=True)
+class Init(Command):
+    """copy the lessons into a folder (after an installation without the repository)
+
+    Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
+    FOLDER/runs. Files that are there already stay as they are.
+
+    examples:
+      r1lab init course
+    """
+
+    folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
+
+    def run(self) -> int | None:
+        from r1lab.course import copies
+
+        folder, new = copies.lay_out(self.folder)
+        print(f"{folder / 'notebooks'}: {len(new)} files written")
         return 0

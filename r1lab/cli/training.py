@@ -146,16 +146,20 @@ class Train(ModelAndTask):
         budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
         task = self.the_task(self.task, config.template)
         out = files.run_folder(self.out or ("runs/train-trl" if on_trl else "runs/train"))
-        options: dict[str, Any] = {"resume": not self.fresh, "progress": not self.quiet}
+        options: dict[str, Any] = {"progress": not self.quiet}
         backend = _trl_backend() if on_trl else grpo
         if on_trl:
+            from r1lab.trl_backend.mapping import Launch
+
             given = vars(self.trl) | {"lora": self.trl.lora_rank, "budget": budget}
-            names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget")
-            options |= {name: given[name] for name in names if given[name] is not None}
-            if self.device != "auto":
-                backend.settle(self.device)
-                options["device"] = self.device
-        elif any((out / "checkpoints").glob("checkpoint-*")) and not self.fresh:
+            given["device"] = None if self.device == "auto" else self.device
+            names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget", "device")
+            given = {name: given[name] for name in names if given[name] is not None}
+            options["launch"] = launch = Launch(**given, resume=not self.fresh)
+            backend.settle(launch.device)
+        else:
+            options["resume"] = not self.fresh
+        if not on_trl and any((out / "checkpoints").glob("checkpoint-*")) and not self.fresh:
             raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
         told = not self.quiet and os.environ.get("RANK", "0") == "0"  # of several processes, by one
         if not self.quiet:
@@ -181,7 +185,7 @@ class Train(ModelAndTask):
             if name in first and name in final
         ]
         print_table(("on its training batches", "first step", "last step"), rows)
-        if on_trl and len(history) < config.steps:
+        if on_trl and history[-1]["step"] + 1 < config.steps:
             print(f"the budget ended it after {len(history)} of {config.steps} steps; with a "
                   "larger one the same command goes on")  # fmt: skip
         made = files.shorten(out / "model")
@@ -223,10 +227,11 @@ class Train(ModelAndTask):
 def _fit(model, tokenizer, task, config, quiet: bool) -> None:
     """The memory plan of a run from scratch; R1LabError for what cannot fit (TRL's backend plans
     for itself)."""
-    from r1lab.machine import memory
+    from r1lab.grpo import training_problems
     from r1lab.machine.device import precision_on
+    from r1lab.trl_backend import memory
 
-    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
         model,
         config,
@@ -382,6 +387,7 @@ class Pipeline(Command):
       r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
       r1lab pipeline --skip zero --seed 1         another seed after the R1-Zero that is there
       r1lab pipeline --student tiny-general-small     and teach a smaller model, against RL on it
+      accelerate launch --num_processes 8 -m r1lab pipeline --backend trl     on eight GPUs
     """
 
     TITLES: ClassVar = {"settings": "recipe"}
@@ -390,6 +396,9 @@ class Pipeline(Command):
     only: tuple = words("make only these stages, from what is there", "STAGE")
     until: str | None = text("the last stage to be made (default: r1)", "STAGE")
     skip: tuple = words("leave these stages as they are, whatever has changed", "STAGE")
+    backend: str = option("scratch", "who trains: scratch (these loops, one device) or trl (TRL's "
+        "trainers, on as many GPUs as accelerate launch starts processes)",
+        choices=("scratch", "trl"))
     student: str | None = text("then train this smaller base on what the stage data wrote, and "
         "compare with RL alone at matched FLOPs, and with both", "MODEL", path=True)
     smoke: bool = flag("toy sizes, where no option says another")
@@ -410,9 +419,17 @@ class Pipeline(Command):
         config = dataclasses.replace(self.settings, base=project_folder(home(self.settings.base)))
         if config.device == "cuda":
             computing_device("cuda")
-        out = files.run_folder(self.out)
-        options = {"only": list(self.only) or None, "until": self.until, "skip": self.skip}
-        stages.run(config, out, **options, progress=not self.quiet)
+        out, backend = files.run_folder(self.out), stages.SCRATCH
+        if self.backend == "trl":
+            _trl_backend()
+            from r1lab.trl_backend.stages import backend as on_trl
+
+            backend = on_trl(config)
+        given = {name: out / name for name in self.skip}
+        options = {"only": list(self.only) or None, "until": self.until, "given": given}
+        stages.run(config, out, **options, backend=backend, progress=not self.quiet)
+        if not backend.main:
+            return 0
         table = stages.stage_table(out)
         if table["ours"]:
             head, *rows = stages.table_lines(table)
