@@ -87,7 +87,7 @@ def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path):
     with pytest.raises(R1LabError, match="make run"):
         load(tmp_path)
     (tmp_path / "figures.json").write_text("{")
-    with pytest.raises(R1LabError, match="cannot read"):
+    with pytest.raises(R1LabError, match="cannot be read"):
         load(tmp_path)
 
 

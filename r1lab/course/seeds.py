@@ -1,4 +1,4 @@
-"""The lessons over several seeds, put side by side in one ledger."""
+"""The lessons over several seeds, aggregated in one results file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ README = ROOT / "README.md"
 PAGES = (README, ROOT / "benchmarks" / "README.md")
 
 
-# --------------------------------------------------------------------------------------------------
-# The same lessons over several seeds
-
-
 def measure(
     seeds: list[int],
     profile: str = "cpu",
@@ -43,17 +39,15 @@ def measure(
     jobs: int = 1,
     note: str = "",
 ) -> dict[str, Any]:
-    """Run all notebooks once per seed, and make the committed ledger of it.
+    """Run all notebooks once per seed, and write the results file.
 
-    notebooks  only these, by number or name: their figures replace those in the ledger, which must
-            be of the same seeds; all others stay
-    jobs    seeds that run side by side, each with its share of the cores: together they are done
-            sooner, and each takes longer by the clock (the ledger says how many there were)
-    note    what a reader should know of this machine; it stands in the ledger and below the table
+    notebooks  only these, by number or name: they replace their figures in the results file,
+            which must be of the same seeds
+    jobs    seeds that run in parallel, each with its share of the cores (slower each, faster in all)
+    note    a remark on this machine, kept in the results file and printed below its tables
 
-    A notebook that has run to its end for a seed, with the same code, is not run again: stopped
-    anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
-    stays as it was.
+    A notebook that has finished for a seed, with the same code, is not run again. Raises R1LabError
+    when a notebook fails; the results file stays as it was.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
@@ -61,7 +55,7 @@ def measure(
         raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
     earlier = load_ledger(ledger) if notebooks else {}
     if notebooks and earlier["seeds"] != list(seeds):
-        raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
+        raise R1LabError(f"the results file has seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
         _side_by_side(seeds, profile, notebooks, folder, base, jobs)
@@ -72,16 +66,14 @@ def measure(
         )  # fmt: skip
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
-            raise R1LabError(f"seed {seed}: {failed[0]} failed; the ledger was left as it was")
+            raise R1LabError(f"seed {seed}: {failed[0]} failed; the results file was not changed")
         paths.append(base / f"seed-{seed}" / "figures.json")
     figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
     if notebooks:
         chosen = {path.stem for path in profiles.select(notebooks, folder)}
         figures = {k: v for k, v in figures.items() if v["source"] in chosen}
-        kept = {
-            k: v for k, v in earlier["figures"].items() if v["source"] not in chosen or k in figures
-        }
-        figures = kept | figures
+        old = earlier["figures"].items()
+        figures = {k: v for k, v in old if v["source"] not in chosen or k in figures} | figures
         curves = earlier.get("curves", {}) | curves
     book = {
         "profile": profile,
@@ -99,7 +91,7 @@ def measure(
 
 
 def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
-    """Write the tables of these markdown files again, and with the README's its picture."""
+    """Write the tables of these markdown files, and the README's picture."""
     for page in pages:
         update_readme(page, book)
     if README in pages and book["curves"]:
@@ -111,7 +103,7 @@ def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
 
 
 def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """R1-Zero's training batches step by step: measure -> seed -> values; {} without such runs."""
+    """R1-Zero's training curves: measure -> seed -> values; {} without such runs."""
     runs = {str(seed): metrics_of(base / f"seed-{seed}/r1_zero/seed-{seed}") for seed in seeds}
     if not all(runs.values()):
         return {}
@@ -122,12 +114,12 @@ def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[fl
 
 
 def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
-    """`run` for several seeds at once, in processes of their own; what they say goes to
-    base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
+    """`run` for several seeds in parallel processes, with output in base/seed-N.log. Failures show
+    in the run that follows, which resumes."""
     threads = str(max(1, hardware()["cores"] // jobs))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
     program = (
-        "import json, sys; from r1lab.course import runner; runner.run(**json.loads(sys.argv[1]))"
+        "import json, sys; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
     )
     where = files.shorten(base)
     print(
@@ -156,7 +148,7 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
                     del running[seed]
                     print(f"seed {seed}: ended", file=sys.stderr, flush=True)
             time.sleep(0.2)
-    finally:  # interrupted: their kernels save before they end
+    finally:  # on interruption the kernels save before they end
         for process in running.values():
             process.terminate()
         for process in running.values():
@@ -164,11 +156,10 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
 
 
 def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:
-    """The figures of several seeds as one: mean, 95 % t-interval over seeds, n = number of seeds.
+    """Figures of several seeds: mean, 95 % t-interval, n = number of seeds, and the seeds' `values`.
 
-    Each entry also keeps the seeds' own values under `values`. With one seed there is no interval.
-    Shares are kept within 0 and 1. Raises R1LabError when the seeds did not measure the same
-    figures, since a mean over fewer seeds than it says would be a lie.
+    One seed has no interval. Intervals of fractions are clipped to 0..1. Raises R1LabError when the
+    seeds did not measure the same figures.
     """
     runs = [load(path) for path in paths]
     seeds = list(range(len(runs))) if seeds is None else seeds
