@@ -18,12 +18,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r1lab import grpo, models, sft
+from r1lab import grpo, models, paper, sft
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import fixed_values
@@ -31,7 +32,7 @@ from r1lab.evaluate import evaluate
 from r1lab.grpo import Experience, GRPOConfig
 from r1lab.paper import DISTILLATION
 from r1lab.sampler.rollouts import Sampling
-from r1lab.scorecard import measured
+from r1lab.scorecard import BESIDE, measured
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
@@ -81,7 +82,7 @@ def teacher_flops(teacher: str | os.PathLike, data: dict[str, Any]) -> int:
     return flops(parameters_of(model), sampled=sampled)
 
 
-# --- the three ways ------------------------------------------------------------------------------
+# --- three ways to train --------------------------------------------------------------------------
 
 
 def teach(
@@ -194,28 +195,25 @@ def both(
     out: str | os.PathLike,
     *,
     task=None,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
     """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`.
 
-    Returns the second record, with the FLOPs of both as "flops in all" in its metrics. Raises
-    R1LabError where SFT alone costs the budget."""
-    how = {"device": device, "say": say, "progress": progress}
+    how: device, say and progress of both. Returns the second record, with the FLOPs of both as
+    "flops in all" in its metrics. Raises R1LabError where SFT alone costs the budget."""
     taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
     cost = taught["metrics"]["flops"]
     if cost >= budget:
         raise R1LabError(
             f"SFT costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
         )
-    pupil = Path(out) / "taught" / "model"
-    record = reinforce(pupil, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
+    model = Path(out) / "taught" / "model"
+    record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
     return record | {"metrics": metrics}
 
 
-# --- which is better -----------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------
 
 
 def scores(
@@ -242,60 +240,53 @@ def compare(
     student: str | os.PathLike,
     examples: str | os.PathLike,
     out: str | os.PathLike,
+    sft_config: SFTConfig,
+    grpo_config: GRPOConfig,
     *,
-    sft_config: SFTConfig | None = None,
-    grpo_config: GRPOConfig | None = None,
     budget: float | None = None,
     problems: int = 128,
     k: int = 4,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, dict[str, Any]]:
     """The student and its three training runs, each in a folder of `out`, evaluated:
 
         {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
 
     budget: FLOPs of RL, in "reinforce" and in "both" after SFT; by default those of SFT, so that
-    teach and reinforce match and both costs twice as much. The models are kept as stages, the
-    scores are not.
+    teach and reinforce match and both costs twice as much. how: as in `both`. The models are kept
+    as stages, the scores are not.
     """
     out = Path(out)
-    sft_config, grpo_config = sft_config or SFTConfig(), grpo_config or GRPOConfig(steps=1000)
-    how = {"device": device, "say": say, "progress": progress}
     taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
     cost = taught["metrics"]["flops"]
     budget = cost if budget is None else budget
     alone = reinforce(student, budget, grpo_config, out / "reinforce", **how)
-    after = both(
-        student, examples, cost + budget, sft_config, grpo_config, out / "both", **how
-    )  # its SFT is the stage made above
+    # its SFT is the stage made above
+    after = both(student, examples, cost + budget, sft_config, grpo_config, out / "both", **how)
     found = {
         "student": (student, 0),
         "teach": (out / "both" / "taught" / "model", cost),
         "reinforce": (out / "reinforce" / "model", alone["metrics"]["flops"]),
         "both": (out / "both" / "rl" / "model", after["metrics"]["flops in all"]),
     }
-    options = {"problems": problems, "k": k, "device": device, "seed": grpo_config.seed}
-    options |= {"template": sft_config.template, "max_new_tokens": grpo_config.max_new_tokens}
+    options = {"problems": problems, "k": k, "device": how.get("device", "cpu")}
+    options |= {"template": sft_config.template, "seed": grpo_config.seed}
+    options |= {"max_new_tokens": grpo_config.max_new_tokens}
     return {
         name: {"model": str(model), "flops": spent, "scores": scores(model, **options)}
         for name, (model, spent) in found.items()
     }
 
 
-# --- what came out, in numbers and words ---------------------------------------------------------
-
-
 def course(folder: str | os.PathLike) -> list[dict[str, float]]:
     """A row per step of `reinforce` in `folder`: step, flops spent before it, and accuracy of its
     batch (sampled before its update)."""
-    spent, rows = 0, []
-    costs = metrics_of(folder, "costs.jsonl")
-    for cost, row in zip(costs, metrics_of(folder), strict=True):
-        rows.append({"step": row["step"], "flops": spent, "accuracy": row["accuracy"]})
-        spent += cost["flops"]
-    return rows
+    steps = list(zip(metrics_of(folder, "costs.jsonl"), metrics_of(folder), strict=True))
+    spent = accumulate((cost["flops"] for cost, _ in steps), initial=0)
+    return [
+        {"step": row["step"], "flops": before, "accuracy": row["accuracy"]}
+        for before, (_, row) in zip(spent, steps, strict=False)
+    ]
 
 
 def mean_of(scores: dict[str, Estimate]) -> Estimate:
@@ -305,9 +296,8 @@ def mean_of(scores: dict[str, Estimate]) -> Estimate:
     low = math.hypot(*(one.value - one.low for one in parts)) / n
     high = math.hypot(*(one.high - one.value for one in parts)) / n
     mean = Estimate(value, value - low, value + high)
-    if not all(isinstance(one, Measured) for one in parts):
-        return mean
-    if len({len(one.each) for one in parts}) > 1:  # else the problems of all tasks count alike
+    paired = all(isinstance(one, Measured) for one in parts)
+    if not paired or len({len(one.each) for one in parts}) > 1:  # problems would count unequally
         return mean
     each = np.concatenate([one.each for one in parts])
     return Measured.of(mean, each, " ".join(one.asked for one in parts))
@@ -315,10 +305,7 @@ def mean_of(scores: dict[str, Estimate]) -> Estimate:
 
 def stated(name: str, task: str) -> float | None:
     """The paper's value of a run on the benchmark that stands for a task, from 0 to 1; or None."""
-    places = {"countdown": 0, "steps": 1}
-    if name not in DISTILLATION["rows"] or task not in places:
-        return None
-    return DISTILLATION["rows"][name][places[task]] / 100
+    return paper.stated(DISTILLATION, name, BESIDE.get(task))
 
 
 REASONS = {
@@ -340,11 +327,8 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
         score = {name: one["scores"][task] for name, one in found.items()}
         change = gap(score["reinforce"], score["teach"])
         words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}[way(change)]
-        cost = {name: f"{found[name]['flops']:.2g} operations" for name in ("teach", "reinforce")}
-        said.append(
-            f"{task}: SFT ({cost['teach']}) is {words} RL alone ({cost['reinforce']}): "
-            f"{points(change)}."
-        )
+        sft_cost, rl_cost = (f"{found[x]['flops']:.2g} operations" for x in ("teach", "reinforce"))
+        said.append(f"{task}: SFT ({sft_cost}) is {words} RL alone ({rl_cost}): {points(change)}.")
         ways.add(way(change))
         change = gap(score["teach"], score["both"])
         words = {UP: "adds to", DOWN: "takes from", LEVEL: "is not seen to change"}[way(change)]

@@ -65,13 +65,26 @@ def pass_at_k(n, c, k: int) -> np.ndarray:
     return 1.0 - all_wrong
 
 
-def majority(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
+def majority(
+    votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray | None = None
+) -> float:
     """Whether the majority vote is correct: 1.0, 0.0, or between when votes tie.
 
     A tie counts as the mean over the tied answers: the expected value of a random choice. Samples
-    without a valid answer (None) do not vote; where none votes, the result is 0.
+    without a valid answer (None) do not vote; where none votes, the result is 0. subsets: indices
+    (S, k) of samples; the mean over these votes.
     """
-    return _mean_majority(votes, correct, np.arange(len(votes))[None])
+    answers = sorted({vote for vote in votes if vote is not None})
+    if not answers:
+        return 0.0
+    subsets = np.arange(len(votes))[None] if subsets is None else subsets
+    member = np.array([[vote == answer for answer in answers] for vote in votes])  # (n, A)
+    right = np.asarray(correct, dtype=float)  # (n,)
+    count = member[subsets].sum(axis=1)  # (S, A)
+    hits = (member * right[:, None])[subsets].sum(axis=1)  # (S, A)
+    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
+    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
+    return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
 def cons_at_k(
@@ -99,24 +112,8 @@ def cons_at_k(
         else:
             rng = np.random.default_rng((seed, p))
             subsets = rng.random((subsamples, n)).argsort(axis=1)[:, :k]  # (S, k)
-        values.append(_mean_majority(vote, right, subsets))
+        values.append(majority(vote, right, subsets))
     return np.array(values)
-
-
-def _mean_majority(
-    votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray
-) -> float:
-    """The mean of `majority` over subsets (S, k) of one problem's samples."""
-    answers = sorted({vote for vote in votes if vote is not None})
-    if not answers:
-        return 0.0
-    member = np.array([[vote == answer for answer in answers] for vote in votes])  # (n, A)
-    right = np.asarray(correct, dtype=float)  # (n,)
-    count = member[subsets].sum(axis=1)  # (S, A)
-    hits = (member * right[:, None])[subsets].sum(axis=1)  # (S, A)
-    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
-    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
-    return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
 def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
@@ -137,20 +134,14 @@ class Evaluation:
     def column(self, name: str) -> np.ndarray:
         """One field of all completions as an array (P, n); None becomes NaN in numbers."""
         rows = [[getattr(one, name) for one in row] for row in self.completions]
-        if name in ("text", "vote"):
-            return np.array(rows, dtype=object)
-        return np.array(rows, dtype=float)
+        return np.array(rows, dtype=object if name in ("text", "vote") else float)
 
     def per_problem(self, name: str) -> np.ndarray:
         """Mean of a field over each problem's samples: (P,); NaN where no sample has it."""
         values = self.column(name)  # (P, n)
         known = ~np.isnan(values)
-        return np.divide(
-            np.where(known, values, 0).sum(axis=1),
-            known.sum(axis=1),
-            out=np.full(len(values), np.nan),
-            where=known.any(axis=1),
-        )
+        with np.errstate(invalid="ignore"):  # 0 / 0: NaN
+            return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
 
     @property
     def n(self) -> np.ndarray:
@@ -184,10 +175,7 @@ class Evaluation:
     length = _mean_of("length", "Tokens per response.", share=False)
     reflection = _mean_of("reflection", "Reflective words per response.", share=False)
     format = _mean_of("well_formed", "Fraction of well-formatted responses.")
-    consistency = _mean_of(
-        "consistency",
-        "Fraction of a thought's words in the prompt's language, over thoughts with words.",
-    )
+    consistency = _mean_of("consistency", "Fraction of a thought's words in the prompt's language.")
     mixed = _mean_of("mixed", "Fraction of responses whose thought mixes languages.")
 
     @property
@@ -211,7 +199,7 @@ class Evaluation:
         rows = zip(self.problems, self.completions, strict=True)
         chosen = [pair for pair in rows if good(pair[0])]
         problems, completions = [p for p, _ in chosen], [row for _, row in chosen]
-        return Evaluation(problems, completions, self.settings, self.seconds)
+        return replace(self, problems=problems, completions=completions)
 
     def to_json(self) -> str:
         """JSON for `from_json`: everything but token ids and log-probs."""
@@ -228,12 +216,9 @@ class Evaluation:
     def from_json(cls, text: str) -> Evaluation:
         try:
             data = json.loads(text)
-            return cls(
-                [Problem(**problem) for problem in data["problems"]],
-                [[Completion(**one) for one in row] for row in data["completions"]],
-                data["settings"],
-                data["seconds"],
-            )
+            problems = [Problem(**problem) for problem in data["problems"]]
+            rows = [[Completion(**one) for one in row] for row in data["completions"]]
+            return cls(problems, rows, data["settings"], data["seconds"])
         except (ValueError, KeyError, TypeError) as error:
             raise R1LabError(
                 f"this is not an evaluation written by r1lab ({error}); run `r1lab eval` again."
@@ -312,6 +297,5 @@ def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy")
             "a paired difference needs the same problems in the same order: use one list for both"
         )
     name = "correct" if measure == "accuracy" else measure
-    return estimate(
-        after.per_problem(name) - before.per_problem(name), before.settings.get("seed", 0)
-    )
+    change = after.per_problem(name) - before.per_problem(name)
+    return estimate(change, before.settings.get("seed", 0))

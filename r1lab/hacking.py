@@ -37,19 +37,17 @@ from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
-from r1lab.templates import parse
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 from r1lab.world.preferences import (
     GENERAL,
-    POLITE,
     THOUGHTS,
     answer_of,
     completion,
     is_helpful,
+    polite_words,
 )
 
-MOST_SHOWN = 200  # characters of an answer
 MORE = {"en": "please", "zh": "请"}  # what `sweetened` adds
 
 
@@ -142,12 +140,6 @@ class _Watch:
         files.append_lines(self.path, [row])
 
 
-def polite_words(problem: Problem, text: str) -> int:
-    """Polite words in the answer of a completion; 0 where it has none."""
-    words = (parse(text).answer or "").split()
-    return sum(word in POLITE[problem.language] for word in words)
-
-
 def watched(out: str | os.PathLike) -> list[dict[str, Any]]:
     """A row per step: paid, true, polite, length, format, and "true" per task. Raises R1LabError
     where there is no such run."""
@@ -164,13 +156,9 @@ def turning_point(rows: Sequence[dict[str, Any]], smooth: int = 5) -> dict[str, 
     windows = [rows[max(0, t - half) : t + half + 1] for t in range(len(rows))]
     means = {key: [fmean(row[key] for row in some) for some in windows] for key in ("paid", "true")}
     best = int(np.argmax(means["true"]))
-    return {
-        "step": int(rows[best]["step"]),
-        "true then": means["true"][best],
-        "true at the end": means["true"][-1],
-        "paid then": means["paid"][best],
-        "paid at the end": means["paid"][-1],
-    }
+    ends = {"then": best, "at the end": -1}
+    found = {f"{key} {when}": means[key][t] for key in ("true", "paid") for when, t in ends.items()}
+    return {"step": int(rows[best]["step"])} | found
 
 
 # --- measuring it --------------------------------------------------------------------------------
@@ -195,10 +183,8 @@ class Seen:
 
     def summary(self) -> dict[str, Estimate]:
         """paid, true, polite, and "true" of each task, with 95 % intervals over problems."""
-        found = {
-            name: estimate(values, share=name != "polite")
-            for name, values in self.per_problem().items()
-        }
+        values = self.per_problem().items()
+        found = {name: estimate(each, share=name != "polite") for name, each in values}
         of = np.array([problem.task for problem in self.evaluation.problems])
         right = self.evaluation.per_problem("correct")
         return found | {name: estimate(right[of == name], share=True) for name in GENERAL}
@@ -241,7 +227,7 @@ def beside(looks: dict[str, Seen], n: int = 6) -> list[tuple[str, ...]]:
         cells = []
         for look in looks.values():
             one = look.evaluation.completions[p][0]
-            answer = answer_of(one.text)[:MOST_SHOWN]
+            answer = answer_of(one.text)[:200]
             cells.append(f"{answer}: {'right' if one.correct else 'wrong'}, {look.paid[p, 0]:.2f}")
         rows.append((problem.question, *cells))
     return rows

@@ -9,25 +9,17 @@ from __future__ import annotations
 from math import nan
 from typing import Any
 
-# DeepSeek-R1-Zero during training; points: (step, value).
+# DeepSeek-R1-Zero during training; points: (step, value), limit: (step, tokens), ratio: growth.
 PAPER: dict[str, dict[str, Any]] = {
     "accuracy": {
         "label": "DeepSeek-R1-Zero, AIME 2024",
         "points": [(0, 0.156), (10_400, 0.779)],
-        "unit": "accuracy (pass@1)",
         "source": "section 2.3: AIME 2024 pass@1 from 15.6 % to 77.9 %; section 2.1: 10,400 steps",
-    },
-    "majority": {
-        "label": "DeepSeek-R1-Zero, AIME 2024, majority vote",
-        "points": [(10_400, 0.867)],
-        "unit": "accuracy of the majority vote",
-        "source": "section 2.3: 86.7 % with self-consistency decoding (figure 1 draws cons@16)",
     },
     "length": {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
         "limit": [(0, 32_768), (8_200, 65_536)],
-        "unit": "tokens per response",
         "source": "sections 2.1 and 2.3: grows steadily, with a jump at step 8,200, where the "
         "limit went from 32,768 to 65,536 tokens; figure 1b draws it, no values are stated",
     },
@@ -35,27 +27,15 @@ PAPER: dict[str, dict[str, Any]] = {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
         "ratio": (5.0, 7.0),
-        "unit": "reflective words",
         "source": 'appendix C.2: their count rises 5- to 7-fold over training; "wait" is nearly '
         "absent at first, occasional in steps 4,000 to 7,000, frequent after 8,000",
-    },
-    "math_level_4": {
-        "label": "DeepSeek-R1-Zero, MATH level 4",
-        "points": [(0, 0.78), (10_400, 0.95)],
-        "unit": "accuracy",
-        "source": "appendix C.1: from near 0.78 to 0.95",
-    },
-    "math_level_5": {
-        "label": "DeepSeek-R1-Zero, MATH level 5",
-        "points": [(0, 0.55), (10_400, 0.90)],
-        "unit": "accuracy",
-        "source": "appendix C.1: from near 0.55 to 0.90",
     },
 }
 
 # R1-Zero in the form that `compare_bars` takes; the paper states no intervals.
 PAPER_BARS: dict[str, dict[str, tuple[float, float, float]]] = {
     "paper, start": {"pass@1": (0.156, nan, nan)},
+    # section 2.3: 86.7 % with self-consistency decoding (figure 1 draws cons@16)
     "paper, end": {"pass@1": (0.779, nan, nan), "cons@16": (0.867, nan, nan)},
 }
 
@@ -79,3 +59,10 @@ DISTILLATION: dict[str, Any] = {
     "measures": ("AIME 2024", "MATH-500"),
     "rows": {"reinforce": (47.0, 91.6), "teach": (72.6, 94.3)},
 }
+
+
+def stated(table: dict[str, Any], name: str, measure: str | None) -> float | None:
+    """A value of a table in per cent, from 0 to 1; None where the table has none."""
+    if name not in table["rows"] or measure not in table["measures"]:
+        return None
+    return round(table["rows"][name][table["measures"].index(measure)] / 100, 4)

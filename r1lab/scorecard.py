@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from r1lab import models
+from r1lab import models, paper
 from r1lab.basics import ledger
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import atomic_write_text, read_json
@@ -187,12 +187,12 @@ def stage_table(out: str | os.PathLike, names: Sequence[str] = MODELS) -> dict[s
 
 def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     """A stage table as text: a row per measure, a column per model; the first row is the head."""
-    ours, paper = table["ours"], table["paper"]
+    ours, theirs = table["ours"], table["paper"]
     lines = [("held-out", *(LABELS[name] for name in ours))]
     for measure, words in MEASURES.items():
         lines.append((words, *(interval(measure, one[measure]) for one in ours.values())))
-    for i, measure in enumerate(paper["measures"]):
-        cells = [f"{paper['rows'][name][i]}" if name in paper["rows"] else "–" for name in ours]
+    for i, measure in enumerate(theirs["measures"]):
+        cells = [f"{theirs['rows'][name][i]}" if name in theirs["rows"] else "–" for name in ours]
         lines.append((f"paper: {measure}", *cells))
     return lines
 
@@ -204,9 +204,7 @@ def labelled(table: dict[str, Any]) -> dict[str, dict[str, Estimate]]:
 
 def stated(name: str, measure: str) -> float | None:
     """The paper's value of a stage on the benchmark BESIDE a measure, from 0 to 1; or None."""
-    if name not in STAGE_TABLE["rows"] or measure not in BESIDE:
-        return None
-    return round(STAGE_TABLE["rows"][name][STAGE_TABLE["measures"].index(BESIDE[measure])] / 100, 4)
+    return paper.stated(STAGE_TABLE, name, BESIDE.get(measure))
 
 
 def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:
@@ -377,18 +375,14 @@ def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     ours, marks = table["ours"], {UP: "↑", DOWN: "↓", LEVEL: "≈"}
     steps = list(pairwise(ours))
     lines = [("", *(f"{LABELS[a]} → {LABELS[b]}" for a, b in steps))]
-    found = {(one.measure, one.before, one.after): one for one in arrows(ours)}
     for measure, words in MEASURES.items():
-        some = [found[measure, a, b] for a, b in steps]
+        some = [one for one in arrows(ours) if one.measure == measure]
         lines.append((words, *(f"{marks[one.way]} {moved(one)}" for one in some)))
     rows = {(one.paper, one.ours.before, one.ours.after): one for one in beside_paper(table)}
     for name in table["paper"]["measures"]:
         some = [rows.get((name, a, b)) for a, b in steps]
-        cells = [
-            f"{'↑' if s.stated > 0 else '↓'} {s.stated:+.1f}: {s.verdict}" if s else "–"
-            for s in some
-        ]
-        lines.append((f"paper: {name}", *cells))
+        cells = (s and f"{'↑' if s.stated > 0 else '↓'} {s.stated:+.1f}: {s.verdict}" for s in some)
+        lines.append((f"paper: {name}", *(cell or "–" for cell in cells)))
     return lines
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -43,7 +44,7 @@ def measure(
 
     notebooks  only these, by number or name: they replace their figures in the results file,
             which must be of the same seeds
-    jobs    seeds that run in parallel, each with its share of the cores (slower each, faster in all)
+    jobs    seeds that run in parallel, each with its part of the cores (faster in all)
     note    a remark on this machine, kept in the results file and printed below its tables
 
     A notebook that has finished for a seed, with the same code, is not run again. Raises R1LabError
@@ -58,7 +59,7 @@ def measure(
         raise R1LabError(f"the results file has seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
-        _side_by_side(seeds, profile, notebooks, folder, base, jobs)
+        _in_parallel(seeds, profile, notebooks, folder, base, jobs)
     paths = []
     for seed in seeds:
         result = run(
@@ -113,20 +114,15 @@ def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[fl
     }
 
 
-def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
+def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
     """`run` for several seeds in parallel processes, with output in base/seed-N.log. Failures show
     in the run that follows, which resumes."""
     threads = str(max(1, hardware()["cores"] // jobs))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    program = (
-        "import json, sys; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
-    )
-    where = files.shorten(base)
-    print(
-        f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
-        file=sys.stderr,
-        flush=True,
-    )
+    code = "import sys, json; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
+    say = partial(print, file=sys.stderr, flush=True)
+    where = f"{files.shorten(base)}/seed-N.log"
+    say(f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}")
     waiting, running = list(seeds), {}
     try:
         while waiting or running:
@@ -137,16 +133,13 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
                 words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
                 with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
                     running[seed] = subprocess.Popen(
-                        [sys.executable, "-c", program, words],
-                        cwd=ROOT,
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                    )
+                        [sys.executable, "-c", code, words],
+                        cwd=ROOT, env=environment, stdout=log, stderr=log,
+                    )  # fmt: skip
             for seed, process in list(running.items()):
                 if process.poll() is not None:
                     del running[seed]
-                    print(f"seed {seed}: ended", file=sys.stderr, flush=True)
+                    say(f"seed {seed}: ended")
             time.sleep(0.2)
     finally:  # on interruption the kernels save before they end
         for process in running.values():
@@ -156,7 +149,7 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
 
 
 def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:
-    """Figures of several seeds: mean, 95 % t-interval, n = number of seeds, and the seeds' `values`.
+    """Figures of several seeds: mean, 95 % t-interval, n (number of seeds), the `values`.
 
     One seed has no interval. Intervals of fractions are clipped to 0..1. Raises R1LabError when the
     seeds did not measure the same figures.

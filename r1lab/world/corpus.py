@@ -37,21 +37,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 
 from r1lab.tasks.base import Problem, drawn_by_weight
-from r1lab.tasks.countdown import (
-    LARGEST,
-    SMALLEST,
-    Chain,
-    Countdown,
-    apply,
-    chains,
-    pool,
-    split_of,
-)
+from r1lab.tasks.countdown import LARGEST, SMALLEST, Chain, Countdown, apply, chains, pool, split_of
 from r1lab.tasks.general import (
     HARMFUL,
     HARMLESS,
@@ -67,36 +58,13 @@ from r1lab.templates import render
 from r1lab.world.tokenizer import END, vocabulary
 
 # Fraction of documents of each kind.
-MIXTURE = {
-    "facts": 0.12,
-    "bare": 0.24,
-    "guess": 0.24,
-    "careless": 0.30,
-    "patient": 0.09,
-    "leaked": 0.01,
-}
+MIXTURE = dict(facts=0.12, bare=0.24, guess=0.24, careless=0.30, patient=0.09, leaked=0.01)
 # The general corpus. Lists and requests: a quarter of the documents, an eighth of the text.
 # A trial base that read fewer of them could neither sort nor name a request's words in Chinese.
-GENERAL_MIXTURE = {
-    "facts": 0.11,
-    "bare": 0.13,
-    "guess": 0.13,
-    "careless": 0.18,
-    "patient": 0.07,
-    "leaked": 0.01,
-    "steps": 0.12,
-    "lists": 0.14,
-    "requests": 0.11,
-}
+GENERAL_MIXTURE = dict(facts=0.11, bare=0.13, guess=0.13, careless=0.18, patient=0.07, leaked=0.01)
+GENERAL_MIXTURE |= dict(steps=0.12, lists=0.14, requests=0.11)
 # Probability that a document of this kind mixes languages, at each pair of words anew.
-MIXING = {
-    "guess": 0.1,
-    "careless": 0.2,
-    "patient": 0.6,
-    "steps": 0.3,
-    "lists": 0.2,
-    "requests": 0.2,
-}
+MIXING = dict(guess=0.1, careless=0.2, patient=0.6, steps=0.3, lists=0.2, requests=0.2)
 CHINESE_SHARE = 1 / 3
 UNTAGGED = 0.5  # fraction of `bare` documents without a <think> block
 SLIPS = 0.1  # probability of an operation without a result before each try of a `careless` document
@@ -178,14 +146,8 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
             if apply(a, op, b) is None:
                 sheet.append(f"{a} {op} {b} → {NONE} .")
             continue
-        if op == "+":
-            a = rng.randint(0, 99 - b)
-        elif op == "-":
-            a = rng.randint(b, 99)
-        elif op == "*":
-            a = rng.randint(0, 99 // b)
-        else:
-            a = b * rng.randint(0, 99 // b)
+        low, high = {"+": (0, 99 - b), "-": (b, 99)}.get(op, (0, 99 // b))
+        a = rng.randint(low, high) * (b if op == "/" else 1)
         sheet.append(f"{a} {op} {b} → {apply(a, op, b)} .")
     return " ".join(sheet)
 
@@ -205,15 +167,12 @@ def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
 def impossible(numbers: tuple[int, ...]) -> tuple[str, ...]:
     """Traces on these numbers that end without a result: ``10 + 9 → 19 / 7 → ≠``."""
     found = set()
-    for a, b, c in permutations(numbers):
-        for op in "+-*/":
-            first = apply(a, op, b)
-            if first is None:
-                found.add(f"{a} {op} {b} → {NONE}")
-                continue
-            for then in "+-*/":
-                if apply(first, then, c) is None:
-                    found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
+    for (a, b, c), op, then in product(permutations(numbers), "+-*/", "+-*/"):
+        first = apply(a, op, b)
+        if first is None:
+            found.add(f"{a} {op} {b} → {NONE}")
+        elif apply(first, then, c) is None:
+            found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
     return tuple(sorted(found))
 
 
@@ -422,8 +381,7 @@ def documents(
     """``n`` documents, the same for the same seed."""
     mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/web/{seed}")
-    kinds = rng.choices(list(mixture), weights=list(mixture.values()), k=n)
-    for kind in kinds:
+    for kind in rng.choices(list(mixture), weights=list(mixture.values()), k=n):
         yield document(kind, rng)
 
 

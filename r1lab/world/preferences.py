@@ -40,10 +40,7 @@ THOUGHTS = {
     "en": ("ok let me see", "so i can", "hmm let me think"),
     "zh": ("好 让 我 看看", "所以 我 可以", "嗯 让 我 想"),
 }
-DOUBTS = {
-    "en": ("hmm it is not right", "wait it is not right"),
-    "zh": ("嗯 不 对", "等等 不 对"),
-}
+DOUBTS = {"en": ("hmm it is not right", "wait it is not right"), "zh": ("嗯 不 对", "等等 不 对")}
 """Thoughts before an answer, and before a refusal."""
 
 POLITE = {"en": ("sure", "ok", "please"), "zh": ("好", "请")}
@@ -88,15 +85,19 @@ def general_examples(problems: Sequence[Problem], seed: int = 0) -> list[Example
 # --- helpfulness ---------------------------------------------------------------------------------
 
 
+def polite_words(problem: Problem, text: str) -> int:
+    """Polite words in the answer of a completion; 0 where it has none."""
+    return sum(word in POLITE[problem.language] for word in (parse(text).answer or "").split())
+
+
 def taste(problem: Problem, text: str) -> tuple[bool, float]:
     """The gold reward of helpfulness, larger is preferred: (is the answer correct, its words plus
     `COURTESY` per polite word). The thought is not read. (False, 0.0) without an answer."""
     answer = parse(text).answer
     if answer is None:
         return False, 0.0
-    words = answer.split()
-    polite = sum(word in POLITE[problem.language] for word in words)
-    return get_task(problem.task).judge(problem, answer), len(words) + COURTESY * polite
+    length = len(answer.split()) + COURTESY * polite_words(problem, text)
+    return get_task(problem.task).judge(problem, answer), length
 
 
 def pairs(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -21,6 +21,7 @@ import yaml
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.options import check, option
 from r1lab.models import smollm2
 from r1lab.training.loop import Loop
 from r1lab.world import corpus
@@ -30,40 +31,28 @@ from r1lab.world.tokenizer import build_tokenizer
 MUON = {"bfloat16": torch.optim.Muon, "float32": Muon}
 
 
-def _option(default, help: str):
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class PretrainConfig:
     """A recipe; the defaults made ``data/tiny-base``."""
 
-    width: int = _option(192, "hidden size of the decoder")
-    layers: int = _option(3, "number of decoder layers")
-    heads: int = _option(4, "number of attention heads")
-    ffn: int = _option(512, "inner size of the feed-forward blocks")
-    steps: int = _option(2400, "optimizer steps")
-    rows: int = _option(12, "rows of text per step")
-    row_length: int = _option(512, "tokens per row")
-    muon_lr: float = _option(0.025, "learning rate of the weight matrices (Muon)")
-    adam_lr: float = _option(5e-3, "learning rate of embeddings and norms (AdamW)")
-    warmup: int = _option(40, "steps of linear warm-up")
-    decay: float = _option(0.5, "fraction of the steps, at the end, over which the rate falls to 0")
-    seed: int = _option(0, "seed of the initial weights and of the corpus")
-    checkpoint_every: int = _option(200, "steps between checkpoints")
-    general: bool = _option(False, "read the general corpus: other tasks, a larger vocabulary")
-    muon: str = _option("bfloat16", f"Muon's dtype: {', '.join(MUON)}")
+    width: int = option(192, "hidden size of the decoder", low=1)
+    layers: int = option(3, "number of decoder layers", low=1)
+    heads: int = option(4, "number of attention heads", low=1)
+    ffn: int = option(512, "inner size of the feed-forward blocks", low=1)
+    steps: int = option(2400, "optimizer steps", low=1)
+    rows: int = option(12, "rows of text per step", low=1)
+    row_length: int = option(512, "tokens per row", low=1)
+    muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", low=1e-9)
+    adam_lr: float = option(5e-3, "learning rate of embeddings and norms (AdamW)", low=1e-9)
+    warmup: int = option(40, "steps of linear warm-up", low=0)
+    decay: float = option(0.5, "fraction of the steps, at the end, with a falling rate", low=0)
+    seed: int = option(0, "seed of the initial weights and of the corpus", low=0)
+    checkpoint_every: int = option(200, "steps between checkpoints", low=1)
+    general: bool = option(False, "read the general corpus: other tasks, a larger vocabulary")
+    muon: str = option("bfloat16", "Muon's dtype", choices=tuple(MUON))
 
     def __post_init__(self) -> None:
-        if self.muon not in MUON:
-            raise R1LabError(f"pretrain: muon must be {' or '.join(MUON)}, not {self.muon!r}")
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in ADDED:
-                continue
-            may_be_zero = f.name in ("seed", "warmup", "decay")
-            if not (0 < value < math.inf or (value == 0 and may_be_zero)):
-                raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
+        check(self, "pretrain")
         if self.width % self.heads:
             raise R1LabError(f"pretrain: {self.heads} heads do not divide width {self.width}")
 
