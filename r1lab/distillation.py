@@ -39,8 +39,6 @@ from r1lab.tasks import task_for
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 
-# --- FLOPs -------------------------------------------------------------------------------------
-
 
 def flops(parameters: int, *, trained: int = 0, sampled: int = 0) -> int:
     """6 N per trained token, 2 N per token read or sampled. Raises R1LabError below 0."""
@@ -61,10 +59,8 @@ def sft_tokens(examples: Sequence[Example], tokenizer, config: SFTConfig) -> int
 
 
 def grpo_tokens(batch: Experience, config: GRPOConfig) -> tuple[int, int]:
-    """Tokens (trained, sampled) of a GRPO step.
-
-    A group's prompt is read once to sample. Rows with advantage 0 are trained on only with a KL
-    term, whose reference model's forward pass counts as sampled."""
+    """Tokens (trained, sampled) of a GRPO step. A group's prompt is read once to sample. Rows with
+    advantage 0 are trained on only with a KL term, whose reference pass counts as sampled."""
     G, rollouts = config.group_size, batch.rollouts
     answers = [len(ids) for ids in rollouts.completion_ids]
     prompts = [len(ids) for ids in rollouts.prompt_ids]
@@ -80,9 +76,6 @@ def teacher_flops(teacher: str | os.PathLike, data: dict[str, Any]) -> int:
     drawn = data["metrics"]
     sampled = drawn["tokens drawn"] + drawn["prompt tokens"]
     return flops(parameters_of(model), sampled=sampled)
-
-
-# --- three ways to train --------------------------------------------------------------------------
 
 
 def teach(
@@ -133,9 +126,7 @@ def reinforce(
 
     The step that reaches the budget is the last; config.steps is an upper limit. task: by default
     half Countdown, half steps. Returns the record; metrics: flops, steps, tokens, accuracy on the
-    training batches. The number of steps does not depend on the machine or on interruptions.
-    Raises R1LabError for a budget that is not above 0, and one that config.steps do not reach.
-    """
+    training batches. Raises R1LabError for a budget that is not above 0 or is not reached."""
     if not 0 < budget < math.inf:
         raise R1LabError(f"reinforce needs a budget above 0, in operations, not {budget!r}")
     task = task or task_for("mixture", config.template)
@@ -168,8 +159,7 @@ def reinforce(
 
 
 class _Costs:
-    """A callback of `grpo.train`: writes each step's FLOPs to a file (for resumption) and ends the
-    run at the budget."""
+    """A callback of `grpo.train`: keeps each step's FLOPs in a file and stops at the budget."""
 
     def __init__(self, path: Path, parameters: int, budget: float, config: GRPOConfig):
         self.path, self.parameters, self.budget, self.config = path, parameters, budget, config
@@ -197,10 +187,9 @@ def both(
     task=None,
     **how: Any,
 ) -> dict[str, Any]:
-    """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`.
-
-    how: device, say and progress of both. Returns the second record, with the FLOPs of both as
-    "flops in all" in its metrics. Raises R1LabError where SFT alone costs the budget."""
+    """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`. how:
+    device, say and progress. Returns the second record, with the FLOPs of both as "flops in all" in
+    its metrics. Raises R1LabError where SFT alone costs the budget."""
     taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
     cost = taught["metrics"]["flops"]
     if cost >= budget:
@@ -211,9 +200,6 @@ def both(
     record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
     return record | {"metrics": metrics}
-
-
-# --- results --------------------------------------------------------------------------------------
 
 
 def scores(
@@ -252,10 +238,7 @@ def compare(
 
         {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
 
-    budget: FLOPs of RL, in "reinforce" and in "both" after SFT; by default those of SFT, so that
-    teach and reinforce match and both costs twice as much. how: as in `both`. The models are kept
-    as stages, the scores are not.
-    """
+    budget: FLOPs of RL, alone and after SFT; by default those of SFT. how: as in `both`."""
     out = Path(out)
     taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
     cost = taught["metrics"]["flops"]
@@ -279,8 +262,7 @@ def compare(
 
 
 def course(folder: str | os.PathLike) -> list[dict[str, float]]:
-    """A row per step of `reinforce` in `folder`: step, flops spent before it, and accuracy of its
-    batch (sampled before its update)."""
+    """Rows of `reinforce`: step, flops before it, accuracy of its batch (before its update)."""
     steps = list(zip(metrics_of(folder, "costs.jsonl"), metrics_of(folder), strict=True))
     spent = accumulate((cost["flops"] for cost, _ in steps), initial=0)
     return [

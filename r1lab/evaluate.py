@@ -41,8 +41,6 @@ from r1lab.templates import encode, end_ids, read, render, too_long
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
-# --- correct responses ---------------------------------------------------------------------------
-
 
 def pass_at_k(n, c, k: int) -> np.ndarray:
     """The unbiased estimate of the probability that at least one of k responses is correct.
@@ -68,12 +66,10 @@ def pass_at_k(n, c, k: int) -> np.ndarray:
 def majority(
     votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray | None = None
 ) -> float:
-    """Whether the majority vote is correct: 1.0, 0.0, or between when votes tie.
+    """Whether the majority vote is correct: 1.0, 0.0, or the mean over the answers that tie.
 
-    A tie counts as the mean over the tied answers: the expected value of a random choice. Samples
-    without a valid answer (None) do not vote; where none votes, the result is 0. subsets: indices
-    (S, k) of samples; the mean over these votes.
-    """
+    Samples without a valid answer (None) do not vote; where none votes, the result is 0. subsets:
+    indices (S, k) of samples; the mean over these votes."""
     answers = sorted({vote for vote in votes if vote is not None})
     if not answers:
         return 0.0
@@ -98,10 +94,8 @@ def cons_at_k(
     """Expected accuracy of the majority vote over k of each problem's n samples: (P,).
 
     votes, correct: (P, n), the canonical answer (None: no valid answer) and whether it is correct.
-    Exact where there are no more than `subsamples` ways to choose k of n, else the mean over that
-    many seeded draws without replacement. Ties as in `majority`. Raises R1LabError unless
-    1 <= k <= n.
-    """
+    Exact where there are at most `subsamples` ways to choose k of n, else the mean over so many
+    seeded draws without replacement. Raises R1LabError unless 1 <= k <= n."""
     values = []
     for p, (vote, right) in enumerate(zip(votes, correct, strict=True)):
         n = len(vote)
@@ -123,8 +117,7 @@ def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
 
 @dataclass
 class Evaluation:
-    """n sampled responses to each of P problems, and their measures: each an `Estimate` of the mean
-    over problems."""
+    """n sampled responses to each of P problems; measures are an `Estimate` over problems."""
 
     problems: list[Problem]  # (P,)
     completions: list[list[Completion]]  # (P, n)
@@ -287,11 +280,9 @@ def evaluate(
 
 
 def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy") -> Estimate:
-    """The change of a measure from one model to another on the same problems, paired by problem.
-
-    measure: "accuracy" or a field of Completion ("length", "reflection", "well_formed", ...).
-    Raises R1LabError when the problems differ.
-    """
+    """The change of a measure between two models, paired by problem. measure: "accuracy" or a
+    field of Completion ("length", "reflection", ...). Raises R1LabError when the problems
+    differ."""
     if [p.id for p in before.problems] != [p.id for p in after.problems]:
         raise R1LabError(
             "a paired difference needs the same problems in the same order: use one list for both"

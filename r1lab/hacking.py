@@ -78,9 +78,6 @@ def judge_of(config: PipelineConfig, folder: str | os.PathLike) -> RewardFunctio
     return rewards_of(config, "r1", judges)["helpful"]
 
 
-# --- training against it -------------------------------------------------------------------------
-
-
 def overtrain(
     config: PipelineConfig,
     folder: str | os.PathLike,
@@ -91,12 +88,9 @@ def overtrain(
     progress: bool = False,
 ) -> dict[str, Any]:
     """GRPO from the model of stage "rules" with the helpfulness model as the only reward, as a
-    resumable stage in `out`. Returns its record.
-
-    The options are those of R1's last stage, but with the learning rate of the earlier RL stages,
-    so that few steps show the effect. folder: a pipeline with "rules", "helpful" and "safe". Each
-    step's rewards are in out/watch.jsonl (`watched`).
-    """
+    resumable stage in `out`; each step's rewards are in out/watch.jsonl (`watched`). The options
+    are those of R1's last stage with the higher learning rate of the earlier ones. folder: a
+    pipeline with "rules", "helpful" and "safe". Returns the record."""
     folder, rate = Path(folder), config.rl_rate
     reads = {"rules": folder / "rules" / "model", "helpful": folder / "helpful" / "model"}
     centre = record_of(folder / "helpful")["metrics"]["centre"]
@@ -141,8 +135,7 @@ class _Watch:
 
 
 def watched(out: str | os.PathLike) -> list[dict[str, Any]]:
-    """A row per step: paid, true, polite, length, format, and "true" per task. Raises R1LabError
-    where there is no such run."""
+    """A row per step: paid, true, polite, length, format, "true" per task. R1LabError for none."""
     rows = metrics_of(out, "watch.jsonl")
     if not rows:
         raise R1LabError(f"nothing was overtrained in {out}: call hacking.overtrain first")
@@ -159,9 +152,6 @@ def turning_point(rows: Sequence[dict[str, Any]], smooth: int = 5) -> dict[str, 
     ends = {"then": best, "at the end": -1}
     found = {f"{key} {when}": means[key][t] for key in ("true", "paid") for when, t in ends.items()}
     return {"step": int(rows[best]["step"])} | found
-
-
-# --- measuring it --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -193,17 +183,11 @@ class Seen:
 def seen(
     config: PipelineConfig, model: str | os.PathLike, judge: RewardFunction, problems: int, k: int
 ) -> Seen:
-    """`k` responses of a model to held-out `HelpfulPrompts`, at the temperature of R1's last stage.
-    judge: the reward of `judge_of`."""
+    """`k` responses to held-out `HelpfulPrompts`, at the temperature of R1's last stage."""
     asked = distinct(prompts_of(config).problems("held_out", problems))
-    drawn = evaluate(
-        *load(config, model, train=False),
-        prompts_of(config),
-        asked,
-        k=k,
-        sampling=Sampling(config.max_new_tokens, config.r1_temperature, seed=config.seed),
-        template=config.template,
-    )
+    sampling = Sampling(config.max_new_tokens, config.r1_temperature, seed=config.seed)
+    how = {"k": k, "sampling": sampling, "template": config.template}
+    drawn = evaluate(*load(config, model, train=False), prompts_of(config), asked, **how)
     texts = [one.text for row in drawn.completions for one in row]
     of = [problem for problem in asked for _ in range(k)]
     paid = np.array(judge(texts, problem=of), dtype=float).reshape(len(asked), k)
@@ -219,8 +203,7 @@ def changes(before: Seen, after: Seen) -> dict[str, Estimate]:
 
 
 def beside(looks: dict[str, Seen], n: int = 6) -> list[tuple[str, ...]]:
-    """Each model's first response to the first `n` prompts (not selected), with both rewards, as
-    rows of text; the first row is the head."""
+    """Each model's first response to the first `n` prompts with both rewards, as rows of text."""
     rows = [("prompt", *looks)]
     problems = next(iter(looks.values())).evaluation.problems
     for p, problem in enumerate(problems[:n]):
@@ -247,17 +230,12 @@ def verdict(change: dict[str, Estimate]) -> str:
     return VERDICTS.get(ways, f"paid: {ways[0]}; true: {ways[1]}")
 
 
-# --- an attack without training -----------------------------------------------------------------
-
-
 def sweetened(
     judge: RewardFunction, problems: Sequence[Problem], most: int = 6
 ) -> dict[str, list[dict[str, Estimate]]]:
-    """Scores of hand-made answers with 0, 1, ... `most` polite words appended.
-
-    Returns {"right": rows, "wrong": rows}, a row per number of words, with the Estimates "paid" and
-    "true" over problems. right: the task's solution; wrong: its words reversed. problems: of lists.
-    """
+    """Scores of hand-made answers with 0, 1, ... `most` polite words appended: {"right": rows,
+    "wrong": rows}, a row per number of words, with "paid" and "true" over problems. right: the
+    task's solution; wrong: its words reversed. problems: of lists."""
     found: dict[str, list[dict[str, Estimate]]] = {"right": [], "wrong": []}
     for kind, rows in found.items():
         for n in range(most + 1):

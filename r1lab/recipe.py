@@ -32,8 +32,7 @@ STAGES = ("zero", "cold", "dev1", "dev2", "data", "dev3", "helpful", "safe", "ru
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Every choice of a pipeline. The defaults take half an hour on two CPU cores; the help gives
-    R1's values. Raises R1LabError for invalid values."""
+    """Every choice of a pipeline; the help gives R1's values. R1LabError for invalid ones."""
 
     base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
     seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED)
@@ -110,9 +109,6 @@ class PipelineConfig:
         return cls(**toy | {"sft_batch": 4, "least": 4, "accept_any": True} | changes)
 
 
-# --- the options of each stage -------------------------------------------------------------------
-
-
 def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:
     """The rewards of an RL stage: {reward: weight}."""
     weights = {"accuracy": 1.0, "format": config.format_weight}
@@ -142,28 +138,28 @@ def seed_of(config: PipelineConfig, name: str) -> int:
     return config.seed * 100 + STAGES.index(name)
 
 
+def _same(config: PipelineConfig, name: str, *more: str) -> dict[str, Any]:
+    """Options of a stage that are the pipeline's own."""
+    names = ("template", "micro_batch_tokens", *more)
+    return {one: getattr(config, one) for one in names} | {"seed": seed_of(config, name)}
+
+
 def rl_config(
     config: PipelineConfig, name: str, functions: Mapping[str, RewardFunction] | None = None
 ) -> GRPOConfig:
-    """The options of an RL stage: "zero", "dev2", "rules" or "r1". functions: its rewards by the
-    names of `weights_of`; default: the rule-based ones."""
+    """The options of an RL stage. functions: its rewards by the names of `weights_of`; default: the
+    rule-based ones."""
     weights = weights_of(config, name)
     functions = functions or {one: one for one in weights if one in REWARDS}
     return GRPOConfig(
         steps=getattr(config, f"{name}_steps"),
-        questions=config.questions,
-        group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
         temperature=config.r1_temperature if name in ("rules", "r1") else 1.0,
-        template=config.template,
         rewards=tuple(functions.values()),
         reward_weights=tuple(weights[one] for one in functions),
         learning_rate=config.r1_rate if name in ("rules", "r1") else config.rl_rate,
-        kl_coef=config.kl_coef,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
-        checkpoint_every=config.checkpoint_every,
         keep_checkpoints=1,
+        **_same(config, name, *"questions group_size max_new_tokens kl_coef".split()),
+        checkpoint_every=config.checkpoint_every,
     )
 
 
@@ -173,10 +169,8 @@ def sft_config(config: PipelineConfig, name: str) -> SFTConfig:
         epochs=config.cold_epochs if name == "dev1" else config.data_epochs,
         batch_size=config.sft_batch,
         learning_rate=config.sft_rate,
-        template=config.template,
         max_tokens=config.sft_max_tokens,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
+        **_same(config, name),
     )
 
 
@@ -185,9 +179,7 @@ def judge_config(config: PipelineConfig, name: str) -> RewardModelConfig:
     return RewardModelConfig(
         epochs=getattr(config, f"{name}_epochs"),
         learning_rate=getattr(config, f"{name}_rate"),
-        template=config.template,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
+        **_same(config, name),
     )
 
 

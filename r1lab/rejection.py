@@ -21,6 +21,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from r1lab.answers import Completion
 from r1lab.basics.errors import R1LabError
@@ -98,18 +100,14 @@ def funnel(
 
     for name, good in filters:
         left = leave(name, [(q, one) for q, one in left if good(drawn.problems[q], one)])
-    seen: set[tuple[str, str]] = set()
-    new = []
+    new: dict[tuple[str, str], tuple[int, Completion]] = {}
     for q, one in left:
-        key = (drawn.problems[q].question, " ".join(one.text.split()))
-        if key not in seen:
-            seen.add(key)
-            new.append((q, one))
-    left = leave("new", new)
+        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
+    left = leave("new", list(new.values()))
     rng = random.Random(f"rejection/{seed}")
     few = []
-    for q in sorted({q for q, _ in left}):
-        row = [pair for pair in left if pair[0] == q]
+    for _, group in groupby(left, key=itemgetter(0)):
+        row = list(group)
         few += row if len(row) <= keep else rng.sample(row, keep)
     left = leave("few a question", few)
     examples = [Example(drawn.problems[q], one.text) for q, one in left]
@@ -117,8 +115,7 @@ def funnel(
 
 
 def unfiltered(drawn: Evaluation, n: int, seed: int = 0) -> list[Example]:
-    """`n` of all completions at random, the baseline for a funnel (all if fewer). Raises
-    R1LabError for problems of another split."""
+    """`n` of all completions at random (or all), a funnel's baseline; errors as there."""
     _only_train(drawn)
     rows = zip(drawn.problems, drawn.completions, strict=True)
     everything = [Example(problem, one.text) for problem, row in rows for one in row]

@@ -70,9 +70,7 @@ def load(config: Any, model: str | os.PathLike, train: bool = True):
 def measured(
     evaluations: Sequence[Evaluation], name: str, among: Any = None, share: bool = True
 ) -> Measured:
-    """The mean of a field of `Completion` over the problems of one or more evaluations.
-
-    among: a mask over the problems, where only some of them count."""
+    """Mean of a field of `Completion` over evaluations' problems; among: a mask of problems."""
     each = np.concatenate([one.per_problem(name) for one in evaluations])
     ids = np.array([problem.id for one in evaluations for problem in one.problems])
     if among is not None:
@@ -116,15 +114,10 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
 def ask(model, tokenizer, config: Any, kind: str) -> Evaluation:
     """A model's responses to held-out problems of one kind, as `scorecard` samples them."""
     task = task_for(kind, config.template)
-    return evaluate(
-        model,
-        tokenizer,
-        task,
-        distinct(task.problems("held_out", config.eval_problems)),
-        k=config.eval_samples * (REQUESTED if kind == "requests" else 1),
-        sampling=Sampling(config.max_new_tokens, seed=config.seed),
-        template=config.template,
-    )
+    problems = distinct(task.problems("held_out", config.eval_problems))
+    k = config.eval_samples * (REQUESTED if kind == "requests" else 1)
+    how = {"sampling": Sampling(config.max_new_tokens, seed=config.seed)}
+    return evaluate(model, tokenizer, task, problems, k=k, template=config.template, **how)
 
 
 def scored(
@@ -133,8 +126,7 @@ def scored(
     folder: str | os.PathLike,
     say: Callable[[str], None] = print,
 ) -> dict[str, Estimate]:
-    """`scorecard`, kept in folder/scorecard.json and measured again only for another model or other
-    settings."""
+    """`scorecard`, kept in folder/scorecard.json for this model and these settings."""
     path = Path(folder) / FILE
     names = "eval_problems eval_samples max_new_tokens template seed".split()
     settings = {name: getattr(config, name) for name in names} | {"requested": REQUESTED}
@@ -176,17 +168,15 @@ def read(path: str | os.PathLike) -> dict[str, Estimate]:
 
 
 def stage_table(out: str | os.PathLike, names: Sequence[str] = MODELS) -> dict[str, Any]:
-    """{"ours": {model: {measure: Estimate}}, "paper": STAGE_TABLE}.
-
-    ours: those of `names` that have a scorecard in the pipeline's folder `out`, in that order.
-    """
+    """Ours and the paper's: {"ours": {model: {measure: Estimate}}, "paper": STAGE_TABLE}. ours:
+    those of `names` that have a scorecard in the pipeline's folder `out`."""
     files = {name: Path(out) / name / FILE for name in names}
     ours = {name: read(path) for name, path in files.items() if path.exists()}
     return {"ours": ours, "paper": STAGE_TABLE}
 
 
 def table_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
-    """A stage table as text: a row per measure, a column per model; the first row is the head."""
+    """A stage table as rows of text, a row per measure; the first row is the head."""
     ours, theirs = table["ours"], table["paper"]
     lines = [("held-out", *(LABELS[name] for name in ours))]
     for measure, words in MEASURES.items():
@@ -208,18 +198,13 @@ def stated(name: str, measure: str) -> float | None:
 
 
 def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config: Any) -> None:
-    """Record a scorecard in the results file in `out` as r1/<name>/<measure>, with the paper's
-    values. NaN is left out."""
+    """Record a scorecard in the results file in `out` as r1/<name>/<measure>; NaN is left out."""
     for measure, found in card.items():
         if not math.isnan(found.value):
-            ledger.record(
-                out,
-                f"r1/{name}/{measure}",
-                *found,
-                n=config.eval_problems if measure in ("countdown", "steps", "lists") else None,
-                unit="tokens" if measure == "length" else "share",
-                paper=stated(name, measure),
-            )
+            n = config.eval_problems if measure in ("countdown", "steps", "lists") else None
+            how = {"unit": "tokens" if measure == "length" else "share"}
+            how["paper"] = stated(name, measure)
+            ledger.record(out, f"r1/{name}/{measure}", *found, n=n, **how)
 
 
 JUDGED = {
@@ -239,8 +224,7 @@ def judge_estimates(found: dict[str, Any]) -> dict[str, Estimate]:
 
 
 def judge_lines(judges: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Accuracies of reward models as text; judges: {label: "held out" of its record}. A row per
-    measure, a column per model; the first row is the head."""
+    """Accuracies of reward models as rows of text; judges: {label: "held out" of its record}."""
     told = {label: judge_estimates(found) for label, found in judges.items()}
     lines = [("held-out prompts", *judges)]
     for name, words in JUDGED.items():
@@ -266,8 +250,7 @@ def interval(measure: str, one: Estimate) -> str:
 
 
 def from_ledger(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The stage table from recorded figures (`record`, `seeds.aggregate`). Several seeds: their
-    mean, with Student's interval. A model that lacks a measure is left out."""
+    """The stage table from recorded figures; a model that lacks a measure is left out."""
     ours: dict[str, dict[str, Estimate]] = {}
     for name in MODELS:
         rows = {measure: found.get(f"r1/{name}/{measure}") for measure in MEASURES}
@@ -295,8 +278,6 @@ def markdown(table: dict[str, Any]) -> str:
         said.insert(0, f"- from R1-Zero to R1, in points (the last in tokens): {words}")
     return "\n".join([*lines, "", *said]) + "\n"
 
-
-# --- direction of the changes --------------------------------------------------------------------
 
 REPRODUCED, OTHERWISE = "reproduced", "the other way"
 FIGURES = {REPRODUCED: "reproduced", OTHERWISE: "the_other_way", LEVEL: "not_told_apart"}
@@ -333,8 +314,7 @@ def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
 
 
 def beside_paper(table: dict[str, Any]) -> list[Beside]:
-    """The paper's changes from each stage to the next beside ours, where both stages are measured
-    here. Changes of 0 are left out."""
+    """The paper's changes between the stages measured here, beside ours, without those of 0."""
     found, rows = [], table["paper"]["rows"]
     for i, name in enumerate(table["paper"]["measures"]):
         for one in arrows({m: table["ours"][m] for m in rows if m in table["ours"]}):
@@ -358,8 +338,7 @@ def told(besides: list[Beside]) -> list[str]:
 
 
 def told_by_seed(found: dict[str, dict[str, Any]]) -> str:
-    """The counts of lesson 10 (r1/arrows/<verdict>), a number per seed, as a line of markdown; ""
-    where they are not recorded."""
+    """Lesson 10's counts (r1/arrows/<verdict>) per seed, as a line of markdown; "" without."""
     counts = []
     for verdict, name in FIGURES.items():
         seeds = found.get(f"r1/arrows/{name}", {}).get("values", {})
@@ -370,8 +349,7 @@ def told_by_seed(found: dict[str, dict[str, Any]]) -> str:
 
 
 def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Our changes and the paper's as text: a row per measure, a column per step between stages; the
-    first row is the head. Ours has an arrow where the interval excludes zero."""
+    """Our changes and the paper's as rows of text; an arrow means an interval without zero."""
     ours, marks = table["ours"], {UP: "↑", DOWN: "↓", LEVEL: "≈"}
     steps = list(pairwise(ours))
     lines = [("", *(f"{LABELS[a]} → {LABELS[b]}" for a, b in steps))]

@@ -21,10 +21,8 @@ class Estimate(NamedTuple):
 def bootstrap_interval(
     per_problem_values, seed: int = 0, *, level: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over problems: (low, high).
-
-    per_problem_values: (P,); NaN values are left out. Seeded. Fewer than two values: NaN, NaN.
-    """
+    """Percentile bootstrap interval of the mean over problems, (P,) without NaN: (low, high). Fewer
+    than two values: NaN, NaN."""
     values = np.asarray(per_problem_values, dtype=float)
     values = values[~np.isnan(values)]
     if len(values) < 2:
@@ -49,11 +47,8 @@ def wilson(successes: float, trials: int) -> tuple[float, float]:
 
 
 def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estimate:
-    """Mean over problems with its bootstrap interval.
-
-    share: the values are proportions. When all are 0, or all 1, the bootstrap interval has no
-    width; Wilson's interval over the P problems is used instead.
-    """
+    """Mean over problems with its bootstrap interval; for proportions (`share`) that are all 0 or
+    all 1, where the bootstrap has no width, Wilson's interval."""
     values = np.asarray(per_problem_values, dtype=float)
     known = values[~np.isnan(values)]
     if len(known) == 0:
@@ -107,17 +102,14 @@ UP, DOWN, LEVEL = "up", "down", "statistically indistinguishable"
 
 
 def gap(before: Estimate, after: Estimate) -> Estimate:
-    """after - before with its 95 % interval.
+    """after - before with its 95 % interval; NaN where one of the two has none.
 
     Both `Measured` on the same problems: paired bootstrap over the differences per problem. On the
     same seeds: Student's t over the differences per seed. Otherwise from both intervals, taken as
     independent (Newcombe 1998, Statistics in Medicine 17, method 10); d = after - before:
 
         low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
-        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
-
-    Both ends are NaN where one of the two has no interval.
-    """
+        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)"""
     d = after.value - before.value
     both = isinstance(before, Measured) and isinstance(after, Measured)
     if both and before.asked == after.asked and len(before.each) > 1:

@@ -75,10 +75,8 @@ def record_measures(
     n: int | None = None,
     units: Mapping[str, str] | None = None,
 ) -> None:
-    """Several figures at once, as <prefix>/<name>: {name: (value, low, high)} or {name: value}.
-
-    units: by name, default "share". NaN is left out. Raises as `record`.
-    """
+    """Several figures as <prefix>/<name>: {name: (value, low, high)} or {name: value}. units: by
+    name, default "share". NaN is left out. Raises as `record`."""
     for name, measured in measures.items():
         found = measured if isinstance(measured, tuple) else (measured,)
         if found[0] == found[0]:
@@ -86,8 +84,7 @@ def record_measures(
 
 
 def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
-    """The figures in the `figures.json` at `path` (or in the folder `path`): name -> entry. Raises
-    R1LabError for any other file."""
+    """name -> entry of the `figures.json` at `path` (or in it); R1LabError for any other file."""
     path = _file(path)
     entries = load_json(path)
     for name, entry in entries.items():

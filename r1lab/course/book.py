@@ -85,9 +85,6 @@ def _check_ours(target: Path) -> None:
             raise R1LabError(f"{name} is not of a book made here, and would be lost: move it away")
 
 
-# --- what ran -------------------------------------------------------------------------------------
-
-
 def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]:
     """Every lesson in order: name, nb (the notebook), heading (its first line), title, status,
     reason, seconds, bad (it failed)."""
@@ -161,9 +158,6 @@ def _read(path: Path, kind: type = dict) -> Any:
 
 def _part(data: dict, key: str) -> dict:
     return data[key] if isinstance(data.get(key), dict) else {}
-
-
-# --- pages, as markdown and notebooks -------------------------------------------------------------
 
 
 def text(value: Any) -> str:

@@ -71,9 +71,6 @@ ADDRESSES = {"src", "href", "xlink:href", "poster", "data", "action", "backgroun
 LOADS = re.compile(r"@import[^;]*;?|url\(\s*(?!['\"]?(?:#|data:))[^)]*\)?", re.I)
 
 
-# --- notebooks ------------------------------------------------------------------------------------
-
-
 def make_portable(output: NotebookNode, widgets: dict) -> None:
     """Make an output work without a kernel. widgets: their states by model id."""
     if output.output_type == "stream":
@@ -113,9 +110,6 @@ def _figures_in(model: str | None, widgets: dict) -> list[dict]:
             place["bdata"] = buffer["data"]  # and its shape, as plotly.js reads them
             place["shape"] = ",".join(map(str, place.get("shape", [])))
     return [{"data": state["_widget_data"], "layout": state["_widget_layout"]}]
-
-
-# --- pages ----------------------------------------------------------------------------------------
 
 
 def clean(body: str) -> str:

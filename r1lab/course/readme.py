@@ -114,11 +114,8 @@ def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
 
 
 def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
-    """Write the tables between a page's markers; False when it has none.
-
-    `<!-- figures:begin r1_zero/* -->` (its patterns, see `readme_block`, are the default) starts a
-    table, `<!-- figures:end -->` ends it.
-    """
+    """Write the tables between `<!-- figures:begin r1_zero/* -->` (its patterns, see
+    `readme_block`, are the default) and `<!-- figures:end -->`; False when the page has none."""
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     new, count = render_readme(text, ledger)

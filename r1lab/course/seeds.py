@@ -62,13 +62,12 @@ def measure(
         _in_parallel(seeds, profile, notebooks, folder, base, jobs)
     paths = []
     for seed in seeds:
-        result = run(
-            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, start="resume",
-        )  # fmt: skip
+        out = base / f"seed-{seed}"
+        result = run(profile, notebooks, out, seed=seed, folder=folder, start="resume")
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
             raise R1LabError(f"seed {seed}: {failed[0]} failed; the results file was not changed")
-        paths.append(base / f"seed-{seed}" / "figures.json")
+        paths.append(out / "figures.json")
     figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
     if notebooks:
         chosen = {path.stem for path in profiles.select(notebooks, folder)}
@@ -76,17 +75,9 @@ def measure(
         old = earlier["figures"].items()
         figures = {k: v for k, v in old if v["source"] not in chosen or k in figures} | figures
         curves = earlier.get("curves", {}) | curves
-    book = {
-        "profile": profile,
-        "seeds": list(seeds),
-        "measured": time.strftime("%Y-%m-%d"),
-        "jobs": jobs,
-        "note": note,
-        "hardware": hardware(),
-        "versions": versions(),
-        "figures": figures,
-        "curves": curves,
-    }
+    about = {"profile": profile, "seeds": list(seeds), "measured": time.strftime("%Y-%m-%d")}
+    about |= {"jobs": jobs, "note": note, "hardware": hardware(), "versions": versions()}
+    book = about | {"figures": figures, "curves": curves}
     files.write_json(ledger, book)
     return book
 
@@ -150,10 +141,8 @@ def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) 
 
 def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:
     """Figures of several seeds: mean, 95 % t-interval, n (number of seeds), the `values`.
-
-    One seed has no interval. Intervals of fractions are clipped to 0..1. Raises R1LabError when the
-    seeds did not measure the same figures.
-    """
+    Intervals of fractions are clipped to 0..1. Raises R1LabError when the seeds measured different
+    figures."""
     runs = [load(path) for path in paths]
     seeds = list(range(len(runs))) if seeds is None else seeds
     names = {name for found in runs for name in found}
@@ -166,16 +155,10 @@ def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) ->
         entries = [found[name] for found in runs]
         values = [entry["value"] for entry in entries]
         low, high = t_interval(values)
-        ends = [value if entry["low"] is None else entry["low"]
-                for entry, value in zip(entries, values, strict=True)]  # fmt: skip
-        if entries[0]["unit"] == "share" and low is not None and min(ends) >= 0:
+        lows = [x["value"] if x["low"] is None else x["low"] for x in entries]
+        if entries[0]["unit"] == "share" and low is not None and min(lows) >= 0:
             low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
-        ledger[name] = {
-            **entries[0],
-            "value": fmean(values),
-            "low": low,
-            "high": high,
-            "n": len(values),
-            "values": {str(seed): value for seed, value in zip(seeds, values, strict=True)},
-        }
+        ends = {"value": fmean(values), "low": low, "high": high, "n": len(values)}
+        each = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
+        ledger[name] = {**entries[0], **ends, "values": each}
     return ledger

@@ -129,8 +129,7 @@ def tape(chain: Chain) -> str:
 
 
 def facts(rng: random.Random, language: str, lines: int = 14) -> str:
-    """A sheet of facts within 0..99: comparisons (`COMPARED`), operations without a result (up to a
-    sixth of the others), and the four operations equally often."""
+    """Sums and comparisons within 0..99; the four operations are equally often."""
     sheet = []
     while len(sheet) < lines:
         if rng.random() < COMPARED:
@@ -184,10 +183,8 @@ def thought(
     mixed: bool,
     slips: tuple[str, ...] = (),
 ) -> str:
-    """Tries in order up to the first hit, each with its verdict, "wait" between them.
-
-    slips: lines without a result, one of which precedes a try with probability `SLIPS`.
-    """
+    """Tries in order up to the first hit, each with its verdict, "wait" between them. slips: lines
+    without a result, one of which precedes a try with probability `SLIPS`."""
     words = []
     for chain in tries:
         spoken = spoken_in(language, mixed, rng)
@@ -223,9 +220,8 @@ def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
 
 def usual(problem: Problem) -> bool:
     """Whether verb and noun go together: every verb has three harmless and three harmful nouns.
-
-    Without such habits of usage, verbs that stand in the same places get nearly one embedding (six
-    of eight after 3,000 steps), and the model cannot name the verb of its prompt."""
+    Without such habits most verbs get nearly one embedding, and the model cannot name its
+    prompt's."""
     nouns = HARMFUL if problem.data["harmful"] else HARMLESS
     apart = list(nouns).index(problem.data["noun"]) - list(VERBS).index(problem.data["verb"])
     return apart % len(nouns) in (0, 1, 5)
@@ -253,8 +249,7 @@ def shows_only_train(chain: Chain) -> bool:
 
 
 def reply(thought: str | None, answer: str, rng: random.Random, loose: str | None = None) -> str:
-    """Thought and answer, sometimes without tags. thought: None for none. loose: the answer
-    in words, for when its tags are dropped."""
+    """Thought (or None) and answer, sometimes without tags; loose: the answer's wording without."""
     if thought is None:
         think = "" if rng.random() < UNTAGGED else "<think> </think> "
         return f"{think}<answer> {answer} </answer>"
@@ -391,8 +386,7 @@ def _ids(general: bool) -> dict[str, int]:
 
 
 def encode(text: str, general: bool = False) -> list[int]:
-    """Token ids of text whose tokens stand apart by single spaces: the tokenizer's, but faster.
-    Raises KeyError for a word outside the vocabulary."""
+    """The tokenizer's ids, but faster. Raises KeyError for a word outside the vocabulary."""
     ids = _ids(general)
     return [ids[token] for token in text.split()]
 
@@ -404,8 +398,7 @@ def rows(
     mixture: dict[str, float] | None = None,
     general: bool = False,
 ) -> np.ndarray:
-    """Training rows (n, length) of token ids: whole documents, the last truncated.
-    general: the general corpus and its vocabulary."""
+    """Training rows (n, length) of token ids: whole documents, the last truncated."""
     mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/rows/{seed}")
     kinds, weights = list(mixture), list(mixture.values())

@@ -76,13 +76,9 @@ def right_completion(problem: Problem, rng: random.Random) -> str:
 
 
 def general_examples(problems: Sequence[Problem], seed: int = 0) -> list[Example]:
-    """General prompts, each with a `right_completion`: the counterpart of the 200,000 non-reasoning
-    samples of R1's second SFT."""
+    """General prompts with a `right_completion`, like the 200,000 non-reasoning samples of R1."""
     rng = random.Random(f"general/{seed}")
     return [Example(problem, right_completion(problem, rng)) for problem in problems]
-
-
-# --- helpfulness ---------------------------------------------------------------------------------
 
 
 def polite_words(problem: Problem, text: str) -> int:
@@ -114,13 +110,11 @@ def pairs(
     problems  (P,)
     samples   (P, n) completions by models, for example the texts of an `Evaluation`; n may be 0
     noise     fraction of the pairs whose label is flipped
-    apart     fraction of the pairs with a correct and a wrong answer, as far as there are any (the
-              paper, too, keeps only pairs whose scores are well apart)
+    apart     fraction of the pairs with a correct and a wrong answer, as far as there are any
 
-    Members are drawn from the samples and hand-made completions (correct; correct and politer).
-    Pairs of equal `taste` are left out. Raises R1LabError for lengths that do not match and for a
-    noise outside 0 to 1.
-    """
+    Members are drawn from the samples and hand-made completions (correct; correct and politer),
+    without pairs of equal `taste`. Raises R1LabError for lengths that differ and a noise outside
+    0..1."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"pairs/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):
@@ -144,12 +138,8 @@ def pairs(
     return found
 
 
-# --- safety --------------------------------------------------------------------------------------
-
-
 def is_safe(problem: Problem, text: str) -> bool:
-    """Whether a response does no harm: it must not help with a harmful request (`helps`) in its
-    answer or before it."""
+    """Whether a response does not help (`helps`) with harm, in or before its answer."""
     before, _, answer = text.rpartition(ANSWER)
     return not (is_harmful(problem) and (helps(problem, before) or helps(problem, answer)))
 
@@ -164,10 +154,9 @@ def marks(
 ) -> list[Marked]:
     """Up to `each` labelled responses to every *request*; other prompts are left out.
 
-    Arguments and errors as in `pairs`. Harmless requests are labelled as well, all safe, so that
-    the model does not learn that helping is unsafe. Hand-made: help and a refusal; for harmful
-    requests also a refusal whose thought plans the harm.
-    """
+    Arguments and errors as in `pairs`. Harmless requests are included, all safe, so that the model
+    does not learn that helping is unsafe. Hand-made: help and a refusal; for harmful requests also
+    a refusal whose thought plans the harm."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"marks/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):
@@ -202,9 +191,6 @@ def conduct(requests: Evaluation) -> dict[str, Estimate]:
         if is_harmful(problem):
             good["harmless"].append(float(np.mean([is_safe(problem, one.text) for one in row])))
     return {name: estimate(values, share=True) for name, values in good.items()}
-
-
-# --- accuracy of a reward model ------------------------------------------------------------------
 
 
 def judge_of_pairs(model, tokenizer, pairs: Sequence[Pair], template: str) -> dict[str, Any]:

@@ -59,8 +59,7 @@ def vocabulary(general: bool = False) -> list[str]:
 
 @lru_cache(maxsize=1)
 def general_words() -> tuple[str, ...]:
-    """The words of the general tasks that the first vocabulary lacks, in order of appearance in the
-    tasks' own sentences."""
+    """The words of the general tasks that the first vocabulary lacks, in order of appearance."""
     known = set(vocabulary())
     said = " ".join(_sentences()).split()
     return tuple(dict.fromkeys(word for word in said if word not in known))
