@@ -280,9 +280,8 @@ def evaluate(
 
 
 def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy") -> Estimate:
-    """The change of a measure between two models, paired by problem. measure: "accuracy" or a
-    field of Completion ("length", "reflection", ...). Raises R1LabError when the problems
-    differ."""
+    """The change of a measure ("accuracy" or a field of Completion) between two models, paired by
+    problem. Raises R1LabError when the problems differ."""
     if [p.id for p in before.problems] != [p.id for p in after.problems]:
         raise R1LabError(
             "a paired difference needs the same problems in the same order: use one list for both"

@@ -21,8 +21,8 @@ class Estimate(NamedTuple):
 def bootstrap_interval(
     per_problem_values, seed: int = 0, *, level: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over problems, (P,) without NaN: (low, high). Fewer
-    than two values: NaN, NaN."""
+    """Percentile bootstrap interval of the mean over problems (P,), NaN left out: (low, high).
+    Fewer than two values: NaN, NaN."""
     values = np.asarray(per_problem_values, dtype=float)
     values = values[~np.isnan(values)]
     if len(values) < 2:

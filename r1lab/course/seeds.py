@@ -56,7 +56,7 @@ def measure(
         raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
     earlier = load_ledger(ledger) if notebooks else {}
     if notebooks and earlier["seeds"] != list(seeds):
-        raise R1LabError(f"the results file has seeds {earlier['seeds']}, not {list(seeds)}")
+        raise R1LabError(f"the results file has the seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
         _in_parallel(seeds, profile, notebooks, folder, base, jobs)

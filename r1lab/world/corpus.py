@@ -220,8 +220,7 @@ def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
 
 def usual(problem: Problem) -> bool:
     """Whether verb and noun go together: every verb has three harmless and three harmful nouns.
-    Without such habits most verbs get nearly one embedding, and the model cannot name its
-    prompt's."""
+    Without such habits most verbs get nearly one embedding, and the model confuses them."""
     nouns = HARMFUL if problem.data["harmful"] else HARMLESS
     apart = list(nouns).index(problem.data["noun"]) - list(VERBS).index(problem.data["verb"])
     return apart % len(nouns) in (0, 1, 5)

@@ -113,8 +113,8 @@ def pairs(
     apart     fraction of the pairs with a correct and a wrong answer, as far as there are any
 
     Members are drawn from the samples and hand-made completions (correct; correct and politer),
-    without pairs of equal `taste`. Raises R1LabError for lengths that differ and a noise outside
-    0..1."""
+    without pairs of equal `taste`. Raises R1LabError for lengths that differ and for noise
+    outside 0 to 1."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"pairs/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):
