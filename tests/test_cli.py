@@ -20,6 +20,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.options import element_of, type_of
 from r1lab.cli.parse import RECIPES
+from r1lab.cli.training import the_task
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
 from r1lab.world import pretrain as recipes
@@ -465,7 +466,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, random_
         assert getattr(cli.parse(line.split()), name) == str(tmp_path / "x"), line
     with pytest.raises(R1LabError, match=f"{tmp_path}/data"):
         args = cli.parse(["eval", "--task-option=source=~/data"])
-        args.the_task("gsm8k", "tiny").problems("train", 1)
+        the_task(args, "gsm8k", "tiny").problems("train", 1)
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):

@@ -39,7 +39,7 @@ def option(
     kind: choices is a registry of this kind, and what `plugins.find` finds is a value too. free: it
     may change between a run and its continuation, because the result does not depend on it. type:
     that of its values, where the default is None, for "not given". Others are for the command line
-    (r1lab.cli.parse.annotation)."""
+    (r1lab.cli.parse)."""
     if choices:
         help += f": {', '.join(choices)}" + (", or your own as FILE.py:NAME" if kind else "")
     metadata = {"help": help, "low": low, "high": high, "choices": choices or (), "kind": kind}
