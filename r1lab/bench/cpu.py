@@ -1,45 +1,47 @@
 """How fast is the loop on this machine's CPUs? Ratios against TRL, measured in one run.
 
 step      seconds of one GRPO step: TRL's GRPOTrainer / r1lab.grpo, once with TRL's defaults and
-          once with its best settings for a CPU, which are found by trying (`TRL_CANDIDATES`)
+          once with its best settings for a CPU, the fastest of `TRL_CANDIDATES`
 backend   the same step: TRL at its best / through r1lab.trl_backend
 sampler   tokens per second: r1lab's sampler / transformers' generate
 half      seconds from the base model to an accuracy of 50 %: TRL at its best / r1lab.grpo
 learning  24 steps on TRL over three seeds, with generate / with r1lab's sampler, and the curves
 matmul    arithmetic of forward and backward per second / the same of a large matrix product
-busy      the step on an idle machine / beside programs that each burn a core
+busy      the step on an idle machine / beside programs that keep every core busy
 """
 
 from __future__ import annotations
 
 import copy
+import importlib
+import multiprocessing
 import os
-import pickle
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
+from unittest.mock import patch
 
 import torch
 
-from r1lab import ROOT, models
+from r1lab import models
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.quiet import quietly
 from r1lab.bench import harness
-from r1lab.bench.harness import Ratio, quotients, turns
+from r1lab.bench.harness import quotients, turns
 from r1lab.bench.loops import (
     FLOAT32,
     TRL_DEFAULT,
     Bench,
     Plan,
-    Run,
     draw_generate,
     draw_r1lab,
     matmul_share,
@@ -49,49 +51,24 @@ from r1lab.bench.loops import (
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.about import hardware, versions
 from r1lab.tasks import get_task
+from r1lab.trl_backend.run import train as train_on_trl
 
 RESULTS = harness.RESULTS / "cpu.json"
-RATIOS = {
-    "step_vs_trl_default": Ratio("GRPO step, TRL with its defaults / r1lab", 4.0),
-    "step_vs_trl_best": Ratio("GRPO step, TRL at its best / r1lab", 2.0),
-    "trl_step_with_our_sampler": Ratio(
-        "GRPO step, TRL at its best / the same with r1lab's sampler", 1.5
-    ),
-    "trl_step_with_our_backend": Ratio(
-        "GRPO step, TRL at its best / the same through r1lab.trl_backend", 1.5
-    ),
-    "sampler_vs_generate": Ratio("tokens per second, r1lab's sampler / generate", 2.5),
-    "time_to_half_vs_trl_best": Ratio("time to 50 % accuracy, TRL at its best / r1lab", 2.0),
-    "trl_run_with_our_sampler": Ratio(
-        "a run of r1lab.trl_backend, with generate / with r1lab's sampler", 1.5
-    ),
-    "matmul_share": Ratio("training arithmetic / float32 matrix product", 0.4, percent=True),
-    "busy_share": Ratio("GRPO step, idle / beside one busy program per core", 0.4, percent=True),
-    "idle_vs_spinning": Ratio(
-        "GRPO step, all threads in each operation, spinning at its end / r1lab", 0.95
-    ),
-}
+RATIOS = harness.ratios_of("cpu")
 # What may be fastest on a CPU: rows per micro-batch, and generate's cache.
+ROWS = "per_device_train_batch_size"
 TRL_CANDIDATES: dict[str, dict[str, Any]] = {
     "float32, 8 rows": FLOAT32,
-    "float32, 32 rows": FLOAT32 | {"per_device_train_batch_size": 32},
-    "float32, 64 rows": FLOAT32 | {"per_device_train_batch_size": 64},
-    "float32, 32 rows, static cache": FLOAT32
-    | {"per_device_train_batch_size": 32, "cache_implementation": "static"},
+    "float32, 32 rows": FLOAT32 | {ROWS: 32},
+    "float32, 64 rows": FLOAT32 | {ROWS: 64},
+    "float32, 32 rows, static cache": FLOAT32 | {ROWS: 32, "cache_implementation": "static"},
 }
 # Toy sizes, to see that all of it works: the numbers mean nothing.
 TOY = GRPOConfig(questions=2, group_size=2, max_new_tokens=12)
 QUICK = Plan(
-    TOY,
-    repeats=1,
-    half_repeats=1,
-    target=0.0,
-    limit=2,
-    window=1,
-    learning=replace(TOY, steps=2),
-    learning_seeds=1,
-    matmul_sizes=(128,),
-)
+    TOY, repeats=1, half_repeats=1, target=0.0, limit=2, window=1,
+    learning=replace(TOY, steps=2), learning_seeds=1, matmul_sizes=(128,),
+)  # fmt: skip
 
 
 def run(
@@ -117,8 +94,7 @@ def run(
     written.
     """
     stream = sys.stderr if stream is None else stream
-    out = None if out is None else Path(out).with_suffix(".json")
-    harness.check(repeats, out)
+    out = harness.json_file(out, repeats)
     parts = list(PARTS if only is None else only)
     if unknown := [part for part in parts if part not in PARTS]:
         more = f"take {', '.join(PARTS)}{did_you_mean(unknown[0], PARTS).partition('; known')[0]}"
@@ -128,9 +104,8 @@ def run(
     plan = QUICK if quick else Plan()
     if repeats is not None:
         plan = replace(plan, repeats=repeats, half_repeats=min(plan.half_repeats, repeats))
-    began = time.perf_counter()
+    began, whole = time.perf_counter(), set(parts) == set(PARTS)
     base, tokenizer = models.load(model)
-    whole = set(parts) == set(PARTS)
     known = None if whole or quick else harness.earlier(RESULTS, machine())
     say = partial(print, file=stream, flush=True)
     report = measure(base, tokenizer, plan, parts, say, (known or {}).get("trl_best"))
@@ -184,17 +159,17 @@ def measure(
 ) -> dict[str, Any]:
     """All that was measured, as plain values: see benchmarks/README.md for the fields. best: TRL's
     best settings where they are known, as `choose_trl` returns them."""
-    report = harness.header() | machine() | {"configuration": plan.config.to_json()}
+    report = {"when": harness.today()} | machine() | {"configuration": plan.config.to_json()}
     report |= {"measured": {}, "pairs": {}}
     with quietly(), tempfile.TemporaryDirectory() as folder:
         how = {"task": get_task("countdown"), "plan": plan, "folder": Path(folder), "say": say}
         bench = Bench(base=base, tokenizer=tokenizer, **how)
         if {"step", "backend", "half"} & set(parts):
             report["trl_best"] = best or choose_trl(bench)
+        fast = TRL_CANDIDATES.get(report.get("trl_best", {}).get("name"))
         for part in PARTS:
             if part in parts:
-                measured, pairs = PARTS[part](bench, report.get("trl_best", {}).get("name"))
-                report["measured"][part] = measured
+                report["measured"][part], pairs = PARTS[part](bench, fast)
                 report["pairs"] |= pairs
     report["ratios"] = {
         name: statistics.median(pairs) if pairs else None for name, pairs in report["pairs"].items()
@@ -218,80 +193,86 @@ def choose_trl(bench: Bench) -> dict[str, Any]:
 
 # --- the parts -----------------------------------------------------------------------------------
 # Each returns what it measured and, for each of its ratios, the ratio of every repeat.
+# fast: TRL's options at its best.
 
 Measured = tuple[dict[str, Any], dict[str, list[float]]]
+Contenders = dict[str, Callable[[int], dict[str, Any] | None]]
 
 
-def teller(bench: Bench, what: str, field: str = "seconds", unit: str = "s", digits: int = 2):
-    """Prints the last value of every contender after a repeat."""
+def contest(
+    bench: Bench,
+    part: str,
+    contenders: Contenders,
+    ratios: dict[str, tuple[str, str]],
+    *,
+    warm: Sequence[str] = (),
+    repeats: int | None = None,
+    field: str = "seconds",
+) -> Measured:
+    """All contenders in turns. ratios: by name, whose `field` is divided by whose."""
 
     def say(repeat: int, measured: dict[str, dict[str, list]]) -> None:
-        times = (f"{name} {m[field][-1]:,.{digits}f} {unit}" for name, m in measured.items() if m)
-        bench.say(f"{what}, repeat {repeat + 1}: {', '.join(times)}")
+        last = (
+            f"{name} {harness.amount(m[field][-1], field)}" for name, m in measured.items() if m
+        )
+        bench.say(f"{part}, repeat {repeat + 1}: {', '.join(last)}")
 
-    return say
+    found = turns(contenders, repeats or bench.plan.repeats, say, warm)
+    pairs = {name: quotients(found[a], found[b], field) for name, (a, b) in ratios.items()}
+    return found, pairs
 
 
-def measure_step(bench: Bench, best: str) -> Measured:
+def measure_step(bench: Bench, fast: dict[str, Any]) -> Measured:
     """One GRPO step from the base: prompts, completions, rewards, gradient, new weights."""
-    fast = TRL_CANDIDATES[best]
     contenders = {
         "r1lab": lambda seed: r1lab_run(bench, seed).step(),
         "trl_best": lambda seed: trl_run(bench, fast, seed).step(),
         "trl_our_sampler": lambda seed: trl_run(bench, fast, seed, ours="sampler").step(),
         "trl_default": lambda seed: trl_run(bench, TRL_DEFAULT, seed).step(),
     }
-    warm = ("r1lab", "trl_our_sampler")
-    found = turns(contenders, bench.plan.repeats, teller(bench, "step"), warm)
-    return found, {
-        "step_vs_trl_default": quotients(found["trl_default"], found["r1lab"]),
-        "step_vs_trl_best": quotients(found["trl_best"], found["r1lab"]),
-        "trl_step_with_our_sampler": quotients(found["trl_best"], found["trl_our_sampler"]),
+    ratios = {
+        "step_vs_trl_default": ("trl_default", "r1lab"),
+        "step_vs_trl_best": ("trl_best", "r1lab"),
+        "trl_step_with_our_sampler": ("trl_best", "trl_our_sampler"),
     }
+    return contest(bench, "step", contenders, ratios, warm=("r1lab", "trl_our_sampler"))
 
 
-def measure_backend(bench: Bench, best: str) -> Measured:
-    """The same step by TRL at its best, and as `r1lab train --backend trl` has it computed."""
-    fast = TRL_CANDIDATES[best]
+def measure_backend(bench: Bench, fast: dict[str, Any]) -> Measured:
+    """The same step by TRL at its best, and as `r1lab train --backend trl` computes it."""
     contenders = {
         "trl_best": lambda seed: trl_run(bench, fast, seed).step(),
         "trl_backend": lambda seed: trl_run(bench, fast, seed, ours="backend").step(),
     }
-    found = turns(contenders, bench.plan.repeats, teller(bench, "backend"), tuple(contenders))
-    return found, {"trl_step_with_our_backend": quotients(*found.values())}
+    ratios = {"trl_step_with_our_backend": ("trl_best", "trl_backend")}
+    return contest(bench, "backend", contenders, ratios, warm=tuple(contenders))
 
 
-def measure_sampler(bench: Bench, best: str | None = None) -> Measured:
-    """Sampled tokens per second, EOS included, from the base on the same prompts.
+def measure_sampler(bench: Bench, fast: Any = None) -> Measured:
+    """Sampled tokens per second, EOS included, from the base on the same prompts; generate with its
+    own cache and with a static one. The ratio is to the faster."""
 
-    generate is asked with its own cache and with a static one; the ratio is to the faster.
-    """
-
-    def timed(draw: Callable[..., list[int]], **options: Any) -> Callable[[int], dict[str, float]]:
-        def contend(seed: int) -> dict[str, float]:
-            bench.prompts(seed)
-            began = time.perf_counter()
-            lengths = draw(bench, bench.batch, seed, **options)
-            seconds = time.perf_counter() - began
-            rate = {"tokens_per_second": sum(lengths) / seconds, "seconds": seconds}
-            return rate | {"mean_length": statistics.fmean(lengths)}
-
-        return contend
+    def timed(draw: Callable[..., list[int]], seed: int, **options: Any) -> dict[str, float]:
+        bench.prompts(seed)
+        began = time.perf_counter()
+        lengths = draw(bench, bench.batch, seed, **options)
+        seconds = time.perf_counter() - began
+        rate = {"tokens_per_second": sum(lengths) / seconds, "seconds": seconds}
+        return rate | {"mean_length": statistics.fmean(lengths)}
 
     contenders = {
-        "r1lab": timed(draw_r1lab),
-        "generate": timed(draw_generate),
-        "generate_static": timed(draw_generate, cache_implementation="static"),
+        "r1lab": partial(timed, draw_r1lab),
+        "generate": partial(timed, draw_generate),
+        "generate_static": partial(timed, draw_generate, cache_implementation="static"),
     }
-    say = teller(bench, "sampler", "tokens_per_second", "tokens/s", 0)
-    found = turns(contenders, bench.plan.repeats, say, tuple(contenders))
-    rate = {name: statistics.median(m["tokens_per_second"]) for name, m in found.items()}
-    faster = max(("generate", "generate_static"), key=rate.get)
-    pairs = quotients(found["r1lab"], found[faster], "tokens_per_second")
+    field = "tokens_per_second"
+    found, _ = contest(bench, "sampler", contenders, {}, warm=tuple(contenders), field=field)
+    faster = max(("generate", "generate_static"), key=lambda n: statistics.median(found[n][field]))
+    pairs = quotients(found["r1lab"], found[faster], field)
     return found | {"faster": faster}, {"sampler_vs_generate": pairs}
 
 
-def measure_half(bench: Bench, best: str) -> Measured:
+def measure_half(bench: Bench, fast: dict[str, Any]) -> Measured:
     """Wall time of a training from the base to an accuracy of 50 % on the train batches.
 
     Where r1lab got there and TRL was given up before it did, the ratio is that of the times spent:
@@ -299,78 +280,83 @@ def measure_half(bench: Bench, best: str) -> Measured:
     """
     plan, began = bench.plan, time.perf_counter()
 
-    def fields(seen: Run) -> dict[str, Any]:
+    def contend(training: Callable, repeat: int) -> dict[str, Any] | None:
+        spent = time.perf_counter() - began
+        if repeat and spent * (repeat + 1) > plan.half_seconds * repeat:  # this one would be late
+            return None
+        seen = training(seed=repeat, steps=plan.limit, to_half=True)
         curves = {"accuracy": seen.accuracy, "mean_length": seen.length}
         rounded = {name: [round(float(x), 3) for x in curve] for name, curve in curves.items()}
-        steps = {"seconds": seen.total, "steps": len(seen.seconds), "reached": seen.reached}
-        return steps | rounded
+        about = {"seconds": seen.total, "steps": len(seen.seconds), "reached": seen.reached}
+        return about | rounded
 
-    def within(contend: Callable[[int], Run]) -> Callable[[int], dict[str, Any] | None]:
-        def one(repeat: int) -> dict[str, Any] | None:
-            late = (time.perf_counter() - began) * (repeat + 1) > plan.half_seconds * repeat
-            return None if repeat and late else fields(contend(repeat))
-
-        return one
-
-    steps, fast = {"steps": plan.limit, "to_half": True}, TRL_CANDIDATES[best]
     contenders = {
-        "r1lab": within(lambda seed: r1lab_run(bench, seed, **steps)),
-        "trl_best": within(lambda seed: trl_run(bench, fast, seed, **steps)),
+        "r1lab": partial(contend, partial(r1lab_run, bench)),
+        "trl_best": partial(contend, partial(trl_run, bench, fast)),
     }
-    found = turns(contenders, plan.half_repeats, teller(bench, "to half", digits=0))
-    pairs = quotients(found["trl_best"], found["r1lab"])
-    there = zip(pairs, found["r1lab"]["reached"], strict=False)
-    return found, {"time_to_half_vs_trl_best": [pair for pair, reached in there if reached]}
+    found, _ = contest(bench, "to half", contenders, {}, repeats=plan.half_repeats)
+    pairs = zip(
+        quotients(found["trl_best"], found["r1lab"]), found["r1lab"]["reached"], strict=False
+    )
+    return found, {"time_to_half_vs_trl_best": [pair for pair, reached in pairs if reached]}
 
 
-def measure_learning(bench: Bench, best: str | None = None) -> Measured:
+def measure_learning(bench: Bench, fast: Any = None) -> Measured:
     """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
-    from r1lab.trl_backend.run import train
 
     def contend(sampler: str, seed: int) -> dict[str, Any]:
         config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
-        model = copy.deepcopy(bench.base)
-        options = {"sampler": sampler, "device": "cpu", "progress": False}
+        about = (copy.deepcopy(bench.base), bench.tokenizer, bench.task, config)
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            history = train(model, bench.tokenizer, bench.task, config, folder, **options)
-        curves = {"mean_length": [m["length"] for m in history]}
-        curves["accuracy"] = [m["accuracy"] for m in history]
-        return {"seconds": sum(m["seconds"] for m in history)} | curves
+            history = train_on_trl(*about, folder, sampler=sampler, device="cpu", progress=False)
+        return {
+            "seconds": sum(m["seconds"] for m in history),
+            "mean_length": [m["length"] for m in history],
+            "accuracy": [m["accuracy"] for m in history],
+        }
 
     contenders = {name: partial(contend, name) for name in ("generate", "r1lab")}
-    found = turns(contenders, bench.plan.learning_seeds, teller(bench, "learning", digits=0))
-    return found, {"trl_run_with_our_sampler": quotients(found["generate"], found["r1lab"])}
+    ratios = {"trl_run_with_our_sampler": ("generate", "r1lab")}
+    return contest(bench, "learning", contenders, ratios, repeats=bench.plan.learning_seeds)
 
 
-def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
+def measure_matmul(bench: Bench, fast: Any = None) -> Measured:
     """Forward and backward of a whole batch, against the best large matrix product."""
-    share, seen = matmul_share(bench), {}
-    contenders = {
-        "training": lambda repeat: seen.update(share(repeat)) or seen["training"],
-        "matmul": lambda repeat: seen["matmul"],
-    }
-    say = teller(bench, "arithmetic", "gflops_per_second", "GFLOP/s", 0)
-    found = turns(contenders, bench.plan.repeats, say)
-    return found, {"matmul_share": quotients(*found.values(), "gflops_per_second")}
+    ratios = {"matmul_share": ("training", "matmul")}
+    return contest(bench, "arithmetic", matmul_share(bench), ratios, field="gflops_per_second")
 
 
-def measure_busy(bench: Bench, best: str | None = None) -> Measured:
-    """r1lab's step on the machine as it is, beside programs that keep its cores busy, and computed
-    as torch would by itself: every operation on all threads, which spin at its end."""
+def measure_busy(bench: Bench, fast: Any = None) -> Measured:
+    """r1lab's step on the machine as it is, beside programs that keep its cores busy, and in a
+    process with one worker whose threads wait as GNU OpenMP's do by themselves: 300,000 rounds of
+    spinning at the end of every operation."""
 
     def busy(seed: int) -> dict[str, float]:
         with burning(max(2, torch.get_num_threads())):
-            return r1lab_run(bench, seed).step()
+            return one_step(bench, seed)
 
-    with spinning(bench) as step:
-        contenders = {"idle": lambda seed: r1lab_run(bench, seed).step(), "busy": busy}
-        contenders |= {"spinning": step}
-        say = teller(bench, "busy")
-        found = turns(contenders, bench.plan.repeats, say, ("idle", "spinning"))
-    return found, {
-        "busy_share": quotients(found["idle"], found["busy"]),
-        "idle_vs_spinning": quotients(found["spinning"], found["idle"]),
-    }
+    new = multiprocessing.get_context("spawn")
+    quiet = replace(bench, say=print)  # which can be sent to another process
+    with ProcessPoolExecutor(1, new, initializer=one_worker) as pool:
+        with patch.dict(os.environ, GOMP_SPINCOUNT="300000"):
+            pool.submit(os.getpid).result()  # the process starts with this environment
+        contenders = {
+            "idle": partial(one_step, bench),
+            "busy": busy,
+            "spinning": lambda seed: pool.submit(one_step, quiet, seed).result(),
+        }
+        ratios = {"busy_share": ("idle", "busy"), "idle_vs_spinning": ("spinning", "idle")}
+        return contest(bench, "busy", contenders, ratios, warm=("idle", "spinning"))
+
+
+def one_step(bench: Bench, seed: int) -> dict[str, float]:
+    return r1lab_run(bench, seed).step()
+
+
+def one_worker() -> None:
+    """Where r1lab has workers for rows and micro-batches, only one in this process."""
+    with suppress(ImportError):
+        importlib.import_module("r1lab.machine.workers").MOST = 1
 
 
 @contextmanager
@@ -384,45 +370,6 @@ def burning(programs: int) -> Iterator[None]:
         for one in running:
             one.kill()
             one.wait()
-
-
-SPIN = """
-import pickle, sys
-from r1lab.bench.loops import r1lab_run
-try:
-    from r1lab.machine import workers
-    workers.MOST = 1
-except ImportError:
-    pass
-bench = pickle.load(open(sys.argv[1], "rb"))
-bench.say = None
-for seed in sys.stdin:
-    run = r1lab_run(bench, int(seed))
-    print(run.seconds[0], run.length[0], flush=True)
-"""
-
-
-@contextmanager
-def spinning(bench: Bench) -> Iterator[Callable[[int], dict[str, float]]]:
-    """The step in a process whose threads wait as GNU OpenMP does unless told otherwise (300,000
-    rounds, then asleep), with one worker."""
-    file = bench.folder / "bench.pickle"
-    file.write_bytes(pickle.dumps(replace(bench, say=print)))
-    environment = os.environ | {"GOMP_SPINCOUNT": "300000"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    words = [sys.executable, "-c", SPIN, str(file)]
-    with subprocess.Popen(words, env=environment, cwd=ROOT, **pipes) as process:
-
-        def step(seed: int) -> dict[str, float]:
-            process.stdin.write(f"{seed}\n")
-            process.stdin.flush()
-            seconds, length = process.stdout.readline().split()
-            return {"seconds": float(seconds), "mean_length": float(length)}
-
-        try:
-            yield step
-        finally:
-            process.kill()
 
 
 PARTS: dict[str, Callable[..., Measured]] = {
