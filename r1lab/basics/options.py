@@ -57,7 +57,7 @@ def check(config: Any, where: str = "training options") -> None:
     tuple. For `__post_init__` of a frozen dataclass of options. Raises R1LabError."""
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
-        if not f.metadata or (value is None and f.default is None):
+        if "help" not in f.metadata or (value is None and f.default is None):
             continue
         kind = type_of(f)
         if (kind is float and type(value) is int) or (kind is tuple and type(value) is list):

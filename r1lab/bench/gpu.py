@@ -14,12 +14,11 @@ The report is written after each of them: a run that is stopped leaves what it h
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -58,24 +57,13 @@ def run(
     minutes: float | None = None,
     backend: str = "scratch",
     out: str | os.PathLike | None = None,
-    stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Measure one of MEASURES; write <out>.json and <out>.md as it goes; returns the report.
+    """Measure one of MEASURES (`r1lab bench --help` explains the options); write <out>.json and
+    <out>.md as it goes; returns the report. out: a file, or a folder that gets a gpu-<part>.json.
 
-    model    a name for r1lab.models.load; default SmolLM2-135M, with quick the tiny base
-    quick    toy sizes on any device, to prove that it works; written only where `out` says
-    repeats  of the sampler and the step; default 3
-    minutes  of the whole run, evaluations included; default 9.5. Nothing begins after it
-    backend  of the run: "scratch" (r1lab.grpo) or "trl"
-    out      a file, or a folder that gets a gpu-<part>.json; default benchmarks/results
-
-    Raises R1LabError for an unknown part, without a GPU (unless quick), and for bad numbers.
+    quick: the tiny base and toy sizes on any device, which prove that the code runs. Raises
+    R1LabError without a GPU (unless quick), and for bad numbers.
     """
-    stream = sys.stderr if stream is None else stream
-    if part not in MEASURES:
-        raise R1LabError(f"unknown GPU measurement '{part}'; take one of {', '.join(MEASURES)}")
-    if backend not in ("scratch", "trl"):
-        raise R1LabError(f"backend must be scratch or trl, not '{backend}'")
     cuda = torch.cuda.is_available()
     if not cuda and not quick:
         raise R1LabError(
@@ -89,7 +77,7 @@ def run(
     out = RESULTS if out is None and not quick else out
     if out is not None and Path(out).is_dir():  # else a second part would replace the first
         out = Path(out) / f"gpu-{part}.json"
-    sheet = Sheet(harness.json_file(out, repeats), budget, stream, page)
+    sheet = Sheet(harness.json_file(out), budget, page)
     name = str(model or ("tiny" if quick else MODEL))
     if cuda:
         torch.set_float32_matmul_precision("high")  # TF32, where nothing says bfloat16
@@ -111,14 +99,14 @@ def run(
     }
     task = get_task(plan.task, **plan.task_options)
     with quiet.quietly(), tempfile.TemporaryDirectory() as folder:
-        about_run = {"folder": Path(folder), "say": sheet.say, "sheet": sheet, "backend": backend}
+        about_run = {"folder": Path(folder), "sheet": sheet, "backend": backend}
         stand = Stand(base=base, tokenizer=tokenizer, task=task, plan=plan, **about_run)
         MEASURES[part](stand)
     sheet.report["finished"] = True
     sheet.save()
-    print(f"\n{table(sheet.report)}", file=stream)
+    harness.say(f"\n{table(sheet.report)}")
     if sheet.path is not None:
-        print(f"written: {sheet.path} and {sheet.path.with_suffix('.md').name}", file=stream)
+        harness.say(f"written: {sheet.path} and {sheet.path.with_suffix('.md').name}")
     return sheet.report
 
 

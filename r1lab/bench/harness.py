@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,6 @@ import yaml
 
 from r1lab import ROOT
 from r1lab.basics import files
-from r1lab.basics.errors import R1LabError
 
 RESULTS = ROOT / "benchmarks" / "results"
 UNITS = {"tokens_per_second": "tokens/s", "gflops_per_second": "GFLOP/s", "seconds": "s"}
@@ -29,11 +29,14 @@ UNITS = {"tokens_per_second": "tokens/s", "gflops_per_second": "GFLOP/s", "secon
 
 @dataclass(frozen=True)
 class Ratio:
-    """One line of a table: what is divided by what, and the least that it should be."""
+    """One line of a table: what is divided by what, and the least that it should be. part, of: in
+    which part of the benchmark, and the two contenders."""
 
     meaning: str
     goal: float | None = None
     percent: bool = False
+    part: str = ""
+    of: Sequence[str] = ()
 
     def words(self, value: float) -> str:
         return f"{value:.0%}" if self.percent else f"{value:.2f} x"
@@ -42,7 +45,11 @@ class Ratio:
 def ratios_of(benchmark: str) -> dict[str, Ratio]:
     """The ratios of a benchmark ("cpu", "gpu") by name."""
     text = Path(__file__).with_name("goals.yaml").read_text(encoding="utf-8")
-    return {name: Ratio(*one) for name, one in yaml.safe_load(text)[benchmark].items()}
+    return {name: Ratio(**one) for name, one in yaml.safe_load(text)[benchmark].items()}
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -122,13 +129,10 @@ def describe_model(model, name: str) -> dict[str, Any]:
     }
 
 
-def json_file(out: Any, repeats: int | None) -> Path | None:
-    """The file that --out names; R1LabError, before anything is measured, for what would fail."""
-    if repeats is not None and repeats < 1:
-        raise R1LabError(f"repeats must be at least 1, not {repeats}")
-    if out is None:
-        return None
-    files.check_writable(out := Path(out).with_suffix(".json"))
+def json_file(out: Any) -> Path | None:
+    """The file that --out names; R1LabError where it cannot be written."""
+    if out is not None:
+        files.check_writable(out := Path(out).with_suffix(".json"))
     return out
 
 

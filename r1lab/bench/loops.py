@@ -13,7 +13,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -83,8 +83,8 @@ class Bench:
     task: Any
     plan: Plan
     folder: Path
-    say: Callable[[str], None]
     asked: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict)
+    stack: ExitStack | None = None  # closed at the end of a part
 
     @property
     def device(self) -> torch.device:
@@ -142,7 +142,7 @@ class Run:
         return self
 
     def step(self) -> dict[str, float]:
-        """The first step, as a contender's fields."""
+        """The first step, as a contender's measurement."""
         return {"seconds": self.seconds[0], "mean_length": self.length[0]}
 
 

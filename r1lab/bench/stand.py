@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
@@ -67,7 +67,6 @@ class Sheet:
 
     path: Path | None
     budget: costs.Budget
-    stream: TextIO
     page: Callable[[dict[str, Any]], str]
     report: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -82,7 +81,7 @@ class Sheet:
         return self.budget.seconds - self.seconds
 
     def say(self, words: str) -> None:
-        print(f"{costs.clock(self.seconds):>8}  {words}", file=self.stream, flush=True)
+        harness.say(f"{costs.clock(self.seconds):>8}  {words}")
 
     def save(self) -> None:
         self.report["minutes"] = round(self.seconds / 60, 2)

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _terminal():
         try:
             args = parse(argv)
-            module, name = COMMANDS[type(args).__name__.lower()].DOES.split(".")
+            module, name = COMMANDS[type(args).__name__.lower()][1].split(".")
             return getattr(importlib.import_module(f"r1lab.cli.{module}"), name)(args) or 0
         except KeyboardInterrupt as stop:
             return _say(str(stop) or "stopped", 130)
@@ -63,12 +63,12 @@ def parse(argv: Sequence[str]) -> parser.Command:
     if name not in COMMANDS:
         kind, close = "option" if name[0] == "-" else "command", did_you_mean(name, COMMANDS)
         raise R1LabError(f"there is no {kind} '{name}'{close} (r1lab --help)")
-    return parser.parse(name, COMMANDS[name], words)
+    return parser.parse(name, COMMANDS[name][0], words)
 
 
 def usage() -> str:
     """What `r1lab --help` prints."""
-    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, one in COMMANDS.items()]
+    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, (one, _) in COMMANDS.items()]
     recipes = ", ".join(sorted(path.stem for path in parser.RECIPES.glob("*.yaml")))
     return "\n".join([
         "usage: r1lab COMMAND [OPTIONS]", "",

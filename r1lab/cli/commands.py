@@ -5,29 +5,26 @@ imported when a command runs: `r1lab --help` must not wait for torch."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
-from r1lab.cli.parse import SEEDS, Command, flag, number, text, words
+from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 
 
 @dataclass(kw_only=True)
 class Run(Command):
     """execute the lessons and make a book of them
 
-    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile. The
-    output folder gets executed notebooks, figures.json and book/index.html. The first notebook that
-    fails ends the run; the book is written all the same. After Ctrl-C, --resume leaves out finished
-    lessons and begins the stopped one again, its training at its last checkpoint.
+    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile, until
+    one fails. The output folder gets executed notebooks, figures.json and book/index.html. After
+    Ctrl-C, --resume leaves out finished lessons; the stopped one trains on from its checkpoint.
 
     examples:
       r1lab run                              all lessons on two CPU cores
       r1lab run --profile smoke              the same in miniature: a quick test that all works
       r1lab run --only 05 --fresh -p steps=10    one lesson, one parameter changed
     """
-
-    DOES: ClassVar = "lessons.run"
     profile: str | None = text("smoke, cpu (default), gpu or cluster")
     only: tuple = words("only these, by number or name (default: all)", "NOTEBOOK")
     out: str | None = text("output folder (default: runs/PROFILE)", "FOLDER", path=True)
@@ -43,7 +40,6 @@ class Run(Command):
 @dataclass(kw_only=True)
 class OfTask(Command):
     """The options of a task."""
-
     task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
         "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
     numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
@@ -52,7 +48,6 @@ class OfTask(Command):
 @dataclass(kw_only=True)
 class ModelAndTask(OfTask):
     """What `train` and `eval` share."""
-
     model: str = option("tiny", "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m "
         "(from its wheel), qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from "
         "the hub), a folder, or any hub id", path=True)
@@ -63,7 +58,6 @@ class ModelAndTask(OfTask):
 @dataclass
 class TrlOptions:
     """What `train --backend trl` takes besides the choices of GRPO; None: not given."""
-
     sampler: str | None = text("who samples: auto (default; by what is installed), r1lab, "
         "generate, vllm (in this process), vllm-server, or the address of one (http://host:8000)")
     lora_rank: int | None = number("train adapters of this rank (default: all parameters)", low=1)
@@ -94,9 +88,6 @@ class Train(ModelAndTask):
       r1lab train --backend trl --max-minutes 30         on TRL, half an hour at most
       r1lab train --model MODEL --print-launch ddp       how to run it on all GPUs here
     """
-
-    DOES: ClassVar = "training.train"
-    TITLES: ClassVar = {"trl": "--backend trl", "settings": "GRPO"}
     out: str | None = text("output folder (default: runs/train, or runs/train-trl)", "FOLDER",
         path=True)
     fresh: bool = flag("begin anew; an earlier run is set aside")
@@ -105,8 +96,8 @@ class Train(ModelAndTask):
     backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
-    trl: Any = None
-    settings: Any = None
+    trl: Any = group("--backend trl")
+    settings: Any = group("GRPO")
 
     @classmethod
     def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -126,8 +117,6 @@ class Eval(ModelAndTask):
       r1lab eval                                     the embedded base model
       r1lab eval --model runs/train/model --n 256 --k 16 --json > trained.json
     """
-
-    DOES: ClassVar = "training.evaluate"
     split: str = option("held_out", "train, held_out or leaked")
     k: int = option(16, "completions per problem", low=1)
     n: int = option(256, "problems", low=1)
@@ -152,8 +141,6 @@ class Tasks(OfTask):
       r1lab tasks check countdown --task-option numbers=4
       r1lab tasks check mine.py:MyTask --n 200
     """
-
-    DOES: ClassVar = "training.tasks"
     what: tuple = option((), "check NAME (default: list the tasks)", positional=True,
         metavar="WORD")
     n: int = option(50, "problems", low=1)
@@ -164,9 +151,8 @@ class Tasks(OfTask):
 class Pipeline(Command):
     """make all of R1: cold start, RL, rejection sampling, reward models
 
-    All stages of R1 from a base model, each in a folder of its own with a record of what it was
-    made from: zero, cold, dev1, dev2, data, dev3, helpful, safe, rules, r1. Each model is measured
-    on held-out problems; the table at the end has the paper's stage table below it. Stopped
+    All stages of R1 from a base model, each in a folder of its own: zero, cold, dev1, dev2, data,
+    dev3, helpful, safe, rules, r1; then a table of held-out measures beside the paper's. Stopped
     anywhere, the same command goes on where it was. A stage whose options or input have changed is
     made again, and what was there is set aside.
 
@@ -176,9 +162,6 @@ class Pipeline(Command):
       r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
       r1lab pipeline --student tiny-general-small     and distill it into a smaller model
     """
-
-    DOES: ClassVar = "training.pipeline"
-    TITLES: ClassVar = {"settings": "recipe"}
     out: str = option("runs/pipeline", "output folder", metavar="FOLDER", path=True)
     only: tuple = words("make only these stages, from what is there", "STAGE")
     until: str | None = text("the last stage to be made (default: r1)", "STAGE")
@@ -187,7 +170,7 @@ class Pipeline(Command):
         "compare with RL alone at matched FLOPs, and with both", "MODEL", path=True)
     smoke: bool = flag("toy sizes, where no option says another")
     quiet: bool = flag("no progress bars")
-    settings: Any = None
+    settings: Any = group("recipe")
 
     @classmethod
     def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -201,24 +184,21 @@ class Pipeline(Command):
 class Pretrain(Command):
     """make an embedded base model again, from nothing
 
-    Generate the synthetic pre-training corpus and train a base model on it, by the recipe of one
-    that ships in data/ (minutes on a GPU, at most 45 on two cores): tiny, which knows Countdown;
-    tiny-general, which knows the general tasks as well; tiny-general-small. Options given besides
-    change the recipe. Stopped anywhere, the same command goes on where it was.
+    Generate the synthetic pre-training corpus and train a base model on it (at most 45 minutes on
+    two cores), by the recipe of one that ships in data/: tiny, which knows Countdown, tiny-general,
+    which knows the general tasks as well, or tiny-general-small. Other options change the recipe.
+    Stopped anywhere, the same command goes on where it was.
 
     examples:
       r1lab pretrain --recipe tiny-general           data/tiny-general, made again
       r1lab pretrain --out runs/small --steps 200 --width 96
     """
-
-    DOES: ClassVar = "training.pretrain"
-    TITLES: ClassVar = {"settings": "changes of the recipe:"}
     out: str | None = text("where the model goes (default: the folder in data/ of a --recipe that "
         "is followed to the letter, else runs/pretrain/model)", "FOLDER", path=True)
     device: str = option("cpu", "cpu or cuda")
     quiet: bool = flag("no progress bar")
     recipe: str | None = text("tiny (default), tiny-general or tiny-general-small")
-    settings: Any = None
+    settings: Any = group("changes of the recipe:")
 
     @classmethod
     def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -234,17 +214,14 @@ class Pretrain(Command):
 class Bench(Command):
     """measure the speed against TRL on this machine
 
-    Seconds per GRPO step and sampled tokens per second, against TRL's GRPOTrainer and transformers'
-    generate, one process at a time. Writes benchmarks/results/cpu.json. --gpu measures on a GPU,
-    offline and in under 10 minutes each, and writes gpu-WHAT.json there: sampler, step, or run (ten
-    minutes of training a real model).
+    Seconds per GRPO step and tokens per second, against TRL's GRPOTrainer and transformers'
+    generate. Writes benchmarks/results/cpu.json. --gpu measures on a GPU, offline and in under 10
+    minutes each, and writes gpu-WHAT.json there: sampler, step, or run (train a real model).
 
     examples:
       r1lab bench --quick                    toy sizes, to see that it works; writes nothing
       r1lab bench --gpu sampler              tokens per second on the GPU of this machine
     """
-
-    DOES: ClassVar = "lessons.bench"
     quick: bool = flag("toy sizes, to see that it works; writes nothing")
     gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
         choices=("sampler", "step", "run"))
@@ -261,17 +238,14 @@ class Bench(Command):
 class Figures(Command):
     """run all lessons for several seeds; the results file and the README's table
 
-    Run all notebooks once per seed into runs/figures/seed-N and write means with 95 % intervals
-    over the seeds to the committed results file and to the README's table (the table for the cpu
-    profile only). What has finished with the same code is not run again: stopped anywhere, the same
-    command goes on.
+    Run all notebooks once per seed into runs/figures/seed-N; write means with 95 % intervals over
+    the seeds to the committed results file and, for the profile cpu, to the README's table. Stopped
+    anywhere, the same command goes on: what has finished with the same code does not run again.
 
     examples:
       r1lab figures --jobs 2                 two seeds side by side, half of the cores each
       r1lab figures --only 05                measure one lesson again, keep the others' figures
     """
-
-    DOES: ClassVar = "lessons.figures"
     seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
     jobs: int = option(1, "seeds that run side by side, each with its part of the cores", low=1)
     note: str = option("", "what to know of this machine, for the results file", metavar="TEXT")
@@ -291,12 +265,17 @@ class Book(Command):
     examples:
       r1lab book runs/cpu
     """
-
-    DOES: ClassVar = "lessons.book"
     folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
 
 
-COMMANDS = {
-    one.__name__.lower(): one
-    for one in (Run, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Book)
+COMMANDS = {  # the options, and the function that does the work
+    "run": (Run, "lessons.run"),
+    "train": (Train, "training.train"),
+    "eval": (Eval, "training.evaluate"),
+    "tasks": (Tasks, "training.tasks"),
+    "pipeline": (Pipeline, "training.pipeline"),
+    "pretrain": (Pretrain, "training.pretrain"),
+    "bench": (Bench, "lessons.bench"),
+    "figures": (Figures, "lessons.figures"),
+    "book": (Book, "lessons.book"),
 }

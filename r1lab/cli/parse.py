@@ -49,6 +49,11 @@ def words(help: str, metavar: str, repeat: str = "each") -> Any:
     return option((), help, metavar=metavar, repeat=repeat)
 
 
+def group(title: str) -> Any:
+    """A group of options: a dataclass that `Command.groups` makes."""
+    return dataclasses.field(default=None, metadata={"title": title})
+
+
 @dataclass(kw_only=True)
 class Command:
     """What every command has."""
@@ -86,7 +91,7 @@ def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:
     given = vars(early.parse_known_args(words)[0])
     path = given.pop("config")
     file = read(path) if path else {}
-    given |= {"smoke": flag == "--smoke" for flag in words if flag in ("--smoke", "--no-smoke")}
+    given |= {"smoke": "--smoke" in words} if {"--smoke", "--no-smoke"} & {*words} else {}
     try:
         default = _with(command(**command.groups(file | given)), file, name)
     except R1LabError as error:
@@ -218,7 +223,7 @@ def _structure(info: Any) -> StructConstructorSpec | None:
     for f in dataclasses.fields(info.type):
         value, repeat = getattr(default, f.name), f.metadata.get("repeat")
         if dataclasses.is_dataclass(value):
-            kind = OmitArgPrefixes[Annotated[type(value), arg(name=info.type.TITLES[f.name])]]
+            kind = OmitArgPrefixes[Annotated[type(value), arg(name=f.metadata["title"])]]
             fields.append(StructFieldSpec(f.name, kind, value, helptext=""))
         elif "help" in f.metadata:
             start = () if repeat else value
