@@ -43,13 +43,9 @@ run: $(STAMP) ## execute the lessons on two CPU cores; book in runs/cpu/book/ind
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
-lab: $(STAMP) ## JupyterLab on the notebooks; with PROFILE=gpu on copies with its parameters
-ifeq ($(PROFILE),cpu)
-	@$(BIN)/python -m jupyterlab --notebook-dir=notebooks $(ARGS)
-else
+lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
 	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
-endif
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)
@@ -65,7 +61,7 @@ lock: ## make constraints.txt again from pyproject.toml (needs uv)
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
 
 clean: ## remove .venv and caches; runs/ and everything measured stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .import_linter_cache .ruff_cache .hypothesis
 	find r1lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the age of STAMP does not show: torch is wanted from elsewhere, or with CUDA (setup_venv.sh).

@@ -37,9 +37,31 @@ this list to the first (a test checks it):
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 __version__ = "0.1.0"
 
-#: The project's folder: the one with `data/`, `notebooks/` and `benchmarks/` beside this package.
-ROOT = Path(__file__).resolve().parent.parent
+# Threads that wait for each other sleep instead of spinning: on a machine with other work on its
+# cores spinning makes everything ten times slower. OpenMP reads this when torch is loaded; where
+# torch came first, `machine.workers` sees to it.
+if "torch" not in sys.modules:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def _has_lessons(folder: Path) -> bool:
+    return (folder / "notebooks" / "profiles.yaml").is_file()
+
+
+#: Where data/ and notebooks/ are: a clone of the project, or what an installed wheel carries.
+PROJECT = PACKAGE.parent if _has_lessons(PACKAGE.parent) else PACKAGE / "_project"
+
+#: Where runs/ is and relative names start: the clone; for an installed package the folder that
+#: `r1lab init` has filled and that we are in, else the current folder.
+ROOT = PROJECT
+if PROJECT.parent == PACKAGE:
+    _here = Path.cwd()
+    ROOT = next((folder for folder in (_here, *_here.parents) if _has_lessons(folder)), _here)

@@ -65,7 +65,7 @@ from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.sampler.score import max_positions, micro_batches, score, token_logps
+from r1lab.sampler.score import in_micro_batches, max_positions, score, token_logps
 from r1lab.templates import TEMPLATES, encode, end_ids, read, render, too_long
 from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
@@ -175,10 +175,12 @@ class GRPOConfig:
 # --- one step ----------------------------------------------------------------------------------
 
 
-def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
+def training_problems(
+    task, model, tokenizer, config: GRPOConfig, *, say: Callable[..., None] = log.warning
+) -> list[Any]:
     """The problems of all steps, `config.questions` a step.
 
-    Left out, and counted in the log, are problems whose prompt and a completion of max_new_tokens
+    Left out, and counted by `say`, are problems whose prompt and a completion of max_new_tokens
     do not fit the model's positions. Raises R1LabError where too few others are there.
     """
     needed = config.steps * config.questions
@@ -199,7 +201,7 @@ def training_problems(task, model, tokenizer, config: GRPOConfig) -> list[Any]:
     )
     if len(fit) < needed:
         raise R1LabError(f"{words}. Lower max_new_tokens, or choose other problems")
-    log.warning("%s. They are left out", words)
+    say("%s. They are left out", words)
     return fit[:needed]
 
 
@@ -261,8 +263,9 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
 
     teaches = [i for i in range(len(rows)) if advantages[i] != 0 or config.kl_coef > 0]
     sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in teaches]
-    sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
-    for chunk in micro_batches(sizes, config.micro_batch_tokens):
+
+    def learn(model, chunk: list[int]) -> tuple[float, int, dict]:
+        """The loss of one micro-batch, its tokens, and what else the loss says."""
         chunk = [teaches[i] for i in chunk]
         some = [pairs[i] for i in chunk]
         with arithmetic(model, config):
@@ -275,8 +278,11 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
         A = advantages[chunk].to(logp.device)  # (n,)
         loss, seen = grpo_loss(logp, old_logp, A, mask, ref_logp, config.objective, total=total)
         loss.backward()
-        used = int(mask.sum())
-        sums["loss"] += float(loss.detach())
+        return float(loss.detach()), int(mask.sum()), seen
+
+    sums = {"loss": 0.0, "kl": 0.0, "clip_fraction": 0.0, "used": 0}
+    for loss, used, seen in in_micro_batches(model, learn, sizes, config.micro_batch_tokens):
+        sums["loss"] += loss
         sums["used"] += used
         for name in ("kl", "clip_fraction"):
             sums[name] += float(seen.get(name, 0.0)) * used

@@ -62,6 +62,25 @@ JUDGEMENTS, HELD_OUT = "judgements.jsonl", "held_out.jsonl"
 Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 
+@dataclass(frozen=True)
+class Backend:
+    """Who trains: `SCRATCH`, this project's loops, or TRL's trainers (`trl_backend.stages`), whose
+    processes all come to the same stages and make each of them together."""
+
+    name: str
+    rl: Callable[..., list[dict]]  # as grpo.train
+    sft: Callable[..., list[dict]]  # as sft.train
+    judge: Callable[..., list[dict]]  # as reward_model.train
+    load: Callable[..., tuple] = load  # load(config, folder): a model to be trained
+    evaluate: Callable[..., Evaluation] = evaluate
+    stage: Callable[..., dict] = stages.stage
+    alone: Callable[[Callable], Any] = lambda make: make()  # by one process, the others wait
+    main: bool = True  # is this the process that writes and speaks?
+
+
+SCRATCH = Backend("scratch", grpo.train, sft.train, reward_model.train)
+
+
 # --- what each stage does ------------------------------------------------------------------------
 
 
@@ -71,10 +90,11 @@ def draw(
     problems: Sequence[Problem],
     samples: int,
     seed: int,
+    backend: Backend = SCRATCH,
 ) -> Evaluation:
     """`samples` answers of a model to each problem, at temperature 1, measured."""
     loaded, tokenizer = load(config, model, train=False)
-    found = evaluate(
+    found = backend.evaluate(
         loaded,
         tokenizer,
         task_of(config, "r1"),
@@ -121,12 +141,12 @@ def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, Re
 
 
 def make_rl(
-    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """GRPO from the first model that the stage reads. Resumes at its own checkpoints."""
     functions = rewards_of(config, name, reads) if name in ("rules", "r1") else None
-    history = grpo.train(
-        *load(config, next(iter(reads.values()))),
+    history = backend.rl(
+        *backend.load(config, next(iter(reads.values()))),
         task_of(config, name),
         rl_config(config, name, functions),
         folder,
@@ -141,14 +161,14 @@ def make_rl(
 
 
 def make_sft(
-    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """SFT of the *base* on the examples. Resumes at its own checkpoints."""
     examples = read_examples(reads["cold" if name == "dev1" else "data"])
     train = sft_config(config, name)
-    model, tokenizer = load(config, reads["base"])
+    model, tokenizer = backend.load(config, reads["base"])
     _, long = sft.tokenized(examples, tokenizer, train)
-    history = sft.train(model, tokenizer, examples, train, folder, progress=progress)
+    history = backend.sft(model, tokenizer, examples, train, folder, progress=progress)
     return {
         "examples": len(examples) - len(long),
         "too long": len(long),
@@ -158,14 +178,21 @@ def make_sft(
 
 
 def make_examples(
-    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """Rejection sampling from the model that the stage reads: "cold" keeps reasoning alone, "data"
     adds general examples. Short, and so begun again when it was stopped."""
     seed, (source,) = seed_of(config, name), reads.values()
     questions, samples = getattr(config, f"{name}_questions"), getattr(config, f"{name}_samples")
     problems = task_of(config, name).problems("train", questions, seed)
-    drawn = draw(config, source, problems, samples, seed)
+    drawn = draw(config, source, problems, samples, seed, backend)
+    return backend.alone(lambda: write_chosen(config, name, drawn, folder))
+
+
+def write_chosen(config: PipelineConfig, name: str, drawn: Evaluation, folder: Path) -> dict:
+    """The examples of "cold" or "data", chosen from what was drawn, into the stage's folder;
+    returns its metrics."""
+    seed = seed_of(config, name)
     atomic_write_text(folder / DRAWN, drawn.to_json())
     found = filtered(config, name, drawn)
     examples, few = found.examples, len(found.examples) < config.least
@@ -198,7 +225,9 @@ def make_examples(
     return metrics
 
 
-def judged(config: PipelineConfig, name: str, reads: Reads, split: str) -> list:
+def judged(
+    config: PipelineConfig, name: str, reads: Reads, split: str, backend: Backend = SCRATCH
+) -> list:
     """Judgements of answers by the base and by Dev3, and of written ones, to prompts of a split:
     Pairs for "helpful", Marked for "safe"."""
     seed, helpful = seed_of(config, name), name == "helpful"
@@ -206,7 +235,8 @@ def judged(config: PipelineConfig, name: str, reads: Reads, split: str) -> list:
     wanted = is_helpful if helpful else lambda problem: problem.task == "requests"
     problems = distinct(p for p in asked if wanted(p))[: config.judged_prompts]
     drawn = [
-        draw(config, reads[one], problems, config.judged_samples, seed) for one in ("base", "dev3")
+        draw(config, reads[one], problems, config.judged_samples, seed, backend)
+        for one in ("base", "dev3")
     ]
     rows = zip(*(one.completions for one in drawn), strict=True)
     texts = [[one.text for row in both for one in row] for both in rows]
@@ -215,26 +245,30 @@ def judged(config: PipelineConfig, name: str, reads: Reads, split: str) -> list:
 
 
 def make_judge(
-    config: PipelineConfig, name: str, reads: Reads, folder: Path, *, progress: bool
+    config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """A reward model on Dev3's body, and how well it judges prompts that it has not learned from.
     Short, and so begun again when it was stopped."""
-    learned, held_out = (judged(config, name, reads, split) for split in ("train", "held_out"))
-    reward_model.write_judgements(folder / JUDGEMENTS, learned)
-    reward_model.write_judgements(folder / HELD_OUT, held_out)
+    learned, held_out = (
+        judged(config, name, reads, split, backend) for split in ("train", "held_out")
+    )
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
     train = judge_config(config, name)
-    history = reward_model.train(
-        model, tokenizer, learned, train, folder / "model", progress=progress
-    )
-    rows = "".join(f"{json.dumps(row)}\n" for row in history)
-    atomic_write_text(folder / "metrics.jsonl", rows)
+    history = backend.judge(model, tokenizer, learned, train, folder / "model", progress=progress)
     how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
-    found = {
-        which: how_good(model, tokenizer, some, config.template)
-        for which, some in (("learned", learned), ("held out", held_out))
-    }
+
+    def examine() -> dict[str, Any]:
+        reward_model.write_judgements(folder / JUDGEMENTS, learned)
+        reward_model.write_judgements(folder / HELD_OUT, held_out)
+        rows = "".join(f"{json.dumps(row)}\n" for row in history)
+        atomic_write_text(folder / "metrics.jsonl", rows)
+        return {
+            which: how_good(model, tokenizer, some, config.template)
+            for which, some in (("learned", learned), ("held out", held_out))
+        }
+
+    found = backend.alone(examine)
     centre = found["learned"]["median score"] if name == "helpful" else 0.0
     loss = {"first": history[0]["loss"], "last": history[-1]["loss"]}
     return found | {"judgements": len(learned), "loss": loss, "centre": centre}
@@ -246,7 +280,7 @@ def make_judge(
 @dataclass(frozen=True)
 class Stage:
     """What a stage reads (the model that it goes on from first) and leaves, and who makes it:
-    make(config, name, {read: path}, folder, progress=) -> metrics."""
+    make(config, name, {read: path}, folder, backend, progress=) -> metrics."""
 
     reads: tuple[str, ...]
     make: Callable[..., dict[str, Any]]
@@ -272,26 +306,30 @@ def run(
     out: str | os.PathLike,
     only: str | Sequence[str] | None = None,
     until: str | None = None,
-    skip: Sequence[str] = (),
     say: Callable[[str], None] = print,
     *,
     given: Mapping[str, str | os.PathLike] | None = None,
+    backend: Backend = SCRATCH,
     progress: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Make the stages in order, each in out/<stage>; returns their records by name.
 
     only   these stages, one name or several, from what is there; until: the last one to be made
-    skip   stages that are not made again whatever has changed: what is there is used
-    given  folders of stages that were made elsewhere, by name: {"dev1": "runs/pipeline/dev1"}
+    given  folders of stages that are used as they are, whatever has changed, by name: made
+           elsewhere, {"dev1": "runs/pipeline/dev1"}, or here
+    backend  who trains; of several processes all call this
 
     Killed anywhere, the same call goes on there. A stage whose options or input have changed is
     made again, others are not. Each model of MODELS is measured as soon as it is there, the base
     unless `only` names stages, and its scorecard kept; none is where eval_problems is 0. Raises
     R1LabError for names that are no stage, and where a stage reads what is not there.
     """
-    out, given, records = Path(out), dict(given or {}), {}
+    out, records = Path(out), {}
+    given = {name: Path(folder) for name, folder in (given or {}).items()}
+    if not backend.main:
+        say, progress = _nothing, False
     only = [only] if isinstance(only, str) else only
-    for name in [*(only or ()), *([until] if until else ()), *skip, *given]:
+    for name in [*(only or ()), *([until] if until else ()), *given]:
         if name not in STAGES:
             raise R1LabError(f"there is no stage {name!r}; the stages are {', '.join(STAGES)}")
     names = STAGES[: STAGES.index(until) + 1] if until else STAGES
@@ -300,15 +338,15 @@ def run(
         """Where a stage's model or examples are."""
         if name == "base":
             return config.base
-        return Path(given.get(name, out / name)) / PLAN[name].writes
+        return given.get(name, out / name) / PLAN[name].writes
 
     if only is None and config.eval_problems:
-        scored(config.base, config, out / "base", say)
+        backend.alone(lambda: scored(config.base, config, out / "base", say))
     for name in names:
-        used = name in skip or name in given
+        used = name in given
         if only is not None and name not in only and not used:
             continue
-        folder, plan = Path(given.get(name, out / name)), PLAN[name]
+        folder, plan = given.get(name, out / name), PLAN[name]
         reads = {source: place(source) for source in plan.reads}
         missing = [source for source in reads if source != "base" and not reads[source].exists()]
         if used and not place(name).exists():
@@ -319,13 +357,24 @@ def run(
             records[name] = record_of(folder) | {"made": False}
             say(f"{name}: used as it is, in {shorten(folder)}")
         else:
-            make = partial(plan.make, config, name, reads, progress=progress)
+
+            def make(folder: Path, name=name, plan=plan, reads=reads) -> dict[str, Any]:
+                return plan.make(config, name, reads, folder, backend, progress=progress)
+
             options, writes = options_of(config, name), (plan.writes,)
+            if backend.name != SCRATCH.name:
+                options |= {"backend": backend.name}
             say(f"{name}: from {', '.join(reads)}")
-            records[name] = stages.stage(name, folder, reads, options, make, writes=writes, say=say)
-        if name in MODELS and name not in given and config.eval_problems:
-            scored(place(name), config, folder, say)
+            records[name] = backend.stage(
+                name, folder, reads, options, make, writes=writes, say=say
+            )
+        if name in MODELS and folder == out / name and config.eval_problems:
+            backend.alone(partial(scored, place(name), config, folder, say))
     return records
+
+
+def _nothing(line: str) -> None:
+    pass
 
 
 def record_of(folder: str | os.PathLike) -> dict[str, Any]:

@@ -38,11 +38,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from r1lab import models
-from r1lab.basics import files, quiet
+from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
-from r1lab.sampler.score import micro_batches
+from r1lab.sampler.score import in_micro_batches, micro_batches
 from r1lab.sft import batch_at, steps_of
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
@@ -153,15 +153,12 @@ def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]
 def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
     """A reward model that was saved by `train`, and its tokenizer. Raises R1LabError for a folder
     that holds none."""
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     try:
-        with quiet.no_bars():
-            tokenizer = AutoTokenizer.from_pretrained(folder)
-            model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise R1LabError(f"no reward model in {folder} ({reason})") from error
+        model, tokenizer = models.read(folder, AutoModelForSequenceClassification)
+    except R1LabError as error:
+        raise R1LabError(f"no reward model in {folder}: {error}") from error
     if model.config.num_labels != 1:
         raise R1LabError(f"{folder} is a classifier of {model.config.num_labels} labels, not 1")
     return model.eval(), tokenizer
@@ -232,7 +229,7 @@ def train(
         first, second = text_ids(tokenizer, problems, [m.completion for m in judgements], **how), []
         safe = torch.tensor([float(one.safe) for one in judgements], device=model.device)
 
-    def loss_of(rows: list[int]) -> tuple[Tensor, int]:
+    def loss_of(model, rows: list[int]) -> tuple[Tensor, int]:
         """The mean loss of some judgements, and how many the model has right."""
         if paired:
             both = scores(model, [first[i] for i in rows] + [second[i] for i in rows])
@@ -249,11 +246,14 @@ def train(
             batch = batch_at(step, len(judgements), config)
             sizes = [max(len(first[i]), len(second[i]) if paired else 0) for i in batch]
             optimizer.zero_grad()
-            loss_sum, right = 0.0, 0
-            for chunk in micro_batches(sizes, config.micro_batch_tokens // 2):
-                loss, good = loss_of([batch[i] for i in chunk])
+
+            def learn(model, chunk: list[int], batch=batch) -> tuple[float, int]:
+                loss, good = loss_of(model, [batch[i] for i in chunk])
                 (loss * len(chunk) / len(batch)).backward()
-                loss_sum, right = loss_sum + float(loss.detach()) * len(chunk), right + good
+                return float(loss.detach()) * len(chunk), good
+
+            told = in_micro_batches(model, learn, sizes, config.micro_batch_tokens // 2)
+            loss_sum, right = (sum(column) for column in zip(*told, strict=True))
             if not math.isfinite(loss_sum):
                 raise R1LabError(
                     f"reward model, step {step}: the loss is {loss_sum}; lower the rate"

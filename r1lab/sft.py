@@ -38,7 +38,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, fixed_values, option
 from r1lab.machine.device import arithmetic
-from r1lab.sampler.score import max_positions, micro_batches, token_logps
+from r1lab.sampler.score import in_micro_batches, max_positions, micro_batches, token_logps
 from r1lab.tasks import Problem
 from r1lab.templates import TEMPLATES, encode, end_of_text, render
 from r1lab.training.loop import Loop
@@ -192,15 +192,16 @@ def backward(model, rows: Sequence[tuple[list[int], list[int]]], config: SFTConf
     """Add the gradient of the batch's loss to the weights' gradients, micro-batch by micro-batch;
     returns the loss, nats an answer token."""
     total = sum(len(answer) for _, answer in rows)
-    loss_sum = 0.0
-    sizes = [len(prompt) + len(answer) for prompt, answer in rows]
-    for chunk in micro_batches(sizes, config.micro_batch_tokens):
+
+    def learn(model, chunk: list[int]) -> float:
         with arithmetic(model, config):
             logp, mask, _ = token_logps(model, [rows[i] for i in chunk])  # (n, T)
         loss = -(logp * mask).sum() / total
         loss.backward()
-        loss_sum += float(loss.detach())
-    return loss_sum
+        return float(loss.detach())
+
+    sizes = [len(prompt) + len(answer) for prompt, answer in rows]
+    return sum(in_micro_batches(model, learn, sizes, config.micro_batch_tokens))
 
 
 def train(

@@ -120,6 +120,10 @@ setuptools_pin=$(sed -n 's/^setuptools==//p' constraints.txt)
   "${pip[@]}" --quiet --no-build-isolation --editable '.[test]'; } ||
   fail "the packages could not be installed; check the network and run make again"
 
+# An editable installation leaves out data files; JupyterLab draws the figures with this one.
+mkdir -p "$VENV/share/jupyter/labextensions"
+ln -sfn "$PWD/r1lab/show/jupyter/labextensions/r1lab" "$VENV/share/jupyter/labextensions/r1lab"
+
 # Packages of which only the files are wanted, not what they depend on ([tool.r1lab] in pyproject).
 files_only=$(sed -n 's/^without-dependencies = \[\(.*\)\]$/\1/p' pyproject.toml | tr -d '",')
 # shellcheck disable=SC2086 # a list of words

@@ -87,8 +87,10 @@ exit 0
 """
 
 
-@pytest.mark.parametrize("name", ["slurm", *SKY])
-def test_options_with_blanks_arrive_whole(name, tmp_path):
+@pytest.mark.parametrize(
+    "name, what", [("slurm", "train"), ("slurm", "pipeline"), *((name, "train") for name in SKY)]
+)
+def test_options_with_blanks_arrive_whole(name, what, tmp_path):
     """Each recipe runs with stubs for what it calls; r1lab train gets RUN, word by word."""
     notes, project = tmp_path / "notes", tmp_path / "project"
     (project / ".venv" / "bin").mkdir(parents=True)
@@ -103,6 +105,7 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
     script.write_text(recipe(name)["run"] if name in SKY else cluster.path(name).read_text())
     environment = os.environ | {
         "R1LAB_ARGS": setting.partition("=")[2], "R1LAB_CONFIG": "fsdp2", "NOTES": str(notes),
+        "R1LAB_COMMAND": what,
         "PATH": f"{bin}:{os.environ['PATH']}", "SLURM_JOB_NODELIST": "node[7-8]",
         "SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "8", "SLURM_NODEID": "1", "SLURM_JOB_ID": "5",
         "SKYPILOT_NUM_GPUS_PER_NODE": "8", "SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1",
@@ -114,7 +117,7 @@ def test_options_with_blanks_arrive_whole(name, tmp_path):
     assert done.returncode == 0, done.stderr
     called = notes.read_text().splitlines()
     called = called[called.index("python") + 1 :]
-    train = ["-m", "r1lab", "train", "--backend", "trl", "--device", "cuda", *RUN]
+    train = ["-m", "r1lab", what, "--backend", "trl", "--device", "cuda", *RUN]
     assert called[-len(train) :] == train  # a machine whose GPU torch cannot use is an error
     if name != "sky-1":
         options = dict(zip(called[2:-5:2], called[3:-5:2], strict=False))

@@ -185,7 +185,7 @@ def test_an_estimate_is_a_range_that_says_how():
 
 
 def test_prices_are_plain_json(tmp_path):
-    from r1lab.models.smollm2 import data_dir
+    from r1lab.basics.files import data_dir
 
     text = (data_dir() / "prices.json").read_text(encoding="utf-8")
     assert json.loads(text)["about"].startswith("List prices")

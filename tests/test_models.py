@@ -189,6 +189,93 @@ def test_without_the_wheel_the_error_says_how_to_install_it(monkeypatch, tmp_pat
         models.load("smollm2-135m")
 
 
+# -- a stranger's folder ----------------------------------------------------------------------
+
+
+def change(folder: Path, file: str, **values) -> None:
+    found = json.loads((folder / file).read_text())
+    (folder / file).write_text(json.dumps(found | values))
+
+
+def without(folder: Path, *names: str) -> None:
+    from safetensors.torch import load_file, save_file
+
+    kept = {k: v for k, v in load_file(folder / "model.safetensors").items() if k not in names}
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def pickled(folder: Path) -> None:
+    import pickle
+
+    (folder / "model.safetensors").unlink()
+    evil = type("Evil", (), {"__reduce__": lambda self: (exec, ("open('ran', 'w')",))})
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": evil()}))
+
+
+def with_code(folder: Path) -> None:
+    (folder / "evil.py").write_text("open('ran', 'w')")
+    classes = {"AutoConfig": "evil.Config", "AutoModelForCausalLM": "evil.Model"}
+    change(folder, "config.json", model_type="evil", auto_map=classes)
+
+
+GATE = "model.layers.1.mlp.gate_proj.weight"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (lambda f: without(f, GATE), f"lacks 1 of the weights .*: {GATE}"),
+        (lambda f: change(f, CONFIG, model_type="gpt2"), r"model_type gpt2\) asks for"),
+        (lambda f: change(f, CONFIG, model_type="bert"), r"model_type bert\) asks for"),
+        (lambda f: change(f, CONFIG, num_hidden_layers=3), "layers.2"),
+        (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-999]), WEIGHTS),
+        (lambda f: (f / WEIGHTS).write_bytes(b""), WEIGHTS),
+        (lambda f: (f / WEIGHTS).write_bytes(os.urandom(5000)), WEIGHTS),
+        (lambda f: (f / WEIGHTS).unlink(), "weights"),
+        (pickled, "pytorch_model.bin: a pickle that could run code"),
+        (with_code, "config.json: it wants code of its own"),
+        (lambda f: change(f, "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.T", None]},
+                          tokenizer_class="T"), "tokenizer"),
+        (lambda f: (f / CONFIG).write_text("[]"), "config.json is not a JSON object"),
+        (lambda f: (f / CONFIG).write_text("null"), "config.json is not a JSON object"),
+        (lambda f: (f / CONFIG).write_bytes(b"\xff{"), "config.json is not a JSON object"),
+        (lambda f: change(f, CONFIG, hidden_size=-4), CONFIG),
+        (lambda f: change(f, CONFIG, hidden_size="big"), CONFIG),
+        (lambda f: change(f, CONFIG, num_attention_heads=0), CONFIG),
+        (lambda f: change(f, CONFIG, vocab_size=7), "embed_tokens.weight is .* and .7, 32. by"),
+        (lambda f: change(f, CONFIG, model_type="\x1b[2J\x07x"), CONFIG),
+        (lambda f: (f / "tokenizer.json").write_text("null"), "tokenizer.json is not a JSON"),
+        (lambda f: (f / "tokenizer_config.json").write_text("[1]"), "tokenizer_config.json is not"),
+        (lambda f: change(f, "tokenizer_config.json", eos_token=7), "tokenizer"),
+        (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer"),
+    ],
+)  # fmt: skip
+def test_a_damaged_or_hostile_folder_is_one_line_that_names_the_file(
+    random_folder, tmp_path, monkeypatch, capfd, damage, named
+):
+    """And no code of it runs, and no weight is drawn at random."""
+    monkeypatch.chdir(tmp_path)
+    damage(Path(random_folder))
+    with pytest.raises(R1LabError, match=named) as caught:
+        models.load(random_folder)
+    assert str(caught.value).isprintable()  # one line, no escape codes
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_reward_model_s_folder_is_held_to_the_same(random_folder, tmp_path, monkeypatch):
+    from r1lab import reward_model
+
+    with pytest.raises(R1LabError, match="lacks 1 of the weights .*: score.weight"):
+        reward_model.load(random_folder)
+    monkeypatch.chdir(tmp_path)
+    with_code(Path(random_folder))
+    with pytest.raises(R1LabError, match="code of its own"):
+        reward_model.load(random_folder)
+    assert not (tmp_path / "ran").exists()
+
+
 # -- the real model ---------------------------------------------------------------------------
 
 ENGLISH = (

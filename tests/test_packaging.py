@@ -94,6 +94,73 @@ def test_one_version_number():
     assert r1lab.ROOT == ROOT
 
 
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A folder to import r1lab from, as `pip install` lays it out from the built wheel; offline."""
+    work = tmp_path_factory.mktemp("wheel")
+    source = work / "source"  # setuptools builds in place
+    skip = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=skip)
+    pip = [sys.executable, "-m", "pip", "-q", "--no-input", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(work)]
+    subprocess.run([*build, str(source)], check=True, timeout=300, cwd=work)
+    (wheel,) = work.glob("*.whl")
+    site = work / "site"
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--target", str(site), str(wheel)],
+        check=True, timeout=300, cwd=work,
+    )  # fmt: skip
+    return site
+
+
+def r1lab_of(site: Path, cwd: Path, *words: str) -> str:
+    """What the installed command prints, started in another folder."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("R1LAB")}
+    done = subprocess.run(
+        [sys.executable, "-m", "r1lab", *words],
+        cwd=cwd, env=environment | {"PYTHONPATH": str(site)}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_an_installed_wheel_trains_and_evaluates_from_anywhere(installed, tmp_path):
+    size = ["--questions", "2", "--group-size", "4", "--max-new-tokens", "16"]
+    r1lab_of(installed, tmp_path, "train", "--quiet", "--steps", "2", *size, "--out", "try")
+    assert len((tmp_path / "try" / "metrics.jsonl").read_text().splitlines()) == 2
+    said = r1lab_of(installed, tmp_path, "eval", "--n", "2", "--k", "2", "--max-new-tokens", "8",
+                    "--model", "try/model")  # fmt: skip
+    assert "pass@1" in said
+    assert "05_r1_zero" in r1lab_of(installed, tmp_path, "run", "--list")
+
+
+def test_an_installed_wheel_lays_out_the_lessons_and_runs_them(installed, tmp_path):
+    r1lab_of(installed, tmp_path, "init", "course")
+    course = tmp_path / "course"
+    there = {str(p.relative_to(ROOT / "notebooks")) for p in (ROOT / "notebooks").rglob("*.*")
+             if ".ipynb_checkpoints" not in p.parts and p.is_file()}  # fmt: skip
+    assert {str(p.relative_to(course / "notebooks"))
+            for p in (course / "notebooks").rglob("*.*") if p.is_file()} == there  # fmt: skip
+    (course / "notebooks" / "profiles.yaml").write_text("profiles: {}\n")
+    assert ": 0 files written" in r1lab_of(installed, tmp_path, "init", "course")
+    assert (course / "notebooks" / "profiles.yaml").read_text() == "profiles: {}\n"  # kept
+    # as a kernel does, which JupyterLab starts in the notebook's own folder
+    done = subprocess.run(
+        [sys.executable, "-c", "import r1lab; print(r1lab.ROOT)"],
+        cwd=course / "notebooks", env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert Path(done.stdout.strip()) == course
+
+
+def test_make_lab_opens_copies_on_every_profile():
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^lab:.*\n((?:\t.*\n)+)", makefile, re.M)[1]
+    assert "--prepare" in recipe and "--notebook-dir=runs/$(PROFILE)/lab" in recipe
+    assert "--notebook-dir=notebooks" not in makefile
+
+
 def test_the_makefile_offers_what_the_lessons_name():
     makefile = (ROOT / "Makefile").read_text()
     for target in ("run", "test", "lab", "bench", "figures", "lint", "help", "clean"):
@@ -190,3 +257,17 @@ def test_another_index_takes_effect_later_too(setup):
     assert "install" not in setup(PIN, "550.54", index)[2]
     assert "install" not in setup(PIN, "550.54")[2]  # the choice is kept
     assert "install" not in setup(f"{PIN}+cpu", "550.54")[2]
+
+
+def test_jupyterlab_finds_what_draws_the_figures():
+    """A wheel puts the files where JupyterLab looks, setup_venv.sh links there."""
+    tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    source = ROOT / "r1lab" / "show" / "jupyter"
+    put = {
+        Path(folder.removeprefix("share/jupyter/")) / Path(file).name: ROOT / file
+        for folder, files in tool["setuptools"]["data-files"].items()
+        for file in files
+    }
+    assert {source / place for place in put} == set(put.values())
+    assert set(put.values()) == {path for path in source.rglob("*") if path.is_file()}
+    assert "share/jupyter/labextensions/r1lab" in (ROOT / "scripts/setup_venv.sh").read_text()

@@ -186,7 +186,7 @@ def test_what_has_changed_is_made_again_and_nothing_else(toy, tmp_path):
     examples = tmp_path / "cold" / "examples.jsonl"  # an input that was changed by hand
     lines = examples.read_text().splitlines()
     examples.write_text("\n".join(lines[:-1]) + "\n")
-    assert made(replace(toy, dev2_steps=1), skip=("cold",)) == ["dev1", "dev2"]
+    assert made(replace(toy, dev2_steps=1), given={"cold": tmp_path / "cold"}) == ["dev1", "dev2"]
     assert made(replace(toy, dev2_steps=1)) == ["cold", "dev1", "dev2"]  # as it was before
 
 
@@ -256,11 +256,11 @@ def test_stages_alone_skipped_and_given(toy, tmp_path):
     with pytest.raises(R1LabError, match="no stage 'dev9'; the stages are zero, cold"):
         run(toy, tmp_path, until="dev9", say=quiet)
     with pytest.raises(R1LabError, match="zero is to be used as it is, and .* is not there"):
-        run(toy, tmp_path, skip=("zero",), say=quiet)
+        run(toy, tmp_path, given={"zero": tmp_path / "zero"}, say=quiet)
     assert list(run(toy, tmp_path, only=("zero", "cold"), say=quiet)) == ["zero", "cold"]
     assert list(run(toy, tmp_path, only="dev1", say=quiet)) == ["dev1"]
     other = replace(toy, seed=7)
-    found = run(other, tmp_path, until="cold", skip=("zero",), say=quiet)
+    found = run(other, tmp_path, until="cold", given={"zero": tmp_path / "zero"}, say=quiet)
     assert (found["zero"]["made"], found["cold"]["made"]) == (False, True)
     without = replace(toy, language_weight=0.0)  # the ablation of lesson 08: another Dev2
     given = {"dev1": tmp_path / "dev1"}
@@ -282,10 +282,10 @@ def test_the_cold_start_is_right_readable_and_of_one_language(toy, tmp_path, mon
     """What is drawn is scripted here: one good answer to each question, among others."""
     draw = pipeline.draw
 
-    def scripted(config, model, problems, samples, seed):
+    def scripted(config, model, problems, *how):
         from r1lab.answers import measure
 
-        found = draw(config, model, problems, samples, seed)
+        found = draw(config, model, problems, *how)
         for row, problem in zip(found.completions, problems, strict=True):
             task = get_task(problem.task)
             words = "so let me see" if problem.language == "en" else "所以 让 我 看看"

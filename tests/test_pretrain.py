@@ -11,8 +11,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1lab import ROOT
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import data_dir
 from r1lab.basics.files import digest_of as sha256
-from r1lab.models.smollm2 import EMBEDDED, data_dir
+from r1lab.models.smollm2 import EMBEDDED
 from r1lab.world.muon import Muon
 from r1lab.world.pretrain import (
     ADDED,

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import nbformat
@@ -16,7 +17,7 @@ import pytest
 
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger, record
-from r1lab.course import runner
+from r1lab.course import copies, runner
 from r1lab.course import seeds as seeds_of_runs
 from r1lab.course.readme import readme_is_current
 
@@ -52,7 +53,8 @@ def go(folder, tmp_path):
     def run(**options):
         stream = io.StringIO()
         options = {"profile": "smoke", "out_dir": tmp_path / "out", "folder": folder} | options
-        return runner.run(stream=stream, **options), stream.getvalue()
+        with redirect_stderr(stream):
+            return runner.run(**options), stream.getvalue()
 
     return run
 
@@ -79,8 +81,8 @@ def test_a_run_leaves_notebooks_figures_and_book_and_goes_on_where_it_was(folder
     assert not (out / "notebooks" / "01_second.ipynb").exists()
     assert "needs a GPU" in result.book.read_text()
 
-    assert "has run already" in go(seed=7, resume=True)[1]
-    changed, said = go(seed=7, resume=True, parameters={"steps": "3"})
+    assert "has run already" in go(seed=7, start="resume")[1]
+    changed, said = go(seed=7, start="resume", parameters={"steps": "3"})
     assert changed.ok and "has run already" not in said
     assert load(out)["r1_zero/seconds"]["value"] == 10
 
@@ -130,7 +132,7 @@ def test_what_cannot_reach_its_notebook_stops_before_anything_runs(
 def test_a_parameter_for_one_lesson_stays_there(folder, tmp_path):
     for name in ("00_first", "01_second"):
         write(folder, name, RECORD)
-    plan, _ = runner._plan("smoke", None, {"01.steps": "5"}, folder, 0, tmp_path)
+    plan, _ = runner.plan_of("smoke", None, {"01.steps": "5"}, folder, 0, tmp_path)
     assert ["steps" in values for _, values in plan] == [False, True]
 
 
@@ -141,10 +143,10 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
     write(folder, "00_first", RECORD)
     write(folder, "01_second", RECORD)
     how = {"folder": folder, "out_dir": tmp_path / "out"}
-    made, new, kept = runner.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
+    made, new, kept = copies.prepare("gpu", ["01"], parameters={"steps": "9"}, **how)
     assert (new, kept) == (["01_second"], [])
     (made / "01_second.ipynb").write_text("a student's work")
-    assert runner.prepare("gpu", **how) == (made, ["00_first"], ["01_second"])
+    assert copies.prepare("gpu", **how) == (made, ["00_first"], ["01_second"])
     assert (made / "01_second.ipynb").read_text() == "a student's work"
 
     cells = nbformat.read(made / "00_first.ipynb", as_version=4).cells
@@ -152,6 +154,37 @@ def test_copies_for_jupyterlab_have_the_profiles_values_and_are_never_written_ov
         f'# Parameters\nsteps = 7\nseed = 0\nout_dir = "{tmp_path / "out"}"\n'
     ]
     assert not any(c.get("outputs") for c in cells)
+
+
+def test_fresh_moves_what_the_lesson_left_and_nothing_else(folder, go, tmp_path):
+    """`r1lab run --only 05 -p steps=10 --fresh` after a full run."""
+    trains = (
+        "from pathlib import Path\nrun = Path(out_dir) / 'r1_zero'\n"
+        "assert not run.exists() or (run / 'steps').read_text() == str(steps), 'another run'\n"
+        "run.mkdir(exist_ok=True)\n(run / 'steps').write_text(str(steps))"
+    )
+    write(folder, "00_first", trains)
+    write(folder, "01_second", trains.replace("r1_zero", "second"))
+    out, how = tmp_path / "out", {"notebooks": ["00"], "parameters": {"steps": "5"}}
+    assert go(book=False)[0].ok
+    assert "another run" in go(book=False, **how)[1]
+    result, said = go(book=False, start="fresh", **how)
+    assert result.ok and "r1_zero moved to" in said
+    assert (out / "r1_zero" / "steps").read_text() == "5"
+    assert (out / "earlier-1" / "r1_zero" / "steps").read_text() == "40"
+    assert (out / "second" / "steps").read_text() == "40"
+    with pytest.raises(R1LabError, match="start must be one of"):
+        go(start="frsh")
+
+
+def test_lessons_find_their_images_wherever_they_are_opened(folder, go, tmp_path):
+    write(folder, "00_first", "1")
+    (folder / "images").mkdir()
+    (folder / "images" / "pipeline.svg").write_text("<svg/>")
+    made, _, _ = copies.prepare("cpu", folder=folder, out_dir=tmp_path / "out")
+    go(book=False)
+    for place in (made, tmp_path / "out" / "notebooks"):
+        assert (place / "images" / "pipeline.svg").read_text() == "<svg/>"
 
 
 # --------------------------------------------------------------------------------------------------
@@ -179,8 +212,12 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="looks into /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "group"),
+    [(signal.SIGINT, False), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    ids=["Ctrl-C", "Ctrl-C under make", "SIGTERM"],
+)
+def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, number, group):
     out, mark = tmp_path / "out", tmp_path / "mark"
     write(folder, "00_first", RECORD)
     slow = write(
@@ -201,11 +238,12 @@ def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, num
         while not (mark.exists() and mark.read_text()):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(number)
+        os.killpg(process.pid, number) if group else process.send_signal(number)
         said = process.communicate(timeout=60)[1]
     finally:
         process.kill()
-    assert process.returncode == 130 and "--resume" in said
+    assert process.returncode == 130 and "Traceback" not in said and "Error" not in said
+    assert said.splitlines()[-1].startswith("[2/2] 01_slow  stopped") and "--resume" in said
     while not gone(int(mark.read_text())):
         assert time.monotonic() < deadline, "the kernel is still there"
         time.sleep(0.05)
@@ -215,7 +253,8 @@ def test_stopped_it_ends_its_kernel_and_keeps_what_has_run(folder, tmp_path, num
 
     write(folder, slow.stem, "print('second time')")
     stream = io.StringIO()
-    result = runner.run("smoke", folder=folder, out_dir=out, resume=True, stream=stream)
+    with redirect_stderr(stream):
+        result = runner.run("smoke", folder=folder, out_dir=out, start="resume")
     assert result.ok and "00_first  has run already" in stream.getvalue()
     assert "second time" in outputs(out / "notebooks" / "01_slow.ipynb")
 
@@ -248,11 +287,13 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")
-    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger, "pages": [readme]}
+    where = {"folder": folder, "base": tmp_path / "figures", "ledger": ledger}
 
     def measured(seeds):
         stream = io.StringIO()
-        book = seeds_of_runs.measure(seeds, "smoke", stream=stream, **where)
+        with redirect_stderr(stream):
+            book = seeds_of_runs.measure(seeds, "smoke", **where)
+        seeds_of_runs.publish(book, [readme])
         return book, stream.getvalue()
 
     measured([0])
@@ -267,16 +308,16 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert readme_is_current(readme.read_text(), ledger)
 
     write(folder, "01_next", RECORD.replace("r1_zero", "next"))
-    text = io.StringIO()
-    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], stream=text, **where)
+    both = seeds_of_runs.measure([0, 2], "smoke", notebooks=["01"], **where)
     assert {f["source"] for f in both["figures"].values()} == {"00_first", "01_next"}
     assert both["figures"]["r1_zero/seconds"] == entry  # kept from the ledger
     with pytest.raises(R1LabError, match=r"the seeds \[0, 2\], not \[4\]"):
-        seeds_of_runs.measure([4], "smoke", notebooks=["01"], stream=text, **where)
+        seeds_of_runs.measure([4], "smoke", notebooks=["01"], **where)
     (folder / "01_next.ipynb").unlink()
 
     how = {"jobs": 2, "note": "A slow machine."}
-    book = seeds_of_runs.measure([4, 5], "smoke", stream=io.StringIO(), **how, **where)
+    book = seeds_of_runs.measure([4, 5], "smoke", **how, **where)
+    seeds_of_runs.publish(book, [readme])
     assert book["jobs"] == 2 and book["figures"]["r1_zero/seconds"]["value"] == 44.5
     assert (
         "2 seeds side by side" in readme.read_text() and "A slow machine.\n" in readme.read_text()

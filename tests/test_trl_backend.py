@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import inspect
 import json
 import multiprocessing
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -36,14 +38,16 @@ from r1lab.models.load import load
 from r1lab.sampler.score import score, token_logps
 from r1lab.tasks import get_task
 from r1lab.templates import render
+from r1lab.training.loop import one_run
 from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import cluster, mapping, samplers, trainer
-from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of
+from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of, seal
+from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.process import settle
+from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.run import train
 from r1lab.trl_backend.trainer import by_length, make_trainer, on_one_gpu
-from r1lab.trl_backend.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -63,16 +67,19 @@ SMALL = GRPOConfig(
 )  # fmt: skip
 
 
-def run(model, tokenizer, config, out_dir, **options):
-    return train(model, tokenizer, TASK, config, out_dir, progress=False, **options)
+def run(model, tokenizer, config, out_dir, callbacks=(), **options):
+    launch = Launch(**options)
+    shown = {"progress": False, "callbacks": callbacks}
+    return train(model, tokenizer, TASK, config, out_dir, launch, **shown)
 
 
-def trainer_of(model, tokenizer, config, out_dir, **options):
+def trainer_of(model, tokenizer, config, out_dir):
     """TRL's trainer for a configuration, as `train` makes it."""
     problems = TASK.problems("train", config.steps * config.questions, seed=config.seed)
-    watch = Watch(config, tokenizer, TASK, problems, out_dir, (), None, lambda step: {})
+    watch = RolloutWatch(config, tokenizer, TASK, problems, out_dir, lambda step: {})
+    launch = Launch(sampler="r1lab", precision="fp32", gradient_checkpointing=False)
     with reference_of(model, tokenizer, config, out_dir, 0, None):
-        return make_trainer(model, tokenizer, watch, **options)
+        return make_trainer(model, tokenizer, watch, launch)
 
 
 def same_weights(a, b) -> bool:
@@ -286,6 +293,16 @@ def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     assert mapping.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
 
 
+def test_an_estimator_that_trl_has_no_word_for_is_refused(model, tokenizer, tmp_path):
+    """It would be trained as another one, and logged as itself."""
+    file = tmp_path / "mine.py"
+    file.write_text("def robust(r):\n    return r - r.median(dim=1, keepdim=True).values\n")
+    config = replace(SMALL, advantage=f"{file}:robust")
+    with pytest.raises(R1LabError, match="no counterpart of advantage .*:robust: take grpo, dr_gr"):
+        run(model, tokenizer, config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_two_processes_share_the_rollout():
     two, one = (mapping.trl_options(SMALL, processes=n) for n in (2, 1))
     rows = "per_device_train_batch_size"
@@ -296,6 +313,7 @@ def test_two_processes_share_the_rollout():
     "changes, options, words",
     [
         ({"kl_coef": 0.1, "kl_estimator": "k1"}, {}, "always k3, not k1"),
+        ({"seed": 2**40}, {}, "seed must be at most 4294967295, not 1099511627776"),
         ({"minibatches": 3}, {}, "8 cannot be cut into 3 mini-batches on 1 process"),
         ({"questions": 3}, {"processes": 2}, "3 questions cannot be dealt to 2 processes"),
         ({"kl_coef": 0.1, "ref_refresh": 2}, {"lora": 4}, "Set ref_refresh to 0"),
@@ -507,8 +525,157 @@ def test_a_damaged_or_half_written_checkpoint_costs_its_steps_only(
     assert "it was never finished" in caplog.text and same_weights(model, others[1])
     for folder in newest_first(tmp_path / "checkpoints"):
         (folder / "optimizer.pt").write_bytes(b"")
-    with pytest.raises(R1LabError, match="is whole. Choose another out_dir"):
+    with pytest.raises(R1LabError, match="is whole. Choose another folder"):
         run(others[0], tokenizer, SMALL, tmp_path)
+
+
+class Stranger:
+    """What unpickling this would do."""
+
+    def __reduce__(self):
+        return os.mkdir, ("/tmp/r1lab-ran-a-stranger-s-code",)
+
+
+def test_a_pickle_in_a_checkpoint_runs_no_code_and_costs_its_steps_only(
+    model, tokenizer, tmp_path, caplog
+):
+    other = copy.deepcopy(model)
+    run(model, tokenizer, SMALL, tmp_path)
+    newest, _ = newest_first(tmp_path / "checkpoints")
+    about = json.loads((newest / SEAL).read_text())
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        kept = (newest / name).read_bytes()
+        for stranger in (pickle.dumps(Stranger()), pickle.dumps({"state": 1}), b"junk"):
+            (newest / name).write_bytes(stranger)
+            seal(newest, about)  # whoever put it there has the checksums right
+            words = damage(newest)
+            assert words.startswith(f"{name} in it is no state that can be read")
+            assert "\n" not in words and "weights_only" not in words
+        (newest / name).write_bytes(kept)
+    seal(newest, about)
+    assert damage(newest) is None
+    torch.save(Stranger(), newest / "optimizer.pt")
+    seal(newest, about)
+    run(other, tokenizer, SMALL, tmp_path)
+    assert "checkpoint-3 is not used: optimizer.pt in it" in caplog.text
+    assert same_weights(model, other)
+    assert not Path("/tmp/r1lab-ran-a-stranger-s-code").exists()
+
+
+def test_a_longer_run_rises_to_its_learning_rate_as_if_never_stopped(model, tokenizer, tmp_path):
+    """The checkpoint keeps the rate of the step that follows, and not that of the last one."""
+    config, other = replace(SMALL, steps=6, warmup_steps=4), copy.deepcopy(model)
+    whole = run(model, tokenizer, config, tmp_path / "whole")
+    run(copy.deepcopy(other), tokenizer, replace(config, steps=2), tmp_path / "parts")
+    parts = run(other, tokenizer, config, tmp_path / "parts")
+    rates = [metrics["lr"] for metrics in parts]
+    assert rates == pytest.approx([grpo.learning_rate(step, config) for step in range(6)])
+    assert without_clock(parts) == without_clock(whole) and same_weights(model, other)
+    linear = replace(config, lr_schedule="linear", steps=4)
+    assert trainer.lr_share(4, linear) == 0.0
+
+
+def test_rewards_of_every_kind_that_trl_takes(model, tokenizer, tmp_path):
+    """async, a partial, an object without a name; TRL's keywords reach them, and are reported."""
+
+    async def shorter(completions, completion_ids, prompts, trainer_state, log_metric, **_):
+        log_metric("seen", trainer_state.global_step)
+        assert len(prompts) == len(completions) == 8
+        return [-float(len(ids)) for ids in completion_ids]
+
+    class Judge:
+        def __call__(self, completions, log_extra, **_):
+            log_extra("note", [f"{len(text)} letters" for text in completions])
+            return [None if i % 2 else 0.5 for i in range(len(completions))]
+
+    rewards = (shorter, functools.partial(characters, unused=1), Judge())
+    config = replace(SMALL, rewards=rewards, reward_weights=(1.0, 0.5, 2.0))
+    batches = []
+    history = run(model, tokenizer, config, tmp_path, [lambda *step: batches.append(step[2])])
+    assert [m["logged/seen"] for m in history] == [0, 1, 2]
+    for metrics, batch in zip(history, batches, strict=True):
+        assert metrics["rewards/shorter"] == -metrics["length"] and metrics["rewards/Judge"] == 0.25
+        texts = [one.text for one in batch.measures]
+        assert batch.parts["characters"] == characters(texts)
+        assert batch.log.columns["logged/note"] == [f"{len(text)} letters" for text in texts]
+
+
+def test_tags_that_are_special_tokens_are_read(random_folder, tmp_path):
+    """TRL decodes them away: the format would be wrong for ever."""
+    model, tokenizer = load(random_folder)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<think>", "</think>"]})
+    shown = []
+
+    def look(completions, completion_ids, **_):
+        shown.extend(zip(completions, completion_ids, strict=True))
+        return [float(i) for i in range(len(completions))]
+
+    config = replace(SMALL, rewards=(look,), max_new_tokens=40, questions=8)
+    run(model, tokenizer, config, tmp_path)
+    tag = tokenizer.convert_tokens_to_ids("<think>")
+    drawn = [(text, ids) for text, ids in shown if tag in ids]
+    assert drawn and all("<think>" in text for text, _ in drawn)
+
+
+def test_every_declared_end_of_text_ends_an_answer(model, tokenizer, tmp_path):
+    """The model's generation configuration may name others than the tokenizer's."""
+    other, seen = 5, []
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, other]
+
+    def watch(step, metrics, batch):
+        seen.extend(zip(batch.rollouts.completion_ids, batch.rollouts.finished, strict=True))
+
+    run(model, tokenizer, replace(SMALL, questions=8, max_new_tokens=40), tmp_path, [watch])
+    ends = {tokenizer.eos_token_id, other}
+    assert any(ids[-1] == other for ids, _ in seen)
+    assert not any(ends & {*ids[:-1]} for ids, _ in seen)
+    assert all(finished == (ids[-1] in ends) for ids, finished in seen)
+
+
+def test_a_tokenizer_without_an_end_of_text_is_refused(model, tokenizer, tmp_path):
+    bare = copy.deepcopy(tokenizer)
+    bare.eos_token = None
+    with pytest.raises(R1LabError, match="no end-of-sequence token"):
+        run(model, bare, SMALL, tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(model, tokenizer, tmp_path):
+    with one_run(tmp_path), pytest.raises(R1LabError, match="another run is working in"):
+        run(model, tokenizer, SMALL, tmp_path)
+    assert len(run(model, tokenizer, SMALL, tmp_path)) == 3
+
+
+@pytest.mark.parametrize(
+    "damage, kept",
+    [
+        (lambda text: text + '{"step": 2, "rew\n', [0, 1, 2, 3]),
+        (lambda text: text + "\udcff\udcfe\nnull\n", [0, 1, 2, 3]),
+        (lambda text: text[:-40], [0, 2, 3]),
+        (lambda text: "", [2, 3]),
+    ],
+    ids=["half a line", "no text", "cut off", "empty"],
+)
+def test_a_damaged_metrics_file_does_not_stop_a_run_whose_checkpoints_are_whole(
+    model, tokenizer, tmp_path, caplog, damage, kept
+):
+    other = copy.deepcopy(model)
+    run(model, tokenizer, replace(SMALL, steps=2), tmp_path)
+    path = tmp_path / "metrics.jsonl"
+    path.write_text(damage(path.read_text()), errors="surrogateescape")
+    history = run(other, tokenizer, replace(SMALL, steps=4), tmp_path)
+    assert [m["step"] for m in history] == [m["step"] for m in metrics_of(tmp_path)] == kept
+    assert ("has no metrics of" in caplog.text) == (len(kept) < 4)
+
+
+def test_a_prompt_that_is_too_long_is_found_before_the_first_step(model, tokenizer, tmp_path):
+    """`grpo.training_problems` looks for it, as on scratch."""
+    first = TASK.problems("train", 1, seed=0)[0]
+    size = len(tokenizer(render(first, "tiny"))["input_ids"])
+    model.config.max_position_embeddings = size - 1 + SMALL.max_new_tokens
+    words = f"the first is {first.id}, {size} tokens. Lower max_new_tokens"
+    with pytest.raises(R1LabError, match=words):
+        run(model, tokenizer, SMALL, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_another_run_is_not_continued_and_not_overwritten(model, tokenizer, tmp_path):
@@ -650,14 +817,15 @@ import json, sys
 from accelerate import PartialState
 from r1lab import models
 from r1lab.trl_backend import run
+from r1lab.trl_backend.mapping import Launch
 from r1lab.tasks import get_task
 from test_trl_backend import TWO
 import torch
 torch.set_num_threads(1)
 model, tokenizer = models.load("tiny")
 history = run.train(
-    model, tokenizer, get_task("countdown"), TWO, sys.argv[1], sampler="r1lab", shares=2,
-    progress=False)
+    model, tokenizer, get_task("countdown"), TWO, sys.argv[1],
+    Launch(sampler="r1lab", shares=2), progress=False)
 assert bool(history) == PartialState().is_main_process
 assert PartialState().num_processes == 2
 """

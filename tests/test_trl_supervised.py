@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import OPTConfig, OPTForCausalLM
 
 from r1lab import reward_model, sft
 from r1lab.basics.errors import R1LabError
@@ -23,7 +22,7 @@ from r1lab.reward_model import Marked, Pair, RewardModelConfig, bradley_terry_lo
 from r1lab.sft import Example, SFTConfig
 from r1lab.tasks import get_task
 from r1lab.training.signals import Stopped
-from r1lab.trl_backend import supervised
+from r1lab.trl_backend import judges, mapping, supervised
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
@@ -53,9 +52,8 @@ def pairs(n=10):
 
 
 def run(model, tokenizer, config, out, n=10, **options):
-    return supervised.sft_train(
-        model, tokenizer, examples(n), config, out, progress=False, **options
-    )
+    options["progress"] = False
+    return supervised.sft_train(model, tokenizer, examples(n), config, out, **options)
 
 
 def flat(model):
@@ -84,25 +82,23 @@ def one_step(trainer):
 # --- the same mathematics ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
-def test_a_step_has_our_loss_and_gradient(model, tokenizer, tmp_path, packing):
+def test_a_step_has_our_loss_and_gradient(model, tokenizer, tmp_path):
     """Prompts masked, unequal lengths, EOS trained though it pads, several passes, no dropout, and
     a model of which Trainer would not count the tokens."""
     rows = sft.fitting(examples(), tokenizer, CONFIG)
     assert len({len(answer) for _, answer in rows}) > 3
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
-    config, out = replace(CONFIG, batch_size=10), tmp_path
+    config = replace(CONFIG, batch_size=10)
     ours = sft.backward(model, rows, config)
     exact = gradient(model).clone()
     model.accepts_loss_kwargs = False
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.5
     with supervised.lent(model, tokenizer):
-        trainer = supervised.sft_trainer(
-            *(model, tokenizer, rows, config, out, supervised.Watch(None)), packing=packing
-        )
+        watch = supervised.SFTWatch(config, tmp_path, rows, lambda step: {})
+        trainer = supervised.sft_trainer(model, tokenizer, rows, watch)
         theirs, passes = one_step(trainer)
-        assert len(passes) > 2 and ("position_ids" in passes[0]) == packing
+        assert len(passes) > 2
         learned = sum(int((x["labels"] == tokenizer.eos_token_id).sum()) for x in passes)
         assert learned == len(rows)
         assert theirs == pytest.approx(ours, abs=1e-5)
@@ -113,13 +109,10 @@ def test_a_step_has_our_loss_and_gradient(model, tokenizer, tmp_path, packing):
     assert "forward" not in model.__dict__ and not model.training
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
-def test_a_run_ends_with_the_weights_of_our_loop(model, tokenizer, tmp_path, packing):
+def test_a_run_ends_with_the_weights_of_our_loop(model, tokenizer, tmp_path):
     before, other = flat(model).clone(), copy.deepcopy(model)
     ours = sft.train(other, tokenizer, examples(), CONFIG, tmp_path / "a", progress=False)
-    both = {"packing": packing, "gradient_checkpointing": packing}
-    theirs = run(model, tokenizer, CONFIG, tmp_path / "b", **both)
-    assert not model.is_activation_checkpointing
+    theirs = run(model, tokenizer, CONFIG, tmp_path / "b")
     assert (
         (flat(model) - flat(other)).abs().max() < 1e-5 < 1e-3 < (flat(model) - before).abs().max()
     )
@@ -137,76 +130,22 @@ def test_a_run_ends_with_the_weights_of_our_loop(model, tokenizer, tmp_path, pac
 
 def test_a_layout_shows_every_step_its_examples_on_any_number_of_processes():
     sizes, batches = [5, 30, 7, 12, 9, 3, 21], [[0, 1, 2, 3], [4, 5, 6]]
-    for packing in (False, True):
-        for processes in (1, 2, 3):
-            rows, passes, items = supervised.lay_out(batches, sizes, 32, processes, packing)
-            assert passes % processes == 0 and len(items) == 2 * rows * passes
-            for step, batch in enumerate(batches):
-                part = items[step * rows * passes :][: rows * passes]
-                assert sorted(i for one in part for i in one) == sorted(batch)
-                assert all(sum(sizes[i] for i in one) <= 32 for one in part)
+    for processes in (1, 2, 3):
+        rows, passes, items = supervised.lay_out(batches, sizes, 32, processes)
+        assert passes % processes == 0 and len(items) == 2 * rows * passes
+        for step, batch in enumerate(batches):
+            part = items[step * rows * passes :][: rows * passes]
+            assert sorted(i for i in part if i is not None) == sorted(batch)
     assert supervised.lay_out(batches, sizes, 64).rows == 2  # of up to 30 tokens
-    assert supervised.pack([0, 1, 2, 3], sizes, 32) == [(1,), (3, 2, 0)]
-    assert supervised.pack([1, 0], sizes, 10) == [
-        (1,),
-        (0,),
-    ]  # longer than a pack: alone, and whole
-
-
-# --- packing -------------------------------------------------------------------------------------
-
-
-def test_packing_is_refused_where_examples_would_see_each_other(model, tokenizer, tmp_path):
-    """transformers' OPT takes the position ids and masks nothing by them."""
-    config = OPTConfig(
-        vocab_size=len(tokenizer), hidden_size=32, word_embed_proj_dim=32, ffn_dim=64,
-        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=128, dropout=0.0,
-        pad_token_id=0, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    opt = OPTForCausalLM(config)
-    with pytest.raises(
-        R1LabError, match=r"packing: OPTForCausalLM \(attention: sdpa\) lets a pack"
-    ):
-        run(opt, tokenizer, CONFIG, tmp_path, packing=True)
-    assert "forward" not in opt.__dict__
-    assert len(run(opt, tokenizer, CONFIG, tmp_path)) == 3  # padded it is right
-    with pytest.raises(R1LabError, match="packing was False and is True"):
-        run(model, tokenizer, CONFIG, tmp_path, packing=True)
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_packed_examples_are_read_as_if_alone(model, tokenizer, tmp_path, attention):
-    model.set_attn_implementation(attention)
-    rows = sft.fitting(examples(), tokenizer, CONFIG)
-    with supervised.lent(model, tokenizer):
-        trainer = supervised.sft_trainer(
-            *(model, tokenizer, rows, CONFIG, tmp_path, supervised.Watch(None)), packing=True
-        )
-        item = supervised.sft_item(rows, tokenizer.eos_token_id)
-        inputs = trainer.data_collator([item((0, 3, 5))])
-        assert "attention_mask" not in inputs and inputs["input_ids"].shape[0] == 1
-        packed = model(**inputs, fused_lm_head=True).log_probs[0]
-        at = 0
-        for i in (0, 3, 5):
-            prompt, answer = rows[i]
-            alone, _, _ = sft.token_logps(model, [rows[i]])
-            here = packed[at + len(prompt) - 1 :][: len(answer)]
-            assert torch.allclose(here, alone[0], atol=1e-5)
-            at += len(prompt) + len(answer)
-        assert inputs["position_ids"].diff().ne(1).sum() == 2
 
 
 # --- stopped anywhere ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("packing", [False, True], ids=["padded", "packed"])
-def test_stopped_crashed_and_resumed_it_ends_with_the_same_bits(
-    model, tokenizer, tmp_path, packing
-):
+def test_stopped_crashed_and_resumed_it_ends_with_the_same_bits(model, tokenizer, tmp_path):
     config, out = replace(CONFIG, epochs=3), tmp_path / "parts"
     parts = [copy.deepcopy(model) for _ in range(3)]
-    whole = run(model, tokenizer, config, tmp_path / "whole", packing=packing)
+    whole = run(model, tokenizer, config, tmp_path / "whole")
 
     def stop(step, metrics):
         if step == 1:  # callbacks run when the step has ended: the next one sees the signal
@@ -217,13 +156,13 @@ def test_stopped_crashed_and_resumed_it_ends_with_the_same_bits(
             raise RuntimeError("power cut")
 
     with pytest.raises(Stopped, match="stopped by SIGTERM after 3 of 9 steps"):
-        run(parts[0], tokenizer, config, out, packing=packing, callbacks=[stop])
+        run(parts[0], tokenizer, config, out, callbacks=[stop])
     with pytest.raises(RuntimeError, match="power cut"):
-        run(parts[1], tokenizer, config, out, packing=packing, callbacks=[crash])
-    resumed = run(parts[2], tokenizer, config, out, packing=packing)
+        run(parts[1], tokenizer, config, out, callbacks=[crash])
+    resumed = run(parts[2], tokenizer, config, out)
     assert len(whole) == 9 and without_clock(resumed) == without_clock(whole)
     assert torch.equal(flat(parts[2]), flat(model))
-    again = run(parts[2], tokenizer, config, out, packing=packing)  # nothing left to do
+    again = run(parts[2], tokenizer, config, out)  # nothing left to do
     assert without_clock(again) == without_clock(whole)
 
 
@@ -255,24 +194,20 @@ def scorer(random_folder):
     return model, tokenizer
 
 
-def texts_of(tokenizer, judged):
-    problems, how = [p.problem for p in judged], {"template": "tiny", "kind": "helpful"}
-    return tuple(
-        reward_model.text_ids(tokenizer, problems, [getattr(p, side) for p in judged], **how)
-        for side in ("chosen", "rejected")
-    )
+def marked(n=10):
+    return [Marked(pair.problem, pair.chosen, i % 3 > 0) for i, pair in enumerate(pairs(n))]
 
 
 def test_reward_trainer_reads_the_score_where_we_do(scorer, tmp_path):
     model, tokenizer = scorer
-    chosen, rejected = texts_of(tokenizer, pairs())
+    chosen, rejected, signs = judges.texts_of(tokenizer, pairs(), "tiny")
+    assert signs == [1] * 10
     loss = bradley_terry_loss(scores(model, chosen), scores(model, rejected))
     loss.backward()
     exact, config = gradient(model).clone(), replace(REWARD, batch_size=10)
     with supervised.lent(model, tokenizer):
-        trainer = supervised.reward_trainer(
-            *(model, tokenizer, (chosen, rejected), config, tmp_path, supervised.Watch(None))
-        )
+        watch = judges.JudgeWatch(config, tmp_path, 1, lambda step: {})
+        trainer = judges.reward_trainer(model, tokenizer, (chosen, rejected, signs), watch)
         theirs, passes = one_step(trainer)
         assert len(passes) > 2
         assert theirs == pytest.approx(loss.item(), abs=1e-5)
@@ -286,22 +221,22 @@ def test_reward_trainer_reads_the_score_where_we_do(scorer, tmp_path):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.pad_token_id
 
 
-def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path):
-    """Steps of 4, 4 and 2 pairs, so with blanks; one pair is of equal texts."""
+@pytest.mark.parametrize("kind", [pairs, marked], ids=["helpful", "safe"])
+def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path, kind):
+    """Steps of 4, 4 and 2 judgements, so with blanks; one pair is of equal texts."""
     model, tokenizer = scorer
-    judged = pairs()
-    judged[3] = replace(judged[3], rejected=judged[3].chosen)
+    judged = kind()
+    if kind is pairs:
+        judged[3] = replace(judged[3], rejected=judged[3].chosen)
     before, other = flat(model).clone(), copy.deepcopy(model)
     ours = reward_model.train(other, tokenizer, judged, REWARD, tmp_path / "a", progress=False)
-    theirs = supervised.reward_train(
-        model, tokenizer, judged, REWARD, tmp_path / "b", progress=False
-    )
-    assert (
-        (flat(model) - flat(other)).abs().max() < 1e-5 < 1e-3 < (flat(model) - before).abs().max()
-    )
+    theirs = judges.reward_train(model, tokenizer, judged, REWARD, tmp_path / "b", progress=False)
+    far = (flat(model) - flat(other)).abs()
+    assert far.max() < 1e-4 < 1e-3 < (flat(model) - before).abs().max()
+    assert (far > 1e-5).sum() <= 1  # where a gradient is next to 0, AdamW divides rounding by it
     for a, b in zip(ours, theirs, strict=True):
         assert list(a) == list(b) and a["step"] == b["step"]
-        assert b["loss"] == pytest.approx(a["loss"], abs=1e-5)
+        assert b["loss"] == pytest.approx(a["loss"], abs=1e-5, rel=1e-5)
         assert b["accuracy"] == pytest.approx(a["accuracy"])
     loaded, words = reward_model.load(tmp_path / "b")
     assert torch.equal(flat(loaded), flat(model)) and words.pad_token == tokenizer.pad_token
@@ -311,7 +246,7 @@ def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path):
 
 
 def test_every_option_has_a_line_in_the_table():
-    words = " ".join(row.ours for row in supervised.MAPPING).replace(",", " ").split()
+    words = " ".join(row.ours for row in mapping.MAPPING).replace(",", " ").split()
     for config in (SFTConfig, RewardModelConfig):
         assert {f.name for f in dataclasses.fields(config)} <= set(words)
 
@@ -322,17 +257,15 @@ def test_what_cannot_be_trained_says_why(model, tokenizer, scorer, tmp_path):
             run(model, tokenizer, config, tmp_path)
     with pytest.raises(R1LabError, match="of 10 examples 10 are longer than max_tokens"):
         run(model, tokenizer, replace(CONFIG, max_tokens=9), tmp_path)
-    marked = [Marked(one.problem, one.chosen, True) for one in pairs(2)]
     for judged, config, words in (
         (pairs(2), CONFIG, "configured by RewardModelConfig, not SFTConfig"),
-        (marked, REWARD, "learns from pairs"),
         ([], REWARD, "there are none"),
     ):
         with pytest.raises(R1LabError, match=words):
-            supervised.reward_train(*scorer, judged, config, tmp_path)
+            judges.reward_train(*scorer, judged, config, tmp_path)
     with torch.no_grad():
         model.lm_head.weight[5] = float("inf")
     broken = flat(model).clone()
-    with pytest.raises(R1LabError, match="step 0: a gradient that is not finite"):
+    with pytest.raises(R1LabError, match="step 0 has a gradient that is not finite"):
         run(model, tokenizer, CONFIG, tmp_path / "inf")
     assert torch.equal(flat(model), broken) and not (tmp_path / "inf" / "metrics.jsonl").exists()

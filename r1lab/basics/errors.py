@@ -21,6 +21,13 @@ FULL_DISK = re.compile(
 NO_MEMORY = re.compile(r"MemoryError|Unable to allocate|allocate memory|out of memory", re.I)
 
 
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of an error's message, or its class, without control characters."""
+    lines = str(error).strip().splitlines()
+    text = "".join(c for c in (lines[0] if lines else "") if c.isprintable()).strip()
+    return (text or type(error).__name__)[:most]
+
+
 def shortage(text: str) -> str | None:
     """What to do when `text`, an error's class and message, says that disk or memory ran out.
 

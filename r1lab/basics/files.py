@@ -14,7 +14,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from r1lab import ROOT
+from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import FULL_DISK, R1LabError
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,10 @@ def check_writable(path: str | os.PathLike) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=path.parent):
                 return
-        path.open("ab").close()
+        if path.is_file():
+            path.open("ab").close()
+        elif not os.access(path, os.W_OK):
+            raise PermissionError(13, "no permission")
 
 
 @contextmanager
@@ -305,6 +308,11 @@ def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None
         for path in there:
             os.replace(path, target / path.name)
     return target
+
+
+def data_dir() -> Path:
+    """The project's `data/` folder; the environment variable R1LAB_DATA overrides it."""
+    return Path(os.environ.get("R1LAB_DATA") or PROJECT / "data")
 
 
 def run_folder(out_dir: str | os.PathLike) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import multiprocessing
 import os
 import statistics
@@ -13,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -32,6 +31,8 @@ from r1lab.bench.loops import (
     r1lab_run,
     trl_run,
 )
+from r1lab.machine import workers
+from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.run import train as train_on_trl
 
 # What may be fastest on a CPU: rows per micro-batch, and generate's cache.
@@ -118,7 +119,8 @@ def learning(bench: Bench, fast: Any) -> Contenders:
         config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
         about = (copy.deepcopy(bench.base), bench.tokenizer, bench.task, config)
         with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            history = train_on_trl(*about, folder, sampler=sampler, device="cpu", progress=False)
+            launch = Launch(sampler=sampler, device="cpu")
+            history = train_on_trl(*about, folder, launch, progress=False)
         return {
             "seconds": sum(m["seconds"] for m in history),
             "mean_length": [m["length"] for m in history],
@@ -154,9 +156,7 @@ def one_step(bench: Bench, seed: int) -> dict[str, float]:
 
 
 def one_worker() -> None:
-    """Where r1lab has workers for rows and micro-batches, only one in this process."""
-    with suppress(ImportError):
-        importlib.import_module("r1lab.machine.workers").MOST = 1
+    workers.MOST = 1
 
 
 @contextmanager

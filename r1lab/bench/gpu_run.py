@@ -21,6 +21,7 @@ from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import distinct, get_task
+from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.run import train as train_on_trl
 
 
@@ -111,7 +112,8 @@ def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> 
     about = (stand.base, stand.tokenizer, stand.task, config, stand.folder / "run")
     how = {"progress": False, "callbacks": [watch]}
     if stand.backend == "trl":
-        train_on_trl(*about, **how, budget=costs.Budget(max_minutes=max(1e-3, seconds / 60)))
+        budget = costs.Budget(max_minutes=max(1e-3, seconds / 60))
+        train_on_trl(*about, Launch(budget=budget), **how)
     else:
         with suppress(loops.Enough):
             grpo.train(*about, **how)

@@ -161,11 +161,15 @@ class Pipeline(Command):
       r1lab pipeline --until dev2                 the first four stages
       r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
       r1lab pipeline --student tiny-general-small     and distill it into a smaller model
+      accelerate launch --num_processes 8 -m r1lab pipeline --backend trl     on eight GPUs
     """
     out: str = option("runs/pipeline", "output folder", metavar="FOLDER", path=True)
     only: tuple = words("make only these stages, from what is there", "STAGE")
     until: str | None = text("the last stage to be made (default: r1)", "STAGE")
     skip: tuple = words("leave these stages as they are, whatever has changed", "STAGE")
+    backend: str = option("scratch", "who trains: scratch (these loops, one device) or trl (TRL's "
+        "trainers, on as many GPUs as accelerate launch starts processes)",
+        choices=("scratch", "trl"))
     student: str | None = text("then train this smaller base on what the stage data wrote, and "
         "compare with RL alone at matched FLOPs, and with both", "MODEL", path=True)
     smoke: bool = flag("toy sizes, where no option says another")
@@ -268,8 +272,22 @@ class Book(Command):
     folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
 
 
+@dataclass(kw_only=True)
+class Init(Command):
+    """copy the lessons into a folder (after an installation without the repository)
+
+    Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
+    FOLDER/runs. Files that are there already stay as they are.
+
+    examples:
+      r1lab init course
+    """
+    folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
+
+
 COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
+    "init": (Init, "lessons.init"),
     "train": (Train, "training.train"),
     "eval": (Eval, "training.evaluate"),
     "tasks": (Tasks, "training.tasks"),

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
-import sys
 from pathlib import Path
 
 from r1lab import ROOT
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.cli.commands import Bench, Book, Figures, Run
+from r1lab.cli.commands import Bench, Book, Figures, Init, Run
 from r1lab.cli.parse import pairs
 from r1lab.course import profiles
 
 
 def run(args: Run) -> int:
-    from r1lab.course import runner
+    from r1lab.course import copies, runner
 
     if args.list:
         return list_notebooks(args)
@@ -24,27 +22,13 @@ def run(args: Run) -> int:
     asked = (args.profile, list(args.only) or None, args.out)
     parameters = pairs(args.parameter, "-p", "steps=10")
     if args.prepare:
-        made, new, kept = runner.prepare(*asked, parameters, seed=args.seed)
-        print(f"{files.shorten(made)}: {len(new)} notebooks written")
+        made, new, kept = copies.prepare(*asked, parameters, seed=args.seed)
+        print(f"lessons to work on: {files.shorten(made)}, {len(new)} notebooks written")
         if kept:
             print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
-    if args.fresh:
-        set_aside(args)
-    return 0 if runner.run(*asked, parameters, seed=args.seed, resume=args.resume).ok else 1
-
-
-def set_aside(args: Run) -> None:
-    """Move the folders that these lessons train in to earlier-N."""
-    profile = profiles.check_profile(args.profile or profiles.default_profile())
-    out, notebooks = (
-        ROOT / (args.out or f"runs/{profile}"),
-        profiles.select(list(args.only) or None),
-    )
-    code = "".join(path.read_text(encoding="utf-8") for path in notebooks)
-    named = sorted(set(re.findall(r'out / \\"(\w+)', code)))
-    if out.is_dir() and (moved := files.set_aside(out, named)):
-        print(f"what was trained before is in {files.shorten(moved)}", file=sys.stderr)
+    start = "fresh" if args.fresh else "resume" if args.resume else "again"
+    return 0 if runner.run(*asked, parameters, seed=args.seed, start=start).ok else 1
 
 
 def list_notebooks(args: Run) -> int:
@@ -89,11 +73,11 @@ def figures(args: Figures) -> None:
         profile,
         base=args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}"),
         ledger=ledger,
-        pages=seeds.PAGES if ledger == seeds.LEDGER else (),
         notebooks=list(args.only) or None,
         jobs=args.jobs,
         note=args.note,
     )
+    seeds.publish(made, seeds.PAGES if ledger == seeds.LEDGER else ())
     print(markdown_table(made["figures"]))
     print(f"written to {files.shorten(ledger)}")
 
@@ -104,3 +88,10 @@ def book(args: Book) -> None:
     if not args.folder:
         raise R1LabError("name the folder of a run: r1lab book runs/cpu")
     print(files.shorten(pages.build(ROOT / args.folder)))
+
+
+def init(args: Init) -> None:
+    from r1lab.course import copies
+
+    folder, new = copies.lay_out(args.folder)
+    print(f"{folder / 'notebooks'}: {len(new)} files written")

@@ -19,7 +19,7 @@ from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval, OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table
-from r1lab.machine import costs, memory
+from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.models import smollm2
 from r1lab.sampler.rollouts import Sampling
@@ -27,6 +27,7 @@ from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.templates import get_template
 from r1lab.training import metrics
+from r1lab.trl_backend import memory
 from r1lab.world import pretrain as recipes
 
 
@@ -41,17 +42,21 @@ def train(args: Train) -> None:
     budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
     task = the_task(args, args.task, config.template)
     out = files.run_folder(args.out or ("runs/train-trl" if on_trl else "runs/train"))
-    options: dict[str, Any] = {"resume": not args.fresh, "progress": not args.quiet}
+    options: dict[str, Any] = {"progress": not args.quiet}
     backend = trl_backend() if on_trl else grpo
     if on_trl:
+        from r1lab.trl_backend.mapping import Launch
+
         given = vars(args.trl) | {"lora": args.trl.lora_rank, "budget": budget}
-        names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget")
-        options |= {name: given[name] for name in names if given[name] is not None}
-        if args.device != "auto":
-            backend.settle(args.device)
-            options["device"] = args.device
-    elif any((out / "checkpoints").glob("checkpoint-*")) and not args.fresh:
-        raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
+        given["device"] = None if args.device == "auto" else args.device
+        names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget", "device")
+        given = {name: given[name] for name in names if given[name] is not None}
+        options["launch"] = Launch(**given, resume=not args.fresh)
+        backend.settle(options["launch"].device)
+    else:
+        options["resume"] = not args.fresh
+        if any((out / "checkpoints").glob("checkpoint-*")) and not args.fresh:
+            raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
     told = not args.quiet and os.environ.get("RANK", "0") == "0"  # by one of several processes
     if not args.quiet:
         price = args.dollars_per_hour
@@ -78,7 +83,7 @@ def train(args: Train) -> None:
         if name in first and name in final
     ]
     print_table(("on its training batches", "first step", "last step"), rows)
-    if on_trl and len(history) < config.steps:
+    if on_trl and final["step"] + 1 < config.steps:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
     made = files.shorten(out / "model")
@@ -88,7 +93,7 @@ def train(args: Train) -> None:
 def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
-    problems = task.problems("train", config.steps * config.questions, seed=config.seed)
+    problems = grpo.training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
         model,
         config,
@@ -206,9 +211,17 @@ def pipeline(args: Pipeline) -> None:
     config = replace(args.settings, base=project_folder(home(args.settings.base)))
     if config.device == "cuda":
         computing_device("cuda")
-    out = files.run_folder(args.out)
-    options = {"only": list(args.only) or None, "until": args.until, "skip": args.skip}
-    stages.run(config, out, **options, progress=not args.quiet)
+    out, backend = files.run_folder(args.out), stages.SCRATCH
+    if args.backend == "trl":
+        trl_backend()
+        from r1lab.trl_backend.stages import backend as on_trl
+
+        backend = on_trl(config)
+    given = {name: out / name for name in args.skip}
+    options = {"only": list(args.only) or None, "until": args.until, "given": given}
+    stages.run(config, out, **options, backend=backend, progress=not args.quiet)
+    if not backend.main:
+        return
     table = stages.stage_table(out)
     if table["ours"]:
         head, *rows = stages.table_lines(table)

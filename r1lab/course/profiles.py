@@ -34,11 +34,11 @@ from typing import Any
 import nbformat
 import yaml
 
-from r1lab import ROOT
+from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import R1LabError, did_you_mean
 
 NAMES = ("smoke", "cpu", "gpu", "cluster")
-NOTEBOOKS = ROOT / "notebooks"
+NOTEBOOKS = next(f for f in (ROOT / "notebooks", PROJECT / "notebooks") if f.is_dir())
 RESERVED = ("seed", "out_dir")  # every notebook has them; the runner sets them
 
 

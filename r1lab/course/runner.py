@@ -8,10 +8,9 @@ a second and not the end of a long run. Then, for each notebook:
    this very interpreter, working in the project's folder;
 3. the executed copy becomes `<out_dir>/notebooks/NN_name.ipynb`, also when a cell failed.
 
-The first failure ends the run, and the book is written all the same. Ctrl-C and SIGTERM stop the
-kernel first: a training loop in it gets the time to save its checkpoint. `resume` then leaves out
-the notebooks that had run to their end and begins the stopped one again from its first cell; a
-training in it goes on from its last checkpoint.
+The first failure ends the run, and the book is written all the same. Ctrl-C and SIGTERM reach the
+kernel as an interrupt: a training loop in it finishes its step and saves a checkpoint. A second
+Ctrl-C ends it at once.
 """
 
 from __future__ import annotations
@@ -27,16 +26,24 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from r1lab import ROOT
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from tqdm.std import tqdm
+
+from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
-from r1lab.basics.errors import R1LabError, shortage
-from r1lab.basics.files import run_folder, shorten, write_json
+from r1lab.basics.errors import R1LabError, first_line, shortage
+from r1lab.basics.files import run_folder, set_aside, shorten, write_json
 from r1lab.course import profiles
 from r1lab.machine.about import hardware, versions
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
+STARTS = ("again", "resume", "fresh")
 
 
 @dataclass
@@ -60,26 +67,27 @@ def run(
     *,
     seed: int = 0,
     folder: str | os.PathLike = profiles.NOTEBOOKS,
-    resume: bool = False,
+    start: str = "again",
     book: bool = True,
-    stream: TextIO | None = None,
 ) -> Result:
-    """Execute the notebooks of `folder` on `profile` and write the book.
+    """Execute the notebooks of `folder` on `profile` and write the book; progress on stderr.
 
     profile     smoke, cpu, gpu or cluster; default R1LAB_PROFILE, or cpu
     notebooks   which ones, by number or name; default all, less those that the profile leaves out
     out_dir     default runs/<profile> in the project's folder
     parameters  texts to be read as the parameter's type: {"steps": "10"} for every notebook that
                 has it, {"05.steps": "10"} for one
-    resume      leave out what has run to its end already with the same code, seed and parameters
-    stream      where progress goes; default stderr
+    start       "again": each runs from its first cell, and a training in it goes on from its last
+                checkpoint; "resume": but not what has run to its end with the same code, seed and
+                parameters; "fresh": what a notebook left in out_dir is first moved to earlier-<n>
 
     Returns a Result; `ok` is False when a notebook failed. Raises R1LabError before anything runs
     when an override cannot reach its notebook, and KeyboardInterrupt after stopping the kernel.
     """
-    stream = sys.stderr if stream is None else stream
-    profile, out_dir = _where(profile, out_dir)
-    plan, left_out = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
+    if start not in STARTS:
+        raise R1LabError(f"start must be one of {', '.join(STARTS)}, not {start!r}")
+    profile, out_dir = where(profile, out_dir)
+    plan, left_out = plan_of(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     run_folder(out_dir)
     state = _load_state(out_dir)
     for name, reason in left_out.items():
@@ -90,88 +98,77 @@ def run(
     state |= {"profile": profile, "seed": seed, "hardware": hardware(), "versions": versions()}
     state["order"] = [path.stem for path in profiles.notebooks(folder)]
 
-    print(
-        f"r1lab run: profile {profile}, seed {seed}, {_count(len(plan))}, results in "
-        f"{shorten(out_dir)}",
-        file=stream,
-        flush=True,
-    )
+    count = "1 notebook" if len(plan) == 1 else f"{len(plan)} notebooks"
+    _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {shorten(out_dir)}")
     for name, reason in left_out.items():
-        print(f"  {name} is left out by the profile {profile}: {reason}", file=stream, flush=True)
-    path = label = None
+        _say(f"  {name} is left out by the profile {profile}: {reason}")
+    path, label = None, "r1lab"
     try:
         for number, (path, values) in enumerate(plan, start=1):
             label = f"[{number}/{len(plan)}] {path.stem}"
             mark = fingerprint(path, values)
             known = state["notebooks"].get(path.stem, {})
-            if resume and known.get("status") == "done" and known.get("fingerprint") == mark:
-                print(f"{label}  has run already", file=stream, flush=True)
+            if start == "resume" and (known.get("status"), known.get("fingerprint")) == (
+                *("done", mark),
+            ):
+                _say(f"{label}  has run already")
                 continue
-            state["notebooks"][path.stem] = {"status": "running", "seed": seed}
+            made = set(known.get("made", ()))
+            if start == "fresh":
+                made |= set(re.findall(r'out / \\"(\w+)', path.read_text("utf-8")))
+                if aside := set_aside(out_dir, sorted(made)):
+                    there = ", ".join(sorted(p.name for p in aside.iterdir()))
+                    _say(f"{label}  {there} moved to {shorten(aside)}")
+            entry = {"seed": seed, "made": sorted(made)}
+            state["notebooks"][path.stem] = entry | {"status": "running"}
             write_json(out_dir / "run.json", state)
-            entry = _execute(path, values, out_dir, label, stream)
-            state["notebooks"][path.stem] = entry | {"seed": seed, "fingerprint": mark}
-            if entry["status"] != "done":
+            before, ended = _folders(out_dir), {"status": "stopped"}
+            try:
+                ended = _execute(path, values, out_dir, label)
+            finally:
+                entry["made"] = sorted(made | (_folders(out_dir) - before))
+                state["notebooks"][path.stem] = entry | ended | {"fingerprint": mark}
+            if ended["status"] != "done":
                 break
     except KeyboardInterrupt:
-        if path is not None:
-            state["notebooks"][path.stem] = {"status": "stopped", "seed": seed}
-        print(
-            f"{label or 'r1lab'}  stopped; what has run is in {shorten(out_dir)}, and the "
-            "same command with --resume goes on from there",
-            file=stream,
-            flush=True,
+        _say(
+            f"{label}  stopped; what has run is in {shorten(out_dir)}, and the same command with "
+            "--resume goes on from there"
         )
         raise
     finally:
         write_json(out_dir / "run.json", state)
-    entries = {n: state["notebooks"].get(n, {"status": "not run"}) for n in _names(plan, left_out)}
+    names = sorted({*left_out, *(path.stem for path, _ in plan)})
+    entries = {name: state["notebooks"].get(name, {"status": "not run"}) for name in names}
     result = Result(out_dir, entries)
     if book:
         from r1lab.course import book as books  # Sphinx takes a second to import
 
         result.book = books.build(out_dir, folder)
-        print(f"book: {shorten(result.book)}", file=stream, flush=True)
+        _say(f"book: {shorten(result.book)}")
     return result
 
 
-def prepare(
-    profile: str | None = None,
-    notebooks: list[str] | None = None,
-    out_dir: str | os.PathLike | None = None,
-    parameters: dict[str, str] | None = None,
-    *,
-    seed: int = 0,
-    folder: str | os.PathLike = profiles.NOTEBOOKS,
-) -> tuple[Path, list[str], list[str]]:
-    """Copies of the notebooks with a profile's parameters, to be opened in JupyterLab and run by
-    hand; nothing is executed. Arguments as for `run`. A copy that is there already is kept, with
-    whatever somebody has done in it. Returns the folder, <out_dir>/lab, and the names that are new
-    and those that were kept.
-    """
-    import papermill
-
-    profile, out_dir = _where(profile, out_dir)
-    plan, _ = _plan(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
-    made, new = run_folder(out_dir) / "lab", []
-    made.mkdir(exist_ok=True)
-    for path, values in plan:
-        if not (made / path.name).exists():
-            partial = made / f".{path.name}"
-            how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
-            papermill.execute_notebook(path, partial, values, prepare_only=True, **how)
-            os.replace(partial, made / path.name)
-            new.append(path.stem)
-    return made, new, [path.stem for path, _ in plan if path.stem not in new]
+def copy_images(folder: Path, target: Path) -> None:
+    """The pictures that the lessons show by a relative name."""
+    if (folder / "images").is_dir():
+        shutil.copytree(folder / "images", target / "images", dirs_exist_ok=True)
 
 
-def _where(profile: str | None, out_dir: str | os.PathLike | None) -> tuple[str, Path]:
+def _folders(out_dir: Path) -> set[str]:
+    """The folders of runs in out_dir, by name."""
+    ours = {"notebooks", "book", "lab"}
+    names = {p.name for p in out_dir.iterdir() if p.is_dir() and not p.name.startswith("earlier-")}
+    return names - ours
+
+
+def where(profile: str | None, out_dir: str | os.PathLike | None) -> tuple[str, Path]:
     """The profile and the output folder that `run` and `prepare` were asked for, or their own."""
     profile = profiles.default_profile() if profile is None else profiles.check_profile(profile)
     return profile, ROOT / Path(out_dir or f"runs/{profile}").expanduser()
 
 
-def _plan(profile, only, parameters, folder, seed, out_dir):
+def plan_of(profile, only, parameters, folder, seed, out_dir):
     """What to run: [(path, parameters)], {name: why it is left out}. Checks every override."""
     loaded = profiles.load(folder / "profiles.yaml")
     profiles.check_all(loaded)
@@ -210,24 +207,92 @@ def _plan(profile, only, parameters, folder, seed, out_dir):
 # One notebook
 
 
-def _execute(
-    path: Path, values: dict[str, Any], out_dir: Path, label: str, stream: TextIO
-) -> dict[str, Any]:
-    """Execute one notebook; its entry for run.json: status "done" or "failed", seconds, error."""
-    import papermill
-    from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    from papermill.exceptions import PapermillExecutionError
+class Kernel(AsyncKernelManager):
+    """A kernel of this interpreter, whatever kernelspecs the user has installed; the newest one can
+    be interrupted from a signal's handler."""
 
+    newest: Kernel | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Kernel.newest = self
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command += ["--log-level=ERROR"]  # its note on plain TCP is for shared machines
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    def interrupt_now(self) -> None:
+        """As Ctrl-C in JupyterLab."""
+        if (process := getattr(self.provisioner, "process", None)) is not None:
+            with contextlib.suppress(OSError):
+                process.send_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _interrupts_the_kernel():
+    """Ctrl-C and SIGTERM interrupt the kernel and are noted in the list that this yields; a second
+    one raises KeyboardInterrupt here."""
+    asked: list[int] = []
+
+    def stop(number, frame) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        if Kernel.newest is not None:
+            Kernel.newest.interrupt_now()
+
+    before = {}
+    try:
+        with contextlib.suppress(
+            ValueError
+        ):  # not the main thread: whoever owns it has the signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, stop)
+        yield asked
+    finally:
+        Kernel.newest = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """A bar over a notebook's cells; as the file of the kernel's stderr it shows its last line."""
+
+    def __init__(self, label: str, cells: int, asked: list[int]) -> None:
+        hide, self.asked, self.cell = not sys.stderr.isatty(), asked, 0
+        look = "{desc}  cell {n}/{total}  {elapsed}  {postfix}"
+        self.bar = tqdm(total=cells, desc=label, bar_format=look, leave=False, disable=hide)
+
+    def cell_starts(self, cell, cell_index: int) -> None:
+        """nbclient calls this before each cell."""
+        if self.asked:  # a signal came between two cells
+            raise KeyboardInterrupt
+        self.cell = cell_index + 1
+        self.bar.update()
+
+    def write(self, text: str) -> None:
+        if lines := COLOURS.sub("", text.replace("\r", "\n")).strip():
+            self.bar.set_postfix_str(lines.splitlines()[-1].strip()[:100])
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> dict[str, Any]:
+    """Execute one notebook; its entry for run.json: status "done" or "failed", seconds, error.
+    Raises KeyboardInterrupt when it was stopped."""
     ledger.drop(out_dir, path.stem)
     finished = out_dir / "notebooks" / path.name
     partial = finished.with_name(f".{path.name}")  # an earlier copy stays until this one is whole
     finished.parent.mkdir(parents=True, exist_ok=True)
+    copy_images(path.parent, finished.parent)
     nb = profiles.read_notebook(path)
-    began = time.monotonic()
-    live = Live(label, len(nb.cells) + 1, stream)  # papermill adds the cell with the overrides
-    error = None
-    try:
-        with _environment(path.stem), _sigterm_interrupts():
+    began, error, trace = time.monotonic(), None, ""
+    with _environment(path.stem), _interrupts_the_kernel() as asked:
+        live = Progress(label, len(nb.cells) + 1, asked)  # papermill adds the cell with overrides
+        try:
             papermill.execute_notebook(
                 nb,
                 partial,
@@ -237,34 +302,33 @@ def _execute(
                 cwd=ROOT,
                 progress_bar=False,
                 start_timeout=180,
+                stdout_file=live,
                 stderr_file=live,
                 on_cell_start=live.cell_starts,
                 coalesce_streams=True,
-                kernel_manager_class=_kernel_manager(),
+                kernel_manager_class=Kernel,
             )
-    except PapermillExecutionError as failure:
-        error = f"cell {failure.exec_count}: {failure.ename}: {failure.evalue}".strip()
-        advice = shortage(f"{failure.ename}: {failure.evalue}")
-        error = f"cell {failure.exec_count}: {advice}" if advice else error
-        known = advice or failure.ename == "R1LabError"
-        trace = "" if known else "\n".join(failure.traceback)
-        live.close("failed")
-        print(_short(trace, stream) or error, file=stream)
-    except (DeadKernelError, CellTimeoutError, RuntimeError) as failure:
-        error = (
-            f"the kernel died in cell {live.cell} ({_first_line(failure)}); the usual reason is "
-            "too little memory: close other programs, or use a smaller profile"
-        )
-        live.close("failed")
-        print(error, file=stream)
-    finally:
-        live.close(None)
-        _keep(partial, finished)
+        except PapermillExecutionError as failure:
+            told = f"{failure.ename}: {failure.evalue}"
+            advice = shortage(told)
+            error = f"cell {failure.exec_count}: {advice or told}".strip()
+            if not advice and failure.ename != "R1LabError":
+                trace = "\n".join(failure.traceback)
+        except (DeadKernelError, CellTimeoutError, RuntimeError) as failure:
+            error = (
+                f"the kernel died in cell {live.cell} ({first_line(failure)}); the usual reason is "
+                "too little memory: close other programs, or use a smaller profile"
+            )
+        finally:
+            live.bar.close()
+            _keep(partial, finished)
+    if asked:
+        raise KeyboardInterrupt
     seconds = round(time.monotonic() - began, 2)
+    _say(f"{label}  {'failed' if error else 'done'} in {clock(seconds)}")
     if error is None:
-        live.close("done")
         return {"status": "done", "seconds": seconds}
-    print(f"see {shorten(finished)}", file=stream, flush=True)
+    _say(f"{_end_of(trace) or error}\nsee {shorten(finished)}")
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 
@@ -278,121 +342,30 @@ def _keep(partial: Path, finished: Path) -> None:
         os.replace(partial, finished)
 
 
-class Live:
-    """The line that tells where a notebook is; also the file that takes its kernel's stderr.
-
-    On a terminal the line is rewritten in place and ends with the last line of the kernel's
-    progress bar; elsewhere a line is printed now and then.
-    """
-
-    def __init__(self, label: str, cells: int, stream: TextIO, every: float = 20.0):
-        self.label, self.cells, self.stream, self.every = label, cells, stream, every
-        self.cell, self.tail, self.open = 0, "", True
-        self.began = self.shown = time.monotonic()
-        self.terminal = stream.isatty()
-
-    def cell_starts(self, cell, cell_index: int) -> None:
-        """nbclient calls this before each cell."""
-        self.cell, self.tail = cell_index + 1, ""
-        self._show()
-
-    def write(self, text: str) -> None:
-        """Keep the last line of what the kernel writes to stderr."""
-        lines = [line for line in re.split(r"[\r\n]", COLOURS.sub("", text)) if line.strip()]
-        if lines:
-            self.tail = lines[-1].strip()
-            self._show()
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self, status: str | None) -> None:
-        """Clear the line; with a status, print the notebook's last one."""
-        if self.open and self.terminal:
-            self.stream.write("\r\x1b[K")
-        if status:
-            text = f"{self.label}  {status} in {clock(time.monotonic() - self.began)}"
-            print(text, file=self.stream, flush=True)
-        self.open = False
-
-    def _show(self) -> None:
-        now = time.monotonic()
-        text = f"{self.label}  cell {self.cell}/{self.cells}  {clock(now - self.began)}"
-        text += f"  {self.tail}" if self.tail else ""
-        if self.terminal:
-            width = shutil.get_terminal_size().columns
-            self.stream.write(f"\r\x1b[K{text[: width - 1]}")
-            self.stream.flush()
-        elif now - self.shown >= self.every:
-            self.shown = now
-            print(text[:160], file=self.stream, flush=True)
-
-
-def _kernel_manager():
-    """A kernel manager for this interpreter, whatever kernelspecs the user has installed."""
-    from jupyter_client import AsyncKernelManager
-    from jupyter_client.kernelspec import KernelSpec
-
-    class ThisInterpreter(AsyncKernelManager):
-        shutdown_wait_time = 10.0  # seconds for a training loop to save what it has
-
-        @property
-        def kernel_spec(self) -> KernelSpec:
-            command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-            command += ["--log-level=ERROR"]  # its note on plain TCP is for shared machines
-            return KernelSpec(argv=command, display_name="Python 3", language="python")
-
-    return ThisInterpreter
-
-
 @contextlib.contextmanager
 def _environment(name: str):
     """What the kernel finds in its environment; ours is put back afterwards."""
     wanted = {
-        "R1LAB_NOTEBOOK": name,  # figures.record notes it as the source
+        "R1LAB_NOTEBOOK": name,  # ledger.record notes it as the source
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
-    before = {key: os.environ.get(key) for key in wanted}
+    before = dict(os.environ)
     os.environ.update(wanted)
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                os.environ.pop(key, None)
-            else:
-                os.environ[key] = value
-
-
-@contextlib.contextmanager
-def _sigterm_interrupts():
-    """SIGTERM ends the run as Ctrl-C does, with the kernel stopped first."""
-
-    def interrupt(signum, frame):
-        raise KeyboardInterrupt("SIGTERM")
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever owns it also owns the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def fingerprint(path: Path, values: dict[str, Any]) -> str:
-    """A hash of all that a notebook's results hang on: its code, ours, the base model, its values.
-
-    Left out: the modules that only show or start things, so that a new colour costs no training.
-    """
-    package = ROOT / "r1lab"
-    shown = {package / name for name in ("cli.py", "__main__.py", "bench", "course")}
-    files = [p for p in sorted(package.rglob("*.py")) if shown.isdisjoint([p, *p.parents])]
-    files += [p for p in sorted((ROOT / "data").rglob("*")) if p.is_file()]
+    """A hash of all that a notebook's results hang on: its code, the rooms of the package that
+    compute, the models in data/, its values. A new colour or a new report costs no training."""
+    shown = {PACKAGE / name for name in ("cli.py", "__main__.py", "bench", "course", "show")}
+    files = [p for p in sorted(PACKAGE.rglob("*.py")) if shown.isdisjoint([p, *p.parents])]
+    files += [p for p in sorted((PROJECT / "data").rglob("*")) if p.is_file()]
     digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     for file in [path, *files]:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
@@ -403,35 +376,26 @@ def fingerprint(path: Path, values: dict[str, Any]) -> str:
 # Small things
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def clock(seconds: float) -> str:
     """Seconds as minutes: 83 -> "1:23"."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def _load_state(out_dir: Path) -> dict[str, Any]:
-    """run.json of an earlier run, or a new one; a half-written one counts for nothing."""
+    """run.json of an earlier run, or a new one; a damaged one, or entry, counts for nothing."""
     try:
         state = json.loads((out_dir / "run.json").read_text(encoding="utf-8"))
-        return state if isinstance(state.get("notebooks"), dict) else {"notebooks": {}}
-    except (OSError, ValueError, AttributeError):
+        notebooks = {k: v for k, v in state["notebooks"].items() if isinstance(v, dict)}
+        return state | {"notebooks": notebooks}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
         return {"notebooks": {}}
 
 
-def _names(plan, left_out) -> list[str]:
-    return sorted({*left_out, *(path.stem for path, _ in plan)})
-
-
-def _count(n: int) -> str:
-    return "1 notebook" if n == 1 else f"{n} notebooks"
-
-
-def _short(trace: str, stream: TextIO, lines: int = 14) -> str:
+def _end_of(trace: str, lines: int = 14) -> str:
     """The end of a traceback, without colours where nobody would see them."""
-    text = trace if stream.isatty() else COLOURS.sub("", trace)
-    kept = text.strip().splitlines()[-lines:]
-    return "\n".join(kept)
-
-
-def _first_line(error: BaseException) -> str:
-    text = COLOURS.sub("", str(error)).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    text = trace if sys.stderr.isatty() else COLOURS.sub("", trace)
+    return "\n".join(text.strip().splitlines()[-lines:])

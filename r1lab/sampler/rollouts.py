@@ -41,6 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
+from r1lab.machine import workers
 from r1lab.sampler.draw import Sampling, draw
 from r1lab.sampler.engines import engine_for
 from r1lab.sampler.families import why_not_fast
@@ -115,15 +116,44 @@ def sample(
     eos = torch.tensor(eos, dtype=torch.long, device=device)
 
     # A model's own forward may keep tensors (dynamic rope does), which must not be inference ones.
-    own = engine == "forward"
-    with torch.no_grad() if own else torch.inference_mode(), _evaluation_mode(model):
+    no_grad = torch.no_grad if engine == "forward" else torch.inference_mode
+    Engine = engine_for(model) if engine == "forward" else FastEngine
+
+    def job(model: nn.Module, rows: Tensor):
+        """What one of `machine.workers` does: decode these rows (questions, completions each)."""
+        some = [prompts[row // group_size] for row in rows[:, 0].tolist()]
+        u = None if uniform is None else uniform[:, rows.flatten()]
+
+        def run(check) -> tuple[Tensor, Tensor]:
+            with no_grad():
+                decoder = Engine(model, some, rows.shape[1], sampling.max_new_tokens)
+                note = on_token or (lambda *_: check())
+                return _decode(decoder, rows.numel(), sampling, u, eos, note)
+
+        return run
+
+    with _evaluation_mode(model):
         if engine == "static":
-            tokens, logprobs = decode(model, prompts, group_size, sampling, uniform, eos, on_token)
+            with no_grad():
+                tokens, logprobs = decode(
+                    *(model, prompts, group_size, sampling, uniform, eos, on_token)
+                )
         else:
-            Engine = engine_for(model) if own else FastEngine
-            decoder = Engine(model, prompts, group_size, sampling.max_new_tokens)
-            tokens, logprobs = _decode(decoder, n_rows, sampling, uniform, eos, on_token)
+            hands, threads = workers.for_rows(model, n_rows)
+            hands = _deal(len(prompts), group_size, 1 if on_token else hands)
+            models = [model, *(workers.twin(model) for _ in hands[1:])]
+            found = workers.together(list(map(job, models, hands)), threads)
+            order = torch.cat([rows.flatten() for rows in hands]).argsort()
+            tokens, logprobs = (torch.cat(part, 1)[:, order] for part in zip(*found, strict=True))
     return _to_rollouts(prompts, tokens, logprobs, eos)
+
+
+def _deal(questions: int, group_size: int, hands: int) -> list[Tensor]:
+    """The rows 0 to B*G - 1, as (questions, completions each), in as many hands as there are
+    workers: whole groups where there are enough questions, else a part of every group."""
+    rows = torch.arange(questions * group_size).view(questions, group_size)
+    dealt = rows.tensor_split(hands, 0 if questions >= hands else 1)
+    return [hand for hand in dealt if hand.numel()]
 
 
 def _decode(

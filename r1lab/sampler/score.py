@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from r1lab.basics.errors import R1LabError
+from r1lab.machine import workers
 from r1lab.sampler.families import body_and_head
 
 
@@ -63,7 +65,17 @@ def token_logps(
     where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
     target = ids.flatten()[where + 1]  # (M,)
 
-    if parts := body_and_head(model):  # logits only where an answer token is predicted
+    logp, h = logps_at(model, ids, where, target, temperature)
+    zeros = torch.zeros(mask.shape, device=device)
+    return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
+
+
+def logps_at(
+    model: nn.Module, ids: Tensor, where: Tensor, target: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Log-prob of each target token (M,) and entropy (M,) of the policy at the flat positions
+    `where` (M,) of ids (N, L)."""
+    if parts := body_and_head(model):  # logits only where a token is predicted
         body, head = parts
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
         logits = head(hidden.flatten(0, 1).index_select(0, where))  # (M, V)
@@ -76,9 +88,7 @@ def token_logps(
     every = logits.log_softmax(-1)  # (M, V)
     with torch.no_grad():
         h = -(every.exp() * every).sum(-1)
-    logp = every.gather(-1, target[:, None]).squeeze(1)
-    zeros = torch.zeros(mask.shape, device=device)
-    return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
+    return every.gather(-1, target[:, None]).squeeze(1), h
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) -> list[list[int]]:
@@ -117,6 +127,23 @@ def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) 
     return batches
 
 
+def in_micro_batches(
+    model: nn.Module,
+    work: Callable[[nn.Module, list[int]], Any],
+    sizes: Sequence[int],
+    max_tokens: int,
+) -> list[Any]:
+    """work(model, rows) of every micro-batch, dealt to the cores (`machine.workers.each`).
+
+    sizes: tokens of each row; max_tokens: how many may be worked on at once. work gets the model
+    to compute with and indices of rows; the gradients that it leaves add up in `model`.
+    """
+    each = workers.budget(sizes, max_tokens, workers.number(model.device))
+    parts = micro_batches(sizes, each)
+    costs = [len(part) * sizes[part[0]] for part in parts]  # padded to the longest, which is first
+    return workers.each(model, work, parts, costs)
+
+
 @torch.no_grad()
 def score(
     model: nn.Module,
@@ -147,9 +174,12 @@ def score(
     if not 0 < temperature < float("inf"):
         raise R1LabError(f"temperature is {temperature}: it must be > 0")
     scores: list[Tensor] = [torch.empty(0)] * len(rows)
+
+    def work(model: nn.Module, batch: list[int]) -> None:
+        logp, _, _ = token_logps(model, [rows[i] for i in batch], temperature)
+        for line, i in zip(logp, batch, strict=True):
+            scores[i] = line[: len(rows[i][1])]
+
     with _evaluation_mode(model):
-        for batch in micro_batches([len(p) + len(c) for p, c in rows], max_tokens):
-            logp, _, _ = token_logps(model, [rows[i] for i in batch], temperature)
-            for line, i in zip(logp, batch, strict=True):
-                scores[i] = line[: len(rows[i][1])]
+        in_micro_batches(model, work, [len(p) + len(c) for p, c in rows], max_tokens)
     return scores

@@ -1,5 +1,12 @@
-"""Figures, tables and completions as the lessons show them (`show.learning_curves`, ...)."""
+"""Figures, tables and completions as the lessons show them (`show.learning_curves`, ...).
 
+Every figure is a plotly figure and says in its axes what was measured, in what unit. Titles say
+what is shown; what it means is for the lesson to say and the reader to check. The same thing has
+the same colour everywhere: a base model grey, a trained one blue, a control orange, the paper black
+and dashed (colours of Okabe and Ito, told apart by colour-blind readers too).
+"""
+
+# ruff: noqa: F401
 from r1lab.show.bars import (
     advantage_bars,
     compare_bars,
@@ -8,76 +15,26 @@ from r1lab.show.bars import (
     histogram,
     length_histogram,
 )
-from r1lab.show.curves import (
-    History,
-    calibration_curve,
-    growth,
-    interval_curves,
-    learning_curves,
-    pass_at_k_curve,
-    powers_of_two,
-    running_mean,
-    side_by_side,
+from r1lab.show.curves import learning_curves, running_mean, side_by_side
+from r1lab.show.dashboard import live_dashboard
+from r1lab.show.inspectors import (
+    answers_beside,
+    funnel_inspector,
+    load_samples,
+    rollout_inspector,
+    sample_html,
+    samples_of,
 )
-from r1lab.show.notebook import bundle, figure
+from r1lab.show.notebook import bundle, figure, show_html
 from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
-from r1lab.show.stages import Card, funnel, stage_bars, stage_panels
-from r1lab.show.style import COLOURS, FONT, MORE_COLOURS, RIGHT, STAGES, WRONG, colour
+from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
+from r1lab.show.stages import funnel, stage_bars, stage_panels
+from r1lab.show.style import COLOURS, RIGHT, STAGES, WRONG, colour
 from r1lab.show.text import (
-    LOGPROB_FLOOR,
-    MOST_CHARACTERS,
-    MOST_TOKENS,
     compare_completions,
     completion_html,
-    safe_text,
-    show_comparison,
     show_completion,
-    show_html,
     show_table,
     table_html,
 )
-
-__all__ = [
-    "compare_bars",
-    "grouped_bars",
-    "advantage_bars",
-    "histogram",
-    "length_histogram",
-    "heatmap",
-    "History",
-    "running_mean",
-    "learning_curves",
-    "side_by_side",
-    "growth",
-    "powers_of_two",
-    "pass_at_k_curve",
-    "calibration_curve",
-    "interval_curves",
-    "clip_objective",
-    "objective_with_kl",
-    "kl_estimators",
-    "Card",
-    "stage_bars",
-    "funnel",
-    "stage_panels",
-    "COLOURS",
-    "MORE_COLOURS",
-    "STAGES",
-    "RIGHT",
-    "WRONG",
-    "FONT",
-    "colour",
-    "table_html",
-    "show_table",
-    "MOST_TOKENS",
-    "MOST_CHARACTERS",
-    "completion_html",
-    "LOGPROB_FLOOR",
-    "safe_text",
-    "compare_completions",
-    "show_completion",
-    "show_comparison",
-    "show_html",
-    "bundle",
-    "figure",
-]
+from r1lab.show.widgets import explorer, objective_explorer, reward_html, reward_playground

@@ -1,115 +1,135 @@
-"""Figures in one style, and sampled answers as coloured text.
+"""Figures as outputs of a notebook.
 
-Every function returns a plotly figure and says in its axes what was measured and in what unit.
-Titles say what is shown; what it means is for the lesson to say and the reader to check. The same
-thing has the same colour everywhere: a base model grey, a trained one blue, a control orange, the
-paper black and dashed (colours of Okabe and Ito, told apart by colour-blind readers too).
-
-`show` puts a figure into a notebook three times over: interactive for JupyterLab, as a PNG
-(r1lab.static) for readers without a kernel or a network, and as one line of text.
-
-`PAPER` holds what the paper states about R1-Zero in words and tables. Its figure 1 is a picture
-without numbers for the steps between; nobody read points off it for us, so curves of the paper
-appear here as the few points it states.
+An output has several forms. JupyterLab with r1lab's extension (show/jupyter) takes the mark, which
+holds the width that the figure wants. The extension draws plotly's JSON at the width of the cell,
+and draws it again when the kernel sends it anew. Front ends without the extension, and the book,
+draw the same JSON with their own plotly. Everything else shows the line of text.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import sys
+from functools import partialmethod
+from pathlib import Path
 from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from jupyter_core.paths import jupyter_path
+from tqdm.std import tqdm
 
-from r1lab.show.png import to_png
-from r1lab.show.style import AXES, COLOURS, FONT, MORE_COLOURS
+from r1lab.basics.errors import R1LabError
 
-pio.templates["r1lab"] = go.layout.Template(
-    layout={
-        "font": {"family": FONT, "size": 14, "color": "#222222"},
-        "title": {
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 0.97,
-            "yref": "container",
-            "yanchor": "top",
-            "font": {"size": 17},
-            "subtitle": {"font": {"size": 13, "color": "#555555"}},
-        },
-        "colorway": [COLOURS["trained"], COLOURS["control"], *MORE_COLOURS, COLOURS["base"]],
-        "paper_bgcolor": "white",
-        "plot_bgcolor": "white",
-        "bargap": 0.25,
-        "hoverlabel": {"font": {"size": 13}},
-        "modebar": {"remove": ["select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "yref": "container",
-            "y": 0.01,
-            "yanchor": "bottom",
-            "font": {"size": 13},
-            "itemsizing": "trace",
-        },
-        **{
-            f"{letter}axis": {
-                "gridcolor": "#e6e6e6",
-                "zeroline": False,
-                "linecolor": "#888888",
-                "showline": True,
-                "title": {"standoff": 8, "font": {"size": 14}},
-                "tickfont": {"size": 13},
-                "ticklabelstandoff": 4,
-                "automargin": False,
-            }
-            for letter in "xy"
-        },
-    }
-)
+MARK, PLOTLY = "application/vnd.r1lab.figure+json", "application/vnd.plotly.v1+json"
+EXTENSION = any((Path(p) / "r1lab").exists() for p in jupyter_path("labextensions"))
+CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
 
 
-# --- showing a figure ----------------------------------------------------------------------------
+def in_notebook() -> bool:
+    """Is there a Jupyter kernel that can show things?"""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return getattr(get_ipython(), "kernel", None) is not None
+
+
+if in_notebook():  # a progress bar is no error: it goes where print does, not to a red box
+    tqdm.__init__ = partialmethod(tqdm.__init__, file=sys.stdout)
 
 
 def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
-    """A figure as a mime bundle: plotly JSON, its static twin in PNG (base64), a line of text."""
-    import base64
-
+    """A figure as a mime bundle: the mark, plotly's JSON with readable hover texts, a line."""
     spec = json.loads(pio.to_json(fig, validate=False, remove_uids=True))
+    for trace, written in zip(fig.data, spec["data"], strict=True):
+        written |= hover(trace, fig.layout)
+    width = spec["layout"].pop("width", 720)
+    spec["layout"]["autosize"] = True
     title = (fig.layout.title.text or "figure").replace("<br>", " ")
     return {
-        "application/vnd.plotly.v1+json": {**spec, "config": {"displaylogo": False}},
-        "image/png": base64.b64encode(to_png(fig)).decode(),
+        MARK: {"width": width},
+        PLOTLY: {**spec, "config": CONFIG},
         "text/plain": f"Figure: {title}. {caption}".strip(),
     }
 
 
-def figure(fig: go.Figure, caption: str = "", display_id: str | None = None):
-    """Display a figure so that it is seen with a kernel, without one, and by a screen reader.
+def hover(trace: Any, layout: Any) -> dict[str, Any]:
+    """What a trace says under the mouse: the axes' titles with the numbers in their units, and the
+    interval where there is one. {} where the trace has words of its own, or none."""
+    if trace.hovertemplate or trace.hoverinfo:
+        return {}
+    if trace.type == "heatmap":
+        unit = trace.colorbar.title.text or ""
+        return {"hovertemplate": f"%{{y}}<br>%{{x}}: %{{z:.3~g}} {unit}<extra></extra>"}
+    if trace.type not in ("scatter", "bar", "histogram"):
+        return {}
+    number = (trace.xaxis or "x")[1:]  # of the panel
+    axes = {letter: layout[f"{letter}axis{number}"] for letter in "xy"}
+    lines = [_words(axis, trace[letter], letter) for letter, axis in axes.items()]
+    more = {}
+    if trace.error_y.array is not None:
+        form = "{:.1%}" if "%" in (axes["y"].tickformat or "") else "{:.4g}"
+        ends = zip(trace.y, trace.error_y.arrayminus, trace.error_y.array, strict=True)
+        ends = [(y - down, y + up) for y, down, up in ends]
+        known = [not math.isnan(low) and low < high for low, high in ends]
+        words = [f"<br>interval: {form} to {form}".format(*pair) for pair in ends]
+        more["customdata"] = [w if k else "" for w, k in zip(words, known, strict=True)]
+        lines[-1] += "%{customdata}"
+    told = (axes["y"].title.text or "").split()  # by the axis of a single series
+    name = trace.name if trace.name and trace.name not in told else ""
+    template = "<br>".join([name, *lines] if name else lines)
+    return {"hovertemplate": f"{template}<extra></extra>", **more}
 
-    One output with three forms: JupyterLab draws the interactive figure, GitHub
-    the PNG, anything else the line of text (the title and `caption`, which describes the figure to
-    those who cannot see it). Returns a display handle when `display_id` is given.
-    """
+
+def _words(axis: Any, values: Any, letter: str) -> str:
+    """One line of a hover text: the axis' title and the value in its unit."""
+    title = f"{axis.title.text}: " if axis.title.text else ""
+    named = values is not None and any(isinstance(value, str) for value in values)
+    if named or axis.type == "category":
+        return f"{title}%{{{letter}}}"
+    form = {"": ",.4~g", ".0%": ".1%"}.get(axis.tickformat or "", axis.tickformat)
+    return f"{title}%{{{letter}:{form}}}{axis.ticksuffix or ''}"
+
+
+class Drawing:
+    """One output that can be drawn again in place: a figure or a piece of HTML."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+
+    def show(self, thing: Any, text: str = "") -> None:
+        """Draw a plotly figure (text: its caption) or HTML (text: what stands in for it). Raises
+        R1LabError for anything else."""
+        from IPython.display import display
+
+        if isinstance(thing, go.Figure):
+            data = bundle(thing, text)
+        elif isinstance(thing, str):
+            data = {"text/html": thing, "text/plain": text}
+        else:
+            raise R1LabError(
+                f"the explored function returned {type(thing).__name__}; return a "
+                "plotly figure or a string of HTML."
+            )
+        if self.handle is None:
+            self.handle = display(data, raw=True, display_id=True)
+        else:
+            if not EXTENSION:  # plotly's own renderer draws once; another kind of output ends it
+                self.handle.update({"text/plain": data["text/plain"]}, raw=True)
+            self.handle.update(data, raw=True)
+
+
+def figure(fig: go.Figure, caption: str = "") -> None:
+    """Display a figure. `caption` describes it to those who cannot see it."""
     from IPython.display import display
 
-    size = {"width": fig.layout.width or 720, "height": fig.layout.height or 420}
-    return display(
-        bundle(fig, caption), raw=True, metadata={"image/png": size}, display_id=display_id
-    )
+    display(bundle(fig, caption), raw=True)
 
 
-# --- reward models, stages, compute --------------------------------------------------------------
+def show_html(markup: str, text: str) -> None:
+    """Display HTML, with the text that stands in for it where there is none."""
+    from IPython.display import display
 
-AXES |= {
-    "paid": ("paid by the learned judge", "", (0, 1)),
-    "true": ("right by the true judge (share)", ".0%", (0, 1)),
-    "polite": ("polite words in the answer", "", None),
-    "rewards/helpful": ("paid for helpfulness", "", (0, 1)),
-    "rewards/safe": ("paid for safety", "", (0, 1)),
-    "helped": ("harmless helped with (share)", ".0%", (0, 1)),
-    "refused": ("harmful refused (share)", ".0%", (0, 1)),
-    "harmless": ("harmful asked, no harm done (share)", ".0%", (0, 1)),
-}
+    display({"text/html": markup, "text/plain": text}, raw=True)

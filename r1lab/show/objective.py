@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import plotly.graph_objects as go
+import torch
 
-from r1lab.basics.errors import R1LabError
-from r1lab.show.style import COLOURS, _finish, _panels, _room_for_panel_titles
-
-# --- the objective -------------------------------------------------------------------------------
+from r1lab.losses import clipped_objective, kl
+from r1lab.show.style import COLOURS, GREY_LINE, finish, panels, room_for_panel_titles
 
 
 def clip_objective(
@@ -20,68 +19,36 @@ def clip_objective(
 
     Drawn with r1lab.losses.clipped_objective, so the picture is of the code that trains.
     """
-    import torch
-
-    from r1lab.losses import clipped_objective
-
     rho = torch.linspace(0, 2, 201)[None]  # (1, 201)
-    fig = _panels(
-        2,
-        subplot_titles=("A = +1: a better answer than the group's mean", "A = −1: a worse answer"),
+    fig = panels(
+        2, titles=("A = +1: better than the group's mean", "A = −1: worse than the group's mean")
     )
+    x = rho[0].tolist()
     for col, advantage in enumerate((1.0, -1.0), 1):
         value = clipped_objective(rho, torch.tensor([advantage]), clip_low, clip_high)[0]
-        fig.add_trace(
-            go.Scatter(
-                x=rho[0].tolist(),
-                y=(rho[0] * advantage).tolist(),
-                mode="lines",
-                name="unclipped",
-                line={"color": COLOURS["base"], "dash": "dot", "width": 2},
-                showlegend=col == 1,
-            ),
-            row=1,
-            col=col,
-        )
-        fig.add_trace(
-            go.Scatter(
-                x=rho[0].tolist(),
-                y=value.tolist(),
-                mode="lines",
-                name="clipped objective",
-                line={"color": COLOURS["trained"], "width": 3},
-                showlegend=col == 1,
-            ),
-            row=1,
-            col=col,
-        )
-        flat = (1 + clip_high, 2.0) if advantage > 0 else (0.0, 1 - clip_low)
-        fig.add_vrect(
-            x0=flat[0],
-            x1=flat[1],
-            fillcolor="#000000",
-            opacity=0.06,
-            line_width=0,
-            layer="below",
-            row=1,
-            col=col,
-        )
+        curves = {
+            "unclipped": (rho[0] * advantage, {"color": COLOURS["base"], "dash": "dot"}),
+            "clipped objective": (value, {"color": COLOURS["trained"], "width": 3}),
+        }
+        place = {"row": 1, "col": col}
+        for name, (y, line) in curves.items():
+            legend = {"showlegend": col == 1, "legendgroup": name}
+            fig.add_scatter(
+                x=x, y=y.tolist(), mode="lines", name=name, line=line, **legend, **place
+            )
+        low, high = (1 + clip_high, 2.0) if advantage > 0 else (0.0, 1 - clip_low)
+        shade = {"fillcolor": "#888888", "opacity": 0.12, "line_width": 0, "layer": "below"}
+        fig.add_vrect(x0=low, x1=high, **shade, **place)
+        number = "" if col == 1 else col
         fig.add_annotation(
-            x=sum(flat) / 2,
-            y=0.04,
-            xref=f"x{'' if col == 1 else col}",
-            yref=f"y{'' if col == 1 else col} domain",
-            text="no gradient",
-            showarrow=False,
-            yanchor="bottom",
-        )
-        fig.add_vline(1.0, line={"color": "#888888", "width": 1}, row=1, col=col)
+            x=(low + high) / 2, y=0.04, xref=f"x{number}", yref=f"y{number} domain",
+            text="no gradient", showarrow=False, yanchor="bottom",
+        )  # fmt: skip
+        fig.add_vline(1.0, line=GREY_LINE, **place)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective", row=1, col=1)
-    fig = _finish(
-        fig, title, f"ε = {clip_low:g} below and {clip_high:g} above.", width=880, height=400
-    )
-    return _room_for_panel_titles(fig)
+    note = f"ε = {clip_low:g} below and {clip_high:g} above."
+    return room_for_panel_titles(finish(fig, title, note, width=880, height=400))
 
 
 def objective_with_kl(
@@ -98,10 +65,6 @@ def objective_with_kl(
     Where the reference is the policy that sampled (just after a refresh), pi_ref / pi = 1 / rho, so
     both terms are functions of rho alone: min(rho A, clip(rho) A) - kl_coef * k(1 / rho).
     """
-    import torch
-
-    from r1lab.losses import clipped_objective, kl
-
     rho = torch.linspace(0.05, 2, 196)[None]  # (1, 196)
     clipped = clipped_objective(rho, torch.tensor([advantage]), clip_low, clip_high)[0]
     penalty = kl_coef * kl(rho.log(), torch.zeros_like(rho), estimator)[0]
@@ -112,58 +75,31 @@ def objective_with_kl(
     }
     fig = go.Figure()
     for name, (y, ink, dash, wide) in curves.items():
-        fig.add_trace(
-            go.Scatter(
-                x=rho[0].tolist(),
-                y=y.tolist(),
-                mode="lines",
-                name=name,
-                line={"color": ink, "dash": dash, "width": wide},
-            )
-        )
-    fig.add_vline(1.0, line={"color": "#888888", "width": 1})
-    fig.add_hline(0, line={"color": "#888888", "width": 1})
+        line = {"color": ink, "dash": dash, "width": wide}
+        fig.add_scatter(x=rho[0].tolist(), y=y.tolist(), mode="lines", name=name, line=line)
+    fig.add_vline(1.0, line=GREY_LINE)
+    fig.add_hline(0, line=GREY_LINE)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
-    fig.update_yaxes(title_text="objective (to be raised)")
+    fig.update_yaxes(title_text="objective (maximised)")
     note = f"A = {advantage:g}, ε = {clip_low:g} below and {clip_high:g} above, π_ref = π_old."
-    return _finish(fig, title, note)
+    return finish(fig, title, note)
 
 
 def kl_estimators(
-    *,
-    reach: float = 2.0,
-    against: str = "log",
-    title: str = "Three estimators of the KL divergence, for one token",
+    *, reach: float = 2.0, title: str = "Three estimators of the KL divergence, for one token"
 ) -> go.Figure:
-    """k1, k2 and k3 of a token, from r1lab.losses.kl.
-
-    against: "log", the log-ratio log r = log(pi_ref / pi) from -reach to reach; "ratio", r itself,
-    from exp(-reach) to exp(reach).
-    """
-    if against not in ("log", "ratio"):
-        raise R1LabError(f"against={against!r} is not known: use 'log' or 'ratio'.")
-    import torch
-
-    from r1lab.losses import kl
-
+    """k1, k2 and k3 of a token, from r1lab.losses.kl, against the log-ratio log(pi_ref / pi) from
+    -reach to reach."""
     log_ratio = torch.linspace(-reach, reach, 161)[None]  # (1, 161)
-    across = log_ratio if against == "log" else log_ratio.exp()
     logp = torch.zeros_like(log_ratio)
     fig = go.Figure()
     names = {"k1": "k1 = −log r", "k2": "k2 = (log r)² / 2", "k3": "k3 = r − 1 − log r"}
     for (name, label), ink in zip(names.items(), ("#7f7f7f", "#E69F00", "#0072B2"), strict=True):
-        fig.add_trace(
-            go.Scatter(
-                x=across[0].tolist(),
-                name=label,
-                mode="lines",
-                y=kl(logp, logp + log_ratio, name)[0].tolist(),
-                line={"color": ink, "width": 2.5},
-            )
-        )
-    fig.add_hline(0, line={"color": "#888888", "width": 1})
-    words = {"log": "log r = log(π_ref / π) of the token", "ratio": "r = π_ref / π of the token"}
-    fig.update_xaxes(title_text=words[against])
+        y = kl(logp, logp + log_ratio, name)[0].tolist()
+        line = {"color": ink, "width": 2.5}
+        fig.add_scatter(x=log_ratio[0].tolist(), y=y, name=label, mode="lines", line=line)
+    fig.add_hline(0, line=GREY_LINE)
+    fig.update_xaxes(title_text="log r = log(π_ref / π) of the token")
     fig.update_yaxes(title_text="estimate (nats)")
     fig.update_layout(showlegend=True)
-    return _finish(fig, title)
+    return finish(fig, title)

@@ -8,13 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from r1lab.basics.errors import R1LabError
+from r1lab.scorecard import ALIKE, LABELS, MEASURES
 from r1lab.show.bars import grouped_bars
-from r1lab.show.style import COLOURS, _dots, _finish, _palette, _room_for_panel_titles
-
-# --- the stages of R1 ----------------------------------------------------------------------------
+from r1lab.show.style import COLOURS, dots, finish, palette, panels, room_for_panel_titles
 
 Card = Mapping[str, tuple[float, float, float]]  # a scorecard: {measure: (value, low, high)}
 
@@ -34,13 +32,10 @@ def stage_bars(
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
         ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
-        {label: [one[0] for one in rows] for label, rows in found.items()},
-        title=title,
-        y_title="share",
-        errors=found,
-        tickformat=".0%",
+        {label: [one[0] for one in rows] for label, rows in found.items()}, title=title,
+        y_title="fraction", errors=found, tickformat=".0%",
         width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
-    )
+    )  # fmt: skip
     fig.update_xaxes(tickangle=0, tickfont_size=11)  # turned, they would be cut
     return fig.update_yaxes(range=[0, 1.04])
 
@@ -55,7 +50,7 @@ def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None
 def funnel(
     funnels: Mapping[str, Sequence[tuple[str, int, int]]],
     *,
-    title: str = "What each filter leaves of the answers",
+    title: str = "What each filter leaves of the completions",
 ) -> go.Figure:
     """`rejection.Funnel.stages` as bars, the share of all answers drawn that each filter leaves.
 
@@ -69,35 +64,25 @@ def funnel(
     ):
         raise R1LabError("no funnel to draw: answers must be drawn, and filtered alike.")
     fig = go.Figure()
-    for (label, stages), ink in zip(funnels.items(), _palette(list(funnels)), strict=True):
+    for (label, stages), ink in zip(funnels.items(), palette(list(funnels)), strict=True):
         left = [n for _, n, _ in stages]
         words = [f"{left[0]:,}"]
         words += [
             f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
         ]
-        fig.add_trace(
-            go.Bar(
-                x=[n / left[0] for n in left],
-                y=names[0],
-                orientation="h",
-                name=label,
-                marker={"color": ink},
-                text=words,
-                textposition="outside",
-                textfont={"size": 13, "color": "#222222"},
-                cliponaxis=False,
-            )
-        )
+        fig.add_bar(
+            x=[n / left[0] for n in left], y=names[0], orientation="h", name=label,
+            marker={"color": ink}, text=words, textposition="outside",
+            textfont={"size": 13, "color": "#222222"}, cliponaxis=False,
+        )  # fmt: skip
     fig.update_layout(barmode="group", showlegend=len(funnels) > 1)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig.update_xaxes(
-        title_text="share of all answers drawn",
-        tickvals=[0, 0.25, 0.5, 0.75, 1],
-        ticktext=["0%", "25%", "50%", "75%", "100%"],
-        range=[0, 1.3],
-    )
-    note = "In brackets: the share of the answers that came to the filter."
-    fig = _finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
+        title_text="fraction of all completions drawn", tickvals=[0, 0.25, 0.5, 0.75, 1],
+        tickformat=".0%", range=[0, 1.3],
+    )  # fmt: skip
+    note = "In brackets: the fraction of what reached the filter."
+    fig = finish(fig, title, note, height=150 + len(names[0]) * (6 + 21 * len(funnels)))
     return fig.update_layout(margin_l=130)
 
 
@@ -111,25 +96,21 @@ def stage_panels(
     on other problems, without intervals: compare the steps, not the heights. Raises R1LabError
     when no model has been measured.
     """
-    from r1lab.scorecard import ALIKE, LABELS, MEASURES
-
     ours, paper = table["ours"], table["paper"]
     if not ours:
         raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
     cols = 3
-    fig = make_subplots(
-        rows=math.ceil(len(MEASURES) / cols),
-        cols=cols,
-        horizontal_spacing=0.09,
-        vertical_spacing=0.15,
-        subplot_titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
-    )
+    fig = panels(
+        cols, rows=math.ceil(len(MEASURES) / cols),
+        titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
+        horizontal_spacing=0.09, vertical_spacing=0.15,
+    )  # fmt: skip
     dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
     for place, measure in enumerate(MEASURES):
         where = {"row": 1 + place // cols, "col": 1 + place % cols}
         values = [row[measure] for row in ours.values()]
         x = [LABELS[model] for model in ours]
-        line = _dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
+        line = dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
         fig.add_trace(line.update(showlegend=place == 0), **where)
         for name in (one for one, own in ALIKE.items() if own == measure):
             stated = paper["rows"].items()
@@ -138,7 +119,7 @@ def stage_panels(
             if points:
                 x, y = zip(*points, strict=True)
                 values = [(value, math.nan, math.nan) for value in y]
-                line = _dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
+                line = dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
                 fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
         share = measure != "length"
         fig.update_yaxes(
@@ -149,7 +130,7 @@ def stage_panels(
     order = [LABELS[model] for model in LABELS if model in ours]
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
     fig.update_layout(showlegend=True)
-    fig = _finish(fig, title, f"Paper: {paper['source']}.", width=880, height=860)
+    fig = finish(fig, title, f"Paper: {paper['source']}.", width=880, height=860)
     margin = {"t": fig.layout.margin.t + 22, "b": fig.layout.margin.b + 30}
     fig.update_layout(margin=margin, height=fig.layout.height + 52)
-    return _room_for_panel_titles(fig)
+    return room_for_panel_titles(fig)

@@ -9,7 +9,8 @@ from typing import Any
 
 from r1lab.answers import reflection_words
 from r1lab.basics.errors import R1LabError
-from r1lab.show.style import RIGHT, _faint
+from r1lab.show.notebook import show_html
+from r1lab.show.style import RIGHT, faint
 
 
 def table_html(rows: Sequence[Sequence[Any]]) -> str:
@@ -60,7 +61,7 @@ def completion_html(
     """A sampled answer as HTML, each token on a colour that says its value.
 
     tokens (T): the tokens' texts. values (T): kind "advantage" (blue: made likelier, orange: made
-    less likely, by the size of the advantage) or "logprob" (the darker, the more surprising to the
+    less likely, full at ±ADVANTAGE_FULL) or "logprob" (the darker, the more surprising to the
     model that wrote it); None: no colour. Reflective words are underlined. title, prompt and facts
     ({"reward": 1.0}) stand above. Returns a fragment without script or links; whatever the model
     wrote is shown as text. Colours are translucent, so it reads on light and dark pages.
@@ -73,12 +74,10 @@ def completion_html(
     shown = list(tokens[:MOST_TOKENS])
     numbers = [math.nan if v is None else float(v) for v in (values if values is not None else ())]
     numbers = numbers[:MOST_TOKENS] if kind != "plain" else []
-    reach = max((abs(v) for v in numbers if math.isfinite(v)), default=0.0)
     # Word-level tokens carry no spaces of their own; pieces of a BPE tokenizer do.
     gap = "" if any(token[:1].isspace() for token in shown[1:]) else " "
     spans = [
-        _span(token, numbers[i] if numbers else math.nan, kind, reach)
-        for i, token in enumerate(shown)
+        _span(token, numbers[i] if numbers else math.nan, kind) for i, token in enumerate(shown)
     ]
     more = len(tokens) - len(shown)
     head = f'<div class="h">{safe_text(title)}</div>' if title else ""
@@ -88,49 +87,46 @@ def completion_html(
         head += f'<div class="k">{pairs}</div>'
     tail = f'<div class="k">… {more:,} more tokens</div>' if more else ""
     body = f'<div dir="ltr">{gap.join(spans)}</div>'
-    return f'{_STYLE}<div class="r1c">{head}{body}{tail}{_legend(numbers, kind, reach)}</div>'
+    return f'{_STYLE}<div class="r1c">{head}{body}{tail}{_legend(numbers, kind)}</div>'
 
 
-def _span(token: str, value: float, kind: str, reach: float) -> str:
+def _span(token: str, value: float, kind: str) -> str:
     word = " w" if reflection_words(token) else ""
     if not math.isfinite(value):
         return f'<span class="t{word}">{safe_text(token)}</span>'
     name = "advantage" if kind == "advantage" else "log-prob"
     return (
-        f'<span class="t{word}" style="background:{_tint(value, kind, reach)}" '
+        f'<span class="t{word}" style="background:{_tint(value, kind)}" '
         f'title="{name} {value:+.3f}">{safe_text(token)}</span>'
     )
 
 
-def _tint(value: float, kind: str, reach: float) -> str:
+def _tint(value: float, kind: str) -> str:
     """Background of a value; translucent, at most half covering, so that text stays readable."""
     if kind == "advantage":
-        strength = 0.5 * abs(value) / reach if reach else 0.0
-        return _faint(RIGHT if value >= 0 else "#E69F00", round(strength, 3))
-    return _faint("#CC79A7", round(0.7 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
+        strength = 0.5 * min(1.0, abs(value) / ADVANTAGE_FULL)
+        return faint(RIGHT if value >= 0 else "#E69F00", round(strength, 3))
+    return faint("#CC79A7", round(0.7 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
 
 
-LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: one chance in 55
+LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: a probability of 1 in 55
+ADVANTAGE_FULL = 2.0  # size at which the colour is full, the same in every text
 
 
-def _legend(numbers: Sequence[float], kind: str, reach: float) -> str:
+def _legend(numbers: Sequence[float], kind: str) -> str:
     finite = [v for v in numbers if math.isfinite(v)]
     if not finite:
         return ""
 
     def swatch(value: float, text: str) -> str:
-        return f'<span class="s" style="background:{_tint(value, kind, reach)}"></span>{text}'
+        return f'<span class="s" style="background:{_tint(value, kind)}"></span>{text}'
 
     if kind == "logprob":
         parts = [swatch(-x, f"{math.exp(-x):.0%}" if x else "certain") for x in (0, 1, 2, 4)]
-        return f'<div class="k">chance of each token when it was drawn: {"".join(parts)}</div>'
-    if max(finite) - min(finite) < 1e-9:
-        parts = swatch(finite[0], f"{finite[0]:+.2f} on every token")
-    else:
-        parts = swatch(min(finite), f"{min(finite):+.2f}") + swatch(
-            max(finite), f"{max(finite):+.2f}"
-        )
-    return f'<div class="k">advantage: {parts} (blue: made likelier, orange: less likely)</div>'
+        return f'<div class="k">probability of each token when sampled: {"".join(parts)}</div>'
+    scale = "".join(swatch(value, f"{value:+g}") for value in (-2, -1, 0, 1, 2))
+    alike = f"{finite[0]:+.2g} on every token; " if max(finite) - min(finite) < 1e-9 else ""
+    return f'<div class="k">advantage: {alike}{scale} (blue: made likelier, orange: less)</div>'
 
 
 def _short(value: Any) -> str:
@@ -186,15 +182,3 @@ def show_completion(
         completion_html(tokens, values, kind, title, **options),
         f"{title}: {' '.join(tokens[:MOST_TOKENS])}".strip(": "),
     )
-
-
-def show_comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Display `compare_completions`."""
-    texts = [f"{one.get('title', '')}: {' '.join(one['tokens'])}" for one in (before, after)]
-    show_html(compare_completions(before, after), "\n\n".join(text.strip(": ") for text in texts))
-
-
-def show_html(markup: str, text: str) -> None:
-    from IPython.display import display
-
-    display({"text/html": markup, "text/plain": text}, raw=True)

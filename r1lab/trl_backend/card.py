@@ -7,20 +7,46 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 from accelerate import PartialState
+from huggingface_hub.utils import validate_repo_id
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.machine import costs
+from r1lab.machine.about import hardware, versions
 from r1lab.training import metrics
 from r1lab.trl_backend.folders import save_model
-from r1lab.trl_backend.watch import Watch
+from r1lab.trl_backend.rollouts import RolloutWatch
 
 log = logging.getLogger(__name__)
+CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+{known}tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]
+---
+# {name}, trained by GRPO on the task {task}
+
+{steps} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, {tokens:,} tokens sampled in
+{cost}. The base model's licence holds for this one too.
+
+Means over the training batch, before the first and before the last update; a held-out evaluation is
+`r1lab eval`.
+
+| measure | first step | last step |
+|---|---|---|
+{measured}
+
+Made on {made}.
+
+```json
+{options}
+```
+"""
 
 
-def finish(trainer, watch: Watch, lora: Any) -> None:
+def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
     """model/ (and adapter/), and summary.json."""
     out_dir, done = watch.out_dir, watch.step
     if lora:
@@ -41,7 +67,7 @@ def finish(trainer, watch: Watch, lora: Any) -> None:
             )
 
 
-def summary(watch: Watch) -> dict[str, Any]:
+def summary(watch: RolloutWatch) -> dict[str, Any]:
     """What the run came to, as plain values."""
     history, seconds = watch.history, metrics.spent_in(watch.history)
     price = watch.price
@@ -58,43 +84,24 @@ def summary(watch: Watch) -> dict[str, Any]:
     }
 
 
-def card(watch: Watch) -> str:
+def card(watch: RolloutWatch) -> str:
     """The model card: what it is, how it was made, and the figures measured while it was."""
-    from r1lab.machine.about import hardware, versions
-
     found, config, base, state = summary(watch), watch.config, watch.origin, PartialState()
     where = torch.cuda.get_device_name() if state.device.type == "cuda" else hardware()["cpu"]
     rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
     options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
-    known = [f"{key}: {base[key]}" for key in ("base_model", "license") if base[key]]
     cost = "" if found["dollars"] is None else f", about {costs.money(found['dollars'])} of rent"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return "\n".join(
-        [
-            "---",
-            "library_name: transformers",
-            "pipeline_tag: text-generation",
-            *known,
-            "tags: [grpo, reinforcement-learning, r1-zero, trl, r1lab]",
-            "---",
-            f"# {base['name'] or 'A model'}, trained by GRPO on the task {watch.task.name}",
-            "",
-            f"{found['steps']} steps of R1-Zero's recipe (arXiv 2501.12948) with r1lab on TRL, "
-            f"{found['tokens']:,} tokens sampled in {costs.clock(found['seconds'])}{cost}. The "
-            "base model's licence holds for this one too.",
-            "",
-            "Means over the training batch, before the first and before the last update; a "
-            "held-out evaluation is `r1lab eval`.",
-            "",
-            "| measure | first step | last step |",
-            "|---|---|---|",
-            *rows,
-            "",
-            f"Made on {state.num_processes} x {where} with {made_by}.",
-            "",
-            f"```json\n{options}\n```",
-            "",
-        ]
+    return CARD.format(
+        known="".join(f"{key}: {base[key]}\n" for key in ("base_model", "license") if base[key]),
+        name=base["name"] or "A model",
+        task=watch.task.name,
+        steps=found["steps"],
+        tokens=found["tokens"],
+        cost=f"{costs.clock(found['seconds'])}{cost}",
+        measured="\n".join(rows),
+        made=f"{state.num_processes} x {where} with {made_by}",
+        options=options,
     )
 
 
@@ -104,12 +111,9 @@ def card(watch: Watch) -> str:
 def hub_ready(name: str) -> str:
     """The repository "owner/name", made (private) if there is none: before the training, as after
     it an error would come too late. Raises R1LabError."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.utils import validate_repo_id
-
     try:
         validate_repo_id(name)
-        return HfApi().create_repo(name, private=True, exist_ok=True).repo_id
+        return huggingface_hub.HfApi().create_repo(name, private=True, exist_ok=True).repo_id
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise R1LabError(
@@ -120,8 +124,6 @@ def hub_ready(name: str) -> str:
 
 def push(folder: Path, name: str) -> None:
     """Upload a model folder to a repository of the hub."""
-    from huggingface_hub import HfApi
-
-    HfApi().upload_folder(
+    huggingface_hub.HfApi().upload_folder(
         folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab"
     )

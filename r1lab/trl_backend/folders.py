@@ -11,13 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import PartialState
+from transformers.trainer_pt_utils import safe_globals
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.training.checkpoints import fingerprint
+from r1lab.training.checkpoints import ADVICE, fingerprint, require_same_run
 from r1lab.trl_backend.process import sharded
 
 log = logging.getLogger(__name__)
@@ -74,6 +76,12 @@ def damage(folder: Path) -> str | None:
         path = folder / name
         if not path.is_file() or files.digest_of(path) != expected:
             return f"it is damaged ({name} differs from what was saved)"
+    for path in (p for p in folder.glob("*.pt*") if p.suffix in (".pt", ".pth")):
+        try:  # as Trainer will read it: a pickle that is no state of ours runs no code
+            with safe_globals():
+                torch.load(path, map_location="meta", weights_only=True, mmap=True)
+        except Exception as error:
+            return f"{path.name} in it is no state that can be read ({type(error).__name__})"
     return None
 
 
@@ -82,30 +90,18 @@ def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Pa
 
     As checkpoints.latest_of_run, for Trainer's folders.
     """
-    advice = "Choose another out_dir (--out), or begin anew with --fresh (resume=False in Python)."
     if any((out_dir / "checkpoints").glob("step-*.pt")):
-        raise R1LabError(f"{out_dir} holds a run of the backend scratch. {advice}")
-    folders, broken = newest_first(out_dir / "checkpoints"), 0
+        raise R1LabError(f"{out_dir} holds a run of the backend scratch. {ADVICE}")
+    folders = newest_first(out_dir / "checkpoints")
     for folder in folders:
-        problem = damage(folder)
-        if problem is None:
-            break
+        if (problem := damage(folder)) is None:
+            state = json.loads((folder / SEAL).read_text("utf-8"))
+            require_same_run(out_dir, state, names(state["step"]), steps, model)
+            return folder, state
         log.warning("checkpoint %s is not used: %s. Looking for the one before.", folder, problem)
-        broken += 1
-    if broken == len(folders):
-        if any((folder / SEAL).exists() for folder in folders):
-            raise R1LabError(f"no checkpoint in {out_dir / 'checkpoints'} is whole. {advice}")
-        return None
-    state = json.loads((folder / SEAL).read_text("utf-8"))
-    was, now = state["run"], names(state["step"])
-    changed = [f"{n} was {was.get(n)!r} and is {now[n]!r}" for n in now if was.get(n) != now[n]]
-    if steps < state["step"]:
-        changed = [f"{state['step']} steps are done, and steps is {steps}"]
-    if fingerprint(model) not in (state["base"], state["now"]):
-        changed.append("the model is not the one it began with (load that one again)")
-    if changed:
-        raise R1LabError(f"{out_dir} holds another run: {'; '.join(changed)}. {advice}")
-    return folder, state
+    if any((folder / SEAL).exists() for folder in folders):
+        raise R1LabError(f"no checkpoint in {out_dir / 'checkpoints'} is whole. {ADVICE}")
+    return None
 
 
 def reference_folder(out_dir: Path, step: int) -> Path:

@@ -1,29 +1,34 @@
-"""What several processes agree on."""
+"""What several processes agree on, and what one of them does for all."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast_object_list
 
 from r1lab.basics.errors import R1LabError, shortage
-from r1lab.grpo import GRPOConfig
-from r1lab.machine import memory
-from r1lab.machine.device import on_gpu, precision_on
-from r1lab.machine.room import available
-
-PRECISIONS = ("auto", "fp32", "bf16")
+from r1lab.machine.device import on_gpu
 
 
 def sharded(trainer) -> bool:
     return bool(trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+
+
+def is_spread() -> bool:
+    """Were we launched with FSDP or DeepSpeed? accelerate says so in the environment."""
+    return any(
+        os.environ.get(name, "false").lower() in ("1", "true")
+        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    )
 
 
 def settle(device: str | None = None) -> PartialState:
@@ -44,56 +49,34 @@ def settle(device: str | None = None) -> PartialState:
     return state
 
 
-def choose(precision: str, gradient_checkpointing: str | bool) -> str:
-    """The precision, "auto" decided by what the device can do; weights are float32 in both.
-    R1LabError for values that neither option has."""
-    if precision not in PRECISIONS:
-        raise R1LabError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
-    if gradient_checkpointing not in ("auto", True, False):
-        raise R1LabError("gradient_checkpointing must be 'auto', True or False")
-    return precision_on(PartialState().device, precision)
-
-
-def fit(model, tokenizer, config: GRPOConfig, problems, asked: str | bool, **job: Any):
-    """Gradient checkpointing, "auto" decided by the memory plan, and the plan in words. The main
-    process plans, all follow. Raises R1LabError, on all, for a run that cannot fit.
-
-    job: what memory.Job wants to know besides.
-    """
-    state = PartialState()
-
-    def decide() -> tuple[bool, str]:
-        device = state.device.type
-        planned = memory.job_of(
-            model,
-            config,
-            prompts=memory.prompts_of(tokenizer, problems, config.template),
-            device=device,
-            backend="trl",
-            processes=state.num_processes,
-            **job,
-        )
-        room = available(device)
-        if device == "cpu":  # the processes of this machine share it
-            room //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        return memory.prepare(planned, checkpointing=asked, room=room)
-
-    return main_decides(decide)
-
-
-def main_decides(decide: Callable[[], Any]) -> Any:
+def main_decides(decide: Callable[[], Any], patient: bool = False) -> Any:
     """What decide() gives on the main process, which alone calls it, on all of them; so with its
-    R1LabError."""
+    R1LabError. patient: the others wait as long as it takes."""
     found: list[Any] = [None]
     if PartialState().is_main_process:
         try:
             found = [decide()]
         except R1LabError as error:
             found = [error]
-    broadcast_object_list(found)
-    if isinstance(found[0], R1LabError):
-        raise found[0]
-    return found[0]
+    told = from_main(found[0], patient)
+    if isinstance(told, R1LabError):
+        raise told
+    return told
+
+
+def from_main(message: Any, patient: bool = False) -> Any:
+    """The main process's message, on all of them."""
+    box = [message]
+    if PartialState().num_processes > 1:
+        dist.broadcast_object_list(box, src=0, group=_waiting_room() if patient else None)
+    return box[0]
+
+
+@functools.cache
+def _waiting_room():
+    """A group of all processes in which one may let the others wait for days: the usual group's
+    patience ends after ten minutes (NCCL) or thirty (gloo). A process that dies ends the wait."""
+    return dist.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 @contextlib.contextmanager
@@ -112,12 +95,5 @@ def patient(asked: list[str]) -> None:
     a second Ctrl-C means "at once"."""
     with contextlib.suppress(ValueError):  # not the main thread
         first = signal.getsignal(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, lambda *a: None if asked else first(*a))
-
-
-def is_spread() -> bool:
-    """Were we launched with FSDP or DeepSpeed? accelerate says so in the environment."""
-    return any(
-        os.environ.get(name, "false").lower() in ("1", "true")
-        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    )
+        if callable(first):
+            signal.signal(signal.SIGTERM, lambda *a: None if asked else first(*a))

@@ -13,12 +13,19 @@ from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.device import in_type
 from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.templates import read
 from r1lab.trl_backend.mapping import updates
 
 SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
 
 
-# --- samplers ------------------------------------------------------------------------------------
+WORDS = {
+    "r1lab": "r1lab's own: a question's keys and values are shared by its group, finished answers "
+    "leave the batch",
+    "generate": "transformers' generate",
+    "vllm": "vLLM in this process (colocated), new weights after every step",
+    "vllm-server": "vLLM served by another process",
+}
 
 
 def pick_sampler(
@@ -32,37 +39,29 @@ def pick_sampler(
     """
     cuda = torch.cuda.is_available() if cuda is None else cuda
     vllm = importlib.util.find_spec("vllm") is not None
-    served = name == "vllm-server" or name.startswith(("http://", "https://"))
-    if name not in SAMPLERS and not served:
+    kind = "vllm-server" if name.startswith(("http://", "https://")) else name
+    if kind not in SAMPLERS:
         raise R1LabError(
             f"there is no sampler '{name}'; take one of {', '.join(SAMPLERS)}, or the address of a "
             "vLLM server (http://host:8000)"
         )
-    if (name == "vllm" or served) and not (vllm and cuda):
+    if kind.startswith("vllm") and not (vllm and cuda):
         lacks = "vLLM is not installed (pip install vllm)" if not vllm else "there is no CUDA GPU"
         raise R1LabError(f"sampler {name}: {lacks}; --sampler r1lab or generate works here")
-    if name == "r1lab" and sharded:
+    if kind == "r1lab" and sharded:
         raise R1LabError(
             "sampler r1lab reads whole weights, and FSDP or ZeRO-3 spreads them over the devices: "
             "take --sampler vllm, vllm-server or generate"
         )
-    words = {
-        "r1lab": "r1lab's own: a question's keys and values are shared by its group, finished "
-        "answers leave the batch",
-        "generate": "transformers' generate",
-        "vllm": "vLLM in this process (colocated), new weights after every step",
-        "vllm-server": "vLLM served by another process",
-    }
-    if name != "auto":
-        kind = "vllm-server" if served else name
-        return name, f"sampler: {words[kind]}"
+    if kind != "auto":
+        return name, f"sampler: {WORDS[kind]}"
     if cuda and vllm:
         name, why = "vllm", "vLLM is installed and there is a GPU"
     elif sharded:
         name, why = "generate", "the weights are spread over devices, and vLLM is not installed"
     else:
         name, why = "r1lab", "vLLM is not installed" if cuda else "there is no GPU"
-    return name, f"sampler: {words[name]} (chosen because {why})"
+    return name, f"sampler: {WORDS[name]} (chosen because {why})"
 
 
 def own_sampler(
@@ -106,6 +105,7 @@ def own_sampler(
                 group_size=G,
                 eos_token_id=trainer.eos_token_ids,
             )
+            read(tokenizer, drawn, config.template)  # what follows a template's stop is cut off
             prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
             completion_ids += drawn.completion_ids
             logprobs += drawn.logprobs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import logging
@@ -18,15 +19,13 @@ from r1lab import grpo
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.templates import render
+from r1lab.templates import end_ids, render
 from r1lab.trl_backend.data import as_dataset
-from r1lab.trl_backend.mapping import trl_options, updates
+from r1lab.trl_backend.mapping import Launch, trl_options, updates
+from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import own_sampler
-from r1lab.trl_backend.watch import Watch
 
 log = logging.getLogger(__name__)
-
-# --- what happens around a step ------------------------------------------------------------------
 
 
 class OwnRate:
@@ -103,46 +102,42 @@ def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def lr_share(step: int, config: GRPOConfig) -> float:
-    """The learning rate of a rollout's updates, as a share of config.learning_rate."""
-    step = min(step, config.steps - 1)  # the schedule is asked once more after the last update
+    """The learning rate of a rollout's updates, as a share of config.learning_rate.
+
+    The schedule is asked once more after the last update, and the answer is kept in the checkpoint,
+    from which a longer run may go on: so it must be the rate of the step that would follow.
+    """
+    if config.lr_schedule == "linear" and step >= config.steps:
+        return 0.0
     return grpo.learning_rate(step, dataclasses.replace(config, learning_rate=1.0))
-
-
-# --- the run -------------------------------------------------------------------------------------
 
 
 def make_trainer(
     model,
     tokenizer,
-    watch: Watch,
-    *,
-    sampler: str = "r1lab",
-    precision: str = "fp32",
-    gradient_checkpointing: bool = False,
-    lora: Any = None,
-    shares: int | None = None,
+    watch: RolloutWatch,
+    launch: Launch,
     steps: int | None = None,
 ) -> Trainer:
-    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler. steps: where
-    to end, if not at the end of the run."""
-    config, processes = watch.config, PartialState().num_processes
-    prompts = [render(problem, config.template) for problem in watch.problems]
+    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler. launch: with
+    nothing left to "auto". steps: where to end, if not at the end of the run."""
+    config, asked = watch.config, watch.problems
+    prompts = [render(problem, config.template) for problem in asked]
     options = trl_options(
         config,
         out_dir=watch.out_dir,
         prompt_tokens=max(map(len, tokenizer(prompts)["input_ids"])),
-        processes=processes,
-        sampler=sampler,
-        precision=precision,
-        gradient_checkpointing=gradient_checkpointing,
+        processes=PartialState().num_processes,
+        sampler=launch.sampler,
+        precision=launch.precision,
+        gradient_checkpointing=launch.gradient_checkpointing,
         cpu=PartialState().device.type == "cpu",
     )
-    asked = watch.problems
     if steps is not None:  # a data set that ends there: else the Trainer would do one step more
         options["max_steps"], asked = steps * updates(config), asked[: steps * config.questions]
     rollout = None
-    if sampler == "r1lab":
-        rollout = own_sampler(config, tokenizer, precision=precision, shares=shares)
+    if launch.sampler == "r1lab":
+        rollout = own_sampler(config, tokenizer, precision=launch.precision, shares=launch.shares)
         rollout = watch.rollout_func(rollout)
     with quiet_bars():
         trainer = Trainer(
@@ -153,14 +148,17 @@ def make_trainer(
             reward_funcs=watch.reward_functions(),
             callbacks=[watch],
             rollout_func=rollout,
-            peft_config=lora_config(lora) if lora else None,
+            peft_config=lora_config(launch.lora) if launch.lora else None,
         )
-    found, wanted = trainer.accelerator.mixed_precision, "bf16" if precision == "bf16" else "no"
-    if found != wanted:
+    found = trainer.accelerator.mixed_precision
+    if found != ("bf16" if launch.precision == "bf16" else "no"):
         raise R1LabError(
             f"accelerate's configuration says mixed_precision {found}, and --precision asks for "
-            f"{precision}: write mixed_precision: 'no' there, then r1lab decides"
+            f"{launch.precision}: write mixed_precision: 'no' there, then r1lab decides"
         )
+    trainer.eos_token_ids = end_ids(model, tokenizer, config.template)
+    if not trainer.use_vllm:
+        trainer.generation_config.eos_token_id = trainer.eos_token_ids
     trainer.run = config
     trainer.remove_callback(PrinterCallback)
     watch.trainer = trainer
@@ -195,14 +193,30 @@ def on_one_gpu(args):
 
 
 def without_cudnn_attention() -> None:
-    """Keep torch's attention off cuDNN in this process; flash and memory-efficient attention stay.
-
-    TRL pads prompts on the left, so the first positions of short ones may look at nothing. With
-    cuDNN's attention allowed, TRL's part of `r1lab bench --gpu step` ended in "probability tensor
-    contains either inf, nan or element < 0" (H100, torch 2.11, CUDA 13.0, bfloat16); without it,
-    the same ran through twice.
+    """Keep torch's attention off cuDNN in this process: TRL pads prompts on the left, so the first
+    positions of short ones look at nothing, of which cuDNN made NaN (H100, torch 2.11, bfloat16).
     """
     torch.backends.cuda.enable_cudnn_sdp(False)
+
+
+@contextlib.contextmanager
+def without_dropout(model):
+    """No chance in the model's passes for the time of a block: neither nn.Dropout's nor that of a
+    layer's own setting (attention_dropout)."""
+    chances = [
+        (module, name, value)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, float)
+        and ("drop" in name or (name == "p" and isinstance(module, torch.nn.Dropout)))
+    ]
+    for module, name, _ in chances:
+        setattr(module, name, 0.0)
+    try:
+        yield
+    finally:
+        for module, name, value in chances:
+            setattr(module, name, value)
 
 
 def put_back(model, trainer, own_forward, lora: Any) -> None:

@@ -1,65 +1,60 @@
-"""Rewards, metrics, budget and checkpoints of a TRL run."""
+"""What every run on TRL does around its steps: NaN, metrics, stop signals, checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
+from tqdm.contrib.logging import logging_redirect_tqdm
+from tqdm.std import tqdm
 from transformers import TrainerCallback
 
-from r1lab.advantages import get_advantage
-from r1lab.answers import measure
+from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines
-from r1lab.grpo import Experience, GRPOConfig, describe, examples, questions_at, save_batch
-from r1lab.rewards import get_reward, reward_name
-from r1lab.sampler.rollouts import Rollouts
-from r1lab.tasks import Problem
-from r1lab.templates import render
-from r1lab.training.diagnose import explain
-from r1lab.trl_backend.folders import (
-    SEAL,
-    fingerprint_of,
-    newest_first,
-    reference_folder,
-    save_model,
-    seal_newest,
-)
-from r1lab.trl_backend.mapping import updates
+from r1lab.basics.quiet import quiet_bars
+from r1lab.training import signals
+from r1lab.training.checkpoints import fingerprint
+from r1lab.training.loop import ON_DISK, history_of, one_run
+from r1lab.training.signals import Stopped
+from r1lab.trl_backend.folders import fingerprint_of, latest_of_run, seal_newest
+from r1lab.trl_backend.process import disk_errors, main_decides, patient
 
 
 class Watch(TrainerCallback):
-    """Sees every rollout through its rewards and every update through its log; keeps the run's
-    files. On the main process, but for what all must do together."""
+    """Stops before a broken number reaches the weights, keeps the run's files on the main process,
+    and stops all processes at the same step.
 
-    def __init__(self, config, tokenizer, task, problems, out_dir: Path, callbacks, budget, names):
-        self.config, self.tokenizer, self.task = config, tokenizer, task
-        self.problems, self.out_dir, self.callbacks = problems, out_dir, callbacks
-        self.budget, self.names = budget, names
+    A step of ours is `updates` optimizer steps of TRL's. What a kind of run adds: `measure`, its
+    metrics of a step; `step_begins`, `step_ends`; `words`, what the progress bar shows.
+    """
+
+    batch: Any = None  # what the step was computed from, where callbacks want it
+    over: str | None = None  # the budget is used up, in words
+    on_disk: Sequence[str] = ON_DISK  # what an earlier run may have left
+    seal: dict[str, Any] = {}  # of the checkpoint that the run goes on from
+    first = saved = 0  # steps done when this process began, and in the last checkpoint
+
+    def __init__(self, config, out_dir: Path, steps: int, names: Callable, callbacks=(), updates=1):
+        """names(step): what makes this run this run, for `latest_of_run`. A config without
+        checkpoint_every is of a run that keeps no files."""
+        self.config, self.out_dir, self.steps, self.names = config, out_dir, steps, names
+        self.callbacks, self.updates = callbacks, updates
+        self.every = getattr(config, "checkpoint_every", None)
         self.trainer: Any = None
+        self.base = ""  # fingerprint of the model that the run began with
         self.asked: list[str] = []  # stop signals that this process has got
         self.stopped: str | None = None  # the one that all agree on
-        self.over: str | None = None  # the budget is used up, in words
         self.bar: Any = None
         self.history: list[dict[str, Any]] = []
-        self.base, self.saved, self.first = "", 0, 0
-        self.origin: dict[str, str | None] = {}
-        self.price: float | None = None  # dollars an hour of all devices
-        self.entered, self.earlier = time.perf_counter(), 0.0  # when `train` was called; before it
-        self.counted = 0.0  # seconds spent when the last step had ended, of this process's
-        self.rows: list[dict[str, Any]] = []  # this process's answers of the rollout
-        self.batch: Experience | None = None
-        self.logs: list[dict[str, float]] = []  # TRL's, of this rollout's updates
+        self.logs: list[dict[str, float]] = []  # TRL's, of this step's updates
 
     @property
     def main(self) -> bool:
@@ -67,251 +62,148 @@ class Watch(TrainerCallback):
 
     @property
     def step(self) -> int:
-        """The rollout that is being worked on."""
-        return self.trainer.state.global_step // updates(self.config)
+        """The step that is being worked on."""
+        return self.trainer.state.global_step // self.updates
 
-    # -- rewards: TRL calls them one after the other, with every answer of this process
+    # -- before and after
 
-    def reward_functions(self) -> list[Callable]:
-        """The rewards of the configuration, each handing what it sees on to `saw`."""
-        functions = [
-            get_reward(r, self.config.seed) if isinstance(r, str) else r
-            for r in self.config.rewards
-        ]
-        names = [reward_name(function) for function in functions]
-        if len(set(names)) != len(names):
-            raise R1LabError(f"rewards need different names: {', '.join(names)}")
-        return [
-            self._watched(function, name, name == names[-1])
-            for function, name in zip(functions, names, strict=True)
-        ]
+    @contextlib.contextmanager
+    def running(self, model, progress: bool, resume: bool = True, unit: str = "step"):
+        """Around a run, in its folder alone: stop signals are collected, shortages are told in one
+        line, the main process shows a bar. Yields the checkpoint folder to go on from, or None.
 
-    def _watched(self, function: Callable, name: str, last: bool) -> Callable:
-        def reward(prompts, completions, completion_ids, **columns) -> list[float]:
-            columns["step"] = self.step
-            values = function(
-                prompts=prompts, completions=completions, completion_ids=completion_ids, **columns
-            )
-            values = [0.0 if value is None else float(value) for value in values]
-            if len(values) != len(completions):
-                raise R1LabError(f"reward {name} must return a value for each completion")
-            self.saw(name, values, completions, completion_ids, columns["problem"])
-            if last:
-                self.rollout_ends()
-            return values
+        resume: False moves an earlier run's files to out_dir/earlier-<n>. Raises R1LabError for
+        another run's folder, and for one that another process is working in.
+        """
+        show, folder = progress and self.main, None
+        with contextlib.ExitStack() as stack:
+            if self.every:
+                main_decides(lambda: stack.enter_context(one_run(self.out_dir)))
+                if not resume and self.main:
+                    files.set_aside(self.out_dir, self.on_disk)
+                folder = self.go_on(model)
+                self.asked = stack.enter_context(signals.stop_signals())
+                patient(self.asked)
+            stack.enter_context(quiet_bars())
+            stack.enter_context(signals.memory_errors(self.config.micro_batch_tokens))
+            stack.enter_context(disk_errors(self.out_dir))
+            stack.enter_context(logging_redirect_tqdm() if progress else contextlib.nullcontext())
+            bar = {"total": self.steps, "initial": self.first, "disable": not show, "unit": unit}
+            self.bar = stack.enter_context(tqdm(**bar))
+            yield folder
 
-        reward.__name__ = name
-        return reward
+    def go_on(self, model) -> str | None:
+        """The newest whole checkpoint of this run, and the metrics up to there."""
+        self.base = fingerprint(model)
+        found = main_decides(lambda: latest_of_run(self.out_dir, model, self.names, self.steps))
+        if found is not None:
+            folder, self.seal = found
+            self.first = self.saved = self.seal["step"]
+            self.base = self.seal["base"]
+        if self.main:
+            self.history = history_of(self.out_dir, self.first)
+        return None if found is None else str(folder)
 
-    def saw(self, name, values, completions, completion_ids, problems) -> None:
-        if not self.rows:
-            ends = {*self.trainer.eos_token_ids}
-            drawn = self.drawn or [[] for _ in completions]
-            self.rows = [
-                {
-                    "problem": Problem.from_json(problem) if isinstance(problem, str) else problem,
-                    "ids": [int(i) for i in ids],
-                    "logprobs": logprobs,
-                    "finished": int(ids[-1]) in ends,
-                    "text": text,
-                    "parts": {},
-                }
-                for problem, ids, logprobs, text in zip(
-                    problems, completion_ids, drawn, completions, strict=True
-                )
-            ]
-        for row, value in zip(self.rows, values, strict=True):
-            row["parts"][name] = value
+    def ended(self) -> None:
+        """Raises Stopped where a signal has ended the run before its last step."""
+        if self.stopped and self.step < self.steps:
+            raise Stopped.after(self.stopped, self.step, self.steps, self.out_dir)
 
-    drawn: list[list[float]] | None = None
+    # -- what a kind of run adds
 
-    def rollout_func(self, rollout: Callable) -> Callable:
-        """The sampler's rollout, its log-probs noted."""
+    def measure(self, step: int, logs: Sequence[dict[str, float]]) -> dict[str, Any]:
+        raise NotImplementedError
 
-        def noted(prompts, trainer) -> dict[str, Any]:
-            output = rollout(prompts, trainer)
-            self.drawn = output["logprobs"]
-            return output
+    def step_begins(self) -> None:
+        pass
 
-        return noted
+    def step_ends(self) -> None:
+        pass
 
-    def rollout_ends(self) -> None:
-        """All rewards are there: every process's answers become one Experience on the main one."""
-        for row in self.rows:
-            row["measure"] = measure(
-                row["problem"],
-                row["text"],
-                task=self.task,
-                length=len(row["ids"]),
-                finished=row["finished"],
-            )
-        rows = gather_object(self.rows)  # in the order of the processes, which is the questions'
-        self.rows, self.drawn = [], None
-        G, config = self.config.group_size, self.config
-        names = list(rows[0]["parts"])
-        parts = {name: [row["parts"][name] for row in rows] for name in names}
-        totals = [
-            sum(w * row["parts"][n] for w, n in zip(config.reward_weights, names, strict=True))
-            for row in rows
-        ]
-        rewards = torch.tensor(totals, dtype=torch.float32).view(-1, G)
-        advantages = get_advantage(config.advantage)(rewards)
-        problems = [row["problem"] for row in rows[::G]]
-        prompts = [render(problem, config.template) for problem in problems]
-        rollouts = Rollouts(
-            self.tokenizer(prompts)["input_ids"],
-            [row["ids"] for row in rows],
-            [row["logprobs"] for row in rows],
-            [row["finished"] for row in rows],
+    def seconds(self) -> float:
+        """Of this step, so far."""
+        return time.perf_counter() - self.began
+
+    def words(self, metrics: dict[str, Any]) -> str:
+        return f"loss {metrics['loss']:.3f}"
+
+    def about(self) -> dict[str, Any]:
+        """What a checkpoint's seal says of it."""
+        now = fingerprint_of(self.trainer)
+        run, processes = self.names(self.step), PartialState().num_processes
+        return {
+            "step": self.step, "base": self.base, "now": now, "run": run, "processes": processes
+        }  # fmt: skip
+
+    def fail(self, step: int, words: str) -> None:
+        raise R1LabError(
+            f"step {step} has {words}. Training stopped; the last checkpoint, of {self.saved} "
+            "steps, is from before. Usual reason: a learning rate too high"
         )
-        measures = [row["measure"] for row in rows]
-        self.batch = Experience(problems, prompts, rollouts, measures, parts, rewards, advantages)
-        self.sampled = time.perf_counter()
-        if not all(map(math.isfinite, totals)):
-            self.fail("a reward that is not a finite number")
 
-    # -- the updates
+    # -- TRL calls these, in this order
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step % updates(self.config) == 0:
+        if state.global_step % self.updates == 0:
             self.began, self.logs = time.perf_counter(), []
-            self.before = local_probe(self.trainer.model)
+            self.step_begins()
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
-        grads = [w.grad for w in self.trainer.model.parameters() if w.grad is not None]
-        if not all(bool(local(grad).isfinite().all()) for grad in grads):
-            self.fail("a gradient that is not finite")
+        if not finite(w.grad for w in self.trainer.model.parameters() if w.grad is not None):
+            self.fail(self.step, "a gradient that is not finite")
 
     def on_step_end(self, args, state, control, **kwargs):
-        weights = [w for w in self.trainer.model.parameters() if w.requires_grad]
-        if not all(bool(local(w).isfinite().all()) for w in weights):
-            self.fail("weights that are not finite after the optimizer's step")
-        if state.global_step % updates(self.config):
+        if not finite(w for w in self.trainer.model.parameters() if w.requires_grad):
+            words = "weights that are not finite after the optimizer's step"
+            self.fail((state.global_step - 1) // self.updates, words)
+        if state.global_step % self.updates:
             return control
-        done = self.step
-        self.update = float((local_probe(self.trainer.model) - self.before).norm())
-        self.update /= float(self.before.norm()) or 1.0
-        if self.config.kl_coef > 0 and self.trainer.ref_model is not None:
-            self.keep_reference(done)
-        spent = self.spent()
-        if self.budget and not self.over:
-            # The next step will take as long as this one, with the checkpoint's writing before it;
-            # the first after a start says nothing of others, as it pays for compilation.
-            step = spent - self.counted if self.counted else 0.0
-            self.over = self.budget.exceeded(spent, step)
-        self.counted = spent
-        words = gather_object([(list(self.asked), self.over)])  # all must stop at the same step
-        self.stopped = next((asked[0] for asked, _ in words if asked), None)
-        self.over = self.over or next((over for _, over in words if over), None)
-        last = done == self.config.steps
+        self.step_ends()
+        told = gather_object([(list(self.asked), self.over)])  # all must stop at the same step
+        self.stopped = next((asked[0] for asked, _ in told if asked), None)
+        self.over = self.over or next((over for _, over in told if over), None)
+        last = self.step == self.steps
         stop = bool(self.stopped or self.over) and not last
-        control.should_save = done % self.config.checkpoint_every == 0 or last or stop
+        if self.every:
+            control.should_save = self.step % self.every == 0 or last or stop
         control.should_training_stop |= stop
         return control
-
-    def spent(self) -> float:
-        """Seconds since `train` was called, loading, saving and all; and before a resumption."""
-        return self.earlier + time.perf_counter() - self.entered
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if "grad_norm" not in logs:  # the summary at the end
             return
         self.logs.append(dict(logs))
         if not math.isfinite(logs["loss"]):
-            self.fail(f"loss {logs['loss']}")
-        if state.global_step % updates(self.config) or not self.main:
+            self.fail((state.global_step - 1) // self.updates, f"loss {logs['loss']}")
+        if state.global_step % self.updates or not self.main:
             return
-        step, batch, config = self.step - 1, self.batch, self.config
-        metrics = describe(step, batch)
-        metrics |= learned(self.logs, config)
-        if not any(batch.rollouts.logprobs):
-            metrics["entropy"] = fmean(one["entropy"] for one in self.logs)
-        metrics["update"] = self.update
-        ended = time.perf_counter()
-        metrics["sample_seconds"] = self.sampled - self.began
-        metrics["train_seconds"] = ended - self.sampled
-        metrics["seconds"] = ended - self.began
-        metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
-        metrics["spent_seconds"] = self.spent()
+        step = self.step - 1
+        metrics = self.measure(step, self.logs)
         self.history.append(metrics)
-        questions = questions_at(step, self.problems, config)
-        metrics["diagnoses"] = explain(self.history, config, self.tokenizer, self.task, questions)
-        append_lines(self.out_dir / "metrics.jsonl", [metrics])
-        if config.samples_every and step % config.samples_every == 0:
-            append_lines(self.out_dir / "samples.jsonl", examples(step, batch, self.tokenizer))
-        if self.bar is not None:
-            self.bar.set_postfix_str(
-                f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, "
-                f"{metrics['tokens_per_second']:,.0f} tok/s"
-            )
-            self.bar.update()
+        if self.every:
+            append_lines(self.out_dir / "metrics.jsonl", [metrics])
+        self.bar.set_postfix_str(self.words(metrics))
+        self.bar.update()
         for callback in self.callbacks:
-            callback(step, metrics, batch)
-
-    def fail(self, words: str) -> None:
-        """Stop before anything broken is saved; the batch can be looked at."""
-        step = self.batch_step()
-        path = self.out_dir / "nan_batch.json"
-        if self.main and self.batch is not None:
-            save_batch(path, step, self.batch, self.tokenizer, words)
-        raise R1LabError(
-            f"step {step} has {words}. Training stopped; the batch is in {path}, and the last "
-            f"checkpoint, of {self.saved} steps, is from before. Usual reasons: a learning rate "
-            "too high, a reward that is NaN, float16 weights."
-        )
-
-    def batch_step(self) -> int:
-        return self.first + len(self.history) - self.kept
-
-    kept = 0  # lines of history that were there before this process began
-
-    # -- checkpoints
+            callback(step, metrics, *([] if self.batch is None else [self.batch]))
 
     def on_save(self, args, state, control, **kwargs):
         """Trainer has written its folder: seal it, then delete what is too old."""
         PartialState().wait_for_everyone()
         if self.main:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            about = {
-                "step": self.step,
-                "base": self.base,
-                "now": fingerprint_of(self.trainer),
-                "run": self.names(self.step),
-                "processes": PartialState().num_processes,
-            }
-            seal_newest(folder, about, self.config.keep_checkpoints)
-            if self.config.kl_coef > 0 and self.config.ref_refresh:
-                self.drop_references()
+            seal_newest(folder, self.about(), self.config.keep_checkpoints)
+            self.sealed()
         self.saved = self.step
         PartialState().wait_for_everyone()
 
-    def keep_reference(self, done: int) -> None:
-        """TRL has just replaced the reference by the policy: so is what is kept on the disk."""
-        if not self.config.ref_refresh or done % self.config.ref_refresh:
-            return
-        save_model(self.trainer, reference_folder(self.out_dir, done))
-
-    def drop_references(self) -> None:
-        """Those that no checkpoint needs any more."""
-        every, steps = self.config.ref_refresh, [self.step]
-        for folder in newest_first(self.out_dir / "checkpoints"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                steps.append(json.loads((folder / SEAL).read_text("utf-8"))["step"])
-        needed = {reference_folder(self.out_dir, step // every * every) for step in steps}
-        for folder in (self.out_dir / "references").glob("step-*"):
-            if folder not in needed:
-                shutil.rmtree(folder, ignore_errors=True)
+    def sealed(self) -> None:
+        pass
 
 
-def learned(logs: Sequence[dict[str, float]], config: GRPOConfig) -> dict[str, Any]:
-    """TRL's logs of a rollout's updates under the names of r1lab.grpo.update."""
-    return {
-        "loss": fmean(one["loss"] for one in logs),
-        "kl": fmean(one["kl"] for one in logs) if config.kl_coef > 0 else None,
-        "clip_fraction": fmean(one["clip_ratio/region_mean"] for one in logs),
-        "grad_norm": fmean(one["grad_norm"] for one in logs),
-        "lr": logs[-1]["learning_rate"],
-    }
+def finite(tensors) -> bool:
+    """Whether all values are finite, of this process's parts."""
+    return all([local(tensor).isfinite().all() for tensor in tensors])
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

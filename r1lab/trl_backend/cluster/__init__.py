@@ -14,7 +14,10 @@ NAME`, with the options of your run, prints the exact command that starts it, an
 
 All but sky-1 start `r1lab train` once on every GPU. The processes deal a step's questions among
 themselves, average their gradients and keep one set of files, so the folder of --out must be one
-that all machines see.
+that all machines see. All stages of R1 run the same way: `pipeline` in place of `train`
+(R1LAB_COMMAND=pipeline for slurm and sky); on eight GPUs of one machine
+
+    accelerate launch --num_processes 8 -m r1lab pipeline --backend trl --out FOLDER
 """
 
 from __future__ import annotations
@@ -61,11 +64,14 @@ def path(name: str) -> Path:
     return Path(__file__).resolve().parent / FILES[name]
 
 
-def accelerate(name: str, options: Sequence[str], gpus: int, device: str) -> list[str]:
-    """The words that start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3."""
+def accelerate(
+    name: str, options: Sequence[str], gpus: int, device: str, command: str = "train"
+) -> list[str]:
+    """The words that start `r1lab COMMAND --backend trl OPTIONS` by ddp, fsdp or zero3. command:
+    train or pipeline."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(path(name))]
-    train = ["-m", "r1lab", "train", "--backend", "trl", "--device", device, *options]
-    return [*launch, "--num_processes", str(gpus), *train]
+    words = ["-m", "r1lab", command, "--backend", "trl", "--device", device, *options]
+    return [*launch, "--num_processes", str(gpus), *words]
 
 
 def command(

@@ -4,7 +4,8 @@
 # with #SBATCH to what your cluster offers; run it in the project's folder, on a file system that
 # all nodes see.
 #
-#   R1LAB_ARGS    options of r1lab train (--backend trl is added)
+#   R1LAB_COMMAND train (default) or pipeline, which makes every stage of R1
+#   R1LAB_ARGS    its options (--backend trl is added)
 #   R1LAB_CONFIG  ddp (default), fsdp2 or zero3 (which needs .venv/bin/pip install deepspeed==0.19.8)
 #   R1LAB_PYTHON  the interpreter (default: .venv/bin/python)
 #SBATCH --job-name=r1lab
@@ -19,7 +20,7 @@
 #SBATCH --output=r1lab-%j.log
 set -euo pipefail
 
-export R1LAB_ARGS=${R1LAB_ARGS:-}
+export R1LAB_COMMAND=${R1LAB_COMMAND:-train} R1LAB_ARGS=${R1LAB_ARGS:-}
 export R1LAB_PYTHON=${R1LAB_PYTHON:-.venv/bin/python}
 export R1LAB_FILE=r1lab/trl_backend/cluster/${R1LAB_CONFIG:-ddp}.yaml
 # srun does not take --cpus-per-task from the job (since Slurm 22.05)
@@ -51,7 +52,7 @@ srun --kill-on-bad-exit=1 bash -c '
   "$R1LAB_PYTHON" -m accelerate.commands.launch --config_file "$R1LAB_FILE" \
     --num_machines "$SLURM_NNODES" --num_processes "$((SLURM_NNODES * SLURM_GPUS_ON_NODE))" \
     --machine_rank "$SLURM_NODEID" --main_process_ip "$R1LAB_HEAD" --main_process_port 29500 \
-    -m r1lab train --backend trl --device cuda "$@" &
+    -m r1lab "$R1LAB_COMMAND" --backend trl --device cuda "$@" &
   launcher=$!
   while kill -0 "$launcher" 2>/dev/null; do # a signal ends `wait`, not the launcher
     code=0

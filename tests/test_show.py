@@ -1,9 +1,7 @@
-"""Figures: what they draw is what was measured, their still twins agree, and text stays text."""
+"""Figures: what they draw is what was measured, hovering says it in words, and text stays text."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from html.parser import HTMLParser
@@ -15,8 +13,7 @@ import pytest
 
 from r1lab import answers, evaluate, paper, show, statistics
 from r1lab.basics.errors import R1LabError
-from r1lab.show import style
-from r1lab.show.png import draw, to_png
+from r1lab.show import notebook, style
 from r1lab.statistics import t_interval
 
 
@@ -51,12 +48,6 @@ def named(fig: go.Figure, words: str) -> go.Scatter:
     found = [trace for trace in fig.data if words in (trace.name or "")]
     assert found, [trace.name for trace in fig.data]
     return found[0]
-
-
-def pixels(png: bytes) -> np.ndarray:
-    from matplotlib.image import imread
-
-    return (imread(io.BytesIO(png))[..., :3] * 255).round().astype(int)  # (H, W, 3)
 
 
 # --- learning curves
@@ -103,42 +94,37 @@ def test_what_is_said_of_the_paper_names_its_section():
 
 
 def test_the_paper_is_drawn_only_where_it_states_values():
-    fig = show.side_by_side(paper.PAPER["accuracy"], history(0))
+    fig = show.side_by_side(history(0))
     assert list(named(fig, "stated").y) == [0.156, 0.779]
-    with pytest.raises(R1LabError, match="states no values"):
-        show.side_by_side(paper.PAPER["length"], history(0), key="length")
-    curves = show.learning_curves(history(0), paper=paper.PAPER)
-    assert sorted(shape.y0 for shape in curves.layout.shapes) == [0.156, 0.779]
+    with pytest.raises(R1LabError, match="states nothing of 'kl'"):
+        show.side_by_side(history(0), "kl")
 
 
 def test_growth_is_in_multiples_of_the_start():
     run = history(0)
-    fig = show.growth(run, key="length", smooth=1)
+    fig = show.side_by_side(run, "length", smooth=1)
     ours = named(fig, "each step")
     assert ours.y[0] == 1.0
     assert ours.y[-1] == pytest.approx(run[-1]["length"] / run[0]["length"])
     assert max(named(fig, "limit").y) == 65_536
-    error = named(show.growth(run), "stated").error_y
-    stated = named(show.growth(run), "stated").y[1]
+    fig = show.side_by_side(run, "reflection")
+    error, stated = named(fig, "stated").error_y, named(fig, "stated").y[1]
     assert (stated - error.arrayminus[1], stated + error.array[1]) == (5, 7)
     with pytest.raises(R1LabError, match="starts without any reflection"):
-        show.growth([{**m, "reflection": 0.0} for m in run])
-    with pytest.raises(R1LabError, match="'kl'"):
-        show.growth(run, key="kl")
+        show.side_by_side([{**m, "reflection": 0.0} for m in run], "reflection")
 
 
 # --- evaluations
 
 
-def test_pass_at_k_curve_draws_the_measures_and_the_papers_lines():
+def test_pass_at_k_curve_draws_the_measures():
     table = np.random.default_rng(0).random((12, 8)) < 0.3
     one = evaluation(table)
-    fig = show.pass_at_k_curve({"base": one}, majority=True, paper={"paper": 0.779})
+    fig = show.pass_at_k_curve({"base": one}, majority=True)
     assert list(named(fig, "base, pass@k").x) == [1, 2, 4, 8]
     assert named(fig, "base, pass@k").y[2] == pytest.approx(one.pass_at(4).value)
     assert named(fig, "base, cons@k").y[3] == pytest.approx(one.cons_at(8).value)
     assert named(fig, "95 %").y[0] == pytest.approx(one.pass_at(1).high)
-    assert [shape.y0 for shape in fig.layout.shapes] == [0.779]
     assert show.powers_of_two(12) == [1, 2, 4, 8, 12]
 
 
@@ -162,15 +148,16 @@ def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
 def test_histograms_count_each_number_once():
     fig = show.histogram({"base": [0, 1, 1, math.nan], "trained": [3, 9]}, x_title="tries")
     assert list(fig.data[0].x) == [0, 1, 1]
-    picture = draw(fig).axes[0]
-    heights = {round(p.get_x() + p.get_width() / 2): p.get_height() for p in picture.patches[:10]}
-    assert heights[0] == pytest.approx(100 / 3) and heights[1] == pytest.approx(200 / 3)
+    bins = fig.data[0].xbins
+    assert (bins.start, bins.size, bins.end) == (-0.5, 1, 10)  # each bar stands on its number
+    assert fig.data[0].histnorm == "percent"
+    assert show.histogram({"base": [0, 100]}, x_title="tries").data[0].xbins.size == 4
     with pytest.raises(R1LabError, match="empty"):
         show.histogram({"base": [math.nan]}, x_title="tries")
     lengths = show.length_histogram(evaluation([[1, 0, 0], [0, 0, 0]]))
-    assert [trace.name.split(",")[0] for trace in lengths.data] == [
-        "right: 1 answers",
-        "wrong: 5 answers",
+    assert [trace.name for trace in lengths.data] == [
+        "correct: 1, mean 60",
+        "incorrect: 5, mean 20",
     ]
 
 
@@ -198,9 +185,7 @@ def test_a_funnel_draws_shares_of_what_was_drawn_and_names_those_of_each_filter(
     fig = show.funnel({"R1-Zero": STAGES, "Dev2": STAGES})
     assert list(fig.data[0].x) == [1, 0.5, 0.125, 0]
     assert list(fig.data[0].text) == ["200", "100 (50%)", "25 (25%)", "0 (0%)"]
-    picture = draw(fig).axes[0]
-    assert [text.get_text() for text in picture.texts[:2]] == ["200", "100 (50%)"]
-    assert picture.yaxis_inverted() and len(picture.patches) == 8
+    assert fig.layout.yaxis.autorange == "reversed"  # the first filter on top
     for wrong in ({}, {"a": [("drawn", 0, 0)]}, {"a": STAGES, "b": STAGES[:2]}):
         with pytest.raises(R1LabError, match="no funnel to draw"):
             show.funnel(wrong)
@@ -222,62 +207,89 @@ def test_the_objective_is_drawn_by_hand_computed_points():
     assert at[1.0] == pytest.approx(1.0)  # no penalty where the policies agree
     assert at[0.5] == pytest.approx(0.5 - 0.5 * (2 - 1 - math.log(2)))
 
-    for against, x in (("log", math.log(2)), ("ratio", 2.0)):
-        curve = named(show.kl_estimators(reach=math.log(2), against=against), "k3")
-        assert curve.x[-1] == pytest.approx(x)
-        assert curve.y[-1] == pytest.approx(2 - 1 - math.log(2))
+    curve = named(show.kl_estimators(reach=math.log(2)), "k3")
+    assert curve.x[-1] == pytest.approx(math.log(2))
+    assert curve.y[-1] == pytest.approx(2 - 1 - math.log(2))
 
 
-# --- the still twin and the bundle
+# --- in a notebook
 
 
 def gallery() -> dict[str, go.Figure]:
     run, one = history(0), evaluation(np.eye(4, 8, dtype=int))
+    interval = (0.5, 0.4, 0.7)
     return {
-        "curves": show.learning_curves([history(1), history(2)], paper=paper.PAPER),
-        "growth": show.growth(run),
+        "curves": show.learning_curves([history(1), history(2)]),
+        "growth": show.side_by_side(run, "reflection"),
+        "limit": show.side_by_side(run, "length"),
+        "beside": show.side_by_side(run),
         "pass@k": show.pass_at_k_curve({"trained": one}, majority=True),
         "bars": show.grouped_bars(
             ["a", "b<br>r = 1"], {"trained": [1, -2]}, title="t", y_title="y"
         ),
+        "panels": show.compare_bars(
+            {"base": {"pass@1": interval, "length": (30, 28, 32)}}, ["length"]
+        ),
         "histogram": show.length_histogram(one),
         "objective": show.objective_with_kl(),
+        "clip": show.clip_objective(),
         "stages": show.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),
+        "stage panels": show.stage_panels(stage_table()),
         "funnel": show.funnel({"R1": STAGES}),
         "heat": show.heatmap([[0.0, 1.0]], x=[1, 2], y=["对"], title="t $5"),
+        "calibration": show.calibration_curve({"trained": [(0.1, 0.0, 20), (0.9, 0.75, 40)]}),
+        "intervals": show.interval_curves(
+            {"trained": [(0, interval), (2e12, interval)]}, x_title="x", y_title="y", title="t"
+        ),
     }
 
 
-def test_every_kind_of_figure_has_a_still_twin_of_its_size():
+def test_every_figure_is_stored_for_every_reader():
     for name, fig in gallery().items():
-        picture = pixels(to_png(fig, scale=0.5))
-        assert picture.shape[:2] == (fig.layout.height // 2, fig.layout.width // 2), name
-        blue = (picture[..., 2] - picture[..., 0] > 60).sum()  # also where it is see-through
-        assert blue > 20, f"{name}: nothing in the trained model's blue is seen"
+        forms = json.loads(json.dumps(show.bundle(fig, "It rises.")))
+        spec = forms[notebook.PLOTLY]
+        assert len(go.Figure(spec["data"], spec["layout"]).data) == len(fig.data), name
+        assert forms[notebook.MARK] == {"width": fig.layout.width}
+        assert spec["layout"]["autosize"] and "width" not in spec["layout"]  # as wide as the cell
+        assert spec["config"]["showSendToCloud"] is False  # plotly's upload button
+        assert forms["text/plain"].startswith("Figure: ") and "It rises." in forms["text/plain"]
+        assert len(json.dumps(forms)) < 100_000 and "image/png" not in forms, name
 
 
-def test_the_still_twin_puts_the_same_numbers_at_the_same_places():
-    fig = show.learning_curves(history(0), keys=("accuracy", "length"))
-    picture = draw(fig)
-    left, right = picture.axes[:2]
-    assert left.get_ylim() == pytest.approx((0, 1.02))
-    drawn = [line.get_ydata() for line in right.lines]
-    assert any(np.allclose(y, [m["length"] for m in history(0)]) for y in drawn if len(y) == 12)
-    assert right.yaxis.label.get_text() == "response length (tokens)"
+def test_hovering_says_what_was_measured_in_its_unit():
+    def texts(fig):
+        spec = show.bundle(fig)[notebook.PLOTLY]
+        return [(trace.get("hovertemplate"), trace.get("customdata")) for trace in spec["data"]]
+
+    for name, fig in gallery().items():
+        for trace, (template, _) in zip(fig.data, texts(fig), strict=True):
+            assert template or trace.hoverinfo == "skip", f"{name}: {trace.name}"
+    curves = texts(show.learning_curves(history(0), keys=("accuracy",), smooth=1))
+    words = "RL step: %{x:,d}<br>accuracy (fraction correct): %{y:.1%}<extra></extra>"
+    assert curves[0][0].endswith(words)
+    ((template, intervals),) = texts(
+        show.compare_bars(
+            {"base": {"pass@1": (0.2, 0.1, 0.35)}, "paper": {"pass@1": (0.7, math.nan, math.nan)}},
+            ["pass@1"],
+        )
+    )
+    assert "%{x}<br>pass@1 (fraction): %{y:.1%}%{customdata}" in template
+    assert intervals == ["<br>interval: 10.0% to 35.0%", ""]
+    (stacked,) = texts(show.funnel({"R1": STAGES}))
+    assert "%{x:.1%}" in stacked[0] and "%{y}<extra>" in stacked[0]
 
 
-def test_what_the_twin_cannot_draw_is_an_error_not_a_gap():
-    with pytest.raises(R1LabError, match="'pie'"):
-        draw(go.Figure(go.Pie(values=[1, 2])))
+def test_a_figure_that_says_its_own_words_keeps_them():
+    fig = go.Figure(go.Scatter(x=[1], y=[2], hovertemplate="mine"))
+    assert notebook.hover(fig.data[0], fig.layout) == {}
 
 
-def test_a_shown_figure_has_three_forms_and_is_small():
-    forms = show.bundle(show.learning_curves(history(0)), "It rises.")
-    assert base64.b64decode(forms["image/png"])[:4] == b"\x89PNG"
-    spec = json.loads(json.dumps(forms["application/vnd.plotly.v1+json"]))
-    assert len(go.Figure(spec["data"], spec["layout"]).data) == 6
-    assert forms["text/plain"] == "Figure: R1-Zero training. It rises."
-    assert len(json.dumps(forms)) < 400_000
+def test_axes_of_a_run_that_is_not_over_reach_to_its_end():
+    fig = show.learning_curves([], steps=100)
+    assert not fig.data and fig.layout.xaxis2.range[1] >= 99
+    few = show.learning_curves(history(0, 3), steps=100)
+    assert few.data[1].mode == "lines+markers"  # one point would be no line
+    assert show.learning_curves(history(0, 60)).data[1].mode == "lines"
 
 
 # --- completions as text
@@ -354,6 +366,8 @@ def test_colours_say_sign_and_size():
     assert alpha(markup, "up")[0] != alpha(markup, "down")[0]
     markup = show.completion_html(["sure", "odd"], [-0.01, -3.0], "logprob")
     assert alpha(markup, "odd")[1] > 10 * alpha(markup, "sure")[1]
+    small = show.completion_html(["up"], [0.0047], "advantage")  # the same scale in every text
+    assert alpha(small, "up")[1] < 0.01
     assert 'class="t w"' in show.completion_html(["等等"])  # a reflective word is underlined
     with pytest.raises(R1LabError, match="2 tokens, but 1 values"):
         show.completion_html(["a", "b"], [1.0], "advantage")
@@ -395,7 +409,7 @@ def test_values_stand_where_they_were_measured_with_their_intervals():
         traces={"RL alone": [(0, 0.1), (1e12, 0.2)]},
     )
     alone = next(trace for trace in fig.data if trace.name == "RL alone")
-    assert named(fig, "each step").line.color == style._faint(alone.line.color, 0.45)
+    assert named(fig, "each step").line.color == style.faint(alone.line.color, 0.45)
     assert list(alone.x) == [0, 4e12] and alone.mode == "lines+markers"
     taught = named(fig, "taught")
     assert taught.mode == "markers" and taught.error_y.array[0] == pytest.approx(0.2)
@@ -422,17 +436,3 @@ def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have(
     assert not [trace for trace in alone.data if trace.name.startswith("paper")]
     with pytest.raises(R1LabError, match="no model"):
         show.stage_panels({"ours": {}, "paper": scorecard.PAPER})
-
-
-def test_these_figures_have_still_twins():
-    one = (0.5, 0.4, 0.7)
-    for fig in (
-        show.calibration_curve({"trained": [(0.1, 0.0, 20), (0.9, 0.75, 40)]}),
-        show.interval_curves(
-            {"trained": [(0, one), (2e12, one)]}, x_title="x", y_title="y", title="t"
-        ),
-        show.stage_panels(stage_table()),
-    ):
-        picture = pixels(to_png(fig, scale=0.5))
-        assert abs(picture.shape[0] - fig.layout.height / 2) <= 1
-        assert (picture[..., 2] - picture[..., 0] > 60).sum() > 20

@@ -6,15 +6,15 @@ import json
 
 import pytest
 
+from r1lab import show
 from r1lab.basics.errors import R1LabError
-from r1lab.show import widgets
+from r1lab.show import notebook, widgets
 from r1lab.tasks.base import Problem
 
 CELLS = {
     "explorer": """
 from r1lab import show
-from r1lab.show import widgets
-controls = widgets.explorer(
+controls = show.explorer(
     lambda high, kind: show.grouped_bars(["a"], {"trained": [high]}, title=kind, y_title="y"),
     high=(1, 0, 5, 1), kind=["first", "second"])
 controls["high"].value = 4
@@ -24,12 +24,14 @@ controls["kind"].value = "second"
 samples = [{"step": t, "text": f"wait <b>{t}</b> {v}", "correct": v == "right", "reward": 1.0,
             "advantage": 0.5, "tokens": ["wait", f"<b>{t}</b>", v]}
            for t in (0, 7, 9) for v in ("wrong", "right")]
-inspector = widgets.rollout_inspector(samples)
+inspector = show.rollout_inspector(samples)
 """,
     "inspector, moved": """
-other = widgets.rollout_inspector(samples)
+other = show.rollout_inspector(samples)
 other["step"].value = 7
-other["verdict"].value = "right"
+other["verdict"].value = "correct"
+other["completion"].value = 99
+print(other["completion"].value, "of", other["completion"].max)
 """,
     "funnel": """
 from types import SimpleNamespace
@@ -38,11 +40,11 @@ long = SimpleNamespace(text=" ".join(f"word{i}" for i in range(100)))
 short = SimpleNamespace(text="a <i> b")
 found = SimpleNamespace(examples=[SimpleNamespace(problem=asked, completion="good")],
                         fallen={"right": [(asked, long), (asked, short)], "new": []})
-funnel = widgets.funnel_inspector(found)
+funnel = show.funnel_inspector(found)
 """,
     "funnel, moved": """
-other = widgets.funnel_inspector(found)
-other["answer"].value = 2
+other = show.funnel_inspector(found)
+other["completion"].value = 2
 """,
     "beside": """
 from r1lab.answers import Completion
@@ -52,30 +54,41 @@ def answers(word):
              for i in range(2)] for _ in range(3)]
     problems = [SimpleNamespace(id=str(i), question=f"question {i}") for i in range(3)]
     return Evaluation(problems, rows)
-both = widgets.answers_beside({"before": answers("<u>"), "after": answers("new")})
+both = show.answers_beside({"before": answers("<u>"), "after": answers("new")})
 both["problem"].value = 3
-both["answer"].value = 2
+both["completion"].value = 2
 """,
     "playground": """
 from r1lab.tasks import get_task
 problem = get_task("countdown").problems("held_out", 1)[0]
-play = widgets.reward_playground(problem, "<think> x </think> <answer> 1 </answer>")
+play = show.reward_playground(problem, "<think> x </think> <answer> 1 </answer>")
 play["completion"].value = "<script>alert(1)</script>"
 """,
-    "advantages": """
-group = widgets.advantage_explorer((1, 0, 0))
-group["answer_2"].value = 1.0
-group["answer_3"].value = 1.0
-""",
     "objective": """
-objective = widgets.objective_explorer()
+objective = show.objective_explorer()
 objective["kl_coef"].value = 0.5
 """,
     "dashboard": """
-live = widgets.live_dashboard(steps=40, seconds=0)
+live = show.live_dashboard(40, seconds=0)
 for t in range(40):
     live(t, {"accuracy": t / 40, "length": 30.0 + t, "reflection": 0.1 * t}, None)
 live.finish()
+""",
+    "resumed": """
+import json, pathlib, tempfile
+run = pathlib.Path(tempfile.mkdtemp())
+def metrics(t):
+    return {"step": t, "accuracy": t / 40, "length": 30.0 + t, "reflection": 0.1 * t}
+(run / "metrics.jsonl").write_text("".join(json.dumps(metrics(t)) + "\\n" for t in range(9)))
+again = show.live_dashboard(20, run, seconds=0)
+for t in range(6, 11):  # the last checkpoint was of six steps
+    again(t, metrics(t), None)
+again.finish()
+""",
+    "trained": """
+(run / "metrics.jsonl").write_text("".join(json.dumps(metrics(t)) + "\\n" for t in range(20)))
+done = show.live_dashboard(20, run)
+done.finish()
 """,
 }
 
@@ -94,11 +107,11 @@ def executed():
 
 def test_every_control_shows_its_result_first_and_words_where_no_widget_is(executed):
     for name, outputs in executed.items():
-        forms = [list(output.data) for output in outputs]
-        if name == "dashboard":
+        forms = [list(output.data) for output in outputs if output.output_type != "stream"]
+        if name in ("dashboard", "resumed", "trained"):
             continue
         assert len(forms) == 2, name  # the drawing and the control: redrawing adds none
-        assert {"image/png", "text/html"} & set(forms[0]), name
+        assert {notebook.PLOTLY, "text/html"} & set(forms[0]), name
         assert "application/vnd.jupyter.widget-view+json" in forms[1]
         assert outputs[1].data["text/plain"] == widgets.NO_KERNEL
 
@@ -107,37 +120,38 @@ def test_moving_a_control_redraws_in_place(executed):
     spec = executed["explorer"][0].data["application/vnd.plotly.v1+json"]
     assert spec["layout"]["title"]["text"] == "second"
     assert "second" in executed["explorer"][0].data["text/plain"]
-
-    group = executed["advantages"][0].data["application/vnd.plotly.v1+json"]
-    assert len(group["data"]) == 3
-    assert not any(json.dumps(trace["y"]).strip("[]0., ") for trace in group["data"])  # all alike
     names = executed["objective"][0].data["application/vnd.plotly.v1+json"]["data"]
     assert "0.5 · k3" in names[2]["name"]
 
 
 def test_the_inspector_opens_on_first_and_last_step_and_finds_the_rest(executed):
     opening = executed["inspector"][0].data["text/html"]
-    assert "step 0: wrong" in opening and "step 9: wrong" in opening and "step 7" not in opening
+    assert (
+        "step 0: incorrect" in opening
+        and "step 9: incorrect" in opening
+        and "step 7" not in opening
+    )
     assert "<b>" not in opening
     moved = executed["inspector, moved"][0].data["text/html"]
-    assert "step 7: right" in moved and "Answer 1 of 1" in moved and "step 9" not in moved
+    assert "step 7: correct" in moved and "step 9" not in moved
+    assert executed["inspector, moved"][-1].text == "1 of 1\n"  # of 99 that were asked for
 
 
 def test_the_funnel_opens_on_one_answer_of_each_filter_and_shows_the_rest_whole(executed):
     opening = executed["funnel"][0].data["text/html"]
-    assert "taken by “right”: 1 of 2" in opening and "kept: 1 of 1" in opening
+    assert "rejected by “right”: 1 of 2" in opening and "kept: 1 of 1" in opening
     assert "word99" in opening and "word50" not in opening and "“new”" not in opening
     assert "<b>" not in opening
     moved = executed["funnel, moved"][0].data["text/html"]
-    assert "taken by “right”: 2 of 2" in moved and "&lt;i&gt;" in moved and "kept" not in moved
+    assert "rejected by “right”: 2 of 2" in moved and "&lt;i&gt;" in moved and "kept" not in moved
 
 
 def test_answers_of_two_models_stand_beside_each_other(executed):
     markup = executed["beside"][0].data["text/html"]
-    assert "before: right, 3 tokens" in markup and "after: right, 3 tokens" in markup
+    assert "before: correct, 3 tokens" in markup and "after: correct, 3 tokens" in markup
     assert "question 2" in markup and "<u>" not in markup
     with pytest.raises(R1LabError, match="the same problems"):
-        widgets.answers_beside({})
+        show.answers_beside({})
 
 
 def test_the_playground_shows_what_was_typed_as_text(executed):
@@ -149,18 +163,30 @@ def test_the_dashboard_keeps_one_figure_with_every_step(executed):
     (output,) = executed["dashboard"]
     spec = output.data["application/vnd.plotly.v1+json"]
     assert len(spec["data"][0]["x"]) == 40
-    assert spec["layout"]["title"]["text"].endswith("step 39 of 40")
+    assert spec["layout"]["title"]["text"].endswith("40 of 40 steps")
     assert len(json.dumps(output.data)) < 400_000
 
 
+def test_the_dashboard_knows_the_steps_of_an_earlier_start(executed):
+    (output,) = executed["resumed"]
+    spec = output.data[notebook.PLOTLY]
+    assert spec["data"][0]["x"] == list(range(11))  # the lost steps once, as they were done again
+    assert spec["layout"]["title"]["text"].endswith("11 of 20 steps")
+    assert "after 9 steps" in spec["layout"]["title"]["subtitle"]["text"]
+    (output,) = executed["trained"]
+    spec = output.data[notebook.PLOTLY]
+    assert "trained already, 20 steps, on 20" in spec["layout"]["title"]["subtitle"]["text"]
+    assert spec["layout"]["xaxis"]["range"][1] >= 19 and len(spec["data"][0]["x"]) == 20
+
+
 def test_the_dashboard_only_keeps_metrics_outside_a_notebook(capsys):
-    live = widgets.live_dashboard(steps=2)
+    live = show.live_dashboard(2)
     live(0, {"accuracy": 0.5})
     live.finish()
     assert live.history == [{"step": 0, "accuracy": 0.5}] and capsys.readouterr().out == ""
 
 
-def test_reward_html_reads_with_a_learned_judge_too():
+def test_reward_html_reads_with_a_reward_model_too():
     def judge_reward(completions, *, problem=None, **_):
         return [0.25 for _ in completions]
 
@@ -168,7 +194,7 @@ def test_reward_html_reads_with_a_learned_judge_too():
 
     problem = get_task("lists").problems("train", 1)[0]
     right = f"<answer> {get_task('lists').solution(problem)} </answer>"
-    html = widgets.reward_html(problem, right, rewards=("accuracy", judge_reward))
+    html = show.reward_html(problem, right, rewards=("accuracy", judge_reward))
     assert "judge reward × 1" in html and "0.25" in html and "1.25" in html
 
 
@@ -176,11 +202,11 @@ def test_reward_html_reads_as_the_rules_read():
     numbers = {"numbers": [7, 6, 10], "target": 23}
     problem = Problem("countdown", "6-7-10=23", "make 23 from 7 6 10 .", "en", "held_out", numbers)
     right = "( 10 + 7 ) + 6"
-    paid = widgets.reward_html(problem, f"<answer> {right} </answer>", weights=[1.0, 0.5])
+    paid = show.reward_html(problem, f"<answer> {right} </answer>", weights=[1.0, 0.5])
     assert 'the thought</th><td style="text-align:left">none' in paid
     rows = [row.split("</td>")[0].rsplit(">", 1)[1] for row in paid.split("<tr>")[1:]]
     assert rows[2:] == ["no", "1", "0", "1"]
-    whole = widgets.reward_html(
+    whole = show.reward_html(
         problem, f"<think> x </think> <answer> {right} </answer>", weights=[1.0, 0.5]
     )
     rows = [row.split("</td>")[0].rsplit(">", 1)[1] for row in whole.split("<tr>")[1:]]
@@ -190,18 +216,16 @@ def test_reward_html_reads_as_the_rules_read():
 def test_samples_of_a_killed_run_load(tmp_path):
     file = tmp_path / "samples.jsonl"
     file.write_text('{"step": 0, "text": "a"}\n{"step": 1, "te', encoding="utf-8")
-    assert widgets.load_samples(tmp_path) == [{"step": 0, "text": "a"}]
+    assert show.load_samples(tmp_path) == [{"step": 0, "text": "a"}]
     file.write_text("", encoding="utf-8")
     with pytest.raises(R1LabError, match="no samples yet"):
-        widgets.load_samples(file)
+        show.load_samples(file)
     with pytest.raises(R1LabError, match="not there"):
-        widgets.load_samples(tmp_path / "elsewhere")
+        show.load_samples(tmp_path / "elsewhere")
 
 
 def test_what_cannot_be_a_control_is_named():
     with pytest.raises(R1LabError, match="'k'.*default, low, high, step"):
-        widgets.explorer(lambda k: "", k=(9, 0, 5, 1))
-    with pytest.raises(R1LabError, match="'magic' is not known"):
-        widgets.advantage_explorer(methods=["magic"])
+        show.explorer(lambda k: "", k=(9, 0, 5, 1))
     with pytest.raises(R1LabError, match="no samples"):
-        widgets.rollout_inspector([])
+        show.rollout_inspector([])

@@ -1,6 +1,6 @@
-"""Memory before it is used: what a run will hold at its peak, whether that fits, and what would.
+"""The memory plan: what a run of either backend will hold at its peak, and whether that fits.
 
-`plan` adds up what a run of either backend keeps, in bytes:
+`plan` adds up what a run keeps, in bytes:
 
     weights, gradients    4 bytes each: float32 (bfloat16 is the arithmetic's, see --precision)
     optimizer             AdamW's two moments of every trained weight, in float32
@@ -11,28 +11,21 @@
 
 and takes the larger of sampling and training, for one ends before the other begins.
 
-**Activations are rehearsed, not reckoned.** The forward and backward pass of one micro-batch runs
-on tensors that have a shape but no memory (torch's FakeTensorMode), while `Count` notes when each
-would be made and freed. So every architecture, LoRA, bfloat16 and gradient checkpointing are
-counted as they are, in about a second of a CPU and none of a GPU. Deep models are rehearsed with 2
-and with 4 layers; each further layer adds the same.
-
-Sampling is reckoned from the shapes of `rollouts`: the loop asks how many answers have ended, which
-a tensor without memory cannot say.
+**Activations are rehearsed, not computed from a formula.** The forward and backward pass of one
+micro-batch runs on tensors that have a shape but no memory (torch's FakeTensorMode), while `Count`
+notes when each is made and freed. So every architecture, LoRA, bfloat16 and gradient checkpointing
+are counted as they are, in about a second of a CPU and none of a GPU. Deep models are rehearsed
+with 2 and with 4 layers; each further layer adds the same. Sampling is computed from shapes: the
+sampler's loop asks how many completions have ended, which a tensor without memory cannot say.
 
 **What the allocator adds.** On a CPU, tensors below 32 MiB lie in the C library's heap, between the
-holes that freed ones leave. Measured with glibc on the embedded model, resident memory rose over
-its start by 144, 310 and 587 MiB for micro-batches of 1,640, 4,100 and 8,200 tokens where 97, 235
-and 465 MiB were alive: `HEAP` times what is alive, and some 30 MiB. Sampling leaves 40 MiB; the
-rest of a freed heap is used again, so sampling and training do not add up (`FIRST_STEP` holds both
-constants). Larger tensors go back to the system, and a GPU's allocator counts what is alive.
+holes that freed ones leave: `HEAP` times what is alive. Sampling leaves some more; the rest of a
+freed heap is used again, so sampling and training do not add up (`FIRST_STEP`). Larger tensors go
+back to the system, and a GPU's allocator counts what is alive.
 
-Plan over measured peak of whole steps on a CPU: scratch 0.98 (micro-batches of 4,096 tokens, peak
-724 MiB) and 0.95 (10,240 tokens, 1,127 MiB), TRL 0.95 (4,096 tokens, 843 MiB). SmolLM2-135M, two
-steps of 4 answers of 16 tokens: scratch 1.07 (4.5 GiB), TRL 1.09 (5.7 GiB), with gradient
-checkpointing 1.04 (4.0 GiB), with LoRA of rank 8 1.05 (4.2 GiB), with both 1.01 (2.5 GiB). On an
-H100, SmolLM2-135M in bf16, 256 answers of up to 256 tokens in micro-batches of 32,768: 1.07 (peak
-of the allocator 39.9 GiB; some groups had no spread and were left out).
+Plan over measured peak of whole steps: 0.95 to 0.98 for the tiny model on a CPU; 1.01 to 1.09 for
+SmolLM2-135M on a CPU, with either backend, gradient checkpointing, LoRA of rank 8 or both; 1.07 for
+SmolLM2-135M in bf16 on an H100, 256 completions of up to 256 tokens.
 """
 
 from __future__ import annotations
@@ -40,24 +33,27 @@ from __future__ import annotations
 import copy
 import dataclasses
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 import torch
+from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
+from transformers import AutoModelForCausalLM
 
-from r1lab.basics.errors import R1LabError
-from r1lab.machine.room import available, held, resident, size
-from r1lab.sampler.families import FAMILIES, body_and_head
+from r1lab.basics.errors import R1LabError, first_line
+from r1lab.machine import workers
+from r1lab.machine.room import available, held, size
+from r1lab.sampler.families import FAMILIES
 from r1lab.sampler.graphs import FIRST_CAPACITY, FIRST_WITH_KERNELS
-from r1lab.sampler.score import micro_batches
+from r1lab.sampler.score import logps_at, micro_batches
 from r1lab.templates import encode, render
+from r1lab.trl_backend.mapping import rows_a_pass
 
 PROMPTS = 512  # so many are read to find a long one
 MARGIN = 1.1  # gradient checkpointing is left off where the plan fits this many times
@@ -87,6 +83,7 @@ class Job:
     sampler: str = "r1lab"  # as trl_backend.pick_sampler gives it
     before: int = 0  # bytes that the process holds without the model
     total: int = 0  # bytes of the device: vLLM takes a share of it
+    workers: int = 1  # of machine.workers, which share rows and micro-batches on a CPU
 
     @property
     def answers(self) -> int:
@@ -163,9 +160,8 @@ def plan(job: Job) -> Plan:
     try:
         return _plan(job)
     except Exception as error:  # code of a model that asks for the values of its tensors
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         name = type(job.model).__name__
-        raise R1LabError(f"the memory of {name} cannot be planned ({reason[:200]})") from error
+        raise R1LabError(f"the memory of {name} cannot be planned ({first_line(error)})") from error
 
 
 def _plan(job: Job) -> Plan:
@@ -174,8 +170,8 @@ def _plan(job: Job) -> Plan:
     trained = counts.adapters * job.lora if job.lora else counts.weights
     weights = 4 * (counts.weights + (trained if job.lora else 0)) // share
     reference = job.config.kl_coef > 0 and not job.lora
-    # DDP gathers gradients in buckets of its own, beside the gradients.
-    buckets = 2 if job.processes > 1 and not job.sharded else 1
+    # DDP gathers gradients in buckets, beside the gradients.
+    buckets = 2 if job.processes > 1 and not job.sharded else job.workers  # each has its own
     # A sharded layer is put together when it is used, and the next one already.
     gathered = 2 * 4 * counts.block if job.sharded else 0
     copies, cache, logits = sampling(job, counts)
@@ -270,7 +266,8 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
     if job.backend == "trl" and job.sampler == "r1lab" and (job.lora or b == 2):
         copies = 4 * counts.weights  # a copy in float32, before it becomes bfloat16
     if job.fast:
-        copies = max(copies, (b * counts.weights if copies else 0) + b * counts.fused)
+        dealt = job.workers if job.answers // job.workers >= workers.FEW else 1
+        copies = max(copies, (b * counts.weights if copies else 0) + dealt * b * counts.fused)
 
     if job.fast:  # questions once, answers in rooms that double; ended answers have left
         questions = job.config.questions // job.processes
@@ -328,26 +325,31 @@ class Count(TorchDispatchMode):
         self.now -= n
 
 
-def micro_batch(job: Job) -> tuple[int, int, int]:
-    """Rows, their padded width, and the answer tokens of the largest micro-batch."""
+def micro_batch(job: Job, worker: int = 0) -> tuple[int, int, int]:
+    """Rows, their padded width, and the completion tokens of a worker's largest micro-batch: the
+    largest ones are dealt first, one to each."""
     config, lengths, P = job.config, job.long, job.prompt_tokens
     if job.backend == "trl":
-        from r1lab.trl_backend.mapping import rows_a_pass
-
         rows = rows_a_pass(config, P, job.processes)
         return rows, P + max(lengths), sum(sorted(lengths, reverse=True)[:rows])
     if job.lengths is None:
         lengths = lengths[: -(-len(lengths) // config.minibatches)]
-    parts = micro_batches([P + n for n in lengths], config.micro_batch_tokens)
-    largest = max(parts, key=lambda part: len(part) * (P + lengths[part[0]]))
-    chosen = [lengths[i] for i in largest]
+    sizes = [P + n for n in lengths]
+    tokens = workers.budget(sizes, config.micro_batch_tokens, job.workers)
+    parts = micro_batches(sizes, tokens)
+    parts.sort(key=lambda part: -len(part) * (P + lengths[part[0]]))
+    chosen = [lengths[i] for i in parts[min(worker, len(parts) - 1)]]
     return len(chosen), P + max(chosen), sum(chosen)
 
 
 def activations(job: Job) -> int:
-    """Bytes that one micro-batch's forward and backward pass need at most, beside weights and
+    """Bytes that the workers' forward and backward passes need at most, beside weights and
     gradients."""
-    rows, width, answers = micro_batch(job)
+    return sum(_activations(job, *micro_batch(job, worker)) for worker in range(job.workers))
+
+
+def _activations(job: Job, rows: int, width: int, answers: int) -> int:
+    """Of one micro-batch."""
     layers = getattr(job.model, "num_hidden_layers", None)
     if not isinstance(layers, int) or layers <= 6:
         return max(rehearse(job, rows, width, answers))
@@ -416,25 +418,12 @@ def autocast(bf16: bool):
 
 
 def _scratch_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitStack):
-    """grpo.backward's use of rollouts.token_logps, where no mask says which tokens are answers."""
+    """What grpo.backward does with a micro-batch; which tokens are predicted does not matter."""
 
     def log_probs():
         ids = torch.zeros(rows, width, dtype=torch.long)
         where = torch.zeros(answers, dtype=torch.long)
-        if parts := body_and_head(model):
-            body, head = parts
-            hidden = body(input_ids=ids, use_cache=False).last_hidden_state
-            logits = head(hidden.flatten(0, 1).index_select(0, where))
-        else:
-            logits = model(input_ids=ids, use_cache=False).logits
-            logits = logits.flatten(0, 1).index_select(0, where)
-        logits = logits.float()
-        if job.config.temperature != 1:
-            logits = logits / job.config.temperature
-        every = logits.log_softmax(-1)
-        with torch.no_grad():
-            -(every.exp() * every).sum(-1)
-        return every.gather(-1, where[:, None])
+        return logps_at(model, ids, where, where, job.config.temperature)[0]
 
     bf16 = job.precision == "bf16"
 
@@ -481,102 +470,42 @@ def _trl_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitS
     return forward
 
 
-class Adapted(torch.nn.Module):
-    """A linear layer with LoRA's two beside it, as peft computes it (peft itself swaps tensors,
-    which those without memory do not allow)."""
-
-    def __init__(self, linear: torch.nn.Linear, rank: int):
-        super().__init__()
-        self.linear = linear
-        self.down = torch.nn.Linear(linear.in_features, rank, bias=False)
-        self.up = torch.nn.Linear(rank, linear.out_features, bias=False)
-
-    def forward(self, x):
-        return self.linear(x) + self.up(self.down(x)) * 2.0
-
-
 def adapt(model, rank: int) -> None:
-    """Freeze the model and put adapters on all its linear layers but the head."""
+    """Freeze the model and put adapters on all its linear layers but the head, as peft computes
+    them (peft itself swaps tensors, which those without memory do not allow)."""
     model.requires_grad_(False)
     head = model.get_output_embeddings()
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, torch.nn.Linear) and child is not head:
-                if not isinstance(module, Adapted):
-                    setattr(module, name, Adapted(child, rank))
+    for layer in [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]:
+        down = nn.Linear(layer.in_features, rank, bias=False)
+        layer.lora = nn.Sequential(down, nn.Linear(rank, layer.out_features, bias=False))
+        layer.register_forward_hook(lambda own, args, out: out + own.lora(args[0]) * 2.0)
 
 
 # --- does it fit? --------------------------------------------------------------------------------
 
-SMALLER = {
-    "qwen2.5-1.5b": Qwen2Config(
-        vocab_size=151936, hidden_size=1536, intermediate_size=8960, num_hidden_layers=28,
-        num_attention_heads=12, num_key_value_heads=2, tie_word_embeddings=True,
-    ),
-    "qwen2.5-0.5b": Qwen2Config(
-        vocab_size=151936, hidden_size=896, intermediate_size=4864, num_hidden_layers=24,
-        num_attention_heads=14, num_key_value_heads=2, tie_word_embeddings=True,
-    ),
-    "smollm2-135m": LlamaConfig(
-        vocab_size=49152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
-        num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
-        max_position_embeddings=8192,
-    ),
-    "tiny": LlamaConfig(
-        vocab_size=191, hidden_size=192, intermediate_size=512, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=4, tie_word_embeddings=True,
-        max_position_embeddings=512,
-    ),
-}  # fmt: skip
-"""Shapes of models by the names of models.PRESETS, the largest first."""
-
 
 def check_fit(job: Job, room: int) -> Plan:
     """The plan of `job`, where it fits `room` bytes. Raises R1LabError, which names the first
-    change that would make it fit."""
+    change that leaves the result as it is and makes it fit, if there is one."""
     planned = plan(job)
     if planned.peak <= room:
         return planned
+    advice = (
+        "take a smaller model, --lora-rank 16 with --backend trl, fewer --questions, or a larger "
+        "machine"
+    )
+    for option, changed in harmless(job):
+        if (smaller := plan(changed)).peak <= room:
+            advice = f"{option} would fit ({size(smaller.peak)})"
+            break
     where = "the GPU" if job.device == "cuda" else "this machine"
-    found = what_fits(job, room)
-    advice = "no option of r1lab makes it fit: take a larger machine"
-    if found is not None:
-        advice = f"{found[0]} would fit ({size(found[1].peak)})"
     raise R1LabError(
         f"this run needs {size(planned.peak)} of memory and {where} has {size(room)} for it: "
         f"{advice}"
     )
 
 
-def what_fits(job: Job, room: int) -> tuple[str, Plan] | None:
-    """The first change, in words that are options, with which `job` fits, and its plan.
-
-    Tried alone, in this order: what changes nothing in the result (gradient checkpointing, smaller
-    micro-batches), adapters, a smaller rollout, more GPUs. Then each of the later ones on top of
-    what changes nothing; then smaller models.
-    """
-    free = list(harmless(job))
-    for options, changed in [*free, *others(job)]:
-        if (planned := _fits(changed, room)) is not None:
-            return options, planned
-    least, cheap = job, {}
-    for options, changed in free:  # the last of each kind is the one that helps most
-        cheap[options.split()[0]] = options
-        on = least.gradient_checkpointing or changed.gradient_checkpointing
-        config = least.config if changed.config == job.config else changed.config
-        least = dataclasses.replace(least, gradient_checkpointing=on, config=config)
-    for options, changed in [("", least), *others(least)] if free else ():
-        if (planned := _fits(changed, room)) is not None:
-            return " ".join([*cheap.values(), options]).strip(), planned
-    weights = count(job.model).weights
-    for name, model in SMALLER.items():
-        smaller = dataclasses.replace(job, model=model)
-        if count(model).weights < weights and (planned := _fits(smaller, room)) is not None:
-            return f"--model {name}", planned
-    return None
-
-
-def harmless(job: Job):
+def harmless(job: Job) -> Iterator[tuple[str, Job]]:
     """Changes that leave the result as it is: options, and the job with them."""
     if job.backend == "trl" and not job.gradient_checkpointing:
         yield "--gradient-checkpointing", dataclasses.replace(job, gradient_checkpointing=True)
@@ -584,56 +513,8 @@ def harmless(job: Job):
     tokens = min(tokens, row * job.answers)
     while tokens > row:
         tokens = max(row, tokens // 2)
-        yield f"--micro-batch-tokens {tokens}", _with(job, micro_batch_tokens=tokens)
-
-
-def others(job: Job):
-    """Changes of what is trained, and on what."""
-    config = job.config
-    if job.lora is None and not job.sharded and job.processes == 1:
-        options = "--lora-rank 16" if job.backend == "trl" else "--backend trl --lora-rank 16"
-        yield options, dataclasses.replace(job, backend="trl", lora=16)
-    for name, low in (("group_size", 4), ("questions", 1), ("max_new_tokens", 128)):
-        value = getattr(config, name)
-        while value // 2 >= low:
-            value //= 2
-            option = name.replace("_", "-")
-            yield f"--{option} {value}", _with(job, **{name: value})
-    if job.device == "cuda" and not job.lora:
-        sampler = "generate" if job.sampler == "r1lab" else job.sampler
-        for gpus in (2, 4, 8, 16):
-            if gpus > job.processes and config.questions % gpus == 0:
-                changed = dataclasses.replace(
-                    job, backend="trl", processes=gpus, sharded=True, sampler=sampler
-                )
-                yield f"--print-launch fsdp on {gpus} such GPUs", changed
-
-
-def _with(job: Job, **changes: Any) -> Job:
-    """The job with other options of GRPO; too few answers for the mini-batches is the same job."""
-    try:
-        return dataclasses.replace(job, config=dataclasses.replace(job.config, **changes))
-    except R1LabError:
-        return job
-
-
-def _fits(job: Job, room: int) -> Plan | None:
-    """The plan, where the job is possible and fits."""
-    longest = job.prompt_tokens + job.config.max_new_tokens
-    if longest > (getattr(job.model, "max_position_embeddings", None) or longest):
-        return None
-    share = job.processes if job.sharded else 1
-    if job.before + 4 * count(job.model).weights // share > room:  # no need to rehearse
-        return None
-    try:
-        if job.backend == "trl":
-            from r1lab.trl_backend.mapping import check
-
-            check(job.config, processes=job.processes, lora=job.lora)
-        planned = plan(job)
-    except R1LabError:
-        return None
-    return planned if planned.peak <= room else None
+        config = dataclasses.replace(job.config, micro_batch_tokens=tokens)
+        yield f"--micro-batch-tokens {tokens}", dataclasses.replace(job, config=config)
 
 
 # --- before a run --------------------------------------------------------------------------------
@@ -647,10 +528,12 @@ def prompts_of(tokenizer, problems: Sequence, template: str) -> list[list[int]]:
 def job_of(model, config, *, prompts: Sequence[Sequence[int]], device: str, **options) -> Job:
     """The job of a loaded model. prompts: token ids; the longest counts."""
     here = 0
-    if _device(model) == device:
-        sizes = (p.numel() * p.element_size() for p in model.parameters())
-        here = sum(sizes) if device == "cuda" else resident(model)
+    if next(model.parameters()).device.type == device:
+        for weight in model.parameters():  # one mapped from a file is in memory once it was read
+            weight.detach().sum()
+            here += weight.numel() * weight.element_size()
     total = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0
+    dealt = workers.number(device) if options.get("backend", "scratch") == "scratch" else 1
     return Job(
         model=model.config,
         config=config,
@@ -658,12 +541,8 @@ def job_of(model, config, *, prompts: Sequence[Sequence[int]], device: str, **op
         prompt_tokens=max(map(len, prompts)),
         before=max(0, held(device) - here),
         total=total,
-        **options,
+        **{"workers": dealt} | options,
     )
-
-
-def _device(model) -> str:
-    return next(model.parameters()).device.type
 
 
 def prepare(job: Job, *, checkpointing: Any = False, room: int | None = None) -> tuple[bool, str]:

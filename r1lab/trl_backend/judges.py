@@ -1,0 +1,137 @@
+"""Reward models on TRL's RewardTrainer.
+
+`r1lab.reward_model` is the loop to read. TRL's trainer learns from pairs alone, with a loss that is
+a mean of means, and reads the score at the last token that is not the padding token: where the end
+of the text pads, that is the token before the end. Here it learns from marked answers too (R1's
+safety model), the loss is the mean over a step whatever the passes, and another token pads.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from trl import RewardConfig as TRLRewardConfig
+from trl import RewardTrainer as TRLRewardTrainer
+from trl.trainer.utils import pad
+
+from r1lab.basics.errors import R1LabError
+from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
+from r1lab.sft import batch_at, steps_of
+from r1lab.trl_backend import folders
+from r1lab.trl_backend.supervised import known, lay_before, lent
+from r1lab.trl_backend.trainer import OwnRate, without_cudnn_attention
+from r1lab.trl_backend.watch import Watch
+
+
+class RewardTrainer(OwnRate, TRLRewardTrainer):
+    """TRL's, with our learning rate, which is constant, on rows of one text (marked) or two (a
+    pair), and a sign: 1 where the first text is the better one, or safe; -1; 0 for a blank."""
+
+    sizes: Sequence[int]  # judgements of each step
+
+    def rate(self, update: int) -> float:
+        return 1.0
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        sign = inputs.pop("sign")  # (n,)
+        outputs = model(**inputs, use_cache=False)
+        score = outputs.logits.squeeze(-1).float()  # (n,) or (2 n,)
+        better = score if len(score) == len(sign) else score[: len(sign)] - score[len(sign) :]
+        passes = self.current_gradient_accumulation_steps * self.accelerator.num_processes
+        share = passes / self.sizes[self.state.global_step]  # Trainer takes the mean over passes
+        loss = -(F.logsigmoid(sign * better) * sign.abs()).sum() * share
+        right = (((better > 0) == (sign > 0)) & (sign != 0)).float().sum() * share
+        right = self.accelerator.gather(right).mean()
+        self._metrics["train"]["accuracy"].append(right.item())
+        return (loss, outputs) if return_outputs else loss
+
+
+def collate(rows: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Tensor]:
+    """First texts, then second ones, padded on the right."""
+    texts = [torch.tensor(row[side]) for side in ("chosen_ids", "rejected_ids") for row in rows]
+    texts = [text for text in texts if len(text)]
+    return {
+        "input_ids": pad(texts, padding_value=padding),
+        "attention_mask": pad([torch.ones_like(text) for text in texts]),
+        "sign": torch.tensor([float(row["sign"]) for row in rows]),
+    }
+
+
+def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template: str):
+    """Token ids of the first texts and of the second (none of marked answers), and the signs."""
+    problems = [one.problem for one in judgements]
+    pairs = isinstance(judgements[0], Pair)
+
+    def ids(texts: list[str]) -> list[list[int]]:
+        return text_ids(tokenizer, problems, texts, template, "helpful" if pairs else "safe")
+
+    if pairs:
+        first = ids([one.chosen for one in judgements])
+        return first, ids([one.rejected for one in judgements]), [1] * len(first)
+    first = ids([one.completion for one in judgements])
+    return first, [[]] * len(first), [1 if one.safe else -1 for one in judgements]
+
+
+class JudgeWatch(Watch):
+    def measure(self, step, logs) -> dict[str, Any]:
+        return {"step": step, "loss": logs[0]["loss"], "accuracy": logs[0]["accuracy"]}
+
+
+def reward_trainer(model, tokenizer, texts: tuple, watch: Watch) -> RewardTrainer:
+    """TRL's trainer for the run on these texts (`texts_of`), each with EOS at its end.
+
+    The score is read at the rightmost token that is not the padding token, so another than EOS must
+    pad; any will do, for every text ends in EOS. `lent` gives the tokenizer its own back.
+    """
+    (first, second, signs), config, eos = texts, watch.config, tokenizer.eos_token_id
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0 if eos != 0 else 1)
+    collator = functools.partial(collate, padding=tokenizer.pad_token_id)
+    sizes = [2 * max(len(a), len(b)) for a, b in zip(first, second, strict=True)]
+
+    def columns(one: int | None) -> dict[str, Any]:
+        if one is None:
+            return {"chosen_ids": [eos], "rejected_ids": [eos] * bool(second[0]), "sign": 0}
+        return {"chosen_ids": first[one], "rejected_ids": second[one], "sign": signs[one]}
+
+    given = (RewardTrainer, TRLRewardConfig, model, tokenizer, watch, sizes, columns)
+    trainer = lay_before(*given, data_collator=collator, remove_unused_columns=False)
+    trainer.sizes = [len(batch_at(step, len(first), config)) for step in range(watch.steps)]
+    return trainer
+
+
+def reward_train(
+    model,
+    tokenizer,
+    judgements: Sequence[Pair] | Sequence[Marked],
+    config: RewardModelConfig,
+    out_dir: str | os.PathLike,
+    *,
+    progress: bool = True,
+) -> list[dict[str, float]]:
+    """`r1lab.reward_model.train` on TRL: a model of `reward_model.from_base` is trained in place
+    and saved in out_dir; returns the metrics of every step (on the main process; others get []).
+    Short, so not resumable: it is made whole or not at all. It computes where `settle` said.
+
+    Raises R1LabError when there is nothing to train on, for a gradient that is not finite, and for
+    too little memory.
+    """
+    known(config, RewardModelConfig)
+    if not judgements:
+        raise R1LabError("a reward model needs judgements to learn from: there are none")
+    texts = texts_of(tokenizer, judgements, config.template)
+    without_cudnn_attention()
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = steps_of(len(judgements), config)
+        watch = JudgeWatch(config, Path(scratch), steps, lambda step: {})
+        with watch.running(model, progress), lent(model, tokenizer):
+            trainer = reward_trainer(model, tokenizer, texts, watch)
+            trainer.train()
+    folders.save_model(trainer, Path(out_dir))
+    return watch.history

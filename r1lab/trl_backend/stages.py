@@ -1,0 +1,90 @@
+"""The pipeline's stages on TRL, by any number of processes (`accelerate launch`).
+
+All processes run `pipeline.run` and come to the same stages. The main one decides whether a stage
+has to be made, and writes its record; all make it together: they train on one set of weights, draw
+their parts of the answers, and wait where one process does the work (filters, scorecards).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from accelerate.utils.memory import clear_device_cache
+
+from r1lab import models
+from r1lab.evaluate import Evaluation, evaluate
+from r1lab.pipeline import Backend
+from r1lab.recipe import PipelineConfig, rl_config
+from r1lab.sampler.rollouts import Sampling
+from r1lab.training import stages
+from r1lab.trl_backend import judges, process, run, supervised
+from r1lab.trl_backend.mapping import Launch, check
+
+BATCH = 32  # questions that a process answers at a time
+
+
+def backend(config: PipelineConfig) -> Backend:
+    """TRL's trainers for a pipeline. Raises R1LabError for a device that is not here, and for what
+    TRL cannot run on so many processes."""
+    device = None if config.device == "auto" else config.device
+    state = process.settle(device)
+    for name in ("zero", "dev2", "rules", "r1"):
+        check(rl_config(config, name), processes=state.num_processes)
+    return Backend(
+        "trl",
+        rl=_told(partial(run.train, launch=Launch(device=device))),
+        sft=_told(supervised.sft_train),
+        judge=_told(judges.reward_train),
+        load=lambda config, folder: models.load(folder),  # TRL moves it itself
+        evaluate=dealt,
+        stage=stage,
+        alone=partial(process.main_decides, patient=True),
+        main=state.is_main_process,
+    )
+
+
+def _told(train: Callable) -> Callable:
+    """A trainer whose history, which the main process has, all get."""
+    return lambda *args, **options: process.from_main(train(*args, **options))
+
+
+def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:
+    """`training.stages.stage`, made by all processes together."""
+
+    def together(folder) -> dict[str, Any]:
+        if PartialState().is_main_process:
+            process.from_main("make it", patient=True)
+        metrics = make(folder)
+        clear_device_cache(garbage_collection=True)  # a trainer and its watch are a circle
+        return metrics
+
+    def decide() -> dict[str, Any]:
+        return stages.stage(name, folder, reads, options, together, **how)
+
+    told = process.main_decides(decide, patient=True)
+    if told == "make it":  # not the main process, which has its record by now
+        together(folder)
+        told = process.main_decides(decide, patient=True)
+    return told
+
+
+def dealt(model, tokenizer, task, problems: Sequence, *, sampling: Sampling, **how) -> Evaluation:
+    """`r1lab.evaluate.evaluate`, batch by batch on all processes. Each batch has a seed of its own,
+    so the answers are the same on any number of them."""
+    state, mine = PartialState(), []
+    for n, start in enumerate(range(0, len(problems), BATCH)):
+        if n % state.num_processes == state.process_index:
+            batch = problems[start : start + BATCH]
+            drawn = replace(sampling, seed=sampling.seed * 100_003 + n)
+            found = evaluate(model, tokenizer, task, batch, sampling=drawn, **how)
+            mine.append((start, found))
+    parts = [part for _, part in sorted(gather_object(mine), key=lambda one: one[0])]
+    rows = [row for part in parts for row in part.completions]
+    settings = parts[0].settings | {"seed": sampling.seed}
+    seconds = sum(part.seconds for part in parts) / state.num_processes
+    return Evaluation(list(problems), rows, settings, seconds)
