@@ -126,7 +126,7 @@ def hardware() -> dict[str, Any]:
 
 
 def measure_step(stand: Stand) -> None:
-    """Seconds of a GRPO step of every contender, and the share of a matrix product.
+    """Seconds of a GRPO step of every contender, and training FLOP/s over a matrix product's.
 
     A contender makes 1 + repeats steps in a row, the first to warm up, at a learning rate close to
     0, so that all completions are the base's (vLLM takes a minute to start, too long for turns).

@@ -192,7 +192,7 @@ def median_of(one: dict[str, Any]) -> str:
 def page(title: str, command: str, report: dict[str, Any], tables: Sequence[str], more) -> str:
     """The page beside a results file, made of it. more: lines for the list at its end."""
     machine, gpu = report["hardware"], report["hardware"].get("gpu")
-    card = f"{gpu['name']}, {gpu['memory_gib']} GiB; " if isinstance(gpu, dict) else ""
+    gpu_name = f"{gpu['name']}, {gpu['memory_gib']} GiB; " if isinstance(gpu, dict) else ""
     threads = f", {report['threads']} threads" if "threads" in report else ""
     text = [
         f"# {title}",
@@ -204,7 +204,7 @@ def page(title: str, command: str, report: dict[str, Any], tables: Sequence[str]
     ]
     points = [
         *(f"{what}: {why}" for what, why in report.get("failures", {}).items()),
-        f"Machine: {card}{machine['cpu']}, {machine['cores']} cores{threads}, "
+        f"Machine: {gpu_name}{machine['cpu']}, {machine['cores']} cores{threads}, "
         f"{machine['memory_gib']} GiB",
         "Versions: " + ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
         *more,

@@ -85,7 +85,7 @@ class Sheet:
 
     def save(self) -> None:
         self.report["minutes"] = round(self.seconds / 60, 2)
-        self.report["goals"] = judge(self.report["ratios"])
+        self.report["goals"] = goals(self.report["ratios"])
         if self.path is not None:
             harness.write(self.path, self.report, self.page(self.report))
 
@@ -120,12 +120,12 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def judge(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def goals(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """For each ratio that has a goal: the goal, and whether the measured value meets it."""
-    goals = {name: RATIOS[name.split("/")[-1]].goal for name in ratios}
+    least = {name: RATIOS[name.split("/")[-1]].goal for name in ratios}
     return {
         name: {"goal": goal, "met": ratios[name]["value"] >= goal}
-        for name, goal in goals.items()
+        for name, goal in least.items()
         if goal is not None
     }
 
