@@ -67,6 +67,15 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
     assert args.settings == wanted
 
 
+def test_an_option_may_be_true_false_or_not_given(tmp_path):
+    off = options_file(tmp_path, "gradient_checkpointing: false")
+    for line, value in (
+        ("", None), ("--gradient-checkpointing", True), ("--no-gradient-checkpointing", False),
+        (f"--config {off}", False), (f"--config {off} --gradient-checkpointing", True),
+    ):  # fmt: skip
+        assert cli.parse(["train", *line.split()]).trl.gradient_checkpointing is value, line
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
