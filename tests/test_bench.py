@@ -84,7 +84,7 @@ def test_matmul_rate_is_of_this_machine():
 def test_generate_counts_tokens_up_to_the_first_end(random_folder, random_model):
     model, tokenizer = random_model
     plan = loops.Plan(GRPOConfig(questions=2, group_size=3, max_new_tokens=6))
-    how = {"task": cpu.get_task("countdown"), "plan": plan, "folder": None, "say": print}
+    how = {"task": cpu.get_task("countdown"), "plan": plan, "folder": None}
     stand = loops.Bench(base=model, tokenizer=tokenizer, **how)
     assert loops.draw_generate(stand, stand.batch, 0) == [6] * 6  # nothing in it ends early
     with torch.no_grad():  # now the end is by far the likeliest token everywhere

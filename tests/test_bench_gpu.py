@@ -26,7 +26,7 @@ def why_not_committed(report: dict) -> str | None:
         (not report["quick"], "it was measured in toy sizes (--quick)"),
         (isinstance(card, dict) and card["name"], "it does not come from a GPU"),
         (not missing, f"it does not name the version of {', '.join(missing)}"),
-        (report["goals"] == stand.judge(report["ratios"]), "its goals are not those of its ratios"),
+        (report["goals"] == stand.goals(report["ratios"]), "its goals are not those of its ratios"),
     ):
         if not good:
             return words
@@ -52,7 +52,7 @@ def test_a_quick_run_says_what_ran_where_and_with_which_versions(part, random_fo
     assert "gpu" in report["hardware"] and report["minutes"] >= 0
     page = tmp_path / ("gpu-step.md" if part == "step" else "quick.md")
     assert page.read_text() == gpu.page(report)
-    assert report["goals"] == stand.judge(report["ratios"])
+    assert report["goals"] == stand.goals(report["ratios"])
     assert all(set(m) == {"value", "pairs"} for m in report["ratios"].values())
     assert why_not_committed(report) == "it was measured in toy sizes (--quick)"
     CHECKS[part](report)
@@ -154,7 +154,7 @@ def test_ratios_are_medians_of_the_repeats_and_goals_are_not_asserted():
     assert found["batch_64/vs_generate"] == {"value": 9.0, "pairs": [4.0, 10.0, 9.0]}
     assert found["batch_64/share_of_floor"]["value"] == 0.5
     assert "batch_64/vs_vllm" not in found
-    goals = stand.judge(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
+    goals = stand.goals(found | {"batch_64/vs_vllm": {"value": 0.9, "pairs": []}})
     assert goals["batch_64/vs_generate"] == {"goal": 8.0, "met": True}
     assert goals["batch_64/vs_vllm"] == {"goal": 1.0, "met": False}
 

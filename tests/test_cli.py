@@ -20,6 +20,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.options import element_of, type_of
 from r1lab.cli.parse import RECIPES
+from r1lab.cli.training import the_task
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
 from r1lab.world import pretrain as recipes
@@ -64,6 +65,15 @@ def test_options_become_the_configuration_and_the_rest_stays_default():
     args = cli.parse("train --steps 3 --kl-coef 1 --rewards accuracy --reward-weights 2".split())
     wanted = GRPOConfig(steps=3, kl_coef=1.0, rewards=("accuracy",), reward_weights=(2.0,))
     assert args.settings == wanted
+
+
+def test_an_option_may_be_true_false_or_not_given(tmp_path):
+    off = options_file(tmp_path, "gradient_checkpointing: false")
+    for line, value in (
+        ("", None), ("--gradient-checkpointing", True), ("--no-gradient-checkpointing", False),
+        (f"--config {off}", False), (f"--config {off} --gradient-checkpointing", True),
+    ):  # fmt: skip
+        assert cli.parse(["train", *line.split()]).trl.gradient_checkpointing is value, line
 
 
 @pytest.mark.parametrize(
@@ -465,7 +475,7 @@ def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, random_
         assert getattr(cli.parse(line.split()), name) == str(tmp_path / "x"), line
     with pytest.raises(R1LabError, match=f"{tmp_path}/data"):
         args = cli.parse(["eval", "--task-option=source=~/data"])
-        args.the_task("gsm8k", "tiny").problems("train", 1)
+        the_task(args, "gsm8k", "tiny").problems("train", 1)
 
 
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):

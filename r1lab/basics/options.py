@@ -39,7 +39,7 @@ def option(
     kind: choices is a registry of this kind, and what `plugins.find` finds is a value too. free: it
     may change between a run and its continuation, because the result does not depend on it. type:
     that of its values, where the default is None, for "not given". Others are for the command line
-    (r1lab.cli.parse.annotation)."""
+    (r1lab.cli.parse)."""
     if choices:
         help += f": {', '.join(choices)}" + (", or your own as FILE.py:NAME" if kind else "")
     metadata = {"help": help, "low": low, "high": high, "choices": choices or (), "kind": kind}
@@ -57,7 +57,7 @@ def check(config: Any, where: str = "training options") -> None:
     tuple. For `__post_init__` of a frozen dataclass of options. Raises R1LabError."""
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
-        if not f.metadata or (value is None and f.default is None):
+        if "help" not in f.metadata or (value is None and f.default is None):
             continue
         kind = type_of(f)
         if (kind is float and type(value) is int) or (kind is tuple and type(value) is list):

@@ -1,97 +1,48 @@
 """How fast is the loop on this machine's CPUs? Ratios against TRL, measured in one run.
 
 step      seconds of one GRPO step: TRL's GRPOTrainer / r1lab.grpo, once with TRL's defaults and
-          once with its best settings for a CPU, which are found by trying (`TRL_CANDIDATES`)
+          once with its best settings for a CPU, the fastest of `TRL_CANDIDATES`
 backend   the same step: TRL at its best / through r1lab.trl_backend
 sampler   tokens per second: r1lab's sampler / transformers' generate
 half      seconds from the base model to an accuracy of 50 %: TRL at its best / r1lab.grpo
 learning  24 steps on TRL over three seeds, with generate / with r1lab's sampler, and the curves
 matmul    arithmetic of forward and backward per second / the same of a large matrix product
-busy      the step on an idle machine / beside programs that each burn a core
+busy      the step on an idle machine / beside programs that keep every core busy
 """
 
 from __future__ import annotations
 
-import copy
 import os
-import pickle
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
-from r1lab import ROOT, models
+from r1lab import models
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.quiet import quietly
 from r1lab.bench import harness
-from r1lab.bench.harness import Ratio, quotients, turns
-from r1lab.bench.loops import (
-    FLOAT32,
-    TRL_DEFAULT,
-    Bench,
-    Plan,
-    Run,
-    draw_generate,
-    draw_r1lab,
-    matmul_share,
-    r1lab_run,
-    trl_run,
-)
+from r1lab.bench.cpu_parts import PARTS, TRL_CANDIDATES, choose_trl
+from r1lab.bench.harness import quotients, say, turns
+from r1lab.bench.loops import Bench, Plan
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.about import hardware, versions
 from r1lab.tasks import get_task
 
 RESULTS = harness.RESULTS / "cpu.json"
-RATIOS = {
-    "step_vs_trl_default": Ratio("GRPO step, TRL with its defaults / r1lab", 4.0),
-    "step_vs_trl_best": Ratio("GRPO step, TRL at its best / r1lab", 2.0),
-    "trl_step_with_our_sampler": Ratio(
-        "GRPO step, TRL at its best / the same with r1lab's sampler", 1.5
-    ),
-    "trl_step_with_our_backend": Ratio(
-        "GRPO step, TRL at its best / the same through r1lab.trl_backend", 1.5
-    ),
-    "sampler_vs_generate": Ratio("tokens per second, r1lab's sampler / generate", 2.5),
-    "time_to_half_vs_trl_best": Ratio("time to 50 % accuracy, TRL at its best / r1lab", 2.0),
-    "trl_run_with_our_sampler": Ratio(
-        "a run of r1lab.trl_backend, with generate / with r1lab's sampler", 1.5
-    ),
-    "matmul_share": Ratio("training arithmetic / float32 matrix product", 0.4, percent=True),
-    "busy_share": Ratio("GRPO step, idle / beside one busy program per core", 0.4, percent=True),
-    "idle_vs_spinning": Ratio(
-        "GRPO step, all threads in each operation, spinning at its end / r1lab", 0.95
-    ),
-}
-# What may be fastest on a CPU: rows per micro-batch, and generate's cache.
-TRL_CANDIDATES: dict[str, dict[str, Any]] = {
-    "float32, 8 rows": FLOAT32,
-    "float32, 32 rows": FLOAT32 | {"per_device_train_batch_size": 32},
-    "float32, 64 rows": FLOAT32 | {"per_device_train_batch_size": 64},
-    "float32, 32 rows, static cache": FLOAT32
-    | {"per_device_train_batch_size": 32, "cache_implementation": "static"},
-}
+RATIOS = harness.ratios_of("cpu")
 # Toy sizes, to see that all of it works: the numbers mean nothing.
 TOY = GRPOConfig(questions=2, group_size=2, max_new_tokens=12)
 QUICK = Plan(
-    TOY,
-    repeats=1,
-    half_repeats=1,
-    target=0.0,
-    limit=2,
-    window=1,
-    learning=replace(TOY, steps=2),
-    learning_seeds=1,
-    matmul_sizes=(128,),
-)
+    TOY, repeats=1, half_repeats=1, target=0.0, limit=2, window=1,
+    learning=replace(TOY, steps=2), learning_seeds=1, matmul_sizes=(128,),
+)  # fmt: skip
 
 
 def run(
@@ -101,50 +52,37 @@ def run(
     quick: bool = False,
     only: Sequence[str] | None = None,
     out: str | os.PathLike | None = None,
-    stream: TextIO | None = None,
 ) -> dict[str, Any]:
-    """Measure, print a table, and write <out>.json and <out>.md; returns what the JSON holds.
+    """Measure (`r1lab bench --help` explains the options), print a table, and write <out>.json and
+    <out>.md; returns what the JSON holds.
 
-    model    a name for r1lab.models.load
-    repeats  default 5 (3 of the whole trainings, or fewer when fewer are asked for)
-    quick    toy sizes, to prove that it works
-    only     some of PARTS; default all
-    out      default benchmarks/results/cpu.json; a quick run is written only where `out` says,
-             and a partial one too, unless what is there comes from this machine with these
-             versions: then its parts take the place of those there
-
-    Raises R1LabError for an unknown part, a number of repeats below 1, or where `out` cannot be
-    written.
+    A quick run is written only where `out` says, and a partial one too, unless the results come
+    from this machine with these versions: then its parts take the place of those there. Raises
+    R1LabError for an unknown part, or where `out` cannot be written.
     """
-    stream = sys.stderr if stream is None else stream
-    out = None if out is None else Path(out).with_suffix(".json")
-    harness.check(repeats, out)
-    parts = list(PARTS if only is None else only)
+    out = harness.json_file(out)
+    parts = list(only or PARTS)
     if unknown := [part for part in parts if part not in PARTS]:
         more = f"take {', '.join(PARTS)}{did_you_mean(unknown[0], PARTS).partition('; known')[0]}"
         raise R1LabError(f"unknown part '{unknown[0]}' of the benchmark; {more}")
-    if not parts:
-        raise R1LabError(f"nothing to measure; take some of {', '.join(PARTS)}")
     plan = QUICK if quick else Plan()
     if repeats is not None:
         plan = replace(plan, repeats=repeats, half_repeats=min(plan.half_repeats, repeats))
-    began = time.perf_counter()
+    began, whole = time.perf_counter(), set(parts) == set(PARTS)
     base, tokenizer = models.load(model)
-    whole = set(parts) == set(PARTS)
     known = None if whole or quick else harness.earlier(RESULTS, machine())
-    say = partial(print, file=stream, flush=True)
-    report = measure(base, tokenizer, plan, parts, say, (known or {}).get("trl_best"))
+    report = measure(base, tokenizer, plan, parts, (known or {}).get("trl_best"))
     report |= {"model": harness.describe_model(base, str(model)), "quick": quick}
     report["minutes"] = round((time.perf_counter() - began) / 60, 1)
     if out is None and not quick:
         report = report if whole else merged(report, RESULTS)
         out = RESULTS if whole or "parts" in report else None
-    print(f"\n{table(report)}", file=stream)
+    say(f"\n{table(report)}")
     if out is not None:
         harness.write(out, report, page(report))
-        print(f"written: {out} and {out.with_suffix('.md').name}", file=stream)
+        say(f"written: {out} and {out.with_suffix('.md').name}")
     elif not quick:
-        print("a partial run is not written; --out says where, if it should be", file=stream)
+        say("a partial run is not written; --out says where, if it should be")
     return report
 
 
@@ -170,272 +108,60 @@ def merged(report: dict[str, Any], path: Path) -> dict[str, Any]:
     return old | {"goals": goals(old["ratios"])}
 
 
-def goals(ratios: dict[str, Any]) -> dict[str, float | None]:
+def goals(ratios: Iterable[str]) -> dict[str, float | None]:
     return {name: RATIOS[name].goal for name in ratios}
 
 
 def measure(
-    base,
-    tokenizer,
-    plan: Plan,
-    parts: Sequence[str],
-    say: Callable = print,
-    best: dict[str, Any] | None = None,
+    base, tokenizer, plan: Plan, parts: Sequence[str], best: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """All that was measured, as plain values: see benchmarks/README.md for the fields. best: TRL's
     best settings where they are known, as `choose_trl` returns them."""
-    report = harness.header() | machine() | {"configuration": plan.config.to_json()}
-    report |= {"measured": {}, "pairs": {}}
+    report = {"when": harness.today()} | machine() | {"configuration": plan.config.to_json()}
+    measured, pairs = {}, {}
     with quietly(), tempfile.TemporaryDirectory() as folder:
-        how = {"task": get_task("countdown"), "plan": plan, "folder": Path(folder), "say": say}
+        how = {"task": get_task("countdown"), "plan": plan, "folder": Path(folder)}
         bench = Bench(base=base, tokenizer=tokenizer, **how)
         if {"step", "backend", "half"} & set(parts):
             report["trl_best"] = best or choose_trl(bench)
-        for part in PARTS:
-            if part in parts:
-                measured, pairs = PARTS[part](bench, report.get("trl_best", {}).get("name"))
-                report["measured"][part] = measured
-                report["pairs"] |= pairs
-    report["ratios"] = {
-        name: statistics.median(pairs) if pairs else None for name, pairs in report["pairs"].items()
-    }
-    report["goals"] = goals(report["ratios"])
-    half = report["measured"].get("half")
-    if half and not all(half["trl_best"]["reached"]):  # TRL was given up before it got there
-        report["lower_bounds"] = ["time_to_half_vs_trl_best"]
+        fast = TRL_CANDIDATES.get(report.get("trl_best", {}).get("name"))
+        for part in (part for part in PARTS if part in parts):
+            measured[part] = found = contest(bench, part, fast)
+            for name, ratio in RATIOS.items():
+                if ratio.part == part:
+                    pairs[name] = pairs_of(found, *ratio.of, PARTS[part].field)
+    medians = {name: statistics.median(some) if some else None for name, some in pairs.items()}
+    report |= {"measured": measured, "pairs": pairs, "ratios": medians, "goals": goals(pairs)}
+    if "half" in measured and not all(measured["half"]["trl_best"]["reached"]):
+        report["lower_bounds"] = ["time_to_half_vs_trl_best"]  # TRL was given up before
     return report
 
 
-def choose_trl(bench: Bench) -> dict[str, Any]:
-    """The fastest of TRL_CANDIDATES, by one step of each after one to warm up."""
-    trl_run(bench, FLOAT32, seed=0)  # the first step of a process pays for imports
-    seconds = {}
-    for name, options in TRL_CANDIDATES.items():
-        seconds[name] = trl_run(bench, options, seed=0).seconds[0]
-        bench.say(f"TRL, {name}: {seconds[name]:.2f} s per step")
-    return {"name": min(seconds, key=seconds.get), "tried": seconds}
+def pairs_of(found: dict[str, Any], above: str, below: str, field: str) -> list[float]:
+    """One contender's `field` over another's in every repeat, where r1lab reached what it should:
+    without, there is no ratio, while TRL's time until it was given up gives a lower bound."""
+    ours = found[found["faster"]] if below == "faster" else found[below]
+    pairs = quotients(found[above], ours, field)
+    reached = ours.get("reached", [True] * len(pairs))
+    return [pair for pair, good in zip(pairs, reached, strict=False) if good]
 
 
-# --- the parts -----------------------------------------------------------------------------------
-# Each returns what it measured and, for each of its ratios, the ratio of every repeat.
+def contest(bench: Bench, name: str, fast: dict[str, Any] | None) -> dict[str, Any]:
+    """A part's contenders in turns. fast: TRL's options at its best."""
+    part = PARTS[name]
 
-Measured = tuple[dict[str, Any], dict[str, list[float]]]
+    def tell(repeat: int, found: dict[str, dict[str, list]]) -> None:
+        last = {n: m[part.field][-1] for n, m in found.items() if m}
+        words = (f"{n} {harness.amount(value, part.field)}" for n, value in last.items())
+        say(f"{name}, repeat {repeat + 1}: {', '.join(words)}")
 
-
-def teller(bench: Bench, what: str, field: str = "seconds", unit: str = "s", digits: int = 2):
-    """Prints the last value of every contender after a repeat."""
-
-    def say(repeat: int, measured: dict[str, dict[str, list]]) -> None:
-        times = (f"{name} {m[field][-1]:,.{digits}f} {unit}" for name, m in measured.items() if m)
-        bench.say(f"{what}, repeat {repeat + 1}: {', '.join(times)}")
-
-    return say
-
-
-def measure_step(bench: Bench, best: str) -> Measured:
-    """One GRPO step from the base: prompts, completions, rewards, gradient, new weights."""
-    fast = TRL_CANDIDATES[best]
-    contenders = {
-        "r1lab": lambda seed: r1lab_run(bench, seed).step(),
-        "trl_best": lambda seed: trl_run(bench, fast, seed).step(),
-        "trl_our_sampler": lambda seed: trl_run(bench, fast, seed, ours="sampler").step(),
-        "trl_default": lambda seed: trl_run(bench, TRL_DEFAULT, seed).step(),
-    }
-    warm = ("r1lab", "trl_our_sampler")
-    found = turns(contenders, bench.plan.repeats, teller(bench, "step"), warm)
-    return found, {
-        "step_vs_trl_default": quotients(found["trl_default"], found["r1lab"]),
-        "step_vs_trl_best": quotients(found["trl_best"], found["r1lab"]),
-        "trl_step_with_our_sampler": quotients(found["trl_best"], found["trl_our_sampler"]),
-    }
-
-
-def measure_backend(bench: Bench, best: str) -> Measured:
-    """The same step by TRL at its best, and as `r1lab train --backend trl` has it computed."""
-    fast = TRL_CANDIDATES[best]
-    contenders = {
-        "trl_best": lambda seed: trl_run(bench, fast, seed).step(),
-        "trl_backend": lambda seed: trl_run(bench, fast, seed, ours="backend").step(),
-    }
-    found = turns(contenders, bench.plan.repeats, teller(bench, "backend"), tuple(contenders))
-    return found, {"trl_step_with_our_backend": quotients(*found.values())}
-
-
-def measure_sampler(bench: Bench, best: str | None = None) -> Measured:
-    """Sampled tokens per second, EOS included, from the base on the same prompts.
-
-    generate is asked with its own cache and with a static one; the ratio is to the faster.
-    """
-
-    def timed(draw: Callable[..., list[int]], **options: Any) -> Callable[[int], dict[str, float]]:
-        def contend(seed: int) -> dict[str, float]:
-            bench.prompts(seed)
-            began = time.perf_counter()
-            lengths = draw(bench, bench.batch, seed, **options)
-            seconds = time.perf_counter() - began
-            rate = {"tokens_per_second": sum(lengths) / seconds, "seconds": seconds}
-            return rate | {"mean_length": statistics.fmean(lengths)}
-
-        return contend
-
-    contenders = {
-        "r1lab": timed(draw_r1lab),
-        "generate": timed(draw_generate),
-        "generate_static": timed(draw_generate, cache_implementation="static"),
-    }
-    say = teller(bench, "sampler", "tokens_per_second", "tokens/s", 0)
-    found = turns(contenders, bench.plan.repeats, say, tuple(contenders))
-    rate = {name: statistics.median(m["tokens_per_second"]) for name, m in found.items()}
-    faster = max(("generate", "generate_static"), key=rate.get)
-    pairs = quotients(found["r1lab"], found[faster], "tokens_per_second")
-    return found | {"faster": faster}, {"sampler_vs_generate": pairs}
-
-
-def measure_half(bench: Bench, best: str) -> Measured:
-    """Wall time of a training from the base to an accuracy of 50 % on the train batches.
-
-    Where r1lab got there and TRL was given up before it did, the ratio is that of the times spent:
-    a lower bound. Where r1lab did not get there, there is no ratio.
-    """
-    plan, began = bench.plan, time.perf_counter()
-
-    def fields(seen: Run) -> dict[str, Any]:
-        curves = {"accuracy": seen.accuracy, "mean_length": seen.length}
-        rounded = {name: [round(float(x), 3) for x in curve] for name, curve in curves.items()}
-        steps = {"seconds": seen.total, "steps": len(seen.seconds), "reached": seen.reached}
-        return steps | rounded
-
-    def within(contend: Callable[[int], Run]) -> Callable[[int], dict[str, Any] | None]:
-        def one(repeat: int) -> dict[str, Any] | None:
-            late = (time.perf_counter() - began) * (repeat + 1) > plan.half_seconds * repeat
-            return None if repeat and late else fields(contend(repeat))
-
-        return one
-
-    steps, fast = {"steps": plan.limit, "to_half": True}, TRL_CANDIDATES[best]
-    contenders = {
-        "r1lab": within(lambda seed: r1lab_run(bench, seed, **steps)),
-        "trl_best": within(lambda seed: trl_run(bench, fast, seed, **steps)),
-    }
-    found = turns(contenders, plan.half_repeats, teller(bench, "to half", digits=0))
-    pairs = quotients(found["trl_best"], found["r1lab"])
-    there = zip(pairs, found["r1lab"]["reached"], strict=False)
-    return found, {"time_to_half_vs_trl_best": [pair for pair, reached in there if reached]}
-
-
-def measure_learning(bench: Bench, best: str | None = None) -> Measured:
-    """Whole runs on TRL, by generate and by our sampler: do they learn the same, and how fast?"""
-    from r1lab.trl_backend.mapping import Launch
-    from r1lab.trl_backend.run import train
-
-    def contend(sampler: str, seed: int) -> dict[str, Any]:
-        config = replace(bench.plan.learning, seed=seed, checkpoint_every=10**9)
-        model = copy.deepcopy(bench.base)
-        launch = Launch(sampler=sampler, device="cpu")
-        with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-            given = (model, bench.tokenizer, bench.task, config, folder, launch)
-            history = train(*given, progress=False)
-        curves = {"mean_length": [m["length"] for m in history]}
-        curves["accuracy"] = [m["accuracy"] for m in history]
-        return {"seconds": sum(m["seconds"] for m in history)} | curves
-
-    contenders = {name: partial(contend, name) for name in ("generate", "r1lab")}
-    found = turns(contenders, bench.plan.learning_seeds, teller(bench, "learning", digits=0))
-    return found, {"trl_run_with_our_sampler": quotients(found["generate"], found["r1lab"])}
-
-
-def measure_matmul(bench: Bench, best: str | None = None) -> Measured:
-    """Forward and backward of a whole batch, against the best large matrix product."""
-    share, seen = matmul_share(bench), {}
-    contenders = {
-        "training": lambda repeat: seen.update(share(repeat)) or seen["training"],
-        "matmul": lambda repeat: seen["matmul"],
-    }
-    say = teller(bench, "arithmetic", "gflops_per_second", "GFLOP/s", 0)
-    found = turns(contenders, bench.plan.repeats, say)
-    return found, {"matmul_share": quotients(*found.values(), "gflops_per_second")}
-
-
-def measure_busy(bench: Bench, best: str | None = None) -> Measured:
-    """r1lab's step on the machine as it is, beside programs that keep its cores busy, and computed
-    as torch would by itself: every operation on all threads, which spin at its end."""
-
-    def busy(seed: int) -> dict[str, float]:
-        with burning(max(2, torch.get_num_threads())):
-            return r1lab_run(bench, seed).step()
-
-    with spinning(bench) as step:
-        contenders = {"idle": lambda seed: r1lab_run(bench, seed).step(), "busy": busy}
-        contenders |= {"spinning": step}
-        say = teller(bench, "busy")
-        found = turns(contenders, bench.plan.repeats, say, ("idle", "spinning"))
-    return found, {
-        "busy_share": quotients(found["idle"], found["busy"]),
-        "idle_vs_spinning": quotients(found["spinning"], found["idle"]),
-    }
-
-
-@contextmanager
-def burning(programs: int) -> Iterator[None]:
-    """Beside programs that each keep a core busy, and end at the latest with this process."""
-    burn = [sys.executable, "-c", f"import os\nwhile os.getppid() == {os.getpid()}: pass"]
-    running = [subprocess.Popen(burn) for _ in range(programs)]
-    try:
-        yield
-    finally:
-        for one in running:
-            one.kill()
-            one.wait()
-
-
-SPIN = """
-import pickle, sys
-from r1lab.bench.loops import r1lab_run
-try:
-    from r1lab.machine import workers
-    workers.MOST = 1
-except ImportError:
-    pass
-bench = pickle.load(open(sys.argv[1], "rb"))
-bench.say = None
-for seed in sys.stdin:
-    run = r1lab_run(bench, int(seed))
-    print(run.seconds[0], run.length[0], flush=True)
-"""
-
-
-@contextmanager
-def spinning(bench: Bench) -> Iterator[Callable[[int], dict[str, float]]]:
-    """The step in a process whose threads wait as GNU OpenMP does unless told otherwise (300,000
-    rounds, then asleep), with one worker."""
-    file = bench.folder / "bench.pickle"
-    file.write_bytes(pickle.dumps(replace(bench, say=print)))
-    environment = os.environ | {"GOMP_SPINCOUNT": "300000"}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    words = [sys.executable, "-c", SPIN, str(file)]
-    with subprocess.Popen(words, env=environment, cwd=ROOT, **pipes) as process:
-
-        def step(seed: int) -> dict[str, float]:
-            process.stdin.write(f"{seed}\n")
-            process.stdin.flush()
-            seconds, length = process.stdout.readline().split()
-            return {"seconds": float(seconds), "mean_length": float(length)}
-
-        try:
-            yield step
-        finally:
-            process.kill()
-
-
-PARTS: dict[str, Callable[..., Measured]] = {
-    "step": measure_step,
-    "backend": measure_backend,
-    "sampler": measure_sampler,
-    "half": measure_half,
-    "learning": measure_learning,
-    "matmul": measure_matmul,
-    "busy": measure_busy,
-}
+    with ExitStack() as stack:
+        contenders = part.contenders(replace(bench, stack=stack), fast)
+        found = turns(contenders, getattr(bench.plan, part.repeats), tell, part.warm)
+    if name == "sampler":
+        rate = {n: statistics.median(m[part.field]) for n, m in found.items()}
+        found["faster"] = max(("generate", "generate_static"), key=rate.get)
+    return found
 
 
 # --- the page ------------------------------------------------------------------------------------

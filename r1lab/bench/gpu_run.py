@@ -21,23 +21,24 @@ from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import distinct, get_task
+from r1lab.trl_backend.mapping import Launch
+from r1lab.trl_backend.run import train as train_on_trl
 
 
 def measure_run(stand: Stand) -> None:
     """Evaluate, train until the time is nearly up, evaluate again on the same held-out problems.
 
-    The time kept for the second evaluation is twice what the first took, for answers that grow.
+    The time kept for the second evaluation is twice that of the first: completions grow.
     """
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
     config = plan.config
     report |= {"configuration": config.to_json(), "backend": stand.backend}
     choose_task(stand)
-    drawn = stand.task.problems("held_out", plan.eval_problems, seed=0)
-    problems = distinct(drawn)
+    problems = distinct(stand.task.problems("held_out", plan.eval_problems, seed=0))
     before = examine(stand, problems)
     report["measured"]["before"] = summary(before)
     report["samples"] = shown(before)
-    sheet.say(f"before: {said(before)}")
+    sheet.say(f"before: {in_words(before)}")
     sheet.save()
 
     keep = 2 * before.seconds + 10 * (not report["quick"])
@@ -56,9 +57,9 @@ def measure_run(stand: Stand) -> None:
         if sheet.left - keep < 1.5 * metrics["seconds"] and stand.backend == "scratch":
             raise loops.Enough
 
-    failed = attempt(stand, "training", lambda: train(stand, config, watch, sheet.left - keep))
+    failed = attempt(stand, "training", train, stand, config, watch, sheet.left - keep) is None
     report["training_seconds"] = time.perf_counter() - training_began
-    if failed is None and not curve:  # no step was made: there is nothing to compare
+    if failed and not curve:  # no step was made: there is nothing to compare
         return
     sheet.say(f"{len(curve)} steps in {costs.clock(report['training_seconds'])}")
     sheet.save()
@@ -75,7 +76,7 @@ def measure_run(stand: Stand) -> None:
         times = after.accuracy.value / before.accuracy.value
         report["ratios"]["accuracy_ratio"] = {"value": times, "pairs": []}
     report["cost"] = cost(sheet.seconds)
-    sheet.say(f"after: {said(after)}")
+    sheet.say(f"after: {in_words(after)}")
     if not report["quick"]:
         folder = ROOT / "runs" / "gpu-run"
         models.save(stand.base, stand.tokenizer, folder / "model")
@@ -84,16 +85,15 @@ def measure_run(stand: Stand) -> None:
 
 
 def choose_task(stand: Stand) -> None:
-    """Take the candidate with the most for RL to find: what 16 answers hold that one does not.
-
-    Asked on the train split, before any training; all that was found is in the report.
-    """
+    """Take the candidate with the largest pass@k - pass@1 of the untrained model on some training
+    problems: what RL can find. All that was found is in the report."""
     plan, report = stand.plan, stand.sheet.report
     tried = report["probe"] = []
     for name, options in plan.candidates:
         task = get_task(name, **options)
         label = f"{name} {json.dumps(options)}" if options else name
-        found = attempt(stand, f"probe of {label}", probe, replace(stand, task=task))
+        problems = task.problems("train", plan.probe_problems, seed=1)
+        found = attempt(stand, f"probe of {label}", examine, replace(stand, task=task), problems)
         if found is not None:
             k = found.settings["k"]
             one, many = found.accuracy.value, found.pass_at(k).value
@@ -103,50 +103,33 @@ def choose_task(stand: Stand) -> None:
     if not tried:
         raise R1LabError(f"no task could be tried: {'; '.join(report['failures'].values())}")
     best = max(tried, key=lambda one: one["room"])["task"]
-    options = {key: value for key, value in best.items() if key != "name"}
-    stand.task = get_task(best["name"], **options)
+    stand.task = get_task(best["name"], **{k: v for k, v in best.items() if k != "name"})
     report["task"] = best | {"template": plan.config.template}
-
-
-def probe(stand: Stand) -> Evaluation:
-    """The stand's model on some training questions of the stand's task."""
-    return examine(stand, stand.task.problems("train", stand.plan.probe_problems, seed=1))
 
 
 def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> bool:
     """Train the stand's model in place for so many seconds at most."""
+    about = (stand.base, stand.tokenizer, stand.task, config, stand.folder / "run")
+    how = {"progress": False, "callbacks": [watch]}
     if stand.backend == "trl":
-        from r1lab.trl_backend import run
-        from r1lab.trl_backend.mapping import Launch
-
-        run.train(
-            stand.base,
-            stand.tokenizer,
-            stand.task,
-            config,
-            stand.folder / "trl",
-            Launch(budget=costs.Budget(max_minutes=max(1e-3, seconds / 60))),
-            progress=False,
-            callbacks=[watch],
-        )
-        return True
-    options = {"progress": False, "callbacks": [watch]}
-    with suppress(loops.Enough):
-        folder = stand.folder / "run"
-        grpo.train(stand.base, stand.tokenizer, stand.task, config, folder, **options)
+        budget = costs.Budget(max_minutes=max(1e-3, seconds / 60))
+        train_on_trl(*about, Launch(budget=budget), **how)
+    else:
+        with suppress(loops.Enough):
+            grpo.train(*about, **how)
     return True
 
 
 def examine(stand: Stand, problems: Sequence[Any]) -> Evaluation:
-    plan = stand.plan
+    config = stand.plan.config
     return evaluate(
         stand.base,
         stand.tokenizer,
         stand.task,
         problems,
-        k=plan.eval_k,
-        sampling=Sampling(plan.config.max_new_tokens, plan.config.temperature),
-        template=plan.config.template,
+        k=stand.plan.eval_k,
+        sampling=Sampling(config.max_new_tokens, config.temperature),
+        template=config.template,
     )
 
 
@@ -158,25 +141,26 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
     return about | measures
 
 
-def said(evaluation: Evaluation) -> str:
+def in_words(evaluation: Evaluation) -> str:
     value, low, high = evaluation.accuracy
     return (
-        f"held-out pass@1 {value:.3f} [{low:.3f}, {high:.3f}], well formed "
+        f"held-out pass@1 {value:.3f} [{low:.3f}, {high:.3f}], well-formatted "
         f"{evaluation.format.value:.2f}, {evaluation.length.value:.0f} tokens"
     )
 
 
 def shown(before: Evaluation, after: Evaluation | None = None, n: int = 4) -> list[dict[str, Any]]:
-    """The first answers to the first held-out problems, not chosen: before, and after."""
-    found = []
-    for i, problem in enumerate(before.problems[:n]):
-        one: dict[str, Any] = {"question": problem.question}
-        for name, evaluation in (("before", before), ("after", after)):
-            if evaluation is not None:
-                answer = evaluation.completions[i][0]
-                one[name] = {"text": answer.text, "correct": bool(answer.correct)}
-        found.append(one)
-    return found
+    """The first completion of the first held-out problems, not chosen: before, and after."""
+
+    def side(evaluation: Evaluation, i: int) -> dict[str, Any]:
+        first = evaluation.completions[i][0]
+        return {"text": first.text, "correct": bool(first.correct)}
+
+    return [
+        {"question": problem.question, "before": side(before, i)}
+        | ({"after": side(after, i)} if after else {})
+        for i, problem in enumerate(before.problems[:n])
+    ]
 
 
 def cost(seconds: float) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.bench import harness
 from r1lab.bench.harness import now, quotients, turns
 from r1lab.bench.loops import Batch, draw_generate, draw_r1lab
-from r1lab.bench.stand import Stand, attempt, ratio
+from r1lab.bench.stand import Stand, attempt, measured, ratio
 
 VLLM_MEMORY = 0.3  # fraction of the GPU that vLLM may take: the contenders live side by side
 FIELDS = ("seconds", "tokens", "tokens_per_second", "floor_tokens_per_second")
@@ -24,24 +25,22 @@ FIELDS = ("seconds", "tokens", "tokens_per_second", "floor_tokens_per_second")
 
 def measure_sampler(stand: Stand) -> None:
     """Sampled tokens per second of every contender at every size, of fixed and natural lengths."""
-    plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
-    bandwidth = copy_rate(plan.copy_bytes, stand.device)
-    report["bandwidth_gb_per_second"] = bandwidth / 1e9
-    sheet.say(f"copying memory moves {bandwidth / 1e9:,.0f} GB/s")
-    compiled = {"disable_compile": False, "cache_implementation": "static"}
+    bandwidth = copy_rate(stand.plan.copy_bytes, stand.device)
+    stand.sheet.report["bandwidth_gb_per_second"] = bandwidth / 1e9
+    stand.sheet.say(f"copying memory moves {bandwidth / 1e9:,.0f} GB/s")
 
-    def widest(batch: Batch) -> int:  # one shape, or it would be compiled again
-        return max(len(ids) for r in range(plan.repeats) for ids in stand.prompts(r, batch))
+    def compiled(batch: Batch, seed: int) -> list[int]:  # one shape, or it would compile again
+        widths = [len(p) for r in range(stand.plan.repeats) for p in stand.prompts(r, batch)]
+        how = {"disable_compile": False, "cache_implementation": "static"}
+        return draw_generate(stand, batch, seed, width=max(widths), **how)
 
     contenders: dict[str, Callable[[Batch, int], list[int]]] = {
-        "r1lab": lambda batch, seed: draw_r1lab(stand, batch, seed),
-        "generate": lambda batch, seed: draw_generate(stand, batch, seed),
-        "generate_compiled": lambda batch, seed: draw_generate(
-            stand, batch, seed, width=widest(batch), **compiled
-        ),
-        "vllm": VLLM(stand),
+        "r1lab": partial(draw_r1lab, stand),
+        "generate": partial(draw_generate, stand),
+        "generate_compiled": compiled,
+        "vllm": partial(draw_vllm, stand, cache(start_vllm)),
     }
-    for batch in plan.batches:
+    for batch in stand.plan.batches:
         measure_batch(stand, batch, contenders, bandwidth)
 
 
@@ -50,94 +49,78 @@ def measure_batch(
 ) -> None:
     """One size: every contender once to warm up, then all in turns."""
     sheet, report = stand.sheet, stand.sheet.report
-    one = report["measured"][batch.name] = {
+    found: dict[str, dict[str, Any]] = {}
+    report["measured"][batch.name] = {
         "rows": batch.rows,
         "group": batch.group,
         "max_new_tokens": batch.tokens,
         "ends": "at EOS" if batch.natural else "at max_new_tokens",
         "prompt_tokens": statistics.fmean(map(len, stand.prompts(0, batch))),
-        "contenders": {},
+        "contenders": found,
     }
     for name, draw in list(contenders.items()):
         label, began = f"{batch.name}/{name}", time.perf_counter()
-        ran = attempt(stand, label, draw, batch, 0)
-        if ran is not None:  # the first call pays for memory, kernels and compilation
-            empty = {field: [] for field in FIELDS}
+        if attempt(stand, label, draw, batch, 0) is not None:
+            # the first call pays for memory, kernels and compilation
             seconds = time.perf_counter() - began
-            one["contenders"][name] = {"warm_up_seconds": seconds} | empty
+            found[name] = {"warm_up_seconds": seconds} | {field: [] for field in FIELDS}
             sheet.say(f"{batch.name}, {name}: warm after {seconds:.1f} s")
         elif report["failures"].get(label, "").startswith("not installed"):
-            report["failures"] |= {name: report["failures"].pop(label)}
+            report["failures"][name] = report["failures"].pop(label)
             del contenders[name]
         sheet.save()
 
-    def timed(name: str) -> Callable[[int], dict[str, float] | None]:
-        def contend(repeat: int) -> dict[str, float] | None:
-            asked = [len(p) for p in stand.prompts(repeat, batch)]
-            began = now(stand.device)
-            label = f"{batch.name}/{name}, repeat {repeat + 1}"
-            lengths = attempt(stand, label, contenders[name], batch, repeat)
-            if lengths is None:
-                return None
-            seconds, tokens = now(stand.device) - began, sum(lengths)
-            least = floor_bytes(stand.base, asked, lengths) / bandwidth
-            rates = (tokens / seconds, tokens / least)
-            return dict(zip(FIELDS, (seconds, tokens, *rates), strict=True))
+    def contend(name: str, repeat: int) -> dict[str, float] | None:
+        prompts = [len(p) for p in stand.prompts(repeat, batch)]
+        label, began = f"{batch.name}/{name}, repeat {repeat + 1}", now(stand.device)
+        lengths = attempt(stand, label, contenders[name], batch, repeat)
+        if lengths is None:
+            return None
+        seconds, tokens = now(stand.device) - began, sum(lengths)
+        floor = tokens * bandwidth / floor_bytes(stand.base, prompts, lengths)
+        return dict(zip(FIELDS, (seconds, tokens, tokens / seconds, floor), strict=True))
 
-        return contend
-
-    def save(repeat: int, measured: dict[str, dict[str, list]]) -> None:
-        for name, fields in measured.items():
-            one["contenders"][name] |= fields
-        report["ratios"] |= sampler_ratios(batch.name, one["contenders"])
+    def save(repeat: int, fields: dict[str, dict[str, list]]) -> None:
+        for name in fields:
+            found[name] |= fields[name]
+        report["ratios"] |= sampler_ratios(batch.name, found)
         sheet.save()
 
-    turns({name: timed(name) for name in one["contenders"]}, stand.plan.repeats, save)
-    rates = (f"{name} {harness.median_of(m)}" for name, m in one["contenders"].items())
+    turns({name: partial(contend, name) for name in found}, stand.plan.repeats, save)
+    rates = (f"{name} {harness.median_of(m)}" for name, m in found.items())
     sheet.say(f"{batch.name}: {', '.join(rates) or 'nothing measured'}")
 
 
-class VLLM:
-    """vLLM as a contender: its engine starts at the first call and stays."""
+def draw_vllm(stand: Stand, start: Callable[..., Any], batch: Batch, seed: int) -> list[int]:
+    """Lengths of the completions that vLLM samples; its engine starts at the first call."""
+    require_vllm()
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # in this process
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from vllm import SamplingParams
 
-    def __init__(self, stand: Stand):
-        self.stand, self.engine = stand, None
+    batches, name = stand.plan.batches, stand.sheet.report["model"]["name"]
+    prompt = max(len(p) for b in batches for p in stand.prompts(0, b)) + 256  # others are longer
+    rows, tokens = max(b.rows for b in batches), max(b.tokens for b in batches)
+    engine = start(name, prompt + tokens, rows)
+    how = {"temperature": 1.0, "top_p": 1.0, "top_k": 0, "seed": seed, "detokenize": False}
+    how |= {"max_tokens": batch.tokens, "min_tokens": 0, "ignore_eos": not batch.natural}
+    how |= {"logprobs": 0}  # of the drawn token: r1lab gives them too
+    prompts = [{"prompt_token_ids": ids} for ids in stand.prompts(seed, batch)]
+    drawn = engine.generate(prompts, SamplingParams(n=batch.group, **how), use_tqdm=False)
+    return [len(one.token_ids) for group in drawn for one in group.outputs]
 
-    def __call__(self, batch: Batch, seed: int) -> list[int]:
-        require_vllm()
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")  # in this process
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        from vllm import LLM, SamplingParams
 
-        plan = self.stand.plan
-        if self.engine is None:
-            most = max(len(p) for b in plan.batches for p in self.stand.prompts(0, b))
-            tokens = max(b.tokens for b in plan.batches)
-            self.engine = LLM(
-                models.resolve(self.stand.sheet.report["model"]["name"]),
-                dtype="bfloat16",
-                gpu_memory_utilization=VLLM_MEMORY,
-                max_model_len=most + tokens + 256,  # other seeds ask longer questions
-                max_num_seqs=max(b.rows for b in plan.batches),
-                disable_log_stats=True,
-            )
-        asked = self.stand.prompts(seed, batch)
-        params = SamplingParams(
-            n=batch.group,
-            temperature=1.0,
-            top_p=1.0,
-            top_k=0,
-            max_tokens=batch.tokens,
-            min_tokens=0,
-            ignore_eos=not batch.natural,
-            logprobs=0,  # of the drawn token: r1lab gives them too
-            seed=seed,
-            detokenize=False,
-        )
-        drawn = self.engine.generate(
-            [{"prompt_token_ids": ids} for ids in asked], params, use_tqdm=False
-        )
-        return [len(one.token_ids) for answer in drawn for one in answer.outputs]
+def start_vllm(model: str, length: int, rows: int):
+    from vllm import LLM
+
+    return LLM(
+        models.resolve(model),
+        dtype="bfloat16",
+        gpu_memory_utilization=VLLM_MEMORY,
+        max_model_len=length,
+        max_num_seqs=rows,
+        disable_log_stats=True,
+    )
 
 
 def require_vllm() -> None:
@@ -147,25 +130,21 @@ def require_vllm() -> None:
 
 def sampler_ratios(batch: str, contenders: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """r1lab against each other contender, and against the floor, repeat by repeat."""
-    ours = contenders.get("r1lab", {})
-    found = {
-        f"{batch}/vs_{name}": ratio(quotients(ours, m, "tokens_per_second"))
-        for name, m in contenders.items()
-        if name != "r1lab"
-    }
-    floor = {"tokens_per_second": ours.get("floor_tokens_per_second", [])}
-    found[f"{batch}/share_of_floor"] = ratio(quotients(ours, floor, "tokens_per_second"))
-    return {name: r for name, r in found.items() if r is not None}
+    field, ours = "tokens_per_second", contenders.get("r1lab", {})
+    others = {f"vs_{name}": m for name, m in contenders.items() if name != "r1lab"}
+    others["share_of_floor"] = {field: ours.get("floor_tokens_per_second", [])}
+    return measured({
+        f"{batch}/{name}": ratio(quotients(ours, other, field)) for name, other in others.items()
+    })  # fmt: skip
 
 
 def floor_bytes(model, prompt_lengths: Sequence[int], lengths: Sequence[int]) -> float:
-    """Bytes that drawing answers of these lengths must read, however it is done.
+    """Bytes that sampling completions of these lengths must read at least.
 
-    At each token all weights are read once for the whole batch (of the input embedding only some
-    rows: it counts where it is the output matrix too), and of each answer that is not finished the
-    keys and values of its own earlier tokens; those of a question once for its group. Writing,
-    logits, and reading the questions at the start are not counted: this is a lower bound. Answers
-    are in groups of len(lengths) / len(prompt_lengths), by question.
+    At each token: all weights once for the whole batch (the input embedding only where it is the
+    output matrix too), the keys and values of each unfinished completion's own earlier tokens, and
+    those of a prompt once for its group. Writing, logits and reading the prompts at the start are
+    not counted. Completions are in groups of len(lengths) / len(prompt_lengths), by prompt.
     """
     config, group = model.config, len(lengths) // len(prompt_lengths)
     embedding = model.get_input_embeddings().weight
@@ -184,7 +163,7 @@ def floor_bytes(model, prompt_lengths: Sequence[int], lengths: Sequence[int]) ->
 
 
 def copy_rate(size: int, device: torch.device, times: int = 10) -> float:
-    """Bytes a second that a copy of `size` bytes moves, read and written, at its best."""
+    """Bytes per second that a copy of `size` bytes moves, read and written, at its best."""
     source = torch.zeros(size, dtype=torch.uint8, device=device)
     target, best = torch.empty_like(source), 0.0
     for _ in range(times):

@@ -1,15 +1,15 @@
 """What both benchmarks are made of: goals, turns, ratios, results files, tables.
 
-A ratio of two things timed a moment apart says what the code does; seconds say as much about the
-machine. So contenders take turns within every repeat (never side by side), a repeat gives a ratio,
-and the median over the repeats is reported with the smallest and the largest.
-`benchmarks/README.md` says what is counted.
+Contenders take turns within every repeat (never side by side), so that a machine that slows down
+slows all of them. A repeat gives a ratio; the median over the repeats is reported with the smallest
+and the largest. `benchmarks/README.md` says what is counted.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,24 +18,38 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from r1lab import ROOT
 from r1lab.basics import files
-from r1lab.basics.errors import R1LabError
 
 RESULTS = ROOT / "benchmarks" / "results"
+UNITS = {"tokens_per_second": "tokens/s", "gflops_per_second": "GFLOP/s", "seconds": "s"}
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """One line of a table: what is divided by what, and the least that it should be."""
+    """One line of a table: what is divided by what, and the least that it should be. part, of: in
+    which part of the benchmark, and the two contenders."""
 
     meaning: str
     goal: float | None = None
     percent: bool = False
+    part: str = ""
+    of: Sequence[str] = ()
 
     def words(self, value: float) -> str:
         return f"{value:.0%}" if self.percent else f"{value:.2f} x"
+
+
+def ratios_of(benchmark: str) -> dict[str, Ratio]:
+    """The ratios of a benchmark ("cpu", "gpu") by name."""
+    text = Path(__file__).with_name("goals.yaml").read_text(encoding="utf-8")
+    return {name: Ratio(**one) for name, one in yaml.safe_load(text)[benchmark].items()}
+
+
+def say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 # --- measuring -----------------------------------------------------------------------------------
@@ -49,8 +63,8 @@ def turns(
 ) -> dict[str, dict[str, list]]:
     """Every contender in turn, in every repeat: {name: {field: one value per repeat}}.
 
-    A contender gets the number of the repeat and returns its fields, or None if it failed: then it
-    is asked no more. warm: those that run once before anything counts. say: after every repeat.
+    A contender gets the number of the repeat and returns its fields, or None if it failed: it does
+    not run again. warm: those that run once before anything counts. say: called after every repeat.
     """
     for name in warm:
         contenders[name](0)
@@ -75,7 +89,7 @@ def quotients(above: dict, below: dict, field: str = "seconds") -> list[float]:
 
 
 def now(device: torch.device | str = "cpu") -> float:
-    """Seconds by the clock, when all that was asked of the device is done."""
+    """Seconds by the clock, when the device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -101,28 +115,25 @@ def matmul_rate(
 # --- the results file ----------------------------------------------------------------------------
 
 
-def header() -> dict[str, Any]:
-    """What every report begins with."""
-    return {"when": datetime.now(timezone.utc).strftime("%Y-%m-%d")}
+def today() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d")
 
 
 def describe_model(model, name: str) -> dict[str, Any]:
-    config = model.config
     return {
         "name": name,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "vocabulary": config.vocab_size,
+        "layers": model.config.num_hidden_layers,
+        "width": model.config.hidden_size,
+        "vocabulary": model.config.vocab_size,
     }
 
 
-def check(repeats: int | None, out: Path | None) -> None:
-    """Before anything is measured: R1LabError for what would fail at its end."""
-    if repeats is not None and repeats < 1:
-        raise R1LabError(f"repeats must be at least 1, not {repeats}")
+def json_file(out: Any) -> Path | None:
+    """The file that --out names; R1LabError where it cannot be written."""
     if out is not None:
-        files.check_writable(out)
+        files.check_writable(out := Path(out).with_suffix(".json"))
+    return out
 
 
 def write(path: Path, report: dict[str, Any], page: str) -> None:
@@ -168,30 +179,32 @@ def ratio_table(rows: Iterable[tuple[str, Ratio, float | None, Sequence[float]]]
     return grid(head, lines) if lines else "No ratio was measured."
 
 
+def amount(value: float, field: str) -> str:
+    return f"{value:,.{2 * (field == 'seconds')}f} {UNITS[field]}"
+
+
 def median_of(one: dict[str, Any]) -> str:
     """What a contender reached, in its own unit."""
-    for field, unit in (("tokens_per_second", "tokens/s"), ("gflops_per_second", "GFLOP/s")):
-        if field in one:
-            return f"{statistics.median(one[field]):,.0f} {unit}" if one[field] else "–"
-    return f"{statistics.median(one['seconds']):.2f} s" if one["seconds"] else "–"
+    field = next(field for field in UNITS if field in one)
+    return amount(statistics.median(one[field]), field) if one[field] else "–"
 
 
 def page(title: str, command: str, report: dict[str, Any], tables: Sequence[str], more) -> str:
     """The page beside a results file, made of it. more: lines for the list at its end."""
     machine, gpu = report["hardware"], report["hardware"].get("gpu")
-    card = f"{gpu['name']}, {gpu['memory_gib']} GiB; " if isinstance(gpu, dict) else ""
+    gpu_name = f"{gpu['name']}, {gpu['memory_gib']} GiB; " if isinstance(gpu, dict) else ""
     threads = f", {report['threads']} threads" if "threads" in report else ""
     text = [
         f"# {title}",
         f"Made by `{command}` on {report['when']}; do not edit. The numbers are in the JSON file "
         "beside this one; what is counted is in `benchmarks/README.md`.",
         *["**Toy sizes (`--quick`): these numbers mean nothing.**"] * report["quick"],
-        *["**Not finished: the run was cut here.**"] * (not report.get("finished", True)),
+        *["**Not finished: the run was stopped here.**"] * (not report.get("finished", True)),
         *tables,
     ]
     points = [
         *(f"{what}: {why}" for what, why in report.get("failures", {}).items()),
-        f"Machine: {card}{machine['cpu']}, {machine['cores']} cores{threads}, "
+        f"Machine: {gpu_name}{machine['cpu']}, {machine['cores']} cores{threads}, "
         f"{machine['memory_gib']} GiB",
         "Versions: " + ", ".join(f"{name} {v}" for name, v in report["versions"].items()),
         *more,

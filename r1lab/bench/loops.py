@@ -13,11 +13,16 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOConfig as TRLConfig
+from trl import GRPOTrainer
 
 from r1lab import grpo
 from r1lab.bench.harness import matmul_rate, now
@@ -27,6 +32,8 @@ from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.templates import render
 from r1lab.trl_backend import mapping
 from r1lab.trl_backend.data import as_dataset
+from r1lab.trl_backend.samplers import own_sampler
+from r1lab.trl_backend.trainer import Trainer
 
 # What TRL does unless told otherwise: bfloat16, gradient checkpointing, micro-batches of 8 rows.
 TRL_DEFAULT: dict[str, Any] = {}
@@ -66,10 +73,6 @@ class Batch:
     def name(self) -> str:
         return f"batch_{self.rows}" + ("_natural" if self.natural else "")
 
-    @property
-    def questions(self) -> int:
-        return max(1, self.rows // self.group)
-
 
 @dataclass(kw_only=True)
 class Bench:
@@ -80,8 +83,8 @@ class Bench:
     task: Any
     plan: Plan
     folder: Path
-    say: Callable[[str], None]
     asked: dict[tuple[int, int], list[list[int]]] = field(default_factory=dict)
+    stack: ExitStack | None = None  # closed at the end of a part
 
     @property
     def device(self) -> torch.device:
@@ -96,7 +99,8 @@ class Bench:
 
     def prompts(self, seed: int, batch: Batch | None = None) -> list[list[int]]:
         """The prompts of a batch as token ids; written once, outside of what is timed."""
-        n = (batch or self.batch).questions
+        batch = batch or self.batch
+        n = max(1, batch.rows // batch.group)
         if (n, seed) not in self.asked:
             problems = self.task.problems("train", n, seed=seed)
             texts = [render(problem, self.plan.config.template) for problem in problems]
@@ -105,6 +109,10 @@ class Bench:
 
 
 # --- training ------------------------------------------------------------------------------------
+
+
+class Enough(Exception):
+    """The target accuracy is reached, or the time is up."""
 
 
 @dataclass
@@ -116,19 +124,26 @@ class Run:
     length: list[float] = field(default_factory=list)  # mean tokens per completion
     total: float = 0.0  # seconds of the whole run, without building model and trainer
     reached: bool = False
+    began: float = 0.0
 
-    def note(self, seconds: float, accuracy: float, length: float) -> None:
-        self.seconds.append(seconds)
-        self.accuracy.append(accuracy)
-        self.length.append(length)
+    def note(self, plan: Plan, to_half: bool, *step: float) -> bool:
+        """Keep a step's seconds, accuracy and length; is that enough?"""
+        for values, value in zip((self.seconds, self.accuracy, self.length), step, strict=True):
+            values.append(value)
+        self.reached = to_half and arrived(self.accuracy, plan)
+        return self.reached or time.perf_counter() - self.began > plan.limit_seconds
+
+    def timed(self, train: Callable[[], Any]) -> Run:
+        """This run, with the training done."""
+        self.began = time.perf_counter()
+        with suppress(Enough):
+            train()
+        self.total = time.perf_counter() - self.began
+        return self
 
     def step(self) -> dict[str, float]:
-        """The first step, as a contender's fields."""
+        """The first step, as a contender's measurement."""
         return {"seconds": self.seconds[0], "mean_length": self.length[0]}
-
-
-class Enough(Exception):
-    """The accuracy that was asked for is there, or the time is up."""
 
 
 def arrived(accuracy: Sequence[float], plan: Plan) -> bool:
@@ -143,20 +158,13 @@ def r1lab_run(bench: Bench, seed: int, steps: int = 1, to_half: bool = False) ->
     model, seen = copy.deepcopy(bench.base), Run()
 
     def watch(step: int, metrics: dict, batch: Any) -> None:
-        seen.note(metrics["seconds"], metrics["accuracy"], metrics["length"])
-        seen.reached = to_half and arrived(seen.accuracy, bench.plan)
-        if seen.reached or time.perf_counter() - began > bench.plan.limit_seconds:
+        values = (metrics[name] for name in ("seconds", "accuracy", "length"))
+        if seen.note(bench.plan, to_half, *values):
             raise Enough
 
     with tempfile.TemporaryDirectory(dir=bench.folder) as folder:
-        began = time.perf_counter()
-        try:
-            options = {"progress": False, "callbacks": [watch]}
-            grpo.train(model, bench.tokenizer, bench.task, config, folder, **options)
-        except Enough:
-            pass
-        seen.total = time.perf_counter() - began
-    return seen
+        about = (model, bench.tokenizer, bench.task, config, folder)
+        return seen.timed(lambda: grpo.train(*about, progress=False, callbacks=[watch]))
 
 
 def trl_run(
@@ -169,15 +177,9 @@ def trl_run(
 ) -> Run:
     """TRL's GRPOTrainer from the base weights on the same prompts, rewards and optimizer.
 
-    ours: "sampler": r1lab's samples, in place of transformers' generate; "backend": as `r1lab train
-    --backend trl` runs it, where each pass has completions of like length as well.
+    ours: "sampler": r1lab's sampler in place of transformers' generate; "backend": as `r1lab train
+    --backend trl` runs it, where each micro-batch has completions of like length as well.
     """
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import GRPOTrainer
-
-    from r1lab.trl_backend.samplers import own_sampler
-    from r1lab.trl_backend.trainer import Trainer
-
     seen = Run()
 
     class Watch(TrainerCallback):
@@ -189,17 +191,14 @@ def trl_run(
 
         def on_log(self, args, state, control, logs=None, **kwargs):
             if (accuracy := logs.get("rewards/accuracy_reward/mean")) is not None:
-                seen.note(self.seconds, accuracy, logs["completions/mean_length"])
-            seen.reached = to_half and arrived(seen.accuracy, bench.plan)
-            late = time.perf_counter() - began > bench.plan.limit_seconds
-            control.should_training_stop |= seen.reached or late
+                step = (self.seconds, accuracy, logs["completions/mean_length"])
+                control.should_training_stop |= seen.note(bench.plan, to_half, *step)
             return control
 
     config = bench.plan.config
     problems = bench.task.problems("train", steps * config.questions, seed=seed)
-    cpu = bench.base.device.type == "cpu"
+    cpu = bench.device.type == "cpu"
     precision = "fp32" if options.get("bf16") is False else "bf16"
-    rollout = own_sampler(config, bench.tokenizer, precision=precision) if ours else None
     trainer = (Trainer if ours == "backend" else GRPOTrainer)(
         model=copy.deepcopy(bench.base),
         args=trl_arguments(config, options, bench.folder, seed, steps, cpu=cpu),
@@ -207,16 +206,13 @@ def trl_run(
         train_dataset=as_dataset(problems, config.template),
         reward_funcs=[REWARDS[name] for name in config.rewards],
         callbacks=[Watch()],
-        rollout_func=rollout,
+        rollout_func=own_sampler(config, bench.tokenizer, precision=precision) if ours else None,
     )
     trainer.run = replace(config, steps=steps)  # what our Trainer's learning rate goes by
     trainer.remove_callback(PrinterCallback)
     wanted = {"fp32": "no", "bf16": "bf16"}[precision]
     assert trainer.accelerator.mixed_precision == wanted, trainer.accelerator.mixed_precision
-    began = time.perf_counter()
-    trainer.train()
-    seen.total = time.perf_counter() - began
-    return seen
+    return seen.timed(trainer.train)
 
 
 def trl_arguments(
@@ -226,14 +222,12 @@ def trl_arguments(
     seed: int,
     steps: int,
     cpu: bool = True,
-):
+) -> TRLConfig:
     """r1lab's configuration in TRL's words; `options` decide only how it is computed.
 
     A step is one rollout of questions * group_size completions in either; TRL cuts it into
     micro-batches of `per_device_train_batch_size` rows whose gradients it accumulates.
     """
-    from trl import GRPOConfig as TRLConfig
-
     batch, options = config.questions * config.group_size, dict(options)
     rows = min(options.pop("per_device_train_batch_size", 8), batch)
     run = replace(config, steps=steps, seed=seed)
@@ -259,96 +253,68 @@ def draw_r1lab(bench: Bench, batch: Batch, seed: int) -> list[int]:
     return list(map(len, drawn.completion_ids))
 
 
-def draw_generate(bench: Bench, batch: Batch, seed: int, **options: Any) -> list[int]:
-    """Lengths of the completions that transformers' generate samples, up to each EOS."""
-    asked = [p for p in bench.prompts(seed, batch) for _ in range(batch.group)]
+@torch.no_grad()
+def draw_generate(
+    bench: Bench, batch: Batch, seed: int, width: int = 0, **options: Any
+) -> list[int]:
+    """Lengths of the completions that transformers' generate samples, up to each first EOS. width:
+    prompts are padded on the left to so many tokens, or to the longest."""
+    prompts = [p for p in bench.prompts(seed, batch) for _ in range(batch.group)]
+    eos, device = bench.tokenizer.eos_token_id, bench.device
+    width = max(width, *map(len, prompts))
+    ids = torch.tensor([[eos] * (width - len(p)) + list(p) for p in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts], device=device)
     if not batch.natural:
         options["min_new_tokens"] = batch.tokens
-    options = {"temperature": batch.temperature, "disable_compile": True} | options
-    return generated(bench.base, asked, batch.tokens, bench.tokenizer.eos_token_id, seed, **options)
-
-
-@torch.no_grad()
-def generated(
-    model,
-    prompts: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    eos: int,
-    seed: int,
-    width: int = 0,
-    **options: Any,
-) -> list[int]:
-    """Tokens that transformers' generate samples after each prompt, up to its first EOS.
-
-    width: prompts are padded on the left to so many tokens, or to the longest.
-    """
-    width = max(width, *map(len, prompts))
-    ids = torch.tensor([[eos] * (width - len(p)) + list(p) for p in prompts], device=model.device)
-    mask = [[0] * (width - len(p)) + [1] * len(p) for p in prompts]
+    how = {"do_sample": True, "temperature": batch.temperature, "top_k": 0, "top_p": 1.0}
+    how |= {"max_new_tokens": batch.tokens, "eos_token_id": eos, "pad_token_id": eos}
+    how |= {"disable_compile": True} | options
     torch.manual_seed(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        text = model.generate(
-            input_ids=ids,
-            attention_mask=torch.tensor(mask, device=model.device),
-            do_sample=True,
-            top_k=0,
-            top_p=1.0,
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos,
-            pad_token_id=eos,
-            **options,
-        )
-    completions = text[:, width:]  # (N, T)
-    ends = (completions == eos).int()
+        text = bench.base.generate(input_ids=ids, attention_mask=mask, **how)
+    ends = (text[:, width:] == eos).int()  # (N, T)
     return (ends.cumsum(1) - ends == 0).sum(1).tolist()  # no EOS before this token
 
 
 # --- arithmetic ----------------------------------------------------------------------------------
 
 
-def matmul_share(bench: Bench) -> Callable[[int], dict[str, dict[str, float]]]:
-    """A measurement, by repeat: forward and backward of a whole batch, and the best large matrix
-    product, before or after, whichever is faster."""
-    config, plan, device = bench.plan.config, bench.plan, bench.base.device
-    model = copy.deepcopy(bench.base)
+def matmul_share(bench: Bench) -> dict[str, Callable[[int], dict[str, float]]]:
+    """Two contenders: forward and backward of a whole batch, and the best large matrix product,
+    before or after, whichever is faster."""
+    config, plan, device = bench.plan.config, bench.plan, bench.device
+    model, seen = copy.deepcopy(bench.base), {}
     for weight in model.parameters():
         weight.grad = torch.zeros_like(weight)
+    product = partial(matmul_rate, plan.matmul_sizes, dtype=plan.matmul_dtype, device=device)
 
-    def measure(repeat: int) -> dict[str, dict[str, float]]:
+    def training(repeat: int) -> dict[str, float]:
         problems = bench.task.problems("train", config.questions, seed=repeat)
         batch = grpo.collect(model, bench.tokenizer, bench.task, problems, 0, config)
         # Every row gets its forward and backward pass here, zero-variance groups too.
         batch.advantages = torch.ones_like(batch.advantages)
-        rows = list(range(len(batch.measures)))
-        sizes = [
-            (len(batch.rollouts.prompt_ids[r // config.group_size]), len(ids))
-            for r, ids in enumerate(batch.rollouts.completion_ids)
-        ]
-        before = matmul_rate(plan.matmul_sizes, dtype=plan.matmul_dtype, device=device)
-        began = now(device)
-        grpo.backward(model, None, batch, rows, None, config)
+        prompts, completions = batch.rollouts.prompt_ids, batch.rollouts.completion_ids
+        sizes = [(len(prompts[r // config.group_size]), len(c)) for r, c in enumerate(completions)]
+        before, began = product(), now(device)
+        grpo.backward(model, None, batch, list(range(len(sizes))), None, config)
         seconds = now(device) - began
-        after = matmul_rate(plan.matmul_sizes, dtype=plan.matmul_dtype, device=device)
-        rate, (peak, size) = training_flops(model, sizes) / seconds, max(before, after)
-        tokens = sum(map(sum, sizes))
-        return {
-            "training": {"gflops_per_second": rate / 1e9, "seconds": seconds, "tokens": tokens},
-            "matmul": {"gflops_per_second": peak / 1e9, "size": size},
-        }
+        peak, size = max(before, product())
+        seen["matmul"] = {"gflops_per_second": peak / 1e9, "size": size}
+        rate = training_flops(model, sizes) / seconds / 1e9
+        return {"gflops_per_second": rate, "seconds": seconds, "tokens": sum(map(sum, sizes))}
 
-    measure(0)  # warm up
-    return measure
+    training(0)  # warm up
+    return {"training": training, "matmul": lambda repeat: seen["matmul"]}
 
 
 def training_flops(model, sizes: Sequence[tuple[int, int]]) -> float:
-    """Arithmetic of forward and backward over rows of (prompt, completion) tokens, unpadded.
+    """FLOPs of forward and backward over rows of (prompt, completion) tokens, unpadded.
 
     6 for every parameter of the layers' matrices and every token (2 forward, 4 backward); the same
-    for the output matrix, but only at the positions that predict a completion's token; and
-    attention, where a token at position i meets i keys and i values: 4 * i * H * d forward, for H
-    heads of width d, and three times that with backward. Norms, rotations and softmax are not
-    counted.
+    for the output matrix where a completion's token is predicted; and attention, 4 * i * H * d
+    forward for a token at position i with H heads of width d, three times that with backward.
+    Norms, rotations and softmax are not counted.
     """
     config = model.config
     layers = sum(p.numel() for p in model.model.layers.parameters() if p.ndim == 2)

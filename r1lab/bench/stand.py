@@ -8,40 +8,29 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
 from r1lab.basics.errors import R1LabError
 from r1lab.bench import harness, loops
-from r1lab.bench.harness import Ratio
 from r1lab.bench.loops import Batch
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 
-RATIOS = {  # by the end of a ratio's name
-    "vs_generate": Ratio("tokens per second, r1lab / generate with its default cache", 8.0),
-    "vs_generate_compiled": Ratio(
-        "tokens per second, r1lab / generate, static cache and torch.compile", 8.0
-    ),
-    "vs_vllm": Ratio("tokens per second, r1lab / vLLM", 1.0),
-    "share_of_floor": Ratio(
-        "time that reading weights, keys and values must take / time of r1lab", 0.4, percent=True
-    ),
-    "step_vs_trl_generate": Ratio("GRPO step, TRL with generate / r1lab", 3.0),
-    "step_vs_trl_default": Ratio("GRPO step, TRL with all of its defaults / r1lab"),
-    "step_vs_trl_our_sampler": Ratio("GRPO step, TRL through r1lab.trl_backend / r1lab"),
-    "step_vs_trl_vllm": Ratio("GRPO step, TRL with vLLM / r1lab"),
-    "matmul_share": Ratio("training arithmetic / matrix product", 0.4, percent=True),
-    "accuracy_ratio": Ratio("held-out pass@1 after / before", 3.0),
-    "accuracy_points": Ratio("held-out pass@1 after - before", 0.3, percent=True),
-}
+RATIOS = harness.ratios_of("gpu")
 CANDIDATES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("word_problems", {"difficulty": "hard", "kinds": ["family"]}),
     ("word_problems", {"difficulty": "easy", "kinds": ["legs"]}),
     ("word_problems", {"difficulty": "easy"}),
     ("countdown", {"numbers": 3, "wording": "plain"}),
 )
+RUN = GRPOConfig(
+    steps=240, questions=32, group_size=16, max_new_tokens=128, temperature=0.6,
+    template="examples", learning_rate=3e-5, warmup_steps=5, micro_batch_tokens=32768,
+    checkpoint_every=10**9,
+)  # fmt: skip
+TOY = GRPOConfig(steps=2, questions=2, group_size=2, max_new_tokens=8, checkpoint_every=10**9)
 
 
 @dataclass(frozen=True)
@@ -55,19 +44,7 @@ class Plan(loops.Plan):
     batches: tuple[Batch, ...] = (Batch(256), Batch(256, natural=True), Batch(64), Batch(512))
     copy_bytes: int = 2**30
     matmul_sizes: tuple[int, ...] = (4096, 8192)
-    # the step, and the run
-    config: GRPOConfig = GRPOConfig(
-        steps=240,
-        questions=32,
-        group_size=16,
-        max_new_tokens=128,
-        temperature=0.6,
-        template="examples",
-        learning_rate=3e-5,
-        warmup_steps=5,
-        micro_batch_tokens=32768,
-        checkpoint_every=10**9,
-    )
+    config: GRPOConfig = RUN  # of the run; of the step, but for its sizes
     candidates: tuple[tuple[str, dict[str, Any]], ...] = CANDIDATES
     probe_problems: int = 32
     step_questions: int = 16
@@ -77,21 +54,11 @@ class Plan(loops.Plan):
 
 
 QUICK = Plan(
-    task="countdown",
-    task_options={},
-    repeats=1,
-    minutes=30.0,
-    batches=(Batch(4, 6, 2), Batch(4, 6, 2, natural=True)),
-    copy_bytes=2**16,
-    matmul_sizes=(64,),
-    config=GRPOConfig(steps=2, questions=2, group_size=2, max_new_tokens=8, checkpoint_every=10**9),
-    candidates=(("countdown", {}), ("countdown", {"numbers": 4})),
-    probe_problems=2,
-    step_questions=2,
-    step_tokens=8,
-    eval_problems=4,
-    eval_k=2,
-)
+    task="countdown", task_options={}, repeats=1, minutes=30.0, config=TOY,
+    batches=(Batch(4, 6, 2), Batch(4, 6, 2, natural=True)), copy_bytes=2**16, matmul_sizes=(64,),
+    candidates=(("countdown", {}), ("countdown", {"numbers": 4})), probe_problems=2,
+    step_questions=2, step_tokens=8, eval_problems=4, eval_k=2,
+)  # fmt: skip
 
 
 @dataclass
@@ -100,7 +67,6 @@ class Sheet:
 
     path: Path | None
     budget: costs.Budget
-    stream: TextIO
     page: Callable[[dict[str, Any]], str]
     report: dict[str, Any] = field(default_factory=dict)
     began: float = field(default_factory=time.perf_counter)
@@ -115,11 +81,11 @@ class Sheet:
         return self.budget.seconds - self.seconds
 
     def say(self, words: str) -> None:
-        print(f"{costs.clock(self.seconds):>8}  {words}", file=self.stream, flush=True)
+        harness.say(f"{costs.clock(self.seconds):>8}  {words}")
 
     def save(self) -> None:
         self.report["minutes"] = round(self.seconds / 60, 2)
-        self.report["goals"] = judge(self.report["ratios"])
+        self.report["goals"] = goals(self.report["ratios"])
         if self.path is not None:
             harness.write(self.path, self.report, self.page(self.report))
 
@@ -133,7 +99,7 @@ class Stand(loops.Bench):
 
 
 def attempt(stand: Stand, name: str, action: Callable[..., Any], *arguments: Any) -> Any:
-    """What the action returns; where it fails, its error's line is noted and None comes back."""
+    """What the action returns; None where it fails, with its error's first line in the report."""
     sheet, words = stand.sheet, "not measured: the time was up"
     if sheet.left > 0:
         try:
@@ -154,16 +120,20 @@ def release() -> None:
         torch.cuda.empty_cache()
 
 
-def judge(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """For each ratio that has a goal: the goal, and whether what was measured meets it."""
-    found = {}
-    for name, measured in ratios.items():
-        goal = RATIOS[name.split("/")[-1]].goal
-        if goal is not None:
-            found[name] = {"goal": goal, "met": measured["value"] >= goal}
-    return found
+def goals(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """For each ratio that has a goal: the goal, and whether the measured value meets it."""
+    least = {name: RATIOS[name.split("/")[-1]].goal for name in ratios}
+    return {
+        name: {"goal": goal, "met": ratios[name]["value"] >= goal}
+        for name, goal in least.items()
+        if goal is not None
+    }
 
 
 def ratio(pairs: Sequence[float]) -> dict[str, Any] | None:
     """The ratios of all repeats and their median; None where one side was not measured."""
     return {"value": statistics.median(pairs), "pairs": pairs} if pairs else None
+
+
+def measured(ratios: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    return {name: one for name, one in ratios.items() if one is not None}

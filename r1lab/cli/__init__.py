@@ -1,6 +1,6 @@
 """The `r1lab` command: run the lessons, or train, evaluate and measure without a notebook.
 
-`parse` reads words and YAML files; `training` and `course` hold what the commands take and do.
+`commands` holds the options, `parse` reads words and YAML files, `training` and `lessons` work.
 
 Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request or the machine, said
 in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib
 import logging
 import os
 import re
@@ -23,13 +24,8 @@ from pathlib import Path
 from r1lab import ROOT, __version__
 from r1lab.basics.errors import R1LabError, did_you_mean, shortage
 from r1lab.cli import parse as parser
-from r1lab.cli.course import Bench, Book, Figures, Init, Run
-from r1lab.cli.training import Eval, Pipeline, Pretrain, Tasks, Train
+from r1lab.cli.commands import COMMANDS
 
-COMMANDS = {
-    one.__name__.lower(): one
-    for one in (Run, Init, Train, Eval, Tasks, Pipeline, Pretrain, Bench, Figures, Book)
-}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what may steer a terminal
 
 
@@ -41,7 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     with _terminal():
         try:
-            return parse(argv).run() or 0
+            args = parse(argv)
+            module, name = COMMANDS[type(args).__name__.lower()][1].split(".")
+            return getattr(importlib.import_module(f"r1lab.cli.{module}"), name)(args) or 0
         except KeyboardInterrupt as stop:
             return _say(str(stop) or "stopped", 130)
         except BrokenPipeError:  # `r1lab eval ... | head`
@@ -65,14 +63,12 @@ def parse(argv: Sequence[str]) -> parser.Command:
     if name not in COMMANDS:
         kind, close = "option" if name[0] == "-" else "command", did_you_mean(name, COMMANDS)
         raise R1LabError(f"there is no {kind} '{name}'{close} (r1lab --help)")
-    found = parser.parse(name, COMMANDS[name], words)
-    found.words = tuple(words)
-    return found
+    return parser.parse(name, COMMANDS[name][0], words)
 
 
 def usage() -> str:
     """What `r1lab --help` prints."""
-    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, one in COMMANDS.items()]
+    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, (one, _) in COMMANDS.items()]
     recipes = ", ".join(sorted(path.stem for path in parser.RECIPES.glob("*.yaml")))
     return "\n".join([
         "usage: r1lab COMMAND [OPTIONS]", "",

@@ -1,18 +1,21 @@
 """From the words of a command line, and a YAML file of options, to a command's options.
 
-A command is a dataclass (`training`, `course`): its docstring is its help, its fields are its
-options, and a field that holds another dataclass is a group of options (GRPOConfig's fields are
-options of `r1lab train`). tyro reads the words; what is wrong with them is an R1LabError here.
+A command is a dataclass (`commands`): its docstring is its help, its fields are its options, and a
+field that holds another dataclass is a group of options (GRPOConfig's fields are options of
+`r1lab train`). tyro reads the words; what is wrong with them is an R1LabError here.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import inspect
 import re
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,9 +30,8 @@ from r1lab.basics.options import MOST_SEED, WORDS, check, element_of, option, ty
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 METAVARS = {int: "N", float: "X", str: "NAME"}
-
-
 SEEDS = {"low": 0, "high": MOST_SEED}
+flag = partial(option, False)
 
 
 def text(help: str, metavar: str = "NAME", **more: Any) -> Any:
@@ -47,18 +49,18 @@ def words(help: str, metavar: str, repeat: str = "each") -> Any:
     return option((), help, metavar=metavar, repeat=repeat)
 
 
-def flag(help: str) -> Any:
-    return option(False, help)
+def group(title: str) -> Any:
+    """A group of options: a dataclass that `Command.groups` makes."""
+    return dataclasses.field(default=None, metadata={"title": title})
 
 
 @dataclass(kw_only=True)
 class Command:
-    """What every command has. `run` does its work and returns the exit code, or None for 0."""
+    """What every command has."""
 
-    config: str | None = option(
-        None, "a YAML file of options, or the name of a recipe; options given here win", type=str,
-        metavar="FILE", path=True,
-    )  # fmt: skip
+    config: str | None = text(
+        "a YAML file of options, or the name of a recipe; options given here win", "FILE", path=True
+    )
     words: tuple = ()  # the command line, as it was typed
 
     def __post_init__(self) -> None:
@@ -68,12 +70,10 @@ class Command:
                 setattr(self, f.name, home(value))
 
     @classmethod
-    def groups(cls, words: Sequence[str], file: dict[str, Any]) -> dict[str, Any]:
-        """The groups of options by field, with the defaults that go with these words and file."""
+    def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """The groups of options by field, with the defaults that go with --recipe, --smoke and the
+        options of a file."""
         return {}
-
-    def run(self) -> int | None:
-        raise NotImplementedError
 
 
 def home(text: str) -> str:
@@ -84,19 +84,28 @@ def home(text: str) -> str:
 def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:
     """A command with the options in `words`, and those of --config. Prints help, and exits, for
     --help; R1LabError for what cannot be right."""
-    words = [word for text in words for word in _flag(command, text)]
-    path = last(words, "--config")
+    typed = tuple(words)
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    early.add_argument("--config", nargs="?")
+    early.add_argument("--recipe", nargs="?", default=argparse.SUPPRESS)
+    given = vars(early.parse_known_args(words)[0])
+    path = given.pop("config")
     file = read(path) if path else {}
-    groups = command.groups(words, file)
+    given |= {"smoke": "--smoke" in words} if {"--smoke", "--no-smoke"} & {*words} else {}
     try:
-        default = _with(command(**groups), file, name)
+        default = _with(command(**command.groups(file | given)), file, name)
     except R1LabError as error:
         raise R1LabError(f"{path}: {error}" if path else str(error)) from error
+    options = {_flag(f): f for holder in _holders(default) for f in _options(holder)}
+    for flag, f in options.items():
+        if type_of(f) is bool and f.default is None:  # true, false or not given, as tyro takes it
+            given = {flag: (flag, "True"), f"--no-{flag[2:]}": (flag, "False")}
+            words = [part for word in words for part in given.get(word, (word,))]
     registry = ConstructorRegistry()
     registry.struct_rule(_structure)
 
     def refuse(event: tyro_errors.ParseErrorEvent) -> None:
-        raise R1LabError(f"{_wrong(event, name, default, words)} (r1lab {name} --help)")
+        raise R1LabError(f"{_wrong(event, name, options)} (r1lab {name} --help)")
 
     with tyro_errors.on_parse_error(refuse):
         found = tyro.cli(
@@ -111,26 +120,7 @@ def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:
     for f in _options(found):  # a list that was given replaces the file's
         if f.metadata.get("repeat") and not getattr(found, f.name):
             setattr(found, f.name, getattr(default, f.name))
-    return found
-
-
-def last(words: Sequence[str], flag: str) -> str | None:
-    """The value that --flag was given last, before tyro has read the words; None without one."""
-    found = None
-    for word, after in zip(words, [*words[1:], ""], strict=False):
-        if word == flag and not after.startswith("--"):
-            found = after
-        elif word.startswith(f"{flag}="):
-            found = word.partition("=")[2]
-    return found
-
-
-def _flag(command: type[Command], text: str) -> list[str]:
-    """--x and --no-x of an option that is true, false or not given, as tyro takes them."""
-    for name in getattr(command, "THREE_WAY", ()):
-        if text in (f"--{name}", f"--no-{name}"):
-            return [f"--{name}", str(text == f"--{name}")]
-    return [text]
+    return dataclasses.replace(found, words=typed)
 
 
 # --- a file of options ---------------------------------------------------------------------------
@@ -138,8 +128,8 @@ def _flag(command: type[Command], text: str) -> list[str]:
 
 def read(path: str) -> dict[str, Any]:
     """The options in a YAML file, by field name; a name alone is that of a recipe that ships."""
-    shipped = RECIPES / f"{path}.yaml"
-    file = shipped if shipped.exists() and not Path(home(path)).exists() else Path(home(path))
+    file, shipped = Path(home(path)), RECIPES / f"{path}.yaml"
+    file = shipped if shipped.exists() and not file.exists() else file
     try:
         data = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -148,70 +138,74 @@ def read(path: str) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise R1LabError(f"--config: cannot read {path}: {reason}") from error
-    if not isinstance(data, dict | None) or not all(isinstance(key, str) for key in data or {}):
+    data = {} if data is None else data
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise R1LabError(f"--config: {path} must hold options, one a line: `steps: 40`")
-    return {key.replace("-", "_"): value for key, value in (data or {}).items()}
+    return {key.replace("-", "_"): value for key, value in data.items()}
 
 
 def _with(default: Command, file: dict[str, Any], name: str) -> Command:
     """The default with a file's options, each in the group that has it."""
-    holders = [default, *(g for g in vars(default).values() if dataclasses.is_dataclass(g))]
-    known = {f.name: (holder, f) for holder in holders for f in _options(holder)}
-    changes: dict[int, dict[str, Any]] = {id(holder): {} for holder in holders}
+    holders = {f.name: holder for holder in _holders(default) for f in _options(holder)}
+    changes: dict[int, dict[str, Any]] = {id(holder): {} for holder in holders.values()}
     for key, value in file.items():
-        if key not in known or key == "config":
-            raise R1LabError(f"r1lab {name} has no option '{key}'{_close(key, known)}")
-        holder, f = known[key]
+        if key not in holders or key == "config":
+            raise R1LabError(f"r1lab {name} has no option '{key}'{_close(key, holders)}")
         if value is not None:
-            changes[id(holder)][key] = _plain(value, f)
-    for group, value in list(vars(default).items()):
-        if changes.get(id(value)):
-            setattr(default, group, dataclasses.replace(value, **changes[id(value)]))
-    return dataclasses.replace(default, **changes[id(default)])
+            f = type(holders[key]).__dataclass_fields__[key]
+            changes[id(holders[key])][key] = _plain(value, f)
+    groups = {
+        group: dataclasses.replace(value, **changes[id(value)])
+        for group, value in vars(default).items()
+        if changes.get(id(value))
+    }
+    return dataclasses.replace(default, **groups | changes[id(default)])
 
 
 def _plain(value: Any, f: dataclasses.Field) -> Any:
     """A YAML value as the option takes it: a mapping as NAME=VALUE, `1e-5` (a text to YAML) as a
     number, one word as a list of one."""
-    kind = type_of(f)
-    if isinstance(value, dict) and f.metadata.get("repeat"):
+    kind, repeat = type_of(f), f.metadata.get("repeat")
+    if isinstance(value, dict) and repeat:
         value = [f"{key}={one}" for key, one in value.items()]
     if kind is float and isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+        with suppress(ValueError):
+            value = float(value)
     if kind is tuple and isinstance(value, str | int | float):
         value = [value]
-    if f.metadata.get("repeat"):
-        return tuple(str(one) for one in value) if isinstance(value, list) else value
-    return value
+    return tuple(map(str, value)) if repeat and isinstance(value, list) else value
 
 
 # --- what tyro is told, and what it says ---------------------------------------------------------
+
+
+def _holders(command: Command) -> list[Any]:
+    """The command and its groups of options."""
+    return [command, *(one for one in vars(command).values() if dataclasses.is_dataclass(one))]
 
 
 def _options(holder: Any) -> list[dataclasses.Field]:
     return [f for f in dataclasses.fields(holder) if "help" in f.metadata]
 
 
-def annotation(f: dataclasses.Field) -> Any:
+def _flag(f: dataclasses.Field) -> str:
+    return f"--{f.name.replace('_', '-')}"
+
+
+def _annotation(f: dataclasses.Field) -> Any:
     """An option's type in tyro's words. Of the field: metavar; short, `-p`; positional; repeat,
     where each use of a list adds to it (one word a use with "once")."""
-    about, kind = f.metadata, type_of(f)
-    element = element_of(f)
-    metavar = about.get("metavar") or METAVARS.get(element)
-    found: Any = kind
-    if kind is tuple:
-        found = tuple[element, ...]
-    if about.get("repeat"):
-        found = UseAppendAction[found if about["repeat"] == "once" else tuple[found, ...]]
+    about, kind, element = f.metadata, type_of(f), element_of(f)
+    metavar, repeat = about.get("metavar") or METAVARS.get(element), about.get("repeat")
+    found: Any = tuple[element, ...] if kind is tuple else kind
+    if repeat:
+        found = UseAppendAction[found if repeat == "once" else tuple[found, ...]]
     elif f.default is None:
         found = found | None
     if about.get("positional"):
         found = Positional[found]
     shown: dict[str, Any] = {"metavar": metavar} if kind is not bool else {}
-    if kind is tuple and about.get("repeat") != "once":
+    if kind is tuple and repeat != "once":
         shown["metavar"] = f"{metavar} [{metavar} ...]"
     if f.default is False or f.default in (None, (), ""):
         shown["help_behavior_hint"] = ""
@@ -225,46 +219,42 @@ def _structure(info: Any) -> StructConstructorSpec | None:
     default = info.default
     if not dataclasses.is_dataclass(info.type) or not isinstance(default, info.type):
         return None
-    fields, kept = [], {}
+    fields, kept, several = [], {}, []
     for f in dataclasses.fields(info.type):
-        value = getattr(default, f.name)
+        value, repeat = getattr(default, f.name), f.metadata.get("repeat")
         if dataclasses.is_dataclass(value):
-            title = info.type.TITLES[f.name]
-            kind = OmitArgPrefixes[Annotated[type(value), arg(name=title)]]
+            kind = OmitArgPrefixes[Annotated[type(value), arg(name=f.metadata["title"])]]
             fields.append(StructFieldSpec(f.name, kind, value, helptext=""))
         elif "help" in f.metadata:
-            start = () if f.metadata.get("repeat") else value
-            fields.append(StructFieldSpec(f.name, annotation(f), start, f.metadata["help"]))
+            start = () if repeat else value
+            fields.append(StructFieldSpec(f.name, _annotation(f), start, f.metadata["help"]))
+            several += [f.name] * (repeat == "each")
         else:
             kept[f.name] = value
 
     def make(**values: Any) -> Any:
-        for f in dataclasses.fields(info.type):
-            if f.metadata.get("repeat") not in (None, "once"):
-                values[f.name] = tuple(one for use in values[f.name] for one in use)
-        return info.type(**kept | values)
+        joined = {name: tuple(one for use in values[name] for one in use) for name in several}
+        return info.type(**kept | values | joined)
 
     return StructConstructorSpec(instantiate=make, fields=tuple(fields))
 
 
 def _wrong(
-    event: tyro_errors.ParseErrorEvent, name: str, default: Command, words: Sequence[str]
+    event: tyro_errors.ParseErrorEvent, name: str, options: dict[str, dataclasses.Field]
 ) -> str:
     """What is wrong with the words, in one line."""
-    holders = [default, *(g for g in vars(default).values() if dataclasses.is_dataclass(g))]
-    known = {f"--{f.name.replace('_', '-')}": f for holder in holders for f in _options(holder)}
     if isinstance(event, tyro_errors.UnrecognizedArgs):
         flags = [text for text in event.tokens if text.startswith("-")] or event.tokens
-        return f"r1lab {name} does not know {flags[0]}{_close(flags[0], known)}"
+        return f"r1lab {name} does not know {flags[0]}{_close(flags[0], options)}"
     argument = getattr(event, "argument", None)
     if argument is None:
         return getattr(event, "message", "these words cannot be read")
-    flag = next((f for f in argument.lowered.name_or_flags if f in known), "the word")
+    flag = next((f for f in argument.lowered.name_or_flags if f in options), "the word")
     if not isinstance(event, tyro_errors.InstantiationFailure):
         return f"{flag} needs a value"
-    kind = WORDS[element_of(known[flag])] if flag in known else "another value"
+    kind = WORDS[element_of(options[flag])] if flag in options else "another value"
     given = re.findall(r"'([^']*)'", event.message)  # int's words end in what it was given
-    return f"{flag} takes {kind}, not {given[-1]!r}" if given else f"{flag} takes {kind}"
+    return f"{flag} takes {kind}" + (f", not {given[-1]!r}" if given else "")
 
 
 def _close(name: str, known: Any) -> str:
@@ -273,7 +263,7 @@ def _close(name: str, known: Any) -> str:
     return words if words.startswith("; did") else ""
 
 
-# --- for the commands -----------------------------------------------------------------------------
+# --- for the commands ----------------------------------------------------------------------------
 
 
 def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:
@@ -287,10 +277,10 @@ def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:
     return found
 
 
-def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]], left=False) -> None:
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    for row in [head, *rows]:
-        cells = [row[0].ljust(widths[0])]
-        pad = str.ljust if left else str.rjust
-        cells += [pad(cell, width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False) -> None:
+    """Columns under a head: the first, or with `left` all of them, aligned left."""
+    sides = [str.ljust, *[str.ljust if left else str.rjust] * (len(head) - 1)]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (side(*cell) for side, *cell in zip(sides, row, widths, strict=True))
         print("  ".join(cells).rstrip())

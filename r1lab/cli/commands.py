@@ -1,0 +1,299 @@
+"""The commands: help and options of each. What they do is in `training` and `lessons`, which are
+imported when a command runs: `r1lab --help` must not wait for torch."""
+# fmt: off
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from r1lab.basics.errors import R1LabError, did_you_mean
+from r1lab.basics.options import check, option
+from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
+
+
+@dataclass(kw_only=True)
+class Run(Command):
+    """execute the lessons and make a book of them
+
+    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile, until
+    one fails. The output folder gets executed notebooks, figures.json and book/index.html. After
+    Ctrl-C, --resume leaves out finished lessons; the stopped one trains on from its checkpoint.
+
+    examples:
+      r1lab run                              all lessons on two CPU cores
+      r1lab run --profile smoke              the same in miniature: a quick test that all works
+      r1lab run --only 05 --fresh -p steps=10    one lesson, one parameter changed
+    """
+    profile: str | None = text("smoke, cpu (default), gpu or cluster")
+    only: tuple = words("only these, by number or name (default: all)", "NOTEBOOK")
+    out: str | None = text("output folder (default: runs/PROFILE)", "FOLDER", path=True)
+    seed: int = option(0, "of every random choice", **SEEDS)
+    parameter: tuple = option((), "set a parameter in every notebook that has it, or, as "
+        "NOTEBOOK.NAME=VALUE, in one", repeat="once", short="-p", metavar="NAME=VALUE")
+    resume: bool = flag("leave out lessons that have finished with the same code and parameters")
+    fresh: bool = flag("train anew: what these lessons trained is set aside, in OUT/earlier-N")
+    list: bool = flag("list notebooks and parameters, run none")
+    prepare: bool = flag("write copies with these parameters into OUT/lab, for JupyterLab")
+
+
+@dataclass(kw_only=True)
+class OfTask(Command):
+    """The options of a task."""
+    task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
+        "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
+    numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
+
+
+@dataclass(kw_only=True)
+class ModelAndTask(OfTask):
+    """What `train` and `eval` share."""
+    model: str = option("tiny", "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m "
+        "(from its wheel), qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from "
+        "the hub), a folder, or any hub id", path=True)
+    task: str = option("countdown", "by its name (`r1lab tasks` lists them) or FILE.py:NAME")
+    device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
+
+
+@dataclass
+class TrlOptions:
+    """What `train --backend trl` takes besides the choices of GRPO; None: not given."""
+    sampler: str | None = text("who samples: auto (default; by what is installed), r1lab, "
+        "generate, vllm (in this process), vllm-server, or the address of one (http://host:8000)")
+    lora_rank: int | None = number("train adapters of this rank (default: all parameters)", low=1)
+    gradient_checkpointing: bool | None = option(None, "recompute activations to save memory, or "
+        "with --no-... never (default: where the plan needs it)", type=bool)
+    max_minutes: float | None = number("stop, with a model, after so many minutes", float)
+    max_dollars: float | None = number("stop, with a model, at this cost", float)
+    push_to_hub: str | None = text("upload the model to this repository, made private if new", "ID")
+
+    def __post_init__(self) -> None:
+        check(self, "r1lab train")
+
+
+@dataclass(kw_only=True)
+class Train(ModelAndTask):
+    """train a model by GRPO with rule rewards
+
+    R1-Zero: sample groups of completions, reward them by rules, follow the clipped policy gradient.
+    Stopped anywhere, the same command goes on where it was. The output folder gets metrics.jsonl,
+    samples.jsonl, checkpoints/ and, at the end, model/. Two backends run the same configuration:
+    scratch, this project's own loop on one device, and trl, TRL's GRPOTrainer: GPUs, several of
+    them (--print-launch), vLLM, LoRA.
+
+    examples:
+      r1lab train --config r1_zero_tiny --steps 40 --out runs/train-1
+      r1lab train --advantage dr_grpo --length-norm constant
+      r1lab train --rewards random --reward-weights 1    the control: random rewards
+      r1lab train --backend trl --max-minutes 30         on TRL, half an hour at most
+      r1lab train --model MODEL --print-launch ddp       how to run it on all GPUs here
+    """
+    out: str | None = text("output folder (default: runs/train, or runs/train-trl)", "FOLDER",
+        path=True)
+    fresh: bool = flag("begin anew; an earlier run is set aside")
+    quiet: bool = flag("no progress bar, plan or costs")
+    dollars_per_hour: float | None = number("of the machine (default: by the price table)", float)
+    backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
+    print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
+        "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
+    trl: Any = group("--backend trl")
+    settings: Any = group("GRPO")
+
+    @classmethod
+    def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.grpo import GRPOConfig
+
+        return {"trl": TrlOptions(), "settings": GRPOConfig()}
+
+
+@dataclass(kw_only=True)
+class Eval(ModelAndTask):
+    """evaluate a model: pass@1, pass@k, cons@k, length, reflection
+
+    Sample k completions for each of n problems and measure them, with 95 % intervals over the
+    problems. The held-out problems were in no corpus and no training.
+
+    examples:
+      r1lab eval                                     the embedded base model
+      r1lab eval --model runs/train/model --n 256 --k 16 --json > trained.json
+    """
+    split: str = option("held_out", "train, held_out or leaked")
+    k: int = option(16, "completions per problem", low=1)
+    n: int = option(256, "problems", low=1)
+    max_new_tokens: int = option(448, "length limit of a completion", low=1)
+    temperature: float = option(1.0, "of sampling; 0: greedy decoding", low=0)
+    top_p: float = option(1.0, "nucleus sampling")
+    template: str = option("tiny", "tiny, r1_zero, examples or FILE.py:NAME")
+    seed: int = option(0, "of the sampling", **SEEDS)
+    json: bool = flag("print JSON in place of the table")
+    save: str | None = text("also keep every completion, as JSON", "FILE", path=True)
+
+
+@dataclass(kw_only=True)
+class Tasks(OfTask):
+    """list the tasks; check a task's verifier
+
+    Without arguments, list what --task takes. `check NAME` gives the verifier of a task every
+    problem's own solution, and answers that are known to be wrong; it exits with 1 when a solution
+    is refused or a wrong answer accepted. NAME may be FILE.py:NAME.
+
+    examples:
+      r1lab tasks check countdown --task-option numbers=4
+      r1lab tasks check mine.py:MyTask --n 200
+    """
+    what: tuple = option((), "check NAME (default: list the tasks)", positional=True,
+        metavar="WORD")
+    n: int = option(50, "problems", low=1)
+    seed: int = option(0, "of the problems", **SEEDS)
+
+
+@dataclass(kw_only=True)
+class Pipeline(Command):
+    """make all of R1: cold start, RL, rejection sampling, reward models
+
+    All stages of R1 from a base model, each in a folder of its own: zero, cold, dev1, dev2, data,
+    dev3, helpful, safe, rules, r1; then a table of held-out measures beside the paper's. Stopped
+    anywhere, the same command goes on where it was. A stage whose options or input have changed is
+    made again, and what was there is set aside.
+
+    examples:
+      r1lab pipeline --smoke --out runs/smoke     in miniature: a quick test
+      r1lab pipeline --until dev2                 the first four stages
+      r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
+      r1lab pipeline --student tiny-general-small     and distill it into a smaller model
+      accelerate launch --num_processes 8 -m r1lab pipeline --backend trl     on eight GPUs
+    """
+    out: str = option("runs/pipeline", "output folder", metavar="FOLDER", path=True)
+    only: tuple = words("make only these stages, from what is there", "STAGE")
+    until: str | None = text("the last stage to be made (default: r1)", "STAGE")
+    skip: tuple = words("leave these stages as they are, whatever has changed", "STAGE")
+    backend: str = option("scratch", "who trains: scratch (these loops, one device) or trl (TRL's "
+        "trainers, on as many GPUs as accelerate launch starts processes)",
+        choices=("scratch", "trl"))
+    student: str | None = text("then train this smaller base on what the stage data wrote, and "
+        "compare with RL alone at matched FLOPs, and with both", "MODEL", path=True)
+    smoke: bool = flag("toy sizes, where no option says another")
+    quiet: bool = flag("no progress bars")
+    settings: Any = group("recipe")
+
+    @classmethod
+    def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.recipe import PipelineConfig
+
+        smoke = given.get("smoke") is True
+        return {"settings": PipelineConfig.smoke() if smoke else PipelineConfig()}
+
+
+@dataclass(kw_only=True)
+class Pretrain(Command):
+    """make an embedded base model again, from nothing
+
+    Generate the synthetic pre-training corpus and train a base model on it (at most 45 minutes on
+    two cores), by the recipe of one that ships in data/: tiny, which knows Countdown, tiny-general,
+    which knows the general tasks as well, or tiny-general-small. Other options change the recipe.
+    Stopped anywhere, the same command goes on where it was.
+
+    examples:
+      r1lab pretrain --recipe tiny-general           data/tiny-general, made again
+      r1lab pretrain --out runs/small --steps 200 --width 96
+    """
+    out: str | None = text("where the model goes (default: the folder in data/ of a --recipe that "
+        "is followed to the letter, else runs/pretrain/model)", "FOLDER", path=True)
+    device: str = option("cpu", "cpu or cuda")
+    quiet: bool = flag("no progress bar")
+    recipe: str | None = text("tiny (default), tiny-general or tiny-general-small")
+    settings: Any = group("changes of the recipe:")
+
+    @classmethod
+    def groups(cls, given: dict[str, Any]) -> dict[str, Any]:
+        from r1lab.world.pretrain import RECIPES
+
+        name = given.get("recipe") or "tiny"
+        if name not in RECIPES:
+            raise R1LabError(f"there is no recipe '{name}'{did_you_mean(name, RECIPES)}")
+        return {"settings": RECIPES[name]}
+
+
+@dataclass(kw_only=True)
+class Bench(Command):
+    """measure the speed against TRL on this machine
+
+    Seconds per GRPO step and tokens per second, against TRL's GRPOTrainer and transformers'
+    generate. Writes benchmarks/results/cpu.json. --gpu measures on a GPU, offline and in under 10
+    minutes each, and writes gpu-WHAT.json there: sampler, step, or run (train a real model).
+
+    examples:
+      r1lab bench --quick                    toy sizes, to see that it works; writes nothing
+      r1lab bench --gpu sampler              tokens per second on the GPU of this machine
+    """
+    quick: bool = flag("toy sizes, to see that it works; writes nothing")
+    gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
+        choices=("sampler", "step", "run"))
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy", "PART")
+    repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
+    model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
+    out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "
+        "gpu-WHAT.json there, or in the folder named here", "FILE", path=True)
+    minutes: float | None = number("with --gpu: the most it may take (default: 9.5)", float)
+    backend: str = option("scratch", "of --gpu run", choices=("scratch", "trl"))
+
+
+@dataclass(kw_only=True)
+class Figures(Command):
+    """run all lessons for several seeds; the results file and the README's table
+
+    Run all notebooks once per seed into runs/figures/seed-N; write means with 95 % intervals over
+    the seeds to the committed results file and, for the profile cpu, to the README's table. Stopped
+    anywhere, the same command goes on: what has finished with the same code does not run again.
+
+    examples:
+      r1lab figures --jobs 2                 two seeds side by side, half of the cores each
+      r1lab figures --only 05                measure one lesson again, keep the others' figures
+    """
+    seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
+    jobs: int = option(1, "seeds that run side by side, each with its part of the cores", low=1)
+    note: str = option("", "what to know of this machine, for the results file", metavar="TEXT")
+    only: tuple = words("measure these again, keep the other figures", "LESSON")
+    profile: str = option("cpu", "whose sizes")
+    out: str | None = text("of the runs (default: runs/figures)", "FOLDER", path=True)
+    ledger: str | None = text("default: benchmarks/results/figures-PROFILE.json", "FILE", path=True)
+
+
+@dataclass(kw_only=True)
+class Book(Command):
+    """make the book of a run again
+
+    Turn the executed notebooks of a run into a book: web pages with contents and search that need
+    no kernel and no network.
+
+    examples:
+      r1lab book runs/cpu
+    """
+    folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
+
+
+@dataclass(kw_only=True)
+class Init(Command):
+    """copy the lessons into a folder (after an installation without the repository)
+
+    Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
+    FOLDER/runs. Files that are there already stay as they are.
+
+    examples:
+      r1lab init course
+    """
+    folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
+
+
+COMMANDS = {  # the options, and the function that does the work
+    "run": (Run, "lessons.run"),
+    "init": (Init, "lessons.init"),
+    "train": (Train, "training.train"),
+    "eval": (Eval, "training.evaluate"),
+    "tasks": (Tasks, "training.tasks"),
+    "pipeline": (Pipeline, "training.pipeline"),
+    "pretrain": (Pretrain, "training.pretrain"),
+    "bench": (Bench, "lessons.bench"),
+    "figures": (Figures, "lessons.figures"),
+    "book": (Book, "lessons.book"),
+}
