@@ -209,14 +209,11 @@ def both(
     out: str | os.PathLike,
     *,
     task=None,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
     """teach in out/taught, then reinforce what came out of it in out/rl, with what is left of the
-    `budget`; the record is the second's, with the operations of both as "flops in all" in its
+    `budget`; how: device, say and progress of both; the record is the second's, with the operations of both as "flops in all" in its
     metrics. Raises R1LabError where teaching alone costs the budget."""
-    how = {"device": device, "say": say, "progress": progress}
     taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
     cost = taught["metrics"]["flops"]
     if cost >= budget:
@@ -259,31 +256,26 @@ def compare(
     *,
     sft_config: SFTConfig | None = None,
     grpo_config: GRPOConfig | None = None,
-    budget: float | None = None,
     problems: int = 128,
     k: int = 4,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, dict[str, Any]]:
     """The student as it was, and the three ways, each in a folder of `out` and measured:
 
         {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
 
-    budget  operations of RL: in "reinforce", and on top of teaching in "both"; by default what
-            teaching costs, so that teach and reinforce cost the same, and both twice as much
+    RL gets the operations that SFT costs, so teach and reinforce match, and both costs twice as
+    much. how: device, say and progress, as in `teach`.
 
     Scores are kept nowhere; the models are, as stages.
     """
     out = Path(out)
     sft_config, grpo_config = sft_config or SFTConfig(), grpo_config or GRPOConfig(steps=1000)
-    how = {"device": device, "say": say, "progress": progress}
     taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
     cost = taught["metrics"]["flops"]
-    budget = cost if budget is None else budget
-    alone = reinforce(student, budget, grpo_config, out / "reinforce", **how)
+    alone = reinforce(student, cost, grpo_config, out / "reinforce", **how)
     after = both(
-        student, examples, cost + budget, sft_config, grpo_config, out / "both", **how
+        student, examples, 2 * cost, sft_config, grpo_config, out / "both", **how
     )  # teaching is found made
     found = {
         "student": (student, 0),
@@ -291,7 +283,12 @@ def compare(
         "reinforce": (out / "reinforce" / "model", alone["metrics"]["flops"]),
         "both": (out / "both" / "rl" / "model", after["metrics"]["flops in all"]),
     }
-    options = {"problems": problems, "k": k, "device": device, "seed": grpo_config.seed}
+    options = {
+        "problems": problems,
+        "k": k,
+        "device": how.get("device", "cpu"),
+        "seed": grpo_config.seed,
+    }
     options |= {"template": sft_config.template, "max_new_tokens": grpo_config.max_new_tokens}
     return {
         name: {"model": str(model), "flops": spent, "scores": scores(model, **options)}

@@ -3,7 +3,7 @@
 A notebook that measures something records it where the measuring happened:
 
     record(folder / "figures.json", "r1_zero/trained/pass@1", 0.86, low=0.84, high=0.88, n=256,
-           unit="share", paper=0.779, source="05_r1_zero")
+           unit="share", paper=0.779)
 
 One run has one seed, and its intervals say how sure it is of *its own* model. How much training
 itself varies is only seen over seeds: `aggregate` takes one `figures.json` per seed and gives each
@@ -37,7 +37,6 @@ def record(
     n: int | None = None,
     unit: str = "",
     paper: float | None = None,
-    source: str = "",
 ) -> None:
     """Write one figure into the `figures.json` at `path` (or in the folder `path`).
 
@@ -45,8 +44,8 @@ def record(
     value   the measured number; low, high: its 95 % interval; n: how many it is the mean of
     unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a plain count
     paper   DeepSeek's corresponding figure in the same unit, or None
-    source  the notebook that measured it (default: the one that the runner is executing)
 
+    Its source is the notebook that the runner is executing (R1LAB_NOTEBOOK), else "".
     An entry of the same name is replaced, the others stay; the file is replaced in one move, so
     that it is never half-written. Raises R1LabError for a number that is not finite, an interval
     that does not hold its value, or a file that is no ledger.
@@ -59,7 +58,7 @@ def record(
         "n": None if n is None else int(n),
         "unit": unit,
         "paper": _number(name, "paper", paper, optional=True),
-        "source": source or os.environ.get("R1LAB_NOTEBOOK", ""),
+        "source": os.environ.get("R1LAB_NOTEBOOK", ""),
     }
     if not name or name != name.strip():
         raise R1LabError(f"a figure needs a name such as 'r1_zero/trained/pass@1', not {name!r}")

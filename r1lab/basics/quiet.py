@@ -16,7 +16,7 @@ def quietly() -> Iterator[None]:
     """No advice from the libraries between our lines."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    names = ("transformers", "trl", "accelerate", "r1lab.grpo")
+    names = ("transformers", "trl", "accelerate", "r1lab.experience")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -144,7 +144,7 @@ class StaticEngine(FastEngine):
         kernel of our own where there are kernels, which reads only what is there."""
         if self.kernels is not None:
             at = (self.position, kv, prompt_kv, self.lengths, self.question, self.now)
-            return self.kernels.attend(qkv, cos, sin, *at)
+            return self.kernels.attend(qkv, (cos, sin), *at)
         self._rotate(qkv, cos, sin)
         n, H, K, R, d = len(qkv), self.H, self.K, self.H // self.K, self.d
         new = qkv[:, H:].view(n, 2, K, 1, d).transpose(0, 1)

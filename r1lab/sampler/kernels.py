@@ -151,8 +151,7 @@ def _join(
 
 def attend(
     qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: tuple[Tensor, Tensor],
     position: Tensor,
     kv: Tensor,
     prompt_kv: tuple[Tensor, Tensor],
@@ -163,7 +162,7 @@ def attend(
     """Attention of each row's new token over its question and its own answer: (n, H d).
 
     qkv (n, H + 2K, d)      queries, keys, values of the new token, not rotated yet
-    cos, sin (positions, d) the rotation's tables, with d^(-1/4) and the sign in them
+    tables                  cos and sin (positions, d) of the rotation, with d^(-1/4) and the sign
     position (n,)           of the new token
     kv (2, n, K, C, d)      the answers' keys and values; the new ones are filed at now - 1
     prompt_kv               the questions' keys (B K, d, P), scaled, and values (B K, P, d)
@@ -176,7 +175,7 @@ def attend(
     K, C = kv.shape[2], kv.shape[3]
     H = qkv.shape[1] - 2 * K
     R = H // K
-    keys, values = prompt_kv
+    (cos, sin), (keys, values) = tables, prompt_kv
     parts = 1 if n * K >= ENOUGH else 4
     out = torch.empty(n, H * d, dtype=qkv.dtype, device=qkv.device)
     stats = torch.empty(n * K * parts * R * 2 if parts > 1 else 0, device=qkv.device)
@@ -275,7 +274,7 @@ def check(
         one, two = (torch.tensor([x], device=device) for x in (1, 2))
         first = torch.zeros(n, dtype=torch.long, device=device)  # all rows answer one question
         at = (first + 2, kv, (keys.mT, values), two, first)
-        found = attend(qkv, cos, sin, *at, one)
+        found = attend(qkv, (cos, sin), *at, one)
         q, new_key, new_value = qkv.float().split((H, K, K), 1)
         every = torch.cat((keys.float().expand(n, K, 2, d), new_key[:, :, None]), 2)  # (n, K, 3, d)
         p = (q.view(n, K, H // K, d) @ every.mT).softmax(-1)

@@ -72,12 +72,13 @@ class Loop:
     ) -> Iterator[Iterator[int]]:
         """The numbers of the steps that are left, the parts restored from the newest checkpoint.
 
-        parts: what a checkpoint holds ("model" and whatever else has a state_dict). identity(done):
-        what a run of `done` steps must share with its continuation, by name.
+        parts: what a checkpoint holds ("model" and whatever else has a state_dict; None is left
+        out). identity(done): what a run of `done` steps must share with its continuation, by name.
 
         Raises R1LabError for another run's folder, one that another process is working in, a full
         disk and too little memory; Stopped, when all is saved, after Ctrl-C or SIGTERM.
         """
+        parts = {name: part for name, part in parts.items() if part is not None}
         limit = getattr(self.config, "micro_batch_tokens", None)
         bar = {"disable": not self.progress, "unit": "step", "desc": self.label}
         with ExitStack() as stack:
@@ -133,6 +134,17 @@ class Loop:
     def spent(self) -> float:
         """Seconds since the run began, with those of the processes before this one."""
         return self.earlier + time.perf_counter() - self.entered
+
+    def pace(self, tokens: int, sampled: float) -> dict[str, float]:
+        """Where a step's time went. sampled: seconds until its `tokens` were sampled."""
+        seconds = self.seconds()
+        return {
+            "sample_seconds": sampled,
+            "train_seconds": seconds - sampled,
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+            "spent_seconds": self.spent(),
+        }
 
     def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
         """The metrics of a step, on the disk when this returns; words for the progress bar."""
