@@ -211,9 +211,9 @@ def both(
     task=None,
     **how: Any,
 ) -> dict[str, Any]:
-    """teach in out/taught, then reinforce what came out of it in out/rl, with what is left of the
-    `budget`; how: device, say and progress of both; the record is the second's, with the operations of both as "flops in all" in its
-    metrics. Raises R1LabError where teaching alone costs the budget."""
+    """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`. how:
+    device, say and progress of both. Returns the second record, with the FLOPs of both as "flops in
+    all" in its metrics. Raises R1LabError where SFT alone costs the budget."""
     taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
     cost = taught["metrics"]["flops"]
     if cost >= budget:

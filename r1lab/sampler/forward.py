@@ -10,18 +10,14 @@ from transformers import DynamicCache
 
 
 def _takes(model: nn.Module, argument: str) -> bool:
-    """Does the model's forward know this argument? Asked of what torch.compile or PEFT wrap."""
+    """Does the model's forward, under torch.compile or PEFT, take this argument?"""
     model = getattr(model, "_orig_mod", model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return argument in inspect.signature(model.forward).parameters
 
 
-# ---------------------------------------------------------------------------------------------
-# Engine 1: the model's own forward
-
-
 class ForwardEngine:
-    """Any causal LM: prompts padded on the left, read once, the cache then repeated per group."""
+    """Any causal LM: prompts padded on the left, read once, then the cache repeated per group."""
 
     def __init__(self, model, prompts, group_size, max_new_tokens):
         self.model, self.group_size = model, group_size
@@ -58,7 +54,7 @@ class ForwardEngine:
         return logits[group]
 
     def keep(self, rows: Tensor) -> None:
-        """Line i of the batch becomes what line rows[i] was (rows may repeat)."""
+        """Row i of the batch becomes row rows[i]; rows may repeat."""
         # Not batch_select_indices: in 5.23 it leaves the state of linear-attention layers behind.
         self.cache.reorder_cache(rows)
         self.position = self.position[rows]
@@ -72,10 +68,7 @@ class ForwardEngine:
 
 
 class RereadEngine:
-    """A model without a KV cache reads the whole text for each token: slow, and right.
-
-    Such a forward swallows an argument that it does not know, so a cache would be lost in silence.
-    """
+    """A model without an exact KV cache reads the whole text for each token: slow and correct."""
 
     def __init__(self, model, prompts, group_size, max_new_tokens):
         self.model, self.group_size = model, group_size

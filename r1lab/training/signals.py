@@ -34,7 +34,7 @@ def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was asked to stop (Ctrl-C, SIGTERM), and left a checkpoint to go on from."""
+    """A run stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from."""
 
     @classmethod
     def after(cls, by: str, done: int, steps: int, out_dir: Path) -> Stopped:
@@ -50,11 +50,8 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Collect the names of stop signals in the list that this yields, instead of dying of them.
-
-    The second one raises KeyboardInterrupt at once, for those who cannot wait. Outside the main
-    thread, which alone may handle signals, the list stays empty.
-    """
+    """Collect the names of stop signals in a list instead of dying of them; the second one raises
+    KeyboardInterrupt. Outside the main thread the list stays empty."""
     asked: list[str] = []
 
     def handler(number: int, frame: Any) -> None:
