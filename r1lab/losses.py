@@ -80,9 +80,9 @@ def clipped_objective(
 def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     """Estimate of KL(pi || pi_ref) from each sampled token, in nats: (N, T).
 
-    With r = pi_ref / pi of the token: k1 = -log r is unbiased with high variance; k2 = (log r)^2 / 2
-    is biased with low variance; k3 = r - 1 - log r is unbiased, never negative, and the paper's
-    (equation 2). (J. Schulman, "Approximating KL divergence", 2020.)
+    With r = pi_ref / pi: k1 = -log r is unbiased with high variance; k2 = (log r)^2 / 2 is biased
+    with low variance; k3 = r - 1 - log r is unbiased, never negative, and the paper's (equation 2).
+    (J. Schulman, "Approximating KL divergence", 2020.)
 
     The gradient of an estimate is not an estimate of the gradient, since sampling is not
     differentiated: on average k1 has no gradient, k2 that of KL(pi || pi_ref), k3 that of

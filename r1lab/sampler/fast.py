@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -200,42 +199,23 @@ class FastEngine:
         return layer.act(gate) * up
 
 
-@dataclass
-class FusedLayer:
-    """One decoder layer's weights; projections of the same input are one matrix."""
-
-    norm_1: Tensor
-    w_qkv: Tensor  # ((H + 2K) d, D)
-    b_qkv: Tensor | None
-    q_norm: Tensor | None  # (d,)
-    k_norm: Tensor | None
-    w_o: Tensor  # (D, H d)
-    norm_2: Tensor
-    w_gate_up: Tensor  # (2 F, D)
-    w_down: Tensor  # (D, F)
-    act: Callable[[Tensor], Tensor]
-    eps: float
-
-
-def fuse(layer: nn.Module, family: Family) -> FusedLayer:
-    """Fuses q, k, v and gate, up of a transformers decoder layer; shares the other weights."""
+def fuse(layer: nn.Module, family: Family) -> SimpleNamespace:
+    """A decoder layer's weights, with q, k, v and gate, up as one matrix each."""
     a, m = layer.self_attn, layer.mlp
     qkv = [getattr(a, name) for name in family.qkv]
     gate_up = [getattr(m, name) for name in family.gate_up]
     norm_1, norm_2 = (getattr(layer, name) for name in family.norms)
-    q_norm, k_norm = (
-        (getattr(a, n).weight for n in family.qk_norm) if family.qk_norm else (None,) * 2
-    )
-    return FusedLayer(
+    norms = [getattr(a, name).weight for name in family.qk_norm or ()]
+    return SimpleNamespace(
         norm_1=norm_1.weight,
-        w_qkv=joined([p.weight for p in qkv]),
+        w_qkv=joined([p.weight for p in qkv]),  # ((H + 2K) d, D)
         b_qkv=None if qkv[0].bias is None else joined([p.bias for p in qkv]),
-        q_norm=q_norm,
-        k_norm=k_norm,
-        w_o=getattr(a, family.out).weight,
+        q_norm=norms[0] if norms else None,  # (d,)
+        k_norm=norms[1] if norms else None,
+        w_o=getattr(a, family.out).weight,  # (D, H d)
         norm_2=norm_2.weight,
-        w_gate_up=joined([p.weight for p in gate_up]),
-        w_down=getattr(m, family.down).weight,
+        w_gate_up=joined([p.weight for p in gate_up]),  # (2 F, D)
+        w_down=getattr(m, family.down).weight,  # (D, F)
         act=getattr(m, family.act),
         eps=norm_1.variance_epsilon,
     )

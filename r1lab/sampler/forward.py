@@ -48,7 +48,10 @@ class ForwardEngine:
     def prefill(self) -> Tensor:
         back = torch.arange(self.width - 1, -1, -1, device=self.ids.device)  # S-1, ..., 0
         positions = (self.position[:, None] - 1 - back).clamp_(min=0)
-        logits = self._forward(self.ids, positions)  # (B, V)
+        return self._grouped(self._forward(self.ids, positions))
+
+    def _grouped(self, logits: Tensor) -> Tensor:
+        """(B, V) -> (B*G, V), and the rows of the batch with them."""
         group = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group_size)
         self.keep(group)
         return logits[group]
@@ -67,7 +70,7 @@ class ForwardEngine:
         return logits
 
 
-class RereadEngine:
+class RereadEngine(ForwardEngine):
     """A model without an exact KV cache reads the whole text for each token: slow and correct."""
 
     def __init__(self, model, prompts, group_size, max_new_tokens):
@@ -83,10 +86,7 @@ class RereadEngine:
         return logits[torch.arange(len(logits), device=logits.device), self.length - 1]
 
     def prefill(self) -> Tensor:
-        logits = self._read()  # (B, V)
-        group = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group_size)
-        self.keep(group)
-        return logits[group]
+        return self._grouped(self._read())
 
     def keep(self, rows: Tensor) -> None:
         self.ids, self.length = self.ids[rows], self.length[rows]

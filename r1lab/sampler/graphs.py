@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from r1lab.sampler.draw import Sampling, draw
-from r1lab.sampler.fast import FastEngine, FusedLayer
+from r1lab.sampler.fast import FastEngine
 
 FIRST_CAPACITY = 64  # tokens of a completion that fit at first; doubled when full
 FIRST_WITH_KERNELS = 256  # the same with our kernels, which do not read unused room
@@ -144,7 +144,7 @@ class StaticEngine(FastEngine):
         kv.index_copy_(3, self.slot, new)  # (2, n, K, C, d)
         return self._mix(qkv, kv, prompt_kv, self.hidden)
 
-    def _gate(self, gate_up: Tensor, layer: FusedLayer) -> Tensor:
+    def _gate(self, gate_up: Tensor, layer) -> Tensor:
         if self.kernels is not None and type(layer.act).__name__ in SILU:
             return self.kernels.gated(gate_up)
         return super()._gate(gate_up, layer)

@@ -28,6 +28,41 @@ STILL = 1e-9  # a smaller relative update is lost in float32 rounding
 STRONG_KL = 0.5  # from here on the KL term's gradient rivals that of the reward
 
 
+WORDS = {
+    "limit_too_short": "no right answer fits: the shortest takes {shortest} tokens, and "
+    "max_new_tokens is {limit}. Raise max_new_tokens to several times {shortest}.",
+    "all_truncated": "{cut:.0%} of the completions of {when} were cut at max_new_tokens = "
+    "{limit}, so the answer at their end is missing. Raise max_new_tokens, or check that the base "
+    "model ever ends a text after this prompt template.",
+    "no_answer_found": "an answer was found in {read:.1%} of the completions of {when}: the "
+    "others have no <answer> ... </answer>, so they count as wrong. Read some in samples.jsonl; "
+    "use a template that the base model follows, or SFT on examples first (cold start).",
+    "constant_reward": "every completion of {when} got reward {low:g}, whatever it said "
+    "({right:.0%} were right). The reward does not depend on the answer: call the reward "
+    "functions on a right and a wrong one, and check reward_weights.",
+    "all_right": "every completion of {when} was right, so all advantages are 0. Stop here, or "
+    "give harder problems.",
+    "all_wrong": "{read:.0%} of the completions of {when} hold an answer, none was right. RL can "
+    "only reinforce what the model samples now and then: measure pass@k of the base model with a "
+    "large k; if it is 0 give easier problems or a better base, else raise group_size and "
+    "questions.",
+    "no_spread": "in every group of {when} all completions got the same reward (all right or all "
+    "wrong), so all advantages are 0. The completions hardly differ (entropy {entropy:.2g} per "
+    "token, temperature {temperature:g}): raise the temperature to 1, raise group_size, or start "
+    "again from an earlier checkpoint.",
+    "learning_rate_zero": "the learning rate is 0, so nothing is learned: {why}.",
+    "gradient_zero": "the advantages differ from 0, but the gradient was 0 in {when}: the "
+    "trainable weights do not influence the output. Check which ones require gradients.",
+    "weights_not_moving": "there is a gradient, but the weights did not change in {when}: the "
+    "learning rate {rate:g} is lost in rounding. Keep the weights in float32, or raise "
+    "learning_rate.",
+    "kl_too_strong": "the KL term pulls the policy back to the reference as hard as the reward "
+    "pushes it away (kl_coef = {kl_coef:g}). Lower kl_coef (R1-Zero: 0.001), or refresh the "
+    "reference sooner (ref_refresh).",
+}
+"""What is wrong, and what to do, by code."""
+
+
 @dataclass(frozen=True)
 class Context:
     """What the metrics do not say about a run."""
@@ -77,14 +112,9 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     """
     if not window:
         return []
-    n, found = len(window), []
-    when = f"the last {n} steps"
 
     def every(test) -> bool:
         return all(test(m) for m in window)
-
-    def say(code: str, words: str) -> None:
-        found.append(Diagnosis(code, words))
 
     means = [fmean(m[name] for m in window) for name in ("accuracy", "truncated", "parsed")]
     right, cut, read = means
@@ -95,90 +125,46 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     # A reward that varies for other reasons may not depend on accuracy.
     paid = low == high or every(lambda m: "rewards/accuracy" in m)
     too_short = paid and shortest is not None and shortest > limit and right == 0
+    codes = []
 
-    # The completion
+    # The completion, and its answer
     if too_short:
-        say(
-            "limit_too_short",
-            f"no right answer fits: the shortest takes {shortest} tokens, and max_new_tokens is "
-            f"{limit}. Raise max_new_tokens to several times {shortest}.",
-        )
+        codes.append("limit_too_short")
     elif paid and cut > 1 - NEARLY_NONE and right < NEARLY_NONE:
-        say(
-            "all_truncated",
-            f"{cut:.0%} of the completions of {when} were cut at max_new_tokens = {limit}, so the "
-            "answer at their end is missing. Raise max_new_tokens, or check that the base "
-            "model ever ends a text after this prompt template.",
-        )
-
-    # The parser
+        codes.append("all_truncated")
     if paid and nothing_read and not too_short:
-        say(
-            "no_answer_found",
-            f"an answer was found in {read:.1%} of the completions of {when}: the others "
-            "have no <answer> ... </answer>, so they count as wrong. Read some in samples.jsonl; "
-            "use a template that the base model follows, or SFT on examples first (cold start).",
-        )
+        codes.append("no_answer_found")
 
     # The reward, and its variance in the group
-    all_wrong = paid and right == 0 and not nothing_read
     explained = right == 1 or (right == 0 and (low == 0 or every(lambda m: m["format"] == 1)))
     if low == high and not explained:
-        say(
-            "constant_reward",
-            f"every completion of {when} got reward {low:g}, whatever it said "
-            f"({right:.0%} were right). The reward does not depend on the answer: call the reward "
-            "functions on a right and on a wrong one, and check reward_weights.",
-        )
+        codes.append("constant_reward")
     elif no_spread and right == 1:
-        say(
-            "all_right",
-            f"every completion of {when} was right, so all advantages are 0. Stop here, "
-            "or give harder problems.",
-        )
-    elif all_wrong:
-        say(
-            "all_wrong",
-            f"{read:.0%} of the completions of {when} hold an answer, none was right. RL "
-            "can only reinforce what the model samples now and then: measure pass@k of the base "
-            "model with a large k; if it is 0 give easier problems or a better base, else raise "
-            "group_size and questions.",
-        )
+        codes.append("all_right")
+    elif paid and right == 0 and not nothing_read:
+        codes.append("all_wrong")
     elif no_spread and right > 0:
-        entropy = fmean(m["entropy"] for m in window)
-        say(
-            "no_spread",
-            f"in every group of {when} all completions got the same reward (all right or "
-            f"all wrong), so all advantages are 0. The completions hardly differ (entropy "
-            f"{entropy:.2g} per token, temperature {context.temperature:g}): raise the temperature "
-            "to 1, raise group_size, or start again from an earlier checkpoint.",
-        )
+        codes.append("no_spread")
 
     # The gradient and the parameters
     if every(lambda m: m["lr"] == 0):
-        why = "learning_rate is 0" if context.learning_rate == 0 else "the warm-up still holds it"
-        say("learning_rate_zero", f"the learning rate is 0, so nothing is learned: {why}.")
+        codes.append("learning_rate_zero")
     elif not no_spread and every(lambda m: m["grad_norm"] == 0):
-        say(
-            "gradient_zero",
-            f"the advantages differ from 0, but the gradient was 0 for {n} steps: the trainable "
-            "weights do not influence the output. Check which ones require gradients.",
-        )
+        codes.append("gradient_zero")
     elif every(lambda m: m["update"] < STILL and m["grad_norm"] > 0):
-        say(
-            "weights_not_moving",
-            f"there is a gradient, but the weights did not change for {n} steps: the learning rate "
-            f"{context.learning_rate:g} is lost in rounding. Keep the weights in float32, or raise "
-            "learning_rate.",
-        )
+        codes.append("weights_not_moving")
     elif fmean(kl_pull(m, context.kl_coef) for m in window) > STRONG_KL:
-        say(
-            "kl_too_strong",
-            f"the KL term pulls the policy back to the reference as hard as the reward pushes it "
-            f"away (kl_coef = {context.kl_coef:g}). Lower kl_coef (R1-Zero: 0.001), or refresh the "
-            "reference sooner (ref_refresh).",
-        )
-    return found
+        codes.append("kl_too_strong")
+
+    zero = context.learning_rate == 0
+    facts = {
+        **{"when": f"the last {len(window)} steps", "right": right, "cut": cut, "read": read},
+        **{"limit": limit, "shortest": shortest, "low": low, "rate": context.learning_rate},
+        **{"temperature": context.temperature, "kl_coef": context.kl_coef},
+        "entropy": fmean(m.get("entropy") or 0.0 for m in window),
+        "why": "learning_rate is 0" if zero else "the warm-up still holds it",
+    }
+    return [Diagnosis(code, WORDS[code].format(**facts)) for code in codes]
 
 
 def explain(
