@@ -119,15 +119,8 @@ class GRPOConfig:
         check_weights(self.reward_weights)
         require(self.clip_low < 1, "clip_low must be below 1, a ratio is never negative")
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
-        require(
-            self.minibatches <= self.questions * self.group_size,
-            "minibatches must not be more than questions * group_size",
-        )
-
-    @property
-    def on_policy(self) -> bool:
-        """One optimizer step per rollout: the policy that sampled is the policy that is trained."""
-        return self.minibatches * self.inner_epochs == 1
+        n = self.questions * self.group_size
+        require(self.minibatches <= n, "minibatches must not be more than questions * group_size")
 
     @property
     def objective(self) -> Objective:
@@ -252,7 +245,8 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     for group in optimizer.param_groups:
         group["lr"] = rate
     n = len(batch.measures)
-    old = None if config.on_policy else batch.rollouts.logprobs
+    on_policy = config.minibatches * config.inner_epochs == 1  # pi_old is the policy itself
+    old = None if on_policy else batch.rollouts.logprobs
     if old is not None and config.old_logprobs == "recompute":
         prompts = [batch.rollouts.prompt_ids[r // config.group_size] for r in range(n)]
         completions, budget = batch.rollouts.completion_ids, config.micro_batch_tokens

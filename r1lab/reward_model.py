@@ -1,20 +1,16 @@
 """Reward models: scores learned from labels, where no rule can verify.
 
-R1's last stage uses two of them on general prompts (arXiv 2501.12948v2, section 3.1, equations 5
-and 6); each prompt belongs to one of the two:
+R1's last stage (its last 400 steps only, against reward hacking) uses two of them on general
+prompts (arXiv 2501.12948v2, section 3.1, equations 5 and 6):
 
-- **helpfulness**, from *pairs*. Bradley and Terry's model says that a is preferred to b with
-  probability sigmoid(r(a) - r(b)), so L = -log sigmoid(r(chosen) - r(rejected)). It reads the
-  answer alone (the paper's "final summary"), not the chain of thought;
+- **helpfulness**, from *pairs*: a is preferred to b with probability sigmoid(r(a) - r(b)) (Bradley
+  and Terry), so L = -log sigmoid(r(chosen) - r(rejected)). It reads the answer alone;
 - **safety**, from *single* completions labelled safe or unsafe, L = cross-entropy of sigmoid(r). It
-  reads the whole completion: a chain of thought can do harm as well.
+  reads the chain of thought as well.
 
 A reward model is a transformers sequence classifier with one output, on the body of a trained
 language model. Its score is read at the *last token*, found by the text's length: where EOS is also
 the padding token, transformers' own search would find the token before it.
-
-Training too long against a reward model leads to reward hacking: R1-Zero has none, and R1 uses
-its own in the last 400 steps only.
 """
 
 from __future__ import annotations

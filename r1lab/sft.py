@@ -1,17 +1,12 @@
-"""Supervised fine-tuning (SFT): the model learns to write given completions.
+"""Supervised fine-tuning (SFT): next-token prediction on given completions alone,
 
-R1 has two such stages (arXiv 2501.12948v2, section 3, supplement B.3 and B.4.2): the *cold start*,
-on thousands of long, readable chains of thought, and the SFT on some 800,000 samples, 600,000 of
-them from rejection sampling. Distillation is the same loop with a smaller model.
+    J(theta) = 1/|o| * sum over t of log pi_theta(o_t | q, o_<t),
 
-The objective is next-token prediction on the completion alone, a mean over all completion tokens of
-a batch, EOS included:
-
-    J(theta) = 1/|o| * sum over t of log pi_theta(o_t | q, o_<t)
-
-It is GRPO's gradient with every advantage 1 and without sampling, on the same tokens and masks
-(`score.token_logps`). The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6,
-supplement B.4.2).
+a mean over all completion tokens of a batch, EOS included: GRPO's gradient with every advantage 1,
+on the same tokens and masks (`score.token_logps`). R1 has two such stages (arXiv 2501.12948v2,
+section 3, supplement B.3 and B.4.2): the *cold start*, on thousands of readable chains of thought,
+and some 800,000 samples, 600,000 of them from rejection sampling. Distillation is the same loop
+with a smaller model. The learning rate falls along a cosine to a tenth, as R1's did.
 """
 
 from __future__ import annotations
@@ -120,15 +115,14 @@ def steps_of(examples: int, config: Any) -> int:
 
 
 def batch_at(step: int, examples: int, config: Any) -> list[int]:
-    """Indices of the examples of a step: a function of the step alone. Each epoch has its order."""
+    """Indices of the examples of a step: a function of the step alone."""
     epoch, place = divmod(step, math.ceil(examples / config.batch_size))
     order = order_of(epoch, examples, config.seed)
     return list(order[place * config.batch_size : (place + 1) * config.batch_size])
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)  # every step needs it
 def order_of(epoch: int, examples: int, seed: int) -> tuple[int, ...]:
-    """The examples' indices in an epoch; cached, since every step needs them."""
     order = list(range(examples))
     random.Random(f"sft/{seed}/{epoch}").shuffle(order)
     return tuple(order)

@@ -97,13 +97,11 @@ def check_replaceable(path: str | os.PathLike, mark: str = MARK) -> None:
     keep = (ROOT.resolve(), Path.home().resolve(), Path.cwd())
     if any(whole == folder or whole in folder.parents for folder in keep):
         raise R1LabError(f"{path} is a folder that others live in: name one of its own for this")
-    if whole.is_dir() and any(whole.iterdir()) and not (whole / mark).exists():
-        raise R1LabError(
-            f"{path} has files that were not made here, and would be replaced: name a new folder, "
-            "or move them away"
-        )
     if whole.exists() and not whole.is_dir():
         raise R1LabError(f"{path} is a file: name a folder")
+    if whole.is_dir() and any(whole.iterdir()) and not (whole / mark).exists():
+        words = "has files that were not made here, and would be replaced: name a new folder"
+        raise R1LabError(f"{path} {words}, or move them away")
 
 
 def clear_unfinished(directory: str | os.PathLike) -> None:
@@ -129,18 +127,13 @@ def temporary_for(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+            os.umask(mask := os.umask(0))
+            temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 is for secrets
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync(path: Path) -> None:
@@ -236,8 +229,7 @@ def read_lines(path: str | os.PathLike) -> tuple[list[tuple[str, dict[str, Any]]
     if not Path(path).exists():
         return [], 0
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in text.split("\n")[:-1] if line.strip()]
-    read = [(line, _object(line)) for line in lines]
+    read = [(line, _object(line)) for line in text.split("\n")[:-1] if line.strip()]
     kept = [(line, record) for line, record in read if record is not None]
     return kept, len(read) - len(kept)
 

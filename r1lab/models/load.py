@@ -112,18 +112,14 @@ def read(
         with _part(weights, name, folder):
             how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
             model, found = kind.from_pretrained(source, **how, **safe)
-    lost = sorted(found["missing_keys"])
-    if lost:
-        raise R1LabError(
-            f"cannot load the model '{name}': {weights} lacks {len(lost)} of the weights that "
-            f"config.json (model_type {config.model_type}) asks for: {', '.join(lost[:3])}"
-            f"{', ...' if len(lost) > 3 else ''}"
-        )
+    wrong = f"cannot load the model '{name}': "
+    if lost := sorted(found["missing_keys"]):
+        wrong += f"{weights} lacks {len(lost)} of the weights that config.json (model_type "
+        some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        raise R1LabError(f"{wrong}{config.model_type}) asks for: {some}")
     for key, there, asked in found["mismatched_keys"]:
-        raise R1LabError(
-            f"cannot load the model '{name}': {key} is {tuple(there)} in {weights} and "
-            f"{tuple(asked)} by config.json"
-        )
+        wrong += f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
+        raise R1LabError(wrong)
     return model, tokenizer
 
 
@@ -183,12 +179,11 @@ def resolve(name: str | os.PathLike) -> str:
         return PRESETS[str(name)][0]
     if Path(name).exists() or "/" in str(name):
         return str(name)
-    known = [*OFFLINE_NAMES, *PRESETS]
-    close = difflib.get_close_matches(str(name).lower(), known, n=1)
+    close = difflib.get_close_matches(str(name).lower(), [*OFFLINE_NAMES, *PRESETS], n=1)
     raise R1LabError(
         f"cannot load the model '{name}': there is no such folder, and a hub id has the form "
         f"owner/name. {f'Did you mean {close[0]}? ' if close else ''}"
-        f"Short names are {', '.join(known)}; {_offline()}"
+        f"Short names are {', '.join([*OFFLINE_NAMES, *PRESETS])}; {_offline()}"
     )
 
 

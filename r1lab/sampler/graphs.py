@@ -2,13 +2,9 @@
 
 For each new token a small model launches hundreds of kernels of a few microseconds, which takes
 Python longer than the GPU needs to run them. A CUDA graph replays all launches of a step with one
-call, at the same addresses. So in `StaticEngine.step`
-
-  - all that changes lies in tensors that stay where they are: the last token, its position, the
-    number t of the token, the sampled tokens and log-probs;
-  - no shape depends on t: keys and values have room for `capacity` tokens, of which a mask hides
-    those that do not exist yet;
-  - nothing is read back: counting the finished rows would wait for the GPU.
+call, at the same addresses. So in `StaticEngine.step` all that changes lies in tensors that stay
+where they are; no shape depends on the number t of the token (keys and values have room for
+`capacity` tokens, a mask hides the rest); and nothing is read back, which would wait for the GPU.
 
 The capacity begins small and doubles. Finished rows leave when it grows, or when half of the rows
 are finished. After such a change (`arrange`) one step runs in Python, which also warms up what the
@@ -232,10 +228,7 @@ class Census:
         return self.known
 
 
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One per process, since memory used on a stream is kept for that stream."""
-    return torch.cuda.Stream(device)
+_side_stream = cache(torch.cuda.Stream)  # one per process: memory used on a stream is kept for it
 
 
 @contextmanager

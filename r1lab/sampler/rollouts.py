@@ -3,14 +3,12 @@
 GRPO (arXiv 2501.12948, section 2.2.1) begins every step here: for each prompt q it samples a group
 {o_1, ..., o_G} from the old policy pi_old(. | q).
 
-**Sampling.** The policy is softmax(logits / temperature). A token is drawn by inverting the
-cumulative distribution: with u uniform in [0, 1), the first token whose cumulated probability
-exceeds u. There is one u per completion and position, drawn in advance; row i reads column i. So
-the same seed gives the same tokens however the work is arranged, and engines can be compared token
-by token.
+**Sampling** inverts the cumulative distribution of softmax(logits / temperature): with u uniform in
+[0, 1), the first token whose cumulated probability exceeds u. There is one u per completion and
+position, drawn in advance, so the same seed gives the same tokens however the work is arranged.
 
-**Log-probabilities** are those after temperature and *before* top-k and top-p, as a full forward
-pass over the text gives them (`score`), and as the ratio pi / pi_old needs them.
+**Log-probabilities** are those after temperature and *before* top-k and top-p, as `score` gives
+them and as the ratio pi / pi_old needs them.
 
 **Engines**, with equal results:
 `forward`  the model's own forward with its KV cache, for any causal LM; without an exact cache

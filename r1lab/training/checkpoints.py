@@ -39,7 +39,7 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
         digest = digest_of(temporary)
         _sidecar(path).unlink(missing_ok=True)  # from here until it is back: "never finished"
     atomic_write_text(_sidecar(path), f"{digest}  {path.name}\n")
-    for old in _newest_first(directory)[max(1, keep) :]:
+    for old in sorted(directory.glob("step-*.pt"))[: -max(1, keep)]:
         _sidecar(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     clear_unfinished(directory)  # of a process that was killed
@@ -47,16 +47,14 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
 
 
 def latest(
-    directory: str | os.PathLike,
-    warnings: list[str] | None = None,
-    problem_with: Callable[[Any], str | None] = lambda state: None,
+    directory: str | os.PathLike, problem_with: Callable[[Any], str | None] = lambda state: None
 ) -> Any:
     """The state of the newest whole checkpoint, on the CPU, or None when there is none.
 
     Damaged and unfinished ones, and those in which `problem_with` finds a problem, are skipped with
     a warning in the log.
     """
-    for path in _newest_first(Path(directory)):
+    for path in sorted(Path(directory).glob("step-*.pt"), reverse=True):
         problem = _damage(path)
         if problem is None:
             try:
@@ -67,10 +65,7 @@ def latest(
                 problem = problem_with(state)
         if problem is None:
             return state
-        message = f"checkpoint {path} is not used: {problem}. Looking for the one before."
-        log.warning(message)
-        if warnings is not None:
-            warnings.append(message)
+        log.warning("checkpoint %s is not used: %s. Looking for the one before.", path, problem)
     return None
 
 
@@ -128,10 +123,6 @@ def _shape(state: Mapping[str, Any]) -> Any:
     if "param_groups" in state:
         return [len(group["params"]) for group in state["param_groups"]]
     return {name: getattr(value, "shape", None) for name, value in state.items()}
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*.pt"), reverse=True)
 
 
 def _sidecar(path: Path) -> Path:

@@ -176,9 +176,8 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
         try:
             held.acquire(blocking=False)
         except Timeout:
-            raise R1LabError(
-                f"another run is working in {out_dir}: wait for its end, or choose another folder"
-            ) from None
+            words = "wait for its end, or choose another folder"
+            raise R1LabError(f"another run is working in {out_dir}: {words}") from None
     try:
         for folder in (out_dir, out_dir / CHECKPOINTS):
             files.clear_unfinished(folder)

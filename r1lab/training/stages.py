@@ -1,12 +1,9 @@
 """R1 is made in stages: each reads a model and leaves one, with a record of what it was made from.
 
-    DeepSeek-V3-Base --SFT on long thoughts--> Dev1 --RL--> Dev2 --its best answers--> data
-    DeepSeek-V3-Base --SFT on that data------> Dev3 --RL for all scenarios--> R1
-
-(arXiv 2501.12948v2, figure 2.) `stage` decides by *content* what to make again: a stage's record
-names its options and the SHA-256 of every file that it read and wrote. With the same inputs and
-options nothing is done. After a change the old files are set aside and the stage is made anew. A
-stage that was stopped goes on from its own checkpoints.
+`stage` decides by *content* what to make again: a record names the options and the SHA-256 of every
+file that the stage read and wrote. With the same inputs and options nothing is done; after a change
+the old files are set aside and the stage is made anew; a stage that was stopped goes on from its
+own checkpoints.
 """
 
 from __future__ import annotations
