@@ -127,13 +127,18 @@ def temporary_for(path: Path) -> Iterator[Path]:
         temporary = Path(name)
         try:
             yield temporary
-            os.umask(mask := os.umask(0))
-            temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 is for secrets
+            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:
