@@ -20,7 +20,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,13 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import in_micro_batches, micro_batches
-from r1lab.sft import batch_at, steps_of
+from r1lab.sft import batch_at, steps_of, write_examples
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import trainable
+
+write_judgements = write_examples  # Pair and Marked are dataclasses too
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,6 @@ class Marked:
     problem: Problem
     completion: str
     safe: bool
-
-
-def write_judgements(
-    path: str | os.PathLike, judgements: Sequence[Pair] | Sequence[Marked]
-) -> Path:
-    """One label per line, written in one move."""
-    lines = [files.to_json(asdict(one), sort_keys=True) for one in judgements]
-    return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
@@ -95,9 +89,6 @@ class RewardModelConfig:
         check(self)
 
 
-# --- formulas ------------------------------------------------------------------------------------
-
-
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
     """-log sigmoid(r(chosen) - r(rejected)), the mean over N pairs. Both scores: (N,)."""
     return -F.logsigmoid(chosen - rejected).mean()
@@ -123,9 +114,6 @@ def calibration(predicted: Sequence[float], happened: Sequence[float], bins: int
     ]
     error = sum(n * abs(a - b) for a, b, n in rows) / len(p) if len(p) else math.nan
     return error, rows
-
-
-# --- the model -----------------------------------------------------------------------------------
 
 
 def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]:
@@ -191,9 +179,6 @@ def text_ids(
     return rows
 
 
-# --- training ------------------------------------------------------------------------------------
-
-
 def train(
     model,
     tokenizer,
@@ -253,9 +238,6 @@ def train(
     with files.atomic_dir(Path(out_dir)) as folder:
         models.save(model, tokenizer, folder)
     return loop.history
-
-
-# --- as a reward ---------------------------------------------------------------------------------
 
 
 def as_reward(

@@ -45,13 +45,9 @@ class Example:
     problem: Problem
     completion: str
 
-    def to_json(self) -> str:
-        fields = {"problem": dataclasses.asdict(self.problem), "completion": self.completion}
-        return files.to_json(fields, sort_keys=True)
-
     @classmethod
     def from_json(cls, text: str) -> Example:
-        """The inverse of `to_json`. Raises R1LabError for anything else."""
+        """The example of a line of `write_examples`. Raises R1LabError for anything else."""
         try:
             fields = json.loads(text)
             completion = fields["completion"]
@@ -62,9 +58,10 @@ class Example:
             raise R1LabError(f"this is not an example in JSON: {error!r}"[:300]) from None
 
 
-def write_examples(path: str | os.PathLike, examples: Sequence[Example]) -> Path:
-    """One example per line, written in one move."""
-    return files.atomic_write_text(path, "".join(f"{one.to_json()}\n" for one in examples))
+def write_examples(path: str | os.PathLike, examples: Sequence[Any]) -> Path:
+    """One example, or another dataclass, per line, written in one move."""
+    lines = [files.to_json(dataclasses.asdict(one), sort_keys=True) for one in examples]
+    return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_examples(path: str | os.PathLike) -> list[Example]:

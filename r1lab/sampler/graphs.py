@@ -84,7 +84,7 @@ class StaticEngine(FastEngine):
         shape, device = (sampling.max_new_tokens, self.N), self.device
         self.tokens = torch.full(shape, -1, dtype=torch.long, device=device)  # (T, N) the results
         self.logprobs = torch.zeros(shape, device=device)  # (T, N)
-        self.rows = torch.arange(self.N, device=device)  # (n,) the answer in each line of the batch
+        self.rows = torch.arange(self.N, device=device)  # (n,) the completion in each row
         self.done = torch.zeros(self.N, dtype=torch.bool, device=device)  # (n,) it has ended
         self.token = torch.zeros(self.N, dtype=torch.long, device=device)  # (n,) drawn last
         self.now = torch.zeros(1, dtype=torch.long, device=device)  # (1,) t of the next token
@@ -94,8 +94,6 @@ class StaticEngine(FastEngine):
     def prefill(self) -> None:
         """Read each prompt once, and sample the first token of all its completions."""
         self._draw(super().prefill())
-
-    # -- the step: nothing below depends on a number that Python knows
 
     def step(self) -> None:
         """Read the token that was sampled last, and sample the next one."""
@@ -144,8 +142,6 @@ class StaticEngine(FastEngine):
         if self.kernels is not None and type(layer.act).__name__ in SILU:
             return self.kernels.gated(gate_up)
         return super()._gate(gate_up, layer)
-
-    # -- between steps
 
     def advance(self) -> None:
         """One step: by Python where it is new or on a CPU, else by replaying its recording."""

@@ -24,13 +24,11 @@ def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:
         lower = "Lower the sizes of the model and of a step"
         if micro_batch_tokens:
             lower = (
-                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same), "
-                "else questions, group_size or max_new_tokens"
+                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same)"
             )
-        raise R1LabError(
-            f"not enough memory. {lower}; then run the same again: it goes on from the last "
-            "checkpoint."
-        ) from error
+            lower += ", else questions, group_size or max_new_tokens"
+        again = "then run the same again: it goes on from the last checkpoint."
+        raise R1LabError(f"not enough memory. {lower}; {again}") from error
 
 
 class Stopped(KeyboardInterrupt):
