@@ -19,7 +19,7 @@ from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines
-from r1lab.experience import Experience, describe, examples, save_batch
+from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, questions_at
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
@@ -181,21 +181,11 @@ class RolloutWatch(Watch):
         return metrics
 
     def words(self, metrics: dict[str, Any]) -> str:
-        return (
-            f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, "
-            f"{metrics['tokens_per_second']:,.0f} tok/s"
-        )
+        return words(metrics)
 
     def fail(self, step: int, words: str) -> None:
         """Stop before anything broken is saved; the batch can be looked at."""
-        path = self.out_dir / "nan_batch.json"
-        if self.main and self.batch is not None:
-            save_batch(path, step, self.batch, self.tokenizer, words)
-        raise R1LabError(
-            f"step {step} has {words}. Training stopped; the batch is in {path}, and the last "
-            f"checkpoint, of {self.saved} steps, is from before. Usual reasons: a learning rate "
-            "too high, a reward that is NaN, float16 weights."
-        )
+        raise diverged(self, step, self.batch if self.main else None, self.tokenizer, words)
 
     # -- the reference policy, which Trainer's checkpoints do not have
 
