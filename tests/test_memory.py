@@ -15,7 +15,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 from r1lab.machine.room import available, cgroup_room, held, size
-from r1lab.trl_backend import memory, process, run
+from r1lab.trl_backend import memory, run
 from r1lab.trl_backend.memory import Job, check_fit, plan, prepare
 
 CONFIG = GRPOConfig(questions=4, group_size=8, max_new_tokens=128, micro_batch_tokens=4096)
@@ -30,7 +30,7 @@ from dataclasses import replace
 import torch
 torch.set_num_threads(int(sys.argv[5]))
 from r1lab import models
-from r1lab.trl_backend import memory
+from r1lab.trl_backend import mapping, memory
 from r1lab.grpo import GRPOConfig
 from r1lab.tasks import get_task
 
@@ -53,8 +53,9 @@ def note(step, metrics, batch):
     lengths[:] = map(len, batch.rollouts.completion_ids)
     longest = max(map(len, batch.rollouts.prompt_ids))
     lengths.append(longest)
+given = {"launch": mapping.Launch(**how)} if how else {}
 backend.train(model, tokenizer, task, config, tempfile.mkdtemp(), progress=False, callbacks=[note],
-              **how)
+              **given)
 # Not getrusage: a child's ru_maxrss starts at what its parent, here pytest, held when it forked.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 longest = lengths.pop()
@@ -211,7 +212,7 @@ def test_this_machine_has_memory():
 
 
 def test_trl_refuses_before_it_trains(random_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(process, "available", lambda device: 1 << 20)
+    monkeypatch.setattr(run.room, "available", lambda device: 1 << 20)
     model, tokenizer = random_model
     config = replace(CONFIG, steps=1, max_new_tokens=8)
     from r1lab.tasks import get_task

@@ -129,7 +129,7 @@ def hardware() -> dict[str, Any]:
             "memory_gib": round(card.total_memory / 2**30),
             "multiprocessors": card.multi_processor_count,
             "count": torch.cuda.device_count(),
-            "driver": about.driver(),
+            "driver": about.of_gpu("driver_version"),
         }
     return found
 
