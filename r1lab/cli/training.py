@@ -168,7 +168,7 @@ class Train(ModelAndTask):
                 print(words, flush=True)
             earlier = [] if self.fresh else metrics.metrics_of(out)
             limit = budget if on_trl else None
-            options["callbacks"] = [costs.live(config, limit, price, earlier)]
+            options["callbacks"] = [costs.Live(config, limit, price, earlier)]
         device = "cpu" if on_trl else computing_device(self.device)  # TRL moves it itself
         model, tokenizer = models.load(project_folder(self.model), device=device)
         if told:

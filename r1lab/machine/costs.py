@@ -64,9 +64,8 @@ LESSER = {"mig", "d", "laptop"}  # words in the name of a part of a GPU, or of a
 
 
 def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | None:
-    """The cheapest list price of a single GPU by its driver's name ("NVIDIA H100 80GB HBM3"). None
-    for one that the table does not have, also by memory size, and for LESSER ones. "HBM3" is an SXM
-    module; "PCIe" and "NVL" are in the names."""
+    """The cheapest list price of a single GPU by its driver's name ("NVIDIA H100 80GB HBM3", which
+    is an SXM module). None where the table has no such GPU of that memory size, and for LESSER."""
     name = device.lower().replace("nvidia", " ")
     if "hbm3" in name and "h100" in name and not any(w in name for w in ("pcie", "nvl")):
         name += " sxm"
@@ -95,8 +94,7 @@ def rent_here() -> tuple[Price, int] | None:
 
 def price_here() -> float | None:
     """Dollars an hour of all GPUs of `rent_here` together, or None."""
-    rent = rent_here()
-    return None if rent is None else rent[0].dollars_per_hour * rent[1]
+    return (rent := rent_here()) and rent[0].dollars_per_hour * rent[1]
 
 
 def price_words() -> str | None:
@@ -109,7 +107,7 @@ def price_words() -> str | None:
 
 
 def table(known: Sequence[Price] | None = None) -> list[dict[str, Any]]:
-    """Rows for a pandas.DataFrame: device, dollars an hour, provider, when it was read, source."""
+    """Rows for a pandas.DataFrame."""
     return [
         {
             "GPU": f"{p.device}, {p.memory_gb} GB",
@@ -256,40 +254,28 @@ class Meter:
         return line
 
 
-@dataclass
-class Live:
-    """A callback of `train` that prints, above the progress bar, an estimate after its second step
-    (the first includes imports), then ten times in a run what it has cost."""
+class Live(Meter):
+    """A Meter that prints, above the progress bar, an estimate after its second step (the first
+    includes imports), then ten times in a run what it has cost. Without dollars_per_hour, and
+    without a price in the table, time alone. earlier: metrics of the steps before a resumption."""
 
-    config: Any  # r1lab.grpo.GRPOConfig
-    meter: Meter
-    calls: int = 0
+    def __init__(self, config: Any, budget=None, dollars_per_hour=None, earlier: Sequence = ()):
+        super().__init__(config.steps, dollars_per_hour, budget)
+        self.config, self.calls = config, 0
+        if self.dollars_per_hour is None:
+            self.dollars_per_hour = price_here()
+        for metrics in earlier:
+            self.add(metrics)
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Any = None) -> None:
+        super().__call__(step, metrics)
         self.calls += 1
-        self.meter(step, metrics, batch)
-        if self.calls == 2 and step + 1 < self.config.steps:
-            how = {"dollars_per_hour": self.meter.dollars_per_hour, "done": step + 1}
-            how["mean_length"] = metrics["length"]
+        if self.calls == 2 and step + 1 < self.steps:
+            how = {"mean_length": metrics["length"], "done": step + 1}
+            how["dollars_per_hour"] = self.dollars_per_hour
             tqdm.write(estimate(metrics["seconds"], self.config, **how).words())
-        elif (step + 1) % max(1, self.config.steps // 10) == 0:
-            tqdm.write(self.meter.words())
-
-
-def live(
-    config: Any,
-    budget: Budget | None = None,
-    dollars_per_hour: float | None = None,
-    earlier: Sequence[dict[str, Any]] = (),
-) -> Live:
-    """The callback for a run; without a price, and without one in the table, of time alone.
-    earlier: the metrics of the steps before a resumption."""
-    meter = Meter(config.steps, dollars_per_hour, budget)
-    if meter.dollars_per_hour is None:
-        meter.dollars_per_hour = price_here()
-    for metrics in earlier:
-        meter.add(metrics)
-    return Live(config, meter)
+        elif (step + 1) % max(1, self.steps // 10) == 0:
+            tqdm.write(self.words())
 
 
 # --- before it starts ----------------------------------------------------------------------------
@@ -304,10 +290,9 @@ class Estimate:
     how: str
 
     def words(self) -> str:
-        low, high = (clock(60 * minutes) for minutes in self.minutes)
-        line = f"time: {low} to {high}"
-        if self.dollars is not None:
-            line += f"; cost: {money(self.dollars[0])} to {money(self.dollars[1])}"
+        line = "time: " + " to ".join(clock(60 * minutes) for minutes in self.minutes)
+        if self.dollars:
+            line += "; cost: " + " to ".join(map(money, self.dollars))
         return f"{line} ({self.how})"
 
 
@@ -321,31 +306,24 @@ def estimate(
     done: int = 0,
     growth: float = 3.0,
 ) -> Estimate:
-    """What the remaining steps will take, from one that was measured.
-
-    warm_up_seconds: of a step after the first, which includes imports and compilation. config: the
-    run's GRPOConfig. mean_length: of that step's completions, in tokens. growth: how many times
-    longer completions may become (in the tiny world about 3 times).
+    """What the remaining steps will take, from one that was measured (not the first, which
+    includes imports). mean_length: of its completions, in tokens.
 
     Low: every step takes as long as this one. High: seconds are in proportion to tokens, and
-    lengths grow linearly to `growth` times, but not above max_new_tokens. Sampling with many rows
-    grows more slowly than that, attention faster. Raises R1LabError for impossible numbers.
+    lengths grow linearly to `growth` times (in the tiny world about 3), but not above
+    max_new_tokens. Raises R1LabError for impossible numbers.
     """
     if not 0 < warm_up_seconds < math.inf:
         raise R1LabError(f"a warm-up step cannot have taken {warm_up_seconds} seconds")
     if growth < 1 or gpus < 1 or not 0 <= done <= config.steps:
         raise R1LabError("estimate: growth and gpus must be at least 1, done between 0 and steps")
-    most = growth
-    if mean_length is not None:
-        if mean_length <= 0:
-            raise R1LabError(f"completions cannot have a mean length of {mean_length} tokens")
-        most = max(1.0, min(growth, config.max_new_tokens / mean_length))
+    if mean_length is not None and mean_length <= 0:
+        raise R1LabError(f"completions cannot have a mean length of {mean_length} tokens")
+    most = max(1.0, min(growth, config.max_new_tokens / mean_length)) if mean_length else growth
     left = config.steps - done
     low = left * warm_up_seconds
     high = low * (1 + most) / 2  # the mean of a line from 1 to `most`
-    cost = None
-    if dollars_per_hour is not None:
-        cost = tuple(dollars(seconds, dollars_per_hour, gpus) for seconds in (low, high))
+    cost = dollars_per_hour and tuple(dollars(s, dollars_per_hour, gpus) for s in (low, high))
     how = (
         f"{left} steps like the measured one of {warm_up_seconds:.3g} s, up to completions that "
         f"grow steadily to {most:.3g} times their length; training tends to make them longer"

@@ -65,9 +65,8 @@ def seal_newest(folder: Path, about: dict[str, Any], keep: int) -> None:
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None when it is what was saved."""
-    try:
-        sums = json.loads((folder / SEAL).read_text("utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    sums = (files.read_json(folder / SEAL) or {}).get("files")
+    if not isinstance(sums, dict):
         return "it was never finished (no checksums in it)"
     for name, expected in sums.items():
         path = folder / name
@@ -89,7 +88,7 @@ def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Pa
     folders = newest_first(out_dir / "checkpoints")
     for folder in folders:
         if (problem := damage(folder)) is None:
-            state = json.loads((folder / SEAL).read_text("utf-8"))
+            state = files.load_json(folder / SEAL)
             require_same_run(out_dir, state, names(state["step"]), steps, model)
             return folder, state
         log.warning("checkpoint %s is not used: %s. Looking for the one before.", folder, problem)
@@ -106,10 +105,15 @@ def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = Non
     """The policy as a hub folder: all processes gather, the main one writes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded(trainer) else None
+    write(folder, model, trainer.processing_class, state, extra)
+
+
+def write(folder: Path, model, tokenizer, state: Any = None, extra: Callable | None = None) -> None:
+    """Write a hub folder on the main process, whole or not; all wait. extra(folder) adds to it."""
     if PartialState().is_main_process:
         with quiet_bars(), files.atomic_dir(folder) as new:
             model.save_pretrained(new, state_dict=state)
-            trainer.processing_class.save_pretrained(new)
+            tokenizer.save_pretrained(new)
             if extra is not None:
                 extra(new)
     PartialState().wait_for_everyone()
@@ -124,11 +128,8 @@ def reference_of(model, tokenizer, config: GRPOConfig, out_dir: Path, first: int
         return
     step = first // config.ref_refresh * config.ref_refresh if config.ref_refresh else 0
     folder = reference_folder(out_dir, step)
-    if PartialState().is_main_process and first == 0:
-        with quiet_bars(), files.atomic_dir(folder) as new:
-            model.save_pretrained(new)
-            tokenizer.save_pretrained(new)
-    PartialState().wait_for_everyone()
+    if first == 0:
+        write(folder, model, tokenizer)
     if not folder.exists():
         raise R1LabError(
             f"the reference of step {step} is missing ({folder}). All machines of a run must see "

@@ -54,7 +54,7 @@ HEAP = 1.2  # memory that small tensors take between the holes of a CPU's heap, 
 SMALL = 32 << 20  # bytes: glibc returns larger blocks to the system when they are freed
 
 _COUNTED: dict[str, Counts] = {}
-_REHEARSED: dict[tuple, tuple[int, int]] = {}
+_REHEARSED: dict[tuple, tuple[int, ...]] = {}
 
 # --- what is planned -----------------------------------------------------------------------------
 
@@ -327,8 +327,8 @@ def activations(job: Job) -> int:
     for worker in range(job.workers):
         batch = micro_batch(job, worker)
         if isinstance(layers, int) and layers > 6:
-            (two, _), (four, after) = (rehearse(job, *batch, layers=n) for n in (2, 4))
-            total += max(four + (four - two) * (layers - 4) // 2, after)
+            parts = zip(*(rehearse(job, *batch, layers=n) for n in (2, 4)), strict=True)
+            total += max(four + (four - two) * (layers - 4) // 2 for two, four in parts)
         else:
             total += max(rehearse(job, *batch))
     return total
@@ -336,10 +336,10 @@ def activations(job: Job) -> int:
 
 def rehearse(
     job: Job, rows: int, width: int, answers: int, layers: int | None = None
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """As `activations`, for `rows` texts of `width` tokens, of which `answers` are learned from.
-    Returns the peak until the backward pass reaches the first layer, which grows with the layers,
-    and the peak after that (the gradient of a large vocabulary), which does not."""
+    Returns the peaks of the forward pass, of the backward pass until it reaches the first layer,
+    and of the rest; each grows linearly with the layers, or not at all."""
     config = shallow(job.model, layers)
     key = (
         *(config.to_json_string(), job.backend, job.device, job.precision, rows, width, answers),
@@ -356,22 +356,24 @@ def rehearse(
             if weight.requires_grad:
                 weight.grad = torch.zeros_like(weight)
         counted.most = always = counted.now
-        until: list[int] = []
+        peaks: list[int] = []
 
-        def arrived(gradient) -> None:
-            until.append(counted.most)
+        def note(*_) -> None:
+            peaks.append(counted.most - always)
             counted.most = counted.now
 
         def watch(layer, inputs, output) -> None:
             output = output[0] if isinstance(output, tuple) else output
-            if output.requires_grad and not until:
-                output.register_hook(arrived)
+            if output.requires_grad and not peaks:  # with checkpointing it is computed twice
+                output.register_hook(note)
 
         for first in blocks(model)[:1]:
             first.register_forward_hook(watch)
-        forward().backward()
-        before = until[0] if until else counted.most
-        _REHEARSED[key] = before - always, counted.most - always
+        loss = forward()
+        note()
+        loss.backward()
+        note()
+        _REHEARSED[key] = (*peaks, 0)[:3]
     return _REHEARSED[key]
 
 

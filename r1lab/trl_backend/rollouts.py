@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import shutil
 import time
@@ -18,7 +16,7 @@ from accelerate.utils import gather_object
 from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines
+from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, examples, save_batch
 from r1lab.grpo import GRPOConfig, questions_at
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
@@ -170,8 +168,8 @@ class RolloutWatch(Watch):
             "tokens_per_second": metrics["tokens"] / (ended - self.began),
             "spent_seconds": self.spent(),
         }
-        history, questions = [*self.history, metrics], questions_at(step, self.problems, config)
-        metrics["diagnoses"] = explain(history, config, self.tokenizer, self.task, questions)
+        how = (config, self.tokenizer, self.task, questions_at(step, self.problems, config))
+        metrics["diagnoses"] = explain([*self.history, metrics], *how)
         if config.samples_every and step % config.samples_every == 0:
             append_lines(self.out_dir / "samples.jsonl", examples(step, batch, self.tokenizer))
         return metrics
@@ -200,8 +198,7 @@ class RolloutWatch(Watch):
             return
         steps = [self.step]
         for folder in newest_first(self.out_dir / "checkpoints"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                steps.append(json.loads((folder / SEAL).read_text("utf-8"))["step"])
+            steps.append((read_json(folder / SEAL) or {}).get("step", self.step))
         needed = {reference_folder(self.out_dir, step // every * every) for step in steps}
         for folder in (self.out_dir / "references").glob("step-*"):
             if folder not in needed:
