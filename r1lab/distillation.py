@@ -1,19 +1,16 @@
-"""Distillation: a strong model's answers teach a small one. Is that better than RL on the latter?
+"""Distillation of a small model from a strong one, and RL of the small one at matched FLOPs.
 
-The paper's small models learned from R1's 800,000 samples by supervised fine-tuning alone. The same
-small base trained by large-scale RL instead stayed behind (arXiv 2501.12948v2, supplement F.1 and
-table 16, Qwen2.5-32B: `PAPER`). RL on top of distillation gave more, v1 says without figures
-(section 3.2).
+The paper's small models were fine-tuned (SFT) on R1's 800,000 samples, without RL. The same base
+trained by large-scale RL instead stayed behind (arXiv 2501.12948v2, supplement F.1 and table 16:
+`paper.DISTILLATION`); RL on top of distillation gave more (v1, section 3.2, without numbers).
 
-    teach      SFT of the small base on the filtered answers of the strong model
-    reinforce  GRPO on the same small base, until it has cost as much as it may
+    teach      SFT of the small base on the filtered responses of the strong model
+    reinforce  GRPO on the same small base, up to a budget of FLOPs
     both       teach, then reinforce
 
-**As much** is counted in floating-point operations, which do not depend on the machine: a forward
-pass costs 2 N a token (N: parameters; a multiplication and an addition each), a backward pass twice
-that. So 2 N for each token that is read or sampled and 6 N for each token that is trained on, the
-prompt's included (Kaplan et al. 2020, section 2.1; attention over the context is left out). The
-strong model's sampling is counted as well, and apart: it is paid once for all students.
+FLOPs: 2 N for each token that is read or sampled and 6 N for each token that is trained on, prompts
+included (N parameters; Kaplan et al. 2020, section 2.1, without attention over the context). The
+strong model's sampling is counted apart: it serves all students.
 """
 
 from __future__ import annotations
@@ -21,80 +18,64 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from r1lab import grpo, models, sft
+from r1lab import grpo, models, paper, sft
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import fixed_values
 from r1lab.evaluate import evaluate
 from r1lab.grpo import Experience, GRPOConfig
+from r1lab.paper import DISTILLATION
 from r1lab.sampler.rollouts import Sampling
-from r1lab.scorecard import measured
+from r1lab.scorecard import BESIDE, measured
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 
-PAPER: dict[str, Any] = {
-    "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
-    "measures": ("AIME 2024", "MATH-500"),
-    "rows": {
-        "reinforce": (47.0, 91.6),  # Qwen2.5-32B by RL alone
-        "teach": (72.6, 94.3),  # Qwen2.5-32B, distilled
-    },
-}
-
-
-# --- what it costs -------------------------------------------------------------------------------
-
 
 def flops(parameters: int, *, trained: int = 0, sampled: int = 0) -> int:
-    """Floating-point operations: 6 N a trained token, 2 N one that is read or sampled. Tokens of
-    prompts count with those of answers. Raises R1LabError for numbers below 0."""
+    """6 N per trained token, 2 N per token read or sampled. Raises R1LabError below 0."""
     if min(parameters, trained, sampled) < 0:
         raise R1LabError("flops: parameters and tokens must be 0 or more")
     return parameters * (6 * trained + 2 * sampled)
 
 
 def parameters_of(model) -> int:
-    """N: all weights, a tied embedding once."""
+    """N; a tied embedding counts once."""
     return sum(weight.numel() for weight in model.parameters())
 
 
 def sft_tokens(examples: Sequence[Example], tokenizer, config: SFTConfig) -> int:
-    """Tokens that `sft.train` trains on: prompts and answers that fit, every epoch."""
+    """Tokens that `sft.train` trains on: prompts and responses that fit, every epoch."""
     rows, _ = sft.tokenized(examples, tokenizer, config)
     return config.epochs * sum(len(prompt) + len(answer) for prompt, answer in rows)
 
 
 def grpo_tokens(batch: Experience, config: GRPOConfig) -> tuple[int, int]:
-    """Tokens (trained, sampled) of a GRPO step. Sampling reads a group's prompt once; a row without
-    an advantage is not trained on, unless a KL term is; each inner epoch trains once. (A reference
-    model's pass, with a KL term, is sampling's kind of work and counts there.)"""
+    """Tokens (trained, sampled) of a GRPO step. A group's prompt is read once to sample. Rows with
+    advantage 0 are trained on only with a KL term, whose reference pass counts as sampled."""
     G, rollouts = config.group_size, batch.rollouts
     answers = [len(ids) for ids in rollouts.completion_ids]
     prompts = [len(ids) for ids in rollouts.prompt_ids]
-    taught = (batch.advantages.flatten() != 0).tolist()
-    rows = [i for i in range(len(answers)) if taught[i] or config.kl_coef > 0]
+    nonzero = (batch.advantages.flatten() != 0).tolist()
+    rows = [i for i in range(len(answers)) if nonzero[i] or config.kl_coef > 0]
     trained = config.inner_epochs * sum(prompts[i // G] + answers[i] for i in rows)
     return trained, sum(prompts) + sum(answers) + (trained if config.kl_coef > 0 else 0)
 
 
 def teacher_flops(teacher: str | os.PathLike, data: dict[str, Any]) -> int:
-    """What drawing the examples cost the strong model: data is the record of the pipeline's stage
-    "data", whose metrics count the tokens drawn, kept or not, and the prompts read."""
+    """FLOPs of sampling the examples. data: the record of the pipeline's stage "data"."""
     model, _ = models.load(teacher)
     drawn = data["metrics"]
     sampled = drawn["tokens drawn"] + drawn["prompt tokens"]
     return flops(parameters_of(model), sampled=sampled)
-
-
-# --- the three ways ------------------------------------------------------------------------------
 
 
 def teach(
@@ -107,8 +88,8 @@ def teach(
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """SFT of the student on a file of examples (`<pipeline>/data/examples.jsonl`), as a stage in
-    `out`: made once, resumed. Returns its record; metrics: flops, tokens, examples, loss."""
+    """SFT of the student on a file of examples (`<pipeline>/data/examples.jsonl`), as a resumable
+    stage in `out`. Returns its record; metrics: flops, tokens, examples, loss."""
 
     def make(folder: Path) -> dict[str, Any]:
         model, tokenizer = models.load(student, device=device)
@@ -127,7 +108,7 @@ def teach(
 
 
 class _Spent(Exception):
-    """The budget has been reached; the step that did so is done."""
+    """The last step reached the budget."""
 
 
 def reinforce(
@@ -141,15 +122,11 @@ def reinforce(
     say: Callable[[str], None] = print,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """GRPO on the student until it has cost `budget` floating-point operations, as a stage in
-    `out`: the step that reaches the budget is the last, so it costs at least as much and less than
-    a step more. config.steps is only the most that there may be. task: by default half Countdown,
-    half steps. Returns its record; metrics: flops, steps, tokens, accuracy on the training batches.
+    """GRPO on the student until it has cost `budget` FLOPs, as a resumable stage in `out`.
 
-    Counted in operations, and not in seconds, the number of steps does not depend on the machine,
-    and a run that is stopped and resumed ends where one that is not stopped does.
-    Raises R1LabError for a budget that is not above 0, and one that config.steps do not reach.
-    """
+    The step that reaches the budget is the last; config.steps is an upper limit. task: by default
+    half Countdown, half steps. Returns the record; metrics: flops, steps, tokens, accuracy on the
+    training batches. Raises R1LabError for a budget that is not above 0 or is not reached."""
     if not 0 < budget < math.inf:
         raise R1LabError(f"reinforce needs a budget above 0, in operations, not {budget!r}")
     task = task or task_for("mixture", config.template)
@@ -182,8 +159,7 @@ def reinforce(
 
 
 class _Costs:
-    """A callback of `grpo.train`: keeps each step's operations in a file beside the metrics, so
-    that a resumed run knows what was spent before, and ends the run at the budget."""
+    """A callback of `grpo.train`: keeps each step's FLOPs in a file and stops at the budget."""
 
     def __init__(self, path: Path, parameters: int, budget: float, config: GRPOConfig):
         self.path, self.parameters, self.budget, self.config = path, parameters, budget, config
@@ -209,27 +185,21 @@ def both(
     out: str | os.PathLike,
     *,
     task=None,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, Any]:
-    """teach in out/taught, then reinforce what came out of it in out/rl, with what is left of the
-    `budget`; the record is the second's, with the operations of both as "flops in all" in its
-    metrics. Raises R1LabError where teaching alone costs the budget."""
-    how = {"device": device, "say": say, "progress": progress}
+    """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`. how:
+    device, say and progress. Returns the second record, with the FLOPs of both as "flops in all" in
+    its metrics. Raises R1LabError where SFT alone costs the budget."""
     taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
     cost = taught["metrics"]["flops"]
     if cost >= budget:
         raise R1LabError(
-            f"teaching costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
+            f"SFT costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
         )
-    pupil = Path(out) / "taught" / "model"
-    record = reinforce(pupil, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
+    model = Path(out) / "taught" / "model"
+    record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
     return record | {"metrics": metrics}
-
-
-# --- which is better -----------------------------------------------------------------------------
 
 
 def scores(
@@ -242,7 +212,7 @@ def scores(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Measured]:
-    """pass@1 on held-out problems with 95 % intervals over problems: {"countdown", "steps"}."""
+    """pass@1 on held-out problems: {"countdown", "steps"}."""
     loaded, found = models.load(model, device=device), {}
     for kind in ("countdown", "steps"):
         task = task_for(kind, template)
@@ -256,118 +226,97 @@ def compare(
     student: str | os.PathLike,
     examples: str | os.PathLike,
     out: str | os.PathLike,
+    sft_config: SFTConfig,
+    grpo_config: GRPOConfig,
     *,
-    sft_config: SFTConfig | None = None,
-    grpo_config: GRPOConfig | None = None,
     budget: float | None = None,
     problems: int = 128,
     k: int = 4,
-    device: str = "cpu",
-    say: Callable[[str], None] = print,
-    progress: bool = False,
+    **how: Any,
 ) -> dict[str, dict[str, Any]]:
-    """The student as it was, and the three ways, each in a folder of `out` and measured:
+    """The student and its three training runs, each in a folder of `out`, evaluated:
 
         {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
 
-    budget  operations of RL: in "reinforce", and on top of teaching in "both"; by default what
-            teaching costs, so that teach and reinforce cost the same, and both twice as much
-
-    Scores are kept nowhere; the models are, as stages.
-    """
+    budget: FLOPs of RL, alone and after SFT; by default those of SFT. how: as in `both`."""
     out = Path(out)
-    sft_config, grpo_config = sft_config or SFTConfig(), grpo_config or GRPOConfig(steps=1000)
-    how = {"device": device, "say": say, "progress": progress}
     taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
     cost = taught["metrics"]["flops"]
     budget = cost if budget is None else budget
     alone = reinforce(student, budget, grpo_config, out / "reinforce", **how)
-    after = both(
-        student, examples, cost + budget, sft_config, grpo_config, out / "both", **how
-    )  # teaching is found made
+    # its SFT is the stage made above
+    after = both(student, examples, cost + budget, sft_config, grpo_config, out / "both", **how)
     found = {
         "student": (student, 0),
         "teach": (out / "both" / "taught" / "model", cost),
         "reinforce": (out / "reinforce" / "model", alone["metrics"]["flops"]),
         "both": (out / "both" / "rl" / "model", after["metrics"]["flops in all"]),
     }
-    options = {"problems": problems, "k": k, "device": device, "seed": grpo_config.seed}
-    options |= {"template": sft_config.template, "max_new_tokens": grpo_config.max_new_tokens}
+    options = {"problems": problems, "k": k, "device": how.get("device", "cpu")}
+    options |= {"template": sft_config.template, "seed": grpo_config.seed}
+    options |= {"max_new_tokens": grpo_config.max_new_tokens}
     return {
         name: {"model": str(model), "flops": spent, "scores": scores(model, **options)}
         for name, (model, spent) in found.items()
     }
 
 
-# --- what came out, in numbers and words ---------------------------------------------------------
-
-
 def course(folder: str | os.PathLike) -> list[dict[str, float]]:
-    """How RL went against what it cost: a row for each step of `reinforce` in `folder`, with flops
-    (of this step and all before it) and accuracy (of its answers, drawn before its update)."""
-    spent, rows = 0, []
-    costs = metrics_of(folder, "costs.jsonl")
-    for cost, row in zip(costs, metrics_of(folder), strict=True):
-        rows.append({"step": row["step"], "flops": spent, "accuracy": row["accuracy"]})
-        spent += cost["flops"]
-    return rows
+    """Rows of `reinforce`: step, flops before it, accuracy of its batch (before its update)."""
+    steps = list(zip(metrics_of(folder, "costs.jsonl"), metrics_of(folder), strict=True))
+    spent = accumulate((cost["flops"] for cost, _ in steps), initial=0)
+    return [
+        {"step": row["step"], "flops": before, "accuracy": row["accuracy"]}
+        for before, (_, row) in zip(spent, steps, strict=False)
+    ]
 
 
 def mean_of(scores: dict[str, Estimate]) -> Estimate:
-    """The mean over tasks, each counting alike; its interval is made of theirs, as independent."""
+    """The mean over tasks; its interval takes theirs as independent."""
     parts = list(scores.values())
     n, value = len(parts), sum(one.value for one in parts) / len(parts)
     low = math.hypot(*(one.value - one.low for one in parts)) / n
     high = math.hypot(*(one.high - one.value for one in parts)) / n
     mean = Estimate(value, value - low, value + high)
-    if not all(isinstance(one, Measured) for one in parts):
-        return mean
-    if len({len(one.each) for one in parts}) > 1:  # else the problems of all tasks count alike
+    paired = all(isinstance(one, Measured) for one in parts)
+    if not paired or len({len(one.each) for one in parts}) > 1:  # problems would count unequally
         return mean
     each = np.concatenate([one.each for one in parts])
     return Measured.of(mean, each, " ".join(one.asked for one in parts))
 
 
 def stated(name: str, task: str) -> float | None:
-    """What the paper's table has of a way, on the benchmark that stands for a task, as a share."""
-    places = {"countdown": 0, "steps": 1}
-    if name not in PAPER["rows"] or task not in places:
-        return None
-    return PAPER["rows"][name][places[task]] / 100
+    """The paper's value of a run on the benchmark that stands for a task, from 0 to 1; or None."""
+    return paper.stated(DISTILLATION, name, BESIDE.get(task))
 
 
 REASONS = {
-    "teach": "A reason may be that a trace says at every token what to do, and a group of sampled "
-    "answers only which of them were right; and that RL makes likelier what the student does "
-    "already, while a trace also shows what it never does.",
-    "reinforce": "A reason may be that the student finds right answers by itself often enough for "
-    "RL to begin, in its own words, while the traces show searches of a larger model, which it can "
-    "copy but not carry through.",
-    "neither": "With these problems the two are not told apart, which is not the same as equal: "
-    "more problems and more seeds would tell.",
+    "teach": "A possible reason: a trace says at every token what to do, and also shows what the "
+    "student never does; RL learns only which sampled responses are correct, and reinforces what "
+    "the student does already.",
+    "reinforce": "A possible reason: the student solves enough problems for RL to start, in its "
+    "own words, while the traces show searches that a larger model can carry out and it cannot.",
+    "neither": "On these problems the two are statistically indistinguishable, which does not "
+    "mean equal: more problems and seeds would decide.",
 }
 
 
 def explain(found: dict[str, dict[str, Any]]) -> list[str]:
-    """What `compare` measured, in sentences: for each task, is teaching better than RL, and is both
-    better than teaching alone? Signs and intervals are the measured ones (`scorecard.gap`), and by
-    them one of the REASONS is offered; none of these has been tested here."""
+    """The result of `compare` in sentences: is SFT better than RL on each task, and does RL after
+    SFT add to it, by the 95 % intervals; and one of the REASONS, none of which is tested here."""
     said, ways = [], set()
     for task in found["teach"]["scores"]:
         score = {name: one["scores"][task] for name, one in found.items()}
         change = gap(score["reinforce"], score["teach"])
-        words = {UP: "better than", DOWN: "worse than", LEVEL: "not told apart from"}[way(change)]
-        cost = {name: f"{found[name]['flops']:.2g} operations" for name in ("teach", "reinforce")}
-        said.append(
-            f"{task}: taught ({cost['teach']}) is {words} RL alone ({cost['reinforce']}): "
-            f"{points(change)}."
-        )
+        words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}[way(change)]
+        sft_cost, rl_cost = (f"{found[x]['flops']:.2g} operations" for x in ("teach", "reinforce"))
+        said.append(f"{task}: SFT ({sft_cost}) is {words} RL alone ({rl_cost}): {points(change)}.")
         ways.add(way(change))
         change = gap(score["teach"], score["both"])
         words = {UP: "adds to", DOWN: "takes from", LEVEL: "is not seen to change"}[way(change)]
-        said.append(f"{task}: RL after teaching {words} what was taught: {points(change)}.")
+        said.append(f"{task}: RL after SFT {words} it: {points(change)}.")
     if {UP, DOWN} <= ways:
-        said.append("The tasks disagree: neither way is the better one here.")
+        said.append("The tasks disagree: neither is better on both.")
     else:
         won = "teach" if UP in ways else "reinforce" if DOWN in ways else "neither"
         said.append(REASONS[won])

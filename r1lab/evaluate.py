@@ -1,27 +1,20 @@
-"""How good is a model, and how does it behave? Measures of R1, each with its uncertainty.
+"""Evaluation of a model: pass@1, pass@k, cons@k and behaviours, each with a 95 % interval.
 
-One answer to one question says little about a model that samples. So every question is asked n
-times, and from the n answers, of which c are right, we read
+Every problem gets n sampled responses, of which c are correct:
 
-* **pass@1**, the chance that one answer is right: the mean of c / n over the problems. The paper
-  reports it this way, with several samples a question, because a single greedy answer of a long
-  reasoner is noisy (Supplementary Information 4.1 of the Nature paper);
-* **pass@k**, the chance that at least one of k answers is right. Counting "any right among the
-  first k" wastes the other n - k samples; the unbiased estimate from all of them is
+* **pass@1**, the probability that a response is correct: the mean of c / n over problems. The paper
+  reports it from several samples, since one greedy response of a long reasoner is noisy
+  (Supplementary Information 4.1 of the Nature paper);
+* **pass@k**, the probability that at least one of k responses is correct. Unbiased estimate from
+  all n samples, the probability that k of them, drawn without replacement, are not all wrong:
 
       pass@k = 1 - C(n - c, k) / C(n, k)                           (Chen et al. 2021, eq. 1)
 
-  one minus the chance that k answers drawn without replacement are all wrong. It says what the
-  model *can* do, pass@1 what it *usually* does: RL moves the second towards the first;
-* **cons@k**, the chance that the answer most of k samples agree on is right (cons@16 in the
-  paper's figure 1). It needs no judge to choose, only a way to see that two answers are the same.
+* **cons@k**, the probability that the majority vote of k responses is correct (cons@16 in the
+  paper's figure 1).
 
-Problems differ far more than samples of one problem do, so **intervals resample problems**: draw
-as many problems as there are, with replacement, take the mean, repeat; the middle 95 % is the
-interval. It says how much the figure would move with other problems of the same kind. It does not
-say how much it would move with another training seed: that takes several seeds (r1lab.figures).
-
-Behaviours are counted on the same samples: length, reflective words, format, language.
+Problems vary more than samples of one problem, so intervals bootstrap over problems. They do not
+show how results vary with the training seed: that takes several seeds (`r1lab.course.seeds`).
 """
 
 from __future__ import annotations
@@ -48,23 +41,20 @@ from r1lab.templates import encode, end_ids, read, render, too_long
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
-# --- right answers -------------------------------------------------------------------------------
-
 
 def pass_at_k(n, c, k: int) -> np.ndarray:
-    """The unbiased chance that at least one of k answers is right, for each problem.
+    """The unbiased estimate of the probability that at least one of k responses is correct.
 
-    n, c: samples and right samples a problem, numbers or arrays (P,). Returns (P,) in [0, 1].
-    C(n - c, k) / C(n, k) is the product of (n - c - i) / (n - i) for i < k: factors between 0 and
-    1, so nothing overflows however large n and k are. Fewer than k wrong answers make it 0.
-    Raises R1LabError unless 0 <= c <= n and 1 <= k <= n. Source: Chen et al. 2021, eq. 1.
+    n, c: samples and correct samples per problem, numbers or arrays (P,). Returns (P,) in [0, 1].
+    C(n - c, k) / C(n, k) is computed as the product of (n - c - i) / (n - i) for i < k, which does
+    not overflow. Raises R1LabError unless 0 <= c <= n and 1 <= k <= n. Chen et al. 2021, eq. 1.
     """
     n, c = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(c, dtype=float))
     if np.any(c < 0) or np.any(c > n):
-        raise R1LabError("pass@k: the right answers c must lie between 0 and the samples n.")
+        raise R1LabError("pass@k: the correct samples c must lie between 0 and the samples n.")
     if not 1 <= k <= n.min(initial=math.inf):
         raise R1LabError(
-            f"pass@{k} needs between 1 and n samples a problem: draw more than n = "
+            f"pass@{k} needs between 1 and n samples per problem: draw more than n = "
             f"{n.min(initial=math.inf):.0f} or ask for a smaller k."
         )
     all_wrong = np.ones_like(n)
@@ -73,21 +63,24 @@ def pass_at_k(n, c, k: int) -> np.ndarray:
     return 1.0 - all_wrong
 
 
-def majority(votes: Sequence[str | None], correct: Sequence[bool]) -> float:
-    """Is the answer that most samples agree on right? 1.0, 0.0, or between when votes tie.
+def majority(
+    votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray | None = None
+) -> float:
+    """Whether the majority vote is correct: 1.0, 0.0, or the mean over the answers that tie.
 
-    A tie between m answers is broken by chance, so it counts as the mean over the m: the expected
-    value, exact, no seed needed. Samples without a valid answer (None) do not vote; when none
-    does, there is no answer, which is wrong.
-    """
-    ballots: dict[str, list[bool]] = {}
-    for vote, right in zip(votes, correct, strict=True):
-        if vote is not None:
-            ballots.setdefault(vote, []).append(bool(right))
-    if not ballots:
+    Samples without a valid answer (None) do not vote; where none votes, the result is 0. subsets:
+    indices (S, k) of samples; the mean over these votes."""
+    answers = sorted({vote for vote in votes if vote is not None})
+    if not answers:
         return 0.0
-    most = max(len(ballot) for ballot in ballots.values())
-    return float(np.mean([np.mean(b) for b in ballots.values() if len(b) == most]))
+    subsets = np.arange(len(votes))[None] if subsets is None else subsets
+    member = np.array([[vote == answer for answer in answers] for vote in votes])  # (n, A)
+    right = np.asarray(correct, dtype=float)  # (n,)
+    count = member[subsets].sum(axis=1)  # (S, A)
+    hits = (member * right[:, None])[subsets].sum(axis=1)  # (S, A)
+    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
+    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
+    return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
 def cons_at_k(
@@ -100,39 +93,21 @@ def cons_at_k(
 ) -> np.ndarray:
     """Expected accuracy of the majority vote over k of each problem's n samples: (P,).
 
-    votes, correct: (P, n), the canonical answer (None: no valid answer) and whether it is right.
-    Where there are no more than `subsamples` ways to choose k of n (always so for k = n), all are
-    counted and the value is exact; else it is the mean over that many seeded draws without
-    replacement. Ties and invalid votes as in `majority`. Raises R1LabError unless 1 <= k <= n.
-    """
+    votes, correct: (P, n), the canonical answer (None: no valid answer) and whether it is correct.
+    Exact where there are at most `subsamples` ways to choose k of n, else the mean over so many
+    seeded draws without replacement. Raises R1LabError unless 1 <= k <= n."""
     values = []
     for p, (vote, right) in enumerate(zip(votes, correct, strict=True)):
         n = len(vote)
         if not 1 <= k <= n:
-            raise R1LabError(f"cons@{k} needs at least {k} samples a problem, but there are {n}.")
+            raise R1LabError(f"cons@{k} needs at least {k} samples per problem, but there are {n}.")
         if math.comb(n, k) <= subsamples:
             subsets = np.array(list(combinations(range(n), k)))  # (S, k)
         else:
             rng = np.random.default_rng((seed, p))
             subsets = rng.random((subsamples, n)).argsort(axis=1)[:, :k]  # (S, k)
-        values.append(_mean_majority(vote, right, subsets))
+        values.append(majority(vote, right, subsets))
     return np.array(values)
-
-
-def _mean_majority(
-    votes: Sequence[str | None], correct: Sequence[bool], subsets: np.ndarray
-) -> float:
-    """The mean of `majority` over subsets (S, k) of one problem's samples, all at once."""
-    answers = sorted({vote for vote in votes if vote is not None})
-    if not answers:
-        return 0.0
-    member = np.array([[vote == answer for answer in answers] for vote in votes])  # (n, A)
-    right = np.asarray(correct, dtype=float)  # (n,)
-    count = member[subsets].sum(axis=1)  # (S, A)
-    hits = (member * right[:, None])[subsets].sum(axis=1)  # (S, A)
-    winner = (count == count.max(axis=1, keepdims=True)) & (count > 0)  # (S, A)
-    value = np.divide(hits, count, out=np.zeros_like(hits), where=count > 0)  # (S, A)
-    return float(((value * winner).sum(axis=1) / np.maximum(winner.sum(axis=1), 1)).mean())
 
 
 def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
@@ -142,12 +117,9 @@ def _mean_of(field: str, doc: str, *, share: bool = True) -> property:
 
 @dataclass
 class Evaluation:
-    """n sampled answers to each of P problems, and every measure of this module on them.
+    """n sampled responses to each of P problems; measures are an `Estimate` over problems."""
 
-    All measures are an `Estimate`: mean over problems with a 95 % interval over problems.
-    """
-
-    problems: list[Any]  # (P,) r1lab.tasks.base.Problem
+    problems: list[Problem]  # (P,)
     completions: list[list[Completion]]  # (P, n)
     settings: dict[str, Any] = field(default_factory=dict)  # how it was sampled
     seconds: float = 0.0
@@ -155,67 +127,57 @@ class Evaluation:
     def column(self, name: str) -> np.ndarray:
         """One field of all completions as an array (P, n); None becomes NaN in numbers."""
         rows = [[getattr(one, name) for one in row] for row in self.completions]
-        if name in ("text", "vote"):
-            return np.array(rows, dtype=object)
-        return np.array(rows, dtype=float)
+        return np.array(rows, dtype=object if name in ("text", "vote") else float)
 
     def per_problem(self, name: str) -> np.ndarray:
         """Mean of a field over each problem's samples: (P,); NaN where no sample has it."""
         values = self.column(name)  # (P, n)
         known = ~np.isnan(values)
-        return np.divide(
-            np.where(known, values, 0).sum(axis=1),
-            known.sum(axis=1),
-            out=np.full(len(values), np.nan),
-            where=known.any(axis=1),
-        )
+        with np.errstate(invalid="ignore"):  # 0 / 0: NaN
+            return np.where(known, values, 0).sum(axis=1) / known.sum(axis=1)
 
     @property
     def n(self) -> np.ndarray:
-        """Samples of each problem (P,)."""
+        """Samples per problem (P,)."""
         return np.array([len(row) for row in self.completions])
 
     @property
     def c(self) -> np.ndarray:
-        """Right samples of each problem (P,)."""
+        """Correct samples per problem (P,)."""
         return np.array([sum(one.correct for one in row) for row in self.completions])
 
     def _estimate(self, values: np.ndarray, *, share: bool) -> Estimate:
         return estimate(values, self.settings.get("seed", 0), share=share)
 
     def pass_at(self, k: int) -> Estimate:
-        """The chance that at least one of k answers is right."""
+        """The probability that at least one of k responses is correct."""
         return self._estimate(pass_at_k(self.n, self.c, k), share=True)
 
     def cons_at(self, k: int) -> Estimate:
-        """The chance that the majority vote of k answers is right."""
+        """The probability that the majority vote of k responses is correct."""
         votes = [[one.vote for one in row] for row in self.completions]
         correct = [[one.correct for one in row] for row in self.completions]
-        return self._estimate(
-            cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0)), share=True
-        )
+        values = cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0))
+        return self._estimate(values, share=True)
 
     @property
     def accuracy(self) -> Estimate:
-        """pass@1: the share of right answers."""
+        """pass@1."""
         return self.pass_at(1)
 
-    length = _mean_of("length", "Tokens a response.", share=False)
-    reflection = _mean_of("reflection", "Reflective words a response.", share=False)
-    format = _mean_of("well_formed", "Fraction of well-formed responses.")
-    consistency = _mean_of(
-        "consistency",
-        "Fraction of a thought's words in the prompt's language, over thoughts with words.",
-    )
+    length = _mean_of("length", "Tokens per response.", share=False)
+    reflection = _mean_of("reflection", "Reflective words per response.", share=False)
+    format = _mean_of("well_formed", "Fraction of well-formatted responses.")
+    consistency = _mean_of("consistency", "Fraction of a thought's words in the prompt's language.")
     mixed = _mean_of("mixed", "Fraction of responses whose thought mixes languages.")
 
     @property
     def truncated(self) -> Estimate:
-        """Share of responses cut at the length limit."""
+        """Fraction of responses truncated at the length limit."""
         return self._estimate(1.0 - self.per_problem("finished"), share=True)
 
     def summary(self) -> dict[str, Estimate]:
-        """The measures a reader wants first, by name: {name: (value, low, high)}."""
+        """The main measures: {name: (value, low, high)}."""
         k = int(self.n.min())
         measures = {"pass@1": self.accuracy}
         if k > 1:
@@ -226,14 +188,14 @@ class Evaluation:
         }
 
     def among(self, good: Callable[[Any], bool]) -> Evaluation:
-        """The answers to those of the problems that are `good`, so that kinds can be compared."""
+        """The evaluation restricted to the problems for which `good` holds."""
         rows = zip(self.problems, self.completions, strict=True)
         chosen = [pair for pair in rows if good(pair[0])]
         problems, completions = [p for p, _ in chosen], [row for _, row in chosen]
-        return Evaluation(problems, completions, self.settings, self.seconds)
+        return replace(self, problems=problems, completions=completions)
 
     def to_json(self) -> str:
-        """Everything but token ids and log-probs, as JSON text that `from_json` reads back."""
+        """JSON for `from_json`: everything but token ids and log-probs."""
         heavy = ("token_ids", "logprobs")
         rows = [
             [{k: v for k, v in vars(one).items() if k not in heavy} for one in row]
@@ -247,12 +209,9 @@ class Evaluation:
     def from_json(cls, text: str) -> Evaluation:
         try:
             data = json.loads(text)
-            return cls(
-                [Problem(**problem) for problem in data["problems"]],
-                [[Completion(**one) for one in row] for row in data["completions"]],
-                data["settings"],
-                data["seconds"],
-            )
+            problems = [Problem(**problem) for problem in data["problems"]]
+            rows = [[Completion(**one) for one in row] for row in data["completions"]]
+            return cls(problems, rows, data["settings"], data["seconds"])
         except (ValueError, KeyError, TypeError) as error:
             raise R1LabError(
                 f"this is not an evaluation written by r1lab ({error}); run `r1lab eval` again."
@@ -270,13 +229,12 @@ def evaluate(
     template: str = "tiny",
     progress: bool = False,
 ) -> Evaluation:
-    """Ask each problem k times and measure the answers.
+    """Sample k responses to each problem and measure them.
 
-    Sampling is seeded batch by batch (a seed of None counts as 0), so the same model and seed give
-    the same answers. k is the samples a problem (n of pass@k). temperature 1 and top_p 1 measure
-    the distribution that RL trains; the paper's own evaluation used 0.6 and 0.95. The model's
-    training mode is put back. Raises R1LabError, before anything is sampled, when there is nothing
-    to evaluate and for prompts that do not fit the model.
+    Sampling is seeded per batch (None counts as 0): same model and seed, same responses.
+    Temperature 1 and top_p 1 measure the distribution that RL trains; the paper evaluates with 0.6
+    and 0.95. The model's training mode is restored. Raises R1LabError, before sampling, when there
+    is nothing to evaluate and for prompts that do not fit the model.
     """
     if not problems or k < 1:
         raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
@@ -322,18 +280,12 @@ def evaluate(
 
 
 def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy") -> Estimate:
-    """How much a measure changed from one model to another on the same problems.
-
-    measure: "accuracy" or a field of Completion ("length", "reflection", "well_formed", ...).
-    Paired: each problem is its own control, which takes the spread between problems out of the
-    interval. An interval that holds 0 shows no change. Raises R1LabError on other problems.
-    """
+    """The change of a measure ("accuracy" or a field of Completion) between two models, paired by
+    problem. Raises R1LabError when the problems differ."""
     if [p.id for p in before.problems] != [p.id for p in after.problems]:
         raise R1LabError(
-            "a paired difference needs the same problems in the same order: evaluate "
-            "both models on one list."
+            "a paired difference needs the same problems in the same order: use one list for both"
         )
     name = "correct" if measure == "accuracy" else measure
-    return estimate(
-        after.per_problem(name) - before.per_problem(name), before.settings.get("seed", 0)
-    )
+    change = after.per_problem(name) - before.per_problem(name)
+    return estimate(change, before.settings.get("seed", 0))

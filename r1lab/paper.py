@@ -1,30 +1,25 @@
-"""What the paper states: numbers with their section or table."""
+"""What the paper states (arXiv 2501.12948), each number once, with its section or table.
+
+Sections are of v2, whose text is the Nature article's. Where v1 (January 2025) differs, v2 counts:
+for AIME 2024, v1 has 71.0 % where v2 has 77.9 %.
+"""
 
 from __future__ import annotations
 
-import math
+from math import nan
 from typing import Any
 
-# What arXiv 2501.12948 states about DeepSeek-R1-Zero. Sections are of v2, whose text is the Nature
-# article's; v1 of January 2025 gave 71.0 % where v2 has 77.9 %.
+# DeepSeek-R1-Zero during training; points: (step, value), limit: (step, tokens), ratio: growth.
 PAPER: dict[str, dict[str, Any]] = {
     "accuracy": {
         "label": "DeepSeek-R1-Zero, AIME 2024",
         "points": [(0, 0.156), (10_400, 0.779)],
-        "unit": "share of right answers (pass@1)",
         "source": "section 2.3: AIME 2024 pass@1 from 15.6 % to 77.9 %; section 2.1: 10,400 steps",
-    },
-    "majority": {
-        "label": "DeepSeek-R1-Zero, AIME 2024, majority vote",
-        "points": [(10_400, 0.867)],
-        "unit": "share of right majority votes",
-        "source": "section 2.3: 86.7 % with self-consistency decoding (figure 1 draws cons@16)",
     },
     "length": {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
         "limit": [(0, 32_768), (8_200, 65_536)],
-        "unit": "tokens a response",
         "source": "sections 2.1 and 2.3: grows steadily, with a jump at step 8,200, where the "
         "limit went from 32,768 to 65,536 tokens; figure 1b draws it, no values are stated",
     },
@@ -32,29 +27,42 @@ PAPER: dict[str, dict[str, Any]] = {
         "label": "DeepSeek-R1-Zero, training set",
         "points": [],
         "ratio": (5.0, 7.0),
-        "unit": "reflective words",
         "source": 'appendix C.2: their count rises 5- to 7-fold over training; "wait" is nearly '
         "absent at first, occasional in steps 4,000 to 7,000, frequent after 8,000",
     },
-    "math_level_4": {
-        "label": "DeepSeek-R1-Zero, MATH level 4",
-        "points": [(0, 0.78), (10_400, 0.95)],
-        "unit": "share of right answers",
-        "source": "appendix C.1: from near 0.78 to 0.95",
-    },
-    "math_level_5": {
-        "label": "DeepSeek-R1-Zero, MATH level 5",
-        "points": [(0, 0.55), (10_400, 0.90)],
-        "unit": "share of right answers",
-        "source": "appendix C.1: from near 0.55 to 0.90",
+}
+
+# R1-Zero in the form that `compare_bars` takes; the paper states no intervals.
+PAPER_BARS: dict[str, dict[str, tuple[float, float, float]]] = {
+    "paper, start": {"pass@1": (0.156, nan, nan)},
+    # section 2.3: 86.7 % with self-consistency decoding (figure 1 draws cons@16)
+    "paper, end": {"pass@1": (0.779, nan, nan), "cons@16": (0.867, nan, nan)},
+}
+
+# The stages of R1, per cent: pass@1 (twice), prompt strict, length-controlled win rate, win rate
+# (judge: GPT-4-1106).
+STAGE_TABLE: dict[str, Any] = {
+    "source": "Nature 645 (2025), table 2; arXiv 2501.12948v2, table 3",
+    "measures": ("AIME 2024", "MATH-500", "IF-Eval", "AlpacaEval 2.0", "Arena-Hard"),
+    "rows": {
+        "zero": (77.9, 95.9, 46.6, 24.7, 53.6),
+        "dev1": (59.0, 94.2, 71.7, 50.1, 77.0),
+        "dev2": (74.0, 95.9, 72.0, 55.8, 73.2),
+        "dev3": (78.1, 95.4, 78.1, 62.1, 75.6),
+        "r1": (79.8, 97.3, 83.3, 87.6, 92.3),
     },
 }
 
-# The paper's figures in the form that `compare_bars` takes; it states no intervals.
-PAPER_BARS: dict[str, dict[str, tuple[float, float, float]]] = {
-    "paper, start": {"pass@1": (0.156, math.nan, math.nan)},
-    "paper, end": {
-        "pass@1": (0.779, math.nan, math.nan),
-        "cons@16": (0.867, math.nan, math.nan),
-    },
+# Qwen2.5-32B by RL alone ("reinforce") and distilled ("teach"), pass@1 in per cent.
+DISTILLATION: dict[str, Any] = {
+    "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
+    "measures": ("AIME 2024", "MATH-500"),
+    "rows": {"reinforce": (47.0, 91.6), "teach": (72.6, 94.3)},
 }
+
+
+def stated(table: dict[str, Any], name: str, measure: str | None) -> float | None:
+    """A value of a table in per cent, from 0 to 1; None where the table has none."""
+    if name not in table["rows"] or measure not in table["measures"]:
+        return None
+    return round(table["rows"][name][table["measures"].index(measure)] / 100, 4)

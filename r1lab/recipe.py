@@ -1,15 +1,14 @@
-"""The recipe of R1: every choice of `pipeline`, and what each of its stages makes of them.
+"""The recipe of R1: every choice of `pipeline`, and what its stages make of them.
 
 **Rewards.** The paper adds them up (arXiv 2501.12948v2, section 3.2.2, equations 8 to 10):
 
     Reward           = Reward_reasoning + Reward_general + Reward_language
     Reward_reasoning = Reward_rule,     Reward_general = Reward_model + Reward_format
 
-The terms are `weights_of` a stage; a term that does not apply to a prompt is 0. A reward model's
-score r has no scale of its own, and one of 10 would drown an accuracy of 1. So what is paid is
-sigmoid(r - c), from 0 to 1 as the rules pay. For safety c is 0: that is the chance that the answer
-is safe, as the model was trained to say. For helpfulness only differences of scores mean anything;
-c is the median score of the answers that the model learned from, so a middling answer is paid 1/2.
+`weights_of` a stage holds the weights; a term that does not apply to a prompt is 0. A reward
+model's score r has no scale, and 10 would drown an accuracy of 1: the reward is sigmoid(r - c), in
+(0, 1). For safety c = 0, which gives the predicted probability of "safe". For helpfulness only
+differences of scores have a meaning; c is the median score of the training completions.
 """
 
 from __future__ import annotations
@@ -33,69 +32,68 @@ STAGES = ("zero", "cold", "dev1", "dev2", "data", "dev3", "helpful", "safe", "ru
 
 @dataclass(frozen=True)
 class PipelineConfig:
-    """Every choice of a pipeline. The defaults are meant for the tiny world on two CPU cores, half
-    an hour in all; the help gives R1's values. Raises R1LabError for what cannot be right."""
+    """Every choice of a pipeline; the help gives R1's values. R1LabError for invalid ones."""
 
     base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
     seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
-    questions: int = option(14, "RL: questions a step", low=1)
-    group_size: int = option(16, "RL: answers to each question (R1: 16)", low=2)
-    max_new_tokens: int = option(448, "length limit of an answer (R1: 32768)", low=1)
+    questions: int = option(14, "RL: prompts per step", low=1)
+    group_size: int = option(16, "RL: completions per prompt (R1: 16)", low=2)
+    max_new_tokens: int = option(448, "length limit of a completion (R1: 32768)", low=1)
     rl_rate: float = option(3e-4, "R1-Zero and Dev2: AdamW's learning rate (R1: 3e-6)", low=0)
     kl_coef: float = option(0.0, "RL: beta of the KL term (R1: 0.001)", low=0)
     format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
     language_weight: float = option(0.5, "RL: weight of language consistency (R1: 1)", low=0)
     model_weight: float = option(1.0, "RL: weight of the reward models' bounded scores", low=0)
-    countdown: float = option(0.5, "share of Countdown in reasoning prompts, the rest steps", low=0)
-    zero_steps: int = option(40, "R1-Zero: RL steps (R1: 10400, of 512 answers)", low=1)
+    countdown: float = option(0.5, "Countdown's fraction of reasoning prompts (rest: steps)", low=0)
+    zero_steps: int = option(40, "R1-Zero: RL steps (R1: 10400, of 512 completions)", low=1)
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
     rules_steps: int = option(12, "rules: RL steps (R1: 1300)", low=1)
-    r1_steps: int = option(16, "R1: RL steps paid by reward models too (R1: 400)", low=1)
+    r1_steps: int = option(16, "R1: RL steps with reward models (R1: 400)", low=1)
     rules_general: float = option(
-        0.0, "rules: share of general prompts (R1: 0, they come in its last 400 steps)", low=0
+        0.0, "rules: fraction of general prompts (R1: 0, they come in its last 400 steps)", low=0
     )
-    r1_general: float = option(0.5, "R1: share of general prompts", low=0)
+    r1_general: float = option(0.5, "R1: fraction of general prompts", low=0)
     r1_rate: float = option(1e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
-    cold_questions: int = option(256, "cold start: questions that R1-Zero answers", low=1)
-    cold_samples: int = option(8, "cold start: answers to each", low=1)
-    cold_keep: int = option(2, "cold start: answers kept to each, at most", low=1)
+    cold_questions: int = option(256, "cold start: prompts for R1-Zero", low=1)
+    cold_samples: int = option(8, "cold start: completions per prompt", low=1)
+    cold_keep: int = option(2, "cold start: completions kept per prompt, at most", low=1)
     cold_examples: int = option(400, "cold start: examples, at most (R1: thousands)", low=1)
-    cold_epochs: int = option(2, "Dev1: passes over the cold start (R1: 2 to 3)", low=1)
-    data_questions: int = option(384, "data: questions that Dev2 answers", low=1)
-    data_samples: int = option(8, "data: answers to each", low=1)
-    data_keep: int = option(4, "data: answers kept to each, at most", low=1)
-    general_share: float = option(0.25, "data: share of general examples (R1: 200k of 800k)", low=0)
-    data_epochs: int = option(2, "Dev3: passes over the data (R1: 2 to 3)", low=1)
-    longest: int = option(448, "tokens of an answer that is still readable", low=1)
-    least: int = option(50, "fewer good answers than this end the pipeline", low=1)
+    cold_epochs: int = option(2, "Dev1: epochs over the cold start (R1: 2 to 3)", low=1)
+    data_questions: int = option(384, "data: prompts for Dev2", low=1)
+    data_samples: int = option(8, "data: completions per prompt", low=1)
+    data_keep: int = option(4, "data: completions kept per prompt, at most", low=1)
+    general_share: float = option(0.25, "data: fraction general (R1: 200k of 800k)", low=0)
+    data_epochs: int = option(2, "Dev3: epochs over the data (R1: 2 to 3)", low=1)
+    longest: int = option(448, "tokens of a readable completion, at most", low=1)
+    least: int = option(50, "the pipeline ends with fewer good completions than this", low=1)
     accept_any: bool = option(
-        False, "with too few good answers, learn from any: to see that all runs, on any model"
+        False, "with too few good completions, train on any: a smoke test with any model"
     )
-    sft_rate: float = option(1e-3, "SFT: AdamW's learning rate at its highest (R1: 5e-5)", low=0)
-    sft_batch: int = option(32, "SFT: examples an optimizer step (R1: 128)", low=1)
+    sft_rate: float = option(1e-3, "SFT: AdamW's peak learning rate (R1: 5e-5)", low=0)
+    sft_batch: int = option(32, "SFT: examples per optimizer step (R1: 128)", low=1)
     sft_max_tokens: int = option(512, "SFT: longer examples are left out (R1: 32768)", low=2)
-    judged_prompts: int = option(512, "reward models: prompts with judged answers", low=2)
-    judged_samples: int = option(2, "reward models: answers to each by the base and by Dev3", low=1)
-    judgements_each: int = option(4, "reward models: pairs, or marks, a prompt", low=1)
-    noise: float = option(0.1, "reward models: share of judgements turned round", low=0)
-    helpful_epochs: int = option(4, "helpfulness model: passes over its pairs (R1: 1)", low=1)
+    judged_prompts: int = option(512, "reward models: prompts with labelled completions", low=2)
+    judged_samples: int = option(2, "reward models: samples per prompt by the base and Dev3", low=1)
+    judgements_each: int = option(4, "reward models: pairs, or labels, per prompt", low=1)
+    noise: float = option(0.1, "reward models: fraction of labels flipped", low=0)
+    helpful_epochs: int = option(4, "helpfulness model: epochs over its pairs (R1: 1)", low=1)
     helpful_rate: float = option(1e-3, "helpfulness model: AdamW's learning rate (R1: 6e-6)", low=0)
-    safe_epochs: int = option(8, "safety model: passes over its marked answers", low=1)
+    safe_epochs: int = option(8, "safety model: epochs over its labelled completions", low=1)
     safe_rate: float = option(1e-3, "safety model: AdamW's learning rate", low=0)
     eval_problems: int = option(
         128, "scorecards: held-out problems of each kind; 0: none", low=0, free=True
     )
-    eval_samples: int = option(4, "scorecards: answers to each", low=1, free=True)
+    eval_samples: int = option(4, "scorecards: completions per problem", low=1, free=True)
     device: str = option("auto", "where to compute", choices=("auto", "cpu", "cuda"), free=True)
-    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
+    micro_batch_tokens: int = option(16384, "tokens per forward and backward", low=1, free=True)
     checkpoint_every: int = option(5, "training steps between checkpoints", low=1, free=True)
 
     def __post_init__(self) -> None:
         check(self)
         for name in ("countdown", "rules_general", "r1_general", "noise"):
-            require(getattr(self, name) <= 1, f"{name} is a share, at most 1")
+            require(getattr(self, name) <= 1, f"{name} must be at most 1")
         require(self.general_share < 1, "general_share must be below 1")
 
     def to_json(self) -> dict[str, Any]:
@@ -111,22 +109,19 @@ class PipelineConfig:
         return cls(**toy | {"sft_batch": 4, "least": 4, "accept_any": True} | changes)
 
 
-# --- the options of each stage -------------------------------------------------------------------
-
-
 def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:
-    """What an RL stage pays for, and how much: {reward: weight}."""
-    paid = {"accuracy": 1.0, "format": config.format_weight}
+    """The rewards of an RL stage: {reward: weight}."""
+    weights = {"accuracy": 1.0, "format": config.format_weight}
     if name != "zero":
-        paid["language"] = config.language_weight
+        weights["language"] = config.language_weight
     if name == "r1":
-        paid |= dict.fromkeys(("helpful", "safe"), config.model_weight)
-    return paid
+        weights |= dict.fromkeys(("helpful", "safe"), config.model_weight)
+    return weights
 
 
 def task_of(config: PipelineConfig, name: str):
-    """The prompts of a stage, a `Mixture`: Countdown and steps, and a share of lists and requests
-    in "rules" and "r1"; "general" is lists and requests alone."""
+    """The prompts of a stage, a `Mixture`: Countdown and steps, with lists and requests in "rules"
+    and "r1"; "general": lists and requests alone."""
     shares = {"rules": config.rules_general, "r1": config.r1_general, "general": 1.0}
     general, reasoning = shares.get(name, 0.0), 1 - shares.get(name, 0.0)
     parts = {
@@ -139,32 +134,32 @@ def task_of(config: PipelineConfig, name: str):
 
 
 def seed_of(config: PipelineConfig, name: str) -> int:
-    """Each stage asks other questions."""
+    """Each stage has its own seed, so its own prompts."""
     return config.seed * 100 + STAGES.index(name)
+
+
+def _same(config: PipelineConfig, name: str, *more: str) -> dict[str, Any]:
+    """Options of a stage that are the pipeline's own."""
+    names = ("template", "micro_batch_tokens", *more)
+    return {one: getattr(config, one) for one in names} | {"seed": seed_of(config, name)}
 
 
 def rl_config(
     config: PipelineConfig, name: str, functions: Mapping[str, RewardFunction] | None = None
 ) -> GRPOConfig:
-    """The options of an RL stage: "zero", "dev2", "rules" or "r1". functions: its rewards by the
-    names of `weights_of`; without, those of them that are rules."""
+    """The options of an RL stage. functions: its rewards by the names of `weights_of`; default: the
+    rule-based ones."""
     weights = weights_of(config, name)
     functions = functions or {one: one for one in weights if one in REWARDS}
     return GRPOConfig(
         steps=getattr(config, f"{name}_steps"),
-        questions=config.questions,
-        group_size=config.group_size,
-        max_new_tokens=config.max_new_tokens,
         temperature=config.r1_temperature if name in ("rules", "r1") else 1.0,
-        template=config.template,
         rewards=tuple(functions.values()),
         reward_weights=tuple(weights[one] for one in functions),
         learning_rate=config.r1_rate if name in ("rules", "r1") else config.rl_rate,
-        kl_coef=config.kl_coef,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
-        checkpoint_every=config.checkpoint_every,
         keep_checkpoints=1,
+        **_same(config, name, *"questions group_size max_new_tokens kl_coef".split()),
+        checkpoint_every=config.checkpoint_every,
     )
 
 
@@ -174,10 +169,8 @@ def sft_config(config: PipelineConfig, name: str) -> SFTConfig:
         epochs=config.cold_epochs if name == "dev1" else config.data_epochs,
         batch_size=config.sft_batch,
         learning_rate=config.sft_rate,
-        template=config.template,
         max_tokens=config.sft_max_tokens,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
+        **_same(config, name),
     )
 
 
@@ -186,24 +179,20 @@ def judge_config(config: PipelineConfig, name: str) -> RewardModelConfig:
     return RewardModelConfig(
         epochs=getattr(config, f"{name}_epochs"),
         learning_rate=getattr(config, f"{name}_rate"),
-        template=config.template,
-        seed=seed_of(config, name),
-        micro_batch_tokens=config.micro_batch_tokens,
+        **_same(config, name),
     )
 
 
 def options_of(config: PipelineConfig, name: str) -> dict[str, Any]:
-    """All that a stage's result depends on, besides what it reads."""
+    """What a stage's result depends on, besides its inputs."""
     if name in ("zero", "dev2", "rules", "r1"):
-        train = rl_config(config, name)
-        paid = {"rewards": weights_of(config, name), "reward_weights": []}
+        rewards = {"rewards": weights_of(config, name), "reward_weights": []}
         prompts = {"prompts": task_of(config, name).parts}
-        return fixed_values(train, "steps") | paid | prompts
+        return fixed_values(rl_config(config, name), "steps") | rewards | prompts
     if name in ("dev1", "dev3"):
         return fixed_values(sft_config(config, name))
-    return {one: getattr(config, one) for one in OPTIONS[name].split()} | {
-        "seed": seed_of(config, name)
-    }
+    chosen = {one: getattr(config, one) for one in OPTIONS[name].split()}
+    return chosen | {"seed": seed_of(config, name)}
 
 
 _JUDGED = "template max_new_tokens judged_prompts judged_samples judgements_each noise"

@@ -1,23 +1,18 @@
-"""Rejection sampling: many answers are drawn, and those that are good enough become training data.
+"""Rejection sampling: sample many completions and keep the good ones as SFT data.
 
 R1's second SFT learns from about 600,000 reasoning samples made like this from the checkpoint of
-the first RL stage (arXiv 2501.12948v2, section 3 and supplement B.3.3): for each prompt several
-answers, of which only right ones are kept, and of these only readable ones, without mixed
-languages, long paragraphs or blocks of code. The cold start's thousands of thoughts were filtered
-much in the same way (right, no repetition, one language), and then rewritten (B.3.2).
+the first RL stage (arXiv 2501.12948v2, section 3 and supplement B.3.3): correct, readable, without
+mixed languages, long paragraphs or blocks of code. The cold start's thoughts were filtered in much
+the same way, then rewritten (B.3.2). `funnel` applies these filters and counts what each leaves:
 
-`funnel` does it in steps and counts what each of them leaves: a filter whose yield nobody looks at
-is where data goes wrong.
-
-    drawn           all answers
-    finished        ended by themselves, within the length limit
-    right           by the task's judge
+    drawn           all completions
+    finished        not truncated
+    right           correct by the task's verifier
     well formed     one thought, one answer, nothing else
-    one language    the thought has words, all of them in the question's language
+    one language    the thought has words, all of them in the prompt's language
     readable        no longer than `longest`, no line of working twice
     new             not the same text again
-    few a question  at most `keep` to each question, drawn at random, so that easy questions, which
-                    have many right answers, do not crowd out hard ones
+    few a question  at most `keep` per prompt, drawn at random, so that easy prompts do not dominate
 """
 
 from __future__ import annotations
@@ -26,6 +21,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 
 from r1lab.answers import Completion
 from r1lab.basics.errors import R1LabError
@@ -39,14 +36,14 @@ _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 @dataclass(frozen=True)
 class Funnel:
-    """What was kept, what each filter left, and what it took."""
+    """The kept examples, the counts after each filter, and what each filter removed."""
 
     examples: list[Example]
-    stages: list[tuple[str, int, int]]  # (filter, answers left, questions that still have one)
+    stages: list[tuple[str, int, int]]  # (filter, completions left, prompts that still have one)
     fallen: dict[str, list[tuple[Problem, Completion]]] = field(default_factory=dict, repr=False)
 
     def share(self, name: str) -> float:
-        """Answers that a filter left, of those that came to it; NaN where none came."""
+        """Fraction of completions that pass a filter; NaN where none reach it."""
         names = [stage for stage, _, _ in self.stages]
         if name not in names[1:]:
             raise R1LabError(f"no filter {name!r}; there are {', '.join(names[1:])}")
@@ -56,8 +53,8 @@ class Funnel:
 
 
 def repeats(thought: str) -> bool:
-    """Does a thought try the same thing twice? A line of working is what stands before a check or a
-    full stop ("12 * 2 → 24 + 5 → 29 ? 34 5 no", "7 + 6 = 13."): its last nine words count."""
+    """Whether a thought contains a line of working twice: the last nine words before a check or a
+    full stop ("12 * 2 → 24 + 5 → 29 ? 34 5 no", "7 + 6 = 13.")."""
     parts = _ENDS.split(thought)
     lines = [" ".join(part.split()[-9:]) for part in parts if "→" in part or "=" in part]
     return len(set(lines)) < len(lines)
@@ -71,13 +68,13 @@ def funnel(
     seed: int = 0,
     extra: Sequence[tuple[str, Callable[[Problem, Completion], bool]]] = (),
 ) -> Funnel:
-    """Filter what `evaluate.evaluate` drew from *train* problems; see the top of this module.
+    """Filter the completions of *train* problems in `drawn`, as at the top of this module.
 
-    keep     answers to each question at most
-    longest  tokens of an answer at most, for "readable"
+    keep     completions per prompt, at most
+    longest  tokens of a completion, at most, for "readable"
     extra    more filters (name, function of problem and completion), before "new"
 
-    Raises R1LabError for problems of another split: what is evaluated on must not be learned.
+    Raises R1LabError for problems of another split.
     """
     _only_train(drawn)
     filters: list[tuple[str, Callable[[Problem, Completion], bool]]] = [
@@ -103,18 +100,14 @@ def funnel(
 
     for name, good in filters:
         left = leave(name, [(q, one) for q, one in left if good(drawn.problems[q], one)])
-    seen: set[tuple[str, str]] = set()
-    new = []
+    new: dict[tuple[str, str], tuple[int, Completion]] = {}
     for q, one in left:
-        key = (drawn.problems[q].question, " ".join(one.text.split()))
-        if key not in seen:
-            seen.add(key)
-            new.append((q, one))
-    left = leave("new", new)
+        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
+    left = leave("new", list(new.values()))
     rng = random.Random(f"rejection/{seed}")
     few = []
-    for q in sorted({q for q, _ in left}):
-        row = [pair for pair in left if pair[0] == q]
+    for _, group in groupby(left, key=itemgetter(0)):
+        row = list(group)
         few += row if len(row) <= keep else rng.sample(row, keep)
     left = leave("few a question", few)
     examples = [Example(drawn.problems[q], one.text) for q, one in left]
@@ -122,8 +115,7 @@ def funnel(
 
 
 def unfiltered(drawn: Evaluation, n: int, seed: int = 0) -> list[Example]:
-    """`n` of all answers, right or wrong, whole or cut: what a funnel is compared with. All of them
-    where there are fewer. Raises R1LabError for problems of another split, as `funnel`."""
+    """`n` of all completions at random (or all), a funnel's baseline; errors as there."""
     _only_train(drawn)
     rows = zip(drawn.problems, drawn.completions, strict=True)
     everything = [Example(problem, one.text) for problem, row in rows for one in row]

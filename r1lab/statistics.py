@@ -18,18 +18,11 @@ class Estimate(NamedTuple):
     high: float
 
 
-# --- uncertainty ---------------------------------------------------------------------------------
-
-
 def bootstrap_interval(
     per_problem_values, seed: int = 0, *, level: float = 0.95, resamples: int = 2000
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over problems: (low, high).
-
-    per_problem_values: (P,); NaN (nothing to measure on that problem) is left out. Seeded, so the
-    same values give the same interval. Two problems are the least that show a spread; with fewer
-    both ends are NaN.
-    """
+    """Percentile bootstrap interval of the mean over problems (P,), NaN left out: (low, high).
+    Fewer than two values: NaN, NaN."""
     values = np.asarray(per_problem_values, dtype=float)
     values = values[~np.isnan(values)]
     if len(values) < 2:
@@ -42,24 +35,20 @@ def bootstrap_interval(
 
 
 def wilson(successes: float, trials: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, sensible also at 0 and 1 (Wilson 1927)."""
+    """Wilson's 95 % interval of a proportion, valid also at 0 and 1 (Wilson 1927)."""
     if trials == 0:
         return math.nan, math.nan
     z, share = 1.959964, successes / trials
-    centre = (share + z * z / (2 * trials)) / (1 + z * z / trials)
-    half = (
-        z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    )
-    # the share itself lies inside in exact arithmetic; in floats it may miss by a rounding
+    scale = 1 + z * z / trials
+    centre = (share + z * z / (2 * trials)) / scale
+    half = z / scale * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    # `share` lies inside the interval; min and max guard against rounding
     return min(share, max(0.0, centre - half)), max(share, min(1.0, centre + half))
 
 
 def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estimate:
-    """Mean over problems with its bootstrap interval.
-
-    When every problem scores 0, or every one 1, the bootstrap sees no spread and claims certainty
-    that P problems cannot give; for shares Wilson's interval over the P problems is used there.
-    """
+    """Mean over problems with its bootstrap interval; for proportions (`share`) that are all 0 or
+    all 1, where the bootstrap has no width, Wilson's interval."""
     values = np.asarray(per_problem_values, dtype=float)
     known = values[~np.isnan(values)]
     if len(known) == 0:
@@ -67,11 +56,11 @@ def estimate(per_problem_values, seed: int = 0, *, share: bool = False) -> Estim
     if share and len(known) > 1 and (np.all(known == 0) or np.all(known == 1)):
         return Estimate(float(known.mean()), *wilson(known.sum(), len(known)))
     value, (low, high) = float(known.mean()), bootstrap_interval(known, seed)
-    # equal values may give a mean beside the interval by a rounding; NaN (one value) stays NaN
+    # min and max guard against rounding of equal values; NaN (one value) stays NaN
     return Estimate(value, value if low > value else low, value if high < value else high)
 
 
-#: The two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom (standard tables).
+# Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom.
 T_975 = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
     *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
@@ -90,11 +79,11 @@ def t_interval(values: list[float]) -> tuple[float | None, float | None]:
 
 
 class Measured(Estimate):
-    """An Estimate that keeps what it is the mean of, so that two can be compared one by one.
+    """An Estimate that keeps the values it averages, so that two can be compared pairwise.
 
     each   the value of every problem (or seed); NaN where there was nothing to measure
-    asked  whose they are: two that have the same here were measured on the same problems (seeds)
-    over   "problems", or "seeds"
+    asked  identifies the problems (seeds): equal strings mean that values can be paired
+    over   "problems" or "seeds"
     """
 
     each: np.ndarray
@@ -103,29 +92,24 @@ class Measured(Estimate):
 
     @classmethod
     def of(cls, one: Estimate, each: Sequence[float], asked: str, over: str = "problems"):
-        """An Estimate with what it was made from."""
+        """An Estimate together with its values."""
         found = cls(*one)
         found.each, found.asked, found.over = np.asarray(each, dtype=float), asked, over
         return found
 
 
-UP, DOWN, LEVEL = "up", "down", "not told apart"
+UP, DOWN, LEVEL = "up", "down", "statistically indistinguishable"
 
 
 def gap(before: Estimate, after: Estimate) -> Estimate:
-    """after - before with its 95 % interval.
+    """after - before with its 95 % interval; NaN where one of the two has none.
 
-    Where both are `Measured` on the same problems each problem is its own control, which takes the
-    spread between problems out of the interval: a bootstrap over the differences, problem by
-    problem (as `evaluate.difference`). Of the same seeds: Student's t over the seeds' differences.
-    Else it is made of both intervals, d = after - before,
+    Both `Measured` on the same problems: paired bootstrap over the differences per problem. On the
+    same seeds: Student's t over the differences per seed. Otherwise from both intervals, taken as
+    independent (Newcombe 1998, Statistics in Medicine 17, method 10); d = after - before:
 
         low  = d - sqrt((after - after.low)^2 + (before.high - before)^2)
-        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)
-
-    which supposes that the two are independent (Newcombe 1998, Statistics in Medicine 17, method
-    10). NaN ends where one has no interval.
-    """
+        high = d + sqrt((after.high - after)^2 + (before - before.low)^2)"""
     d = after.value - before.value
     both = isinstance(before, Measured) and isinstance(after, Measured)
     if both and before.asked == after.asked and len(before.each) > 1:
@@ -139,5 +123,5 @@ def gap(before: Estimate, after: Estimate) -> Estimate:
 
 
 def way(change: Estimate) -> str:
-    """UP or DOWN where the interval leaves no other; else LEVEL, which is not "equal"."""
+    """UP or DOWN where the interval excludes zero, else LEVEL (which does not mean equal)."""
     return UP if change.low > 0 else DOWN if change.high < 0 else LEVEL

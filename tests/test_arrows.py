@@ -7,6 +7,7 @@ import math
 import pytest
 
 from r1lab import scorecard, statistics
+from r1lab.paper import STAGE_TABLE
 from r1lab.scorecard import OTHERWISE, REPRODUCED
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_interval
 
@@ -14,7 +15,7 @@ from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_inte
 def table(**changes) -> dict:
     """R1-Zero and Dev1: all measures 50 % [45, 55], but those of `changes` in Dev1."""
     before = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.45, 0.55))
-    return {"ours": {"zero": before, "dev1": before | changes}, "paper": scorecard.PAPER}
+    return {"ours": {"zero": before, "dev1": before | changes}, "paper": STAGE_TABLE}
 
 
 def test_the_gap_of_two_values_squares_and_adds_their_ends():
@@ -65,7 +66,7 @@ def test_an_arrow_needs_an_interval_that_leaves_no_other():
     one = table(
         countdown=Estimate(0.4, 0.36, 0.44),  # 5 + 4 as hypotenuse: 6.4 points, down
         lists=Estimate(0.6, 0.55, 0.65),
-        helpful=Estimate(0.56, 0.51, 0.61),  # 7.1 points of doubt: not told apart
+        helpful=Estimate(0.56, 0.51, 0.61),  # change within +-7.1 points
         safe=Estimate(math.nan, math.nan, math.nan),
     )
     found = {arrow.measure: arrow.way for arrow in scorecard.arrows(one["ours"])}
@@ -79,11 +80,11 @@ def test_the_papers_movements_are_held_against_ours():
     assert found["AIME 2024"].stated == -18.9 and found["AIME 2024"].verdict == REPRODUCED
     assert found["IF-Eval"].stated == 25.1 and found["IF-Eval"].verdict == OTHERWISE
     assert found["MATH-500"].verdict == found["Arena-Hard"].verdict == LEVEL
-    assert set(found) == set(scorecard.PAPER["measures"]) == set(scorecard.ALIKE)
+    assert set(found) == set(STAGE_TABLE["measures"]) == set(scorecard.ALIKE)
     said = scorecard.told(list(found.values()))
-    assert said[0] == "reproduced: 1 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1"
-    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith("not told apart: 3 of")
-    without = {"ours": {"zero": one["ours"]["zero"]}, "paper": scorecard.PAPER}
+    assert said[0] == "reproduced: 1 of the paper's 5 changes: AIME 2024 R1-Zero → Dev1"
+    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith(f"{LEVEL}: 3 of")
+    without = {"ours": {"zero": one["ours"]["zero"]}, "paper": STAGE_TABLE}
     assert scorecard.beside_paper(without) == []
 
 
@@ -95,7 +96,7 @@ def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     assert all(len(row) == 3 for row in rows)
     cells = {row[0]: row[1:] for row in rows}
     assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
-    assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: not told apart")
+    assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: statistically indistinguishable")
 
 
 def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():

@@ -24,6 +24,7 @@ from r1lab.basics.files import (
     set_aside,
     truncate_lines,
 )
+from r1lab.training import checkpoints
 from r1lab.training.checkpoints import latest, save
 from r1lab.training.loop import one_run
 from r1lab.training.metrics import metrics_of
@@ -169,6 +170,16 @@ def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
         for file in tmp_path.iterdir():
             file.unlink()
     assert reached >= 1
+
+
+def test_a_run_killed_in_its_first_checkpoint_starts_again(tmp_path, caplog):
+    path = save(tmp_path / "checkpoints", 1, state_of(1))
+    path.with_name(path.name + ".sha256").unlink()
+    assert checkpoints.latest_of_run(tmp_path, {}, lambda step: {}, 3) is None
+    assert "it was never finished" in caplog.text
+    path.with_name(path.name + ".sha256").write_text("0" * 64 + "  x\n")
+    with pytest.raises(R1LabError, match="is whole. Choose another folder"):
+        checkpoints.latest_of_run(tmp_path, {}, lambda step: {}, 3)
 
 
 def test_atomic_files_and_folders_replace_only_what_is_whole(tmp_path):

@@ -481,12 +481,14 @@ def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
 def test_fresh_sets_aside_what_the_lessons_asked_for_have_trained(tmp_path, capsys, monkeypatch):
     for name in ("r1_zero", "dev2", "mine"):
         (tmp_path / name).mkdir()
-    calls = []
+    ran = []
     monkeypatch.setattr(
-        "r1lab.course.runner.run",
-        lambda *a, **k: calls.append((a, k)) or dataclasses.make_dataclass("Result", ["ok"])(True),
+        "r1lab.course.runner._execute",
+        lambda path, *_: ran.append(path.stem) or {"status": "done", "seconds": 0},
     )
+    monkeypatch.setattr("r1lab.course.book.build", lambda out, *_: out)
     argv = ["run", "--profile", "smoke", "--only", "05", "--fresh", "--out", str(tmp_path)]
-    assert cli.main([*argv, "-p", "steps=2"]) == 0 and len(calls) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dev2", "earlier-1", "mine"]
+    assert cli.main([*argv, "-p", "steps=2"]) == 0 and ran == ["05_r1_zero"]
+    folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert folders == ["dev2", "earlier-1", "mine"]
     assert [path.name for path in (tmp_path / "earlier-1").iterdir()] == ["r1_zero"]

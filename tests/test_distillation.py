@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from r1lab import distillation, grpo, sft
+from r1lab import grpo, sft
 from r1lab.basics.errors import R1LabError
 from r1lab.distillation import (
     both,
@@ -24,6 +24,7 @@ from r1lab.distillation import (
 )
 from r1lab.grpo import GRPOConfig
 from r1lab.models.load import load
+from r1lab.paper import DISTILLATION
 from r1lab.sft import Example, SFTConfig, write_examples
 from r1lab.tasks import get_task
 from r1lab.templates import render
@@ -162,4 +163,4 @@ def test_three_ways_at_matched_compute(general_folder, examples, tmp_path):
     assert found["student"]["scores"] == scores(general_folder, problems=3, k=2, max_new_tokens=16)
     record = {"metrics": {"tokens drawn": 100, "prompt tokens": 20}}
     assert teacher_flops(general_folder, record) == 240 * parameters_of(load(general_folder)[0])
-    assert distillation.PAPER["rows"]["teach"][0] > distillation.PAPER["rows"]["reinforce"][0]
+    assert DISTILLATION["rows"]["teach"][0] > DISTILLATION["rows"]["reinforce"][0]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from r1lab import distillation
-from r1lab.statistics import Estimate
+from r1lab.statistics import LEVEL, Estimate
 
 
 def found(**scores) -> dict:
@@ -22,7 +22,11 @@ def found(**scores) -> dict:
 
 @pytest.mark.parametrize(
     ("reinforce", "words", "reason"),
-    [(20, "better than", "teach"), (80, "worse than", "reinforce"), (48, "not told", "neither")],
+    [
+        (20, "better than", "teach"),
+        (80, "worse than", "reinforce"),
+        (48, f"{LEVEL} from", "neither"),
+    ],
 )
 def test_the_words_follow_the_interval(reinforce, words, reason):
     said = distillation.explain(found(reinforce=reinforce))

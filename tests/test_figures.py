@@ -87,7 +87,7 @@ def test_a_file_that_is_no_ledger_is_one_clear_line(tmp_path):
     with pytest.raises(R1LabError, match="make run"):
         load(tmp_path)
     (tmp_path / "figures.json").write_text("{")
-    with pytest.raises(R1LabError, match="cannot read"):
+    with pytest.raises(R1LabError, match="cannot be read"):
         load(tmp_path)
 
 
@@ -190,17 +190,17 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
             record(tmp_path, f"r1/{name}/{measure}", countdown, *ends, unit="share")
     record(tmp_path, "r1/dev2/countdown", 0.6)  # a model that was not measured whole
     shown = render_readme(text, book | {"figures": load(tmp_path)})[0]
-    assert "| held out | R1-Zero | Dev1 |" in shown and "before" not in shown
+    assert "| held-out | R1-Zero | Dev1 |" in shown and "before" not in shown
     assert "| Countdown, pass@1 | 50 % [48, 52] | 40 % [38, 42] |" in shown
     assert "| paper: AIME 2024 | 77.9 | 59.0 |" in shown
-    assert "reproduced: 2 of the paper's 5 movements: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
+    assert "reproduced: 2 of the paper's 5 changes: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
     assert "from R1-Zero to R1" not in shown and "each seed" not in shown
     more = load(tmp_path)
     for name in ("reproduced", "the_other_way", "not_told_apart"):
         more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
     more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
     shown = render_readme(text, book | {"figures": more})[0]
-    assert "reproduced 2, 3; the other way 2, 3; not told apart 2, 3" in shown
+    assert "reproduced 2, 3; the other way 2, 3; statistically indistinguishable 2, 3" in shown
     assert (
         "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"
         in shown

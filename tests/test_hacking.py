@@ -108,7 +108,12 @@ def test_both_judges_see_the_same_answers(general_folder):
 
 @pytest.mark.parametrize(
     ("paid", "true", "words"),
-    [(UP, DOWN, "hacked"), (UP, LEVEL, "to please"), (UP, UP, "right way"), (DOWN, UP, "true: up")],
+    [
+        (UP, DOWN, "hack"),
+        (UP, LEVEL, "to please"),
+        (UP, UP, "right way"),
+        (DOWN, UP, "true: up"),
+    ],
 )
 def test_the_verdict_is_what_the_intervals_allow(paid, true, words):
     interval = {UP: Estimate(0.2, 0.1, 0.3), DOWN: Estimate(-0.2, -0.3, -0.1)}

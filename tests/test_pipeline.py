@@ -96,7 +96,7 @@ def test_what_each_stage_is_paid_for():
     "changes, words",
     [
         ({"zero_steps": 0}, "zero_steps must be at least 1"),
-        ({"noise": 1.5}, "noise is a share"),
+        ({"noise": 1.5}, "noise must be at most 1"),
         ({"general_share": 1.0}, "general_share must be below 1"),
         ({"template": "loud"}, "template"),
         ({"accept_any": 1}, "accept_any must be true or false"),

@@ -407,8 +407,11 @@ def test_async_rewards_work_where_a_loop_runs_already():
     assert asyncio.run(notebook()) == [3.0]
 
 
-@pytest.mark.parametrize("value", [1.0, None, "ab", {0: 1, 1: 2}, [1], ["1", "2"], [[1], [2]],
-                                   [1, object()], torch.tensor(1.0)], ids=repr)  # fmt: skip
+@pytest.mark.parametrize(
+    "value",
+    [1.0, None, "ab", {0: 1, 1: 2}, [1], ["1", "2"], [[1], [2]], [1, object()], torch.tensor(1.0)],
+    ids=lambda value: type(value).__name__,  # the same in every process
+)
 def test_what_is_no_list_of_numbers_is_one_clear_line(value):
     with pytest.raises(R1LabError, match="reward <lambda> must return"):
         combine(["a", "b"], [PROBLEM] * 2, [lambda completions, **_: value], [1.0])

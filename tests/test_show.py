@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from r1lab import answers, evaluate, paper, show, statistics
+from r1lab import answers, evaluate, paper, scorecard, show, statistics
 from r1lab.basics.errors import R1LabError
 from r1lab.show import notebook, style
 from r1lab.statistics import t_interval
@@ -379,12 +379,11 @@ def test_colours_say_sign_and_size():
 
 
 def stage_table(models: tuple[str, ...] = ("base", "zero", "dev1")) -> dict:
-    from r1lab import scorecard
 
     measures = dict.fromkeys(scorecard.MEASURES, statistics.Estimate(0.5, 0.4, 0.55))
     measures["length"] = statistics.Estimate(120.0, 100.0, 150.0)
     measures["safe"] = statistics.Estimate(math.nan, math.nan, math.nan)
-    return {"ours": dict.fromkeys(models, measures), "paper": scorecard.PAPER}
+    return {"ours": dict.fromkeys(models, measures), "paper": paper.STAGE_TABLE}
 
 
 def test_a_calibration_curve_has_wilsons_intervals():
@@ -423,7 +422,6 @@ def test_values_stand_where_they_were_measured_with_their_intervals():
 
 
 def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have():
-    from r1lab import scorecard
 
     fig = show.stage_panels(stage_table())
     aime = named(fig, "AIME")
@@ -435,4 +433,4 @@ def test_the_stage_table_is_drawn_with_the_papers_values_for_the_stages_we_have(
     alone = show.stage_panels(stage_table(("base",)))
     assert not [trace for trace in alone.data if trace.name.startswith("paper")]
     with pytest.raises(R1LabError, match="no model"):
-        show.stage_panels({"ours": {}, "paper": scorecard.PAPER})
+        show.stage_panels({"ours": {}, "paper": paper.STAGE_TABLE})

@@ -1,17 +1,14 @@
-"""The ledger: every number that a lesson claims, beside the paper's, with its uncertainty.
-
-A notebook that measures something records it where the measuring happened:
+"""The results file: every number that a lesson reports, with its interval and the paper's value.
 
     record(folder / "figures.json", "r1_zero/trained/pass@1", 0.86, low=0.84, high=0.88, n=256,
            unit="share", paper=0.779, source="05_r1_zero")
 
-One run has one seed, and its intervals say how sure it is of *its own* model. How much training
-itself varies is only seen over seeds: `aggregate` takes one `figures.json` per seed and gives each
-figure's mean m over the S seeds with the 95 % interval of Student's t,
+A run has one seed, and its intervals hold for its own model. `seeds.aggregate` combines the
+`figures.json` of S seeds into the committed file: the mean m with Student's 95 % interval
 
     m +- t(0.975, S - 1) * s / sqrt(S),      s^2 = sum_i (x_i - m)^2 / (S - 1).
 
-That ledger is committed, and the README's results table is made from it, never typed.
+The tables of the README are generated from it.
 """
 
 from __future__ import annotations
@@ -41,15 +38,14 @@ def record(
 ) -> None:
     """Write one figure into the `figures.json` at `path` (or in the folder `path`).
 
-    name    what it is, by lesson, stage and measure: "r1_zero/trained/pass@1"
-    value   the measured number; low, high: its 95 % interval; n: how many it is the mean of
-    unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a plain count
-    paper   DeepSeek's corresponding figure in the same unit, or None
-    source  the notebook that measured it (default: the one that the runner is executing)
+    name    by lesson, stage and measure: "r1_zero/trained/pass@1"; an earlier entry is replaced
+    value   the number; low, high: its 95 % interval; n: sample size
+    unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a count
+    paper   the paper's value in the same unit, or None
+    source  the notebook (default: the one that the runner executes)
 
-    An entry of the same name is replaced, the others stay; the file is replaced in one move, so
-    that it is never half-written. Raises R1LabError for a number that is not finite, an interval
-    that does not hold its value, or a file that is no ledger.
+    Raises R1LabError for a number that is not finite, an interval that does not hold its value, or
+    another kind of file.
     """
     path = _file(path)
     entry = {
@@ -79,10 +75,8 @@ def record_measures(
     n: int | None = None,
     units: Mapping[str, str] | None = None,
 ) -> None:
-    """Several figures at once, as <prefix>/<name>: {name: (value, low, high)} or {name: value}.
-
-    units: by name; others are shares. What was not measured (NaN) is left out. Raises as `record`.
-    """
+    """Several figures as <prefix>/<name>: {name: (value, low, high)} or {name: value}. units: by
+    name, default "share". NaN is left out. Raises as `record`."""
     for name, measured in measures.items():
         found = measured if isinstance(measured, tuple) else (measured,)
         if found[0] == found[0]:
@@ -90,10 +84,7 @@ def record_measures(
 
 
 def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
-    """The figures in the `figures.json` at `path` (or in the folder `path`): name -> entry.
-
-    Raises R1LabError when the file is missing or not of this form.
-    """
+    """name -> entry of the `figures.json` at `path` (or in it); R1LabError for any other file."""
     path = _file(path)
     entries = load_json(path)
     for name, entry in entries.items():
@@ -103,7 +94,7 @@ def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
 
 
 def drop(path: str | os.PathLike, source: str) -> None:
-    """Forget what the notebook `source` recorded; the runner does so before it runs it again."""
+    """Remove what the notebook `source` recorded, before it runs again."""
     path = _file(path)
     if path.exists():
         entries = load(path)
@@ -113,23 +104,22 @@ def drop(path: str | os.PathLike, source: str) -> None:
 
 
 def load_ledger(path: str | os.PathLike) -> dict[str, Any]:
-    """The committed ledger of `make figures`; R1LabError when missing or not of that form."""
+    """The results file of `make figures`; R1LabError when missing or of another form."""
     ledger = load_json(Path(path))
     missing = {"profile", "seeds", "hardware", "versions", "figures"} - set(ledger)
     if missing:
-        raise R1LabError(f"{path} is no ledger: it lacks {', '.join(sorted(missing))}")
+        raise R1LabError(f"{path} is no results file: it lacks {', '.join(sorted(missing))}")
     return ledger
 
 
 def _file(path: str | os.PathLike) -> Path:
-    """`path`, or the `figures.json` in it when it is a folder."""
     path = Path(path)
     return path if path.suffix == ".json" else path / "figures.json"
 
 
 def _number(name: str, field: str, value: Any, optional: bool = False) -> float | int | None:
-    """A finite Python number, or R1LabError (NaN is no JSON, and no result)."""
-    if optional and (value is None or value != value):  # an Estimate's end may be NaN: not known
+    """A finite Python number, None for an unknown optional one, or R1LabError."""
+    if optional and (value is None or value != value):  # NaN: an Estimate without interval
         return None
     try:
         number = value if type(value) is int else float(value)

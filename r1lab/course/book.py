@@ -1,8 +1,8 @@
 """The executed lessons as a book: web pages that need no kernel, no server and no network.
 
-`build(out_dir)` reads `<out_dir>/notebooks/*.ipynb`, `run.json` and `figures.json`, and leaves
-`<out_dir>/book/index.html`: a start page with what the run shows, a page for each lesson (also for
-those that have not run, without results), and one with every result. `offline` sets Sphinx.
+`build(out_dir)` turns `<out_dir>/notebooks/*.ipynb`, `run.json` and `figures.json` into
+`<out_dir>/book/index.html`: a start page, a page per lesson, and one with all results. `offline`
+configures Sphinx.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ CAPTIONS = {
 
 
 def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path:
-    """Write the book of the run in `out_dir`; the path of its start page.
+    """Write the book of the run in `out_dir`, replacing an earlier one; returns its start page.
 
-    folder  where the lessons' sources are: their order, their pictures, and the text of those that
-            have not run. An earlier book is replaced, in one move. Raises R1LabError when nothing
-            has run, and when `<out_dir>/book` holds a file that is not of a book.
+    folder: the lessons' sources, for their order, images, and those that have not run. Raises
+    R1LabError when nothing has run, and when `<out_dir>/book` holds a file that is not a book's.
     """
     out_dir, folder = Path(out_dir), Path(folder)
     state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
@@ -77,7 +76,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _check_ours(target: Path) -> None:
-    """R1LabError when `target` is there and is no book, or holds a file that no book brought."""
+    """R1LabError when `target` exists and is no book, or holds other files."""
     if target.is_symlink() or target.exists():
         made = [] if target.is_symlink() else _read(target / MARK, list)
         other = _files(target) - {MARK, *map(str, made)} if made else {""}
@@ -86,12 +85,9 @@ def _check_ours(target: Path) -> None:
             raise R1LabError(f"{name} is not of a book made here, and would be lost: move it away")
 
 
-# --- what ran -------------------------------------------------------------------------------------
-
-
 def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]:
-    """Every lesson in order: name, nb (the notebook), heading (its first line, as written), title,
-    status, reason, seconds, and `bad`, whether it ran and did not end well."""
+    """Every lesson in order: name, nb (the notebook), heading (its first line), title, status,
+    reason, seconds, bad (it failed)."""
     sources = {path.stem: path for path in profiles.notebooks(folder)}
     executed = {path.stem: path for path in profiles.notebooks(out_dir / "notebooks")}
     lessons, ran = [], False
@@ -129,7 +125,7 @@ def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]
 
 
 def _claims(nb: nbformat.NotebookNode) -> str:
-    """What a lesson that has run to its end says of its claims: its last cell checks them."""
+    """The status of a finished lesson, whose last cell checks its claims."""
     if any(re.search(r"^assert_learning = False", cell.source, re.M) for cell in nb.cells):
         return "done; too small a run to check what is learned"
     printed = "".join(o.get("text", "") for c in nb.cells for o in c.get("outputs", []))
@@ -137,7 +133,7 @@ def _claims(nb: nbformat.NotebookNode) -> str:
 
 
 def _ledger(out_dir: Path) -> dict[str, dict]:
-    """The figures of the run. The file may be anybody's: what is no figure is left out."""
+    """The valid figures of the run; the file may have been written by anyone."""
     try:
         entries = ledgers.load(out_dir)
     except R1LabError:
@@ -152,7 +148,7 @@ def _ledger(out_dir: Path) -> dict[str, dict]:
 
 
 def _read(path: Path, kind: type = dict) -> Any:
-    """The JSON in a file; an empty `kind` when it is missing, broken or another thing."""
+    """The JSON in a file; an empty `kind` when it is missing, damaged or of another type."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -164,11 +160,8 @@ def _part(data: dict, key: str) -> dict:
     return data[key] if isinstance(data.get(key), dict) else {}
 
 
-# --- pages, as markdown and notebooks -------------------------------------------------------------
-
-
 def text(value: Any) -> str:
-    """Any value as one line of markdown in which no character has a meaning of its own."""
+    """Any value as one line of markdown, escaped."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(value).split()))
 
 
@@ -197,8 +190,8 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
     parts = [
         "# What this run shows",
         " · ".join(text(f"{word} {value}") for word, value in facts if value is not None),
-        f"**{ended} of {len(lessons)} lessons have run to their end; {hold} of them checked all "
-        f"their claims, and they hold.{' Not so: ' if bad else ''}{text(', '.join(bad))}**",
+        f"**{ended} of {len(lessons)} lessons have finished; {hold} of them checked all their "
+        f"claims, and they hold.{' Not so: ' if bad else ''}{text(', '.join(bad))}**",
         "## From the base model to R1-Zero",
         readme.headline_table(headline) if headline else "Lesson 05 has not measured it yet.",
         "[All results](results.md), beside the paper’s: those are of AIME 2024 and a model of 671 "
@@ -213,7 +206,7 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
 
 
 def _results_page(lessons: list[dict], ledger: dict) -> str:
-    """Every figure, in a section for each lesson."""
+    """Every figure, a section per lesson."""
     parts = [
         "# Every result, beside the paper’s",
         "Measured by the lessons on this machine, with 95 % intervals. The paper’s column is "
@@ -244,7 +237,7 @@ def _time(seconds: Any) -> str:
 
 
 def _prepared(lesson: dict) -> nbformat.NotebookNode:
-    """The notebook as Sphinx is to see it: state below the title, outputs that need no kernel."""
+    """The notebook for Sphinx: its state below the title, outputs that need no kernel."""
     heading, cells = f"# {lesson['title']}\n", []
     if lesson["bad"] or lesson["status"] in UNSEEN:
         words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))

@@ -1,13 +1,13 @@
-"""Sphinx set so that a book works from a folder: no kernel, no server, no other host.
+"""Sphinx settings and extension for a book that works from a folder, without kernel or server.
 
-Sphinx makes the pages, myst-nb reads the notebooks, and sphinx-book-theme brings contents, search,
-dark mode and the notebooks' downloads. This module is their extension (`setup`) for the rest:
+myst-nb reads the notebooks, sphinx-book-theme brings contents, search, dark mode and downloads.
+`setup` adds the rest:
 
-* a figure, live or not, is drawn by the one `plotly.min.js` of the plotly package (`book.js`); a
-  control, which needs a kernel, leaves a line of text in its place;
+* figures are drawn by plotly's own `plotly.min.js` (`book.js`); a control, which needs a kernel,
+  leaves a line of text in its place;
 * formulas become MathML, which browsers draw themselves;
-* whatever a notebook or a ledger holds, no text of a page is run and nothing is loaded from another
-  host: `clean` takes it out, and a Content-Security-Policy forbids it.
+* no text of a page is executed or loads from another host: `clean` removes it, and a
+  Content-Security-Policy forbids it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATES = "application/vnd.jupyter.widget-state+json"
 NO_KERNEL = "A control stands here in JupyterLab: run <code>make lab</code> and open this lesson."
-OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")  # states of a progress bar before its last one
+OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")  # earlier states of a progress bar
 HERE = Path(__file__).parent
 PROJECT = "DeepSeek-R1 from scratch"
 POLICY = "default-src 'self' file: data: blob: 'unsafe-inline' 'unsafe-eval'"
@@ -71,11 +71,8 @@ ADDRESSES = {"src", "href", "xlink:href", "poster", "data", "action", "backgroun
 LOADS = re.compile(r"@import[^;]*;?|url\(\s*(?!['\"]?(?:#|data:))[^)]*\)?", re.I)
 
 
-# --- notebooks ------------------------------------------------------------------------------------
-
-
 def make_portable(output: NotebookNode, widgets: dict) -> None:
-    """One output in the form that works without a kernel. widgets: their states by model id."""
+    """Make an output work without a kernel. widgets: their states by model id."""
     if output.output_type == "stream":
         output.text = OVERWRITTEN.sub("", output.text)
     data = output.get("data", {})
@@ -88,7 +85,7 @@ def make_portable(output: NotebookNode, widgets: dict) -> None:
 
 
 def _figure(figure: dict, words: str = "") -> str:
-    """A plotly figure as HTML. words: what it shows, for those who do not see it."""
+    """A plotly figure as HTML. words: a description for screen readers."""
     layout = figure.get("layout") or {}
     words = html.escape(words or str((layout.get("title") or {}).get("text") or "A figure."))
     spec = json.dumps({"data": figure.get("data") or [], "layout": layout})
@@ -100,7 +97,7 @@ def _figure(figure: dict, words: str = "") -> str:
 
 
 def _figures_in(model: str | None, widgets: dict) -> list[dict]:
-    """The figures (plotly's FigureWidget) in a widget, in the last state that its kernel left."""
+    """The FigureWidgets in a widget, in the last state of its kernel."""
     state = widgets.get(model, {}).get("state", {})
     if "_widget_data" not in state:
         children = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
@@ -115,11 +112,8 @@ def _figures_in(model: str | None, widgets: dict) -> list[dict]:
     return [{"data": state["_widget_data"], "layout": state["_widget_layout"]}]
 
 
-# --- pages ----------------------------------------------------------------------------------------
-
-
 def clean(body: str) -> str:
-    """The HTML of a page's text without what would run, or be loaded from another host."""
+    """The HTML of a page's text without anything that runs or loads from another host."""
     soup = BeautifulSoup(body, "html.parser")
     for tag in soup.find_all(True):
         if tag.name in ACTIVE and tag.attrs != {"type": "application/json"}:
@@ -141,7 +135,7 @@ def clean(body: str) -> str:
 
 
 def _allowed(address: str, followed: bool = False) -> bool:
-    """Whether an address may stand in a page: to be `followed` by a reader, or to be loaded."""
+    """Whether an address may be in a page: to follow (`followed`) or to load."""
     address = re.sub(r"[\x00-\x20]", "", address).replace("\\", "/").lower()
     try:
         scheme, host = urlsplit(address)[:2]
@@ -153,7 +147,7 @@ def _allowed(address: str, followed: bool = False) -> bool:
 
 
 def mathml(latex: str, display: str = "inline") -> str:
-    """A formula as MathML; as code when the converter does not understand it."""
+    """A formula as MathML; as code when the converter fails."""
     latex = re.sub(r"\{(aligned|align|split|gathered)\}", "{align*}", latex.strip())
     try:
         return convert(latex, display=display)
@@ -182,7 +176,7 @@ def _page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Called by Sphinx, of which this module is an extension."""
+    """The extension's entry point."""
     app.add_html_math_renderer("mathml", (_visit_math, None), (_visit_math_block, None))
     app.connect("html-page-context", _page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,9 +1,7 @@
-"""The README's picture: accuracy, length and reflection over R1-Zero's steps, from the ledger.
+"""The README's picture: accuracy, length and reflective words over R1-Zero's steps.
 
-A line for the mean of the seeds, a band from the lowest to the highest, and two dashed lines for
-the untrained base on held-out problems: sampled at temperature 1, and decoded greedily, which is
-what a sceptic asks for first. Drawn by plotly, written as SVG by kaleido, which needs a Chrome or
-Chromium on this machine.
+Mean and range over the seeds; dashed, the base on held-out problems at temperature 1 and greedy.
+Drawn by plotly, written as SVG by kaleido, which needs Chrome or Chromium.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ PANELS = {  # measure: title, figures of the base (sampled, greedy), format of t
 
 
 def stamp(ledger: dict[str, Any]) -> str:
-    """A hash of what the picture shows; it stands in the SVG, and a test compares it."""
+    """A hash of the data, kept in the SVG; a test compares it."""
     names = [f"r1_zero/base/{name}" for _, base, _ in PANELS.values() for name in base]
     shown = [ledger["curves"], [ledger["figures"][name]["value"] for name in names]]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]

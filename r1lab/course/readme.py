@@ -1,4 +1,4 @@
-"""The README's tables, generated from the ledger of results."""
+"""The tables in README.md and benchmarks/README.md, generated from the results file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,8 @@ HEADLINE = (  # row, figure when sampled at temperature 1, figure when decoded g
 )
 
 
-# --------------------------------------------------------------------------------------------------
-# Tables
-
-
 def show(value: float | None, unit: str = "") -> str:
-    """A number as a reader wants it: 0.7791 share -> "77.9 %", 118.3 tokens -> "118 tokens"."""
+    """0.7791 share -> "77.9 %", 118.3 tokens -> "118 tokens"; – for None."""
     if value is None:
         return "–"
     if unit == "share":
@@ -38,7 +34,7 @@ def show(value: float | None, unit: str = "") -> str:
 
 
 def show_with_interval(entry: dict[str, Any]) -> str:
-    """The value with its 95 % interval: "86.1 % [84.0, 88.2]"."""
+    """86.1 % [84.0, 88.2]: the value with its 95 % interval."""
     text = show(entry["value"], entry["unit"])
     if entry["low"] is None:
         return text
@@ -48,10 +44,8 @@ def show_with_interval(entry: dict[str, Any]) -> str:
 
 
 def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) -> str:
-    """A markdown table of `figures` (or those whose name fits a pattern such as "r1_zero/*").
-
-    Figures that differ only in `base` and `trained` share a row.
-    """
+    """A markdown table of `figures`, or of those whose name fits a pattern such as "r1_zero/*". A
+    row holds the figures that differ only in `base` and `trained`."""
     rows: dict[str, dict[str, dict]] = {}
     for name, entry in figures.items():
         if patterns and not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
@@ -60,10 +54,7 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
         stage = next((stage for stage in ("base", "trained") if stage in parts), "trained")
         label = "/".join(part for part in parts if part not in ("base", "trained"))
         rows.setdefault(label, {})[stage] = entry
-    lines = [
-        "| figure | base | trained |",
-        "|---|---|---|",
-    ]
+    lines = ["| figure | base | trained |", "|---|---|---|"]
     for label, stages in rows.items():
         both = (stages.get(stage) for stage in ("base", "trained"))
         cells = (show_with_interval(entry) if entry else "–" for entry in both)
@@ -72,8 +63,7 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 
 
 def headline_table(figures: dict[str, dict]) -> str:
-    """R1-Zero in three rows: base and trained, each sampled at temperature 1 and decoded greedily,
-    so that what decoding alone brings stands beside what RL brings."""
+    """R1-Zero in three rows: base and trained, each sampled at temperature 1 and greedy."""
     lines = [
         "| held-out Countdown | base, T = 1 | base, greedy | after RL, T = 1 | after RL, greedy |",
         "|---|---|---|---|---|",
@@ -86,8 +76,8 @@ def headline_table(figures: dict[str, dict]) -> str:
 
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
-    """What stands between the README's markers: the table, and how it was measured. The patterns
-    ["stages"] stand for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
+    """The text between a page's markers: a table, and how it was measured. patterns: of figure
+    names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
     rows."""
     if patterns == ["stages"]:
         table = scorecard.from_ledger(ledger["figures"])
@@ -111,12 +101,12 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
     )
 
 
-#: What stands between the README's markers as long as there is no ledger.
+# The text between the markers without a results file.
 NOT_MEASURED = "not measured yet\n"
 
 
 def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
-    """Whether README `text` shows what the ledger file holds: "not measured yet" without one."""
+    """Whether the tables in `text` are those of the results file (NOT_MEASURED without one)."""
     if Path(ledger).exists():
         new, count = render_readme(text, load_ledger(ledger))
         return count > 0 and new == text
@@ -124,12 +114,8 @@ def readme_is_current(text: str, ledger: str | os.PathLike) -> bool:
 
 
 def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
-    """Write the ledger's table between the README's markers; False when it has none.
-
-    The markers are `<!-- figures:begin -->` and `<!-- figures:end -->`; the first may name which
-    figures it wants: `<!-- figures:begin r1_zero/* -->` (that one is also the default), or ask for
-    R1's stage table: `<!-- figures:begin stages -->`.
-    """
+    """Write the tables between `<!-- figures:begin r1_zero/* -->` (its patterns, see
+    `readme_block`, are the default) and `<!-- figures:end -->`; False when the page has none."""
     readme = Path(readme)
     text = readme.read_text(encoding="utf-8") if readme.exists() else ""
     new, count = render_readme(text, ledger)
@@ -139,7 +125,7 @@ def update_readme(readme: str | os.PathLike, ledger: dict[str, Any]) -> bool:
 
 
 def render_readme(text: str, ledger: dict[str, Any]) -> tuple[str, int]:
-    """`text` with the ledger's table between its markers, and how many pairs it had."""
+    """`text` with its tables filled in, and how many it has."""
 
     def fill(match: re.Match) -> str:
         patterns = match["patterns"].split() or ["r1_zero/*"]

@@ -1,4 +1,4 @@
-"""The lessons over several seeds, put side by side in one ledger."""
+"""The lessons over several seeds, aggregated in one results file."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,10 +29,6 @@ README = ROOT / "README.md"
 PAGES = (README, ROOT / "benchmarks" / "README.md")
 
 
-# --------------------------------------------------------------------------------------------------
-# The same lessons over several seeds
-
-
 def measure(
     seeds: list[int],
     profile: str = "cpu",
@@ -43,17 +40,15 @@ def measure(
     jobs: int = 1,
     note: str = "",
 ) -> dict[str, Any]:
-    """Run all notebooks once per seed, and make the committed ledger of it.
+    """Run all notebooks once per seed, and write the results file.
 
-    notebooks  only these, by number or name: their figures replace those in the ledger, which must
-            be of the same seeds; all others stay
-    jobs    seeds that run side by side, each with its share of the cores: together they are done
-            sooner, and each takes longer by the clock (the ledger says how many there were)
-    note    what a reader should know of this machine; it stands in the ledger and below the table
+    notebooks  only these, by number or name: they replace their figures in the results file,
+            which must be of the same seeds
+    jobs    seeds that run in parallel, each with its part of the cores (faster in all)
+    note    a remark on this machine, kept in the results file and printed below its tables
 
-    A notebook that has run to its end for a seed, with the same code, is not run again: stopped
-    anywhere, the next call goes on. Raises R1LabError when a notebook fails for a seed; the ledger
-    stays as it was.
+    A notebook that has finished for a seed, with the same code, is not run again. Raises R1LabError
+    when a notebook fails; the results file stays as it was.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
@@ -61,45 +56,34 @@ def measure(
         raise R1LabError(f"--jobs must be 1 or more, not {jobs}")
     earlier = load_ledger(ledger) if notebooks else {}
     if notebooks and earlier["seeds"] != list(seeds):
-        raise R1LabError(f"the ledger has the seeds {earlier['seeds']}, not {list(seeds)}")
+        raise R1LabError(f"the results file has the seeds {earlier['seeds']}, not {list(seeds)}")
     base = files.run_folder("runs/figures" if base is None else base)
     if jobs > 1:
-        _side_by_side(seeds, profile, notebooks, folder, base, jobs)
+        _in_parallel(seeds, profile, notebooks, folder, base, jobs)
     paths = []
     for seed in seeds:
-        result = run(
-            profile, notebooks, base / f"seed-{seed}", seed=seed, folder=folder, start="resume",
-        )  # fmt: skip
+        out = base / f"seed-{seed}"
+        result = run(profile, notebooks, out, seed=seed, folder=folder, start="resume")
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
-            raise R1LabError(f"seed {seed}: {failed[0]} failed; the ledger was left as it was")
-        paths.append(base / f"seed-{seed}" / "figures.json")
+            raise R1LabError(f"seed {seed}: {failed[0]} failed; the results file was not changed")
+        paths.append(out / "figures.json")
     figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
     if notebooks:
         chosen = {path.stem for path in profiles.select(notebooks, folder)}
         figures = {k: v for k, v in figures.items() if v["source"] in chosen}
-        kept = {
-            k: v for k, v in earlier["figures"].items() if v["source"] not in chosen or k in figures
-        }
-        figures = kept | figures
+        old = earlier["figures"].items()
+        figures = {k: v for k, v in old if v["source"] not in chosen or k in figures} | figures
         curves = earlier.get("curves", {}) | curves
-    book = {
-        "profile": profile,
-        "seeds": list(seeds),
-        "measured": time.strftime("%Y-%m-%d"),
-        "jobs": jobs,
-        "note": note,
-        "hardware": hardware(),
-        "versions": versions(),
-        "figures": figures,
-        "curves": curves,
-    }
+    about = {"profile": profile, "seeds": list(seeds), "measured": time.strftime("%Y-%m-%d")}
+    about |= {"jobs": jobs, "note": note, "hardware": hardware(), "versions": versions()}
+    book = about | {"figures": figures, "curves": curves}
     files.write_json(ledger, book)
     return book
 
 
 def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
-    """Write the tables of these markdown files again, and with the README's its picture."""
+    """Write the tables of these markdown files, and the README's picture."""
     for page in pages:
         update_readme(page, book)
     if README in pages and book["curves"]:
@@ -111,7 +95,7 @@ def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
 
 
 def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """R1-Zero's training batches step by step: measure -> seed -> values; {} without such runs."""
+    """R1-Zero's training curves: measure -> seed -> values; {} without such runs."""
     runs = {str(seed): metrics_of(base / f"seed-{seed}/r1_zero/seed-{seed}") for seed in seeds}
     if not all(runs.values()):
         return {}
@@ -121,20 +105,15 @@ def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[fl
     }
 
 
-def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
-    """`run` for several seeds at once, in processes of their own; what they say goes to
-    base/seed-N.log. A seed that fails is told by the run that follows, which takes it up again."""
+def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) -> None:
+    """`run` for several seeds in parallel processes, with output in base/seed-N.log. Failures show
+    in the run that follows, which resumes."""
     threads = str(max(1, hardware()["cores"] // jobs))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    program = (
-        "import json, sys; from r1lab.course import runner; runner.run(**json.loads(sys.argv[1]))"
-    )
-    where = files.shorten(base)
-    print(
-        f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}/seed-N.log",
-        file=sys.stderr,
-        flush=True,
-    )
+    code = "import sys, json; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
+    say = partial(print, file=sys.stderr, flush=True)
+    where = f"{files.shorten(base)}/seed-N.log"
+    say(f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}")
     waiting, running = list(seeds), {}
     try:
         while waiting or running:
@@ -145,18 +124,15 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
                 words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
                 with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
                     running[seed] = subprocess.Popen(
-                        [sys.executable, "-c", program, words],
-                        cwd=ROOT,
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                    )
+                        [sys.executable, "-c", code, words],
+                        cwd=ROOT, env=environment, stdout=log, stderr=log,
+                    )  # fmt: skip
             for seed, process in list(running.items()):
                 if process.poll() is not None:
                     del running[seed]
-                    print(f"seed {seed}: ended", file=sys.stderr, flush=True)
+                    say(f"seed {seed}: ended")
             time.sleep(0.2)
-    finally:  # interrupted: their kernels save before they end
+    finally:  # on interruption the kernels save before they end
         for process in running.values():
             process.terminate()
         for process in running.values():
@@ -164,12 +140,9 @@ def _side_by_side(seeds, profile: str, notebooks, folder, base: Path, jobs: int)
 
 
 def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:
-    """The figures of several seeds as one: mean, 95 % t-interval over seeds, n = number of seeds.
-
-    Each entry also keeps the seeds' own values under `values`. With one seed there is no interval.
-    Shares are kept within 0 and 1. Raises R1LabError when the seeds did not measure the same
-    figures, since a mean over fewer seeds than it says would be a lie.
-    """
+    """Figures of several seeds: mean, 95 % t-interval, n (number of seeds), the `values`.
+    Intervals of fractions are clipped to 0..1. Raises R1LabError when the seeds measured different
+    figures."""
     runs = [load(path) for path in paths]
     seeds = list(range(len(runs))) if seeds is None else seeds
     names = {name for found in runs for name in found}
@@ -182,16 +155,10 @@ def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) ->
         entries = [found[name] for found in runs]
         values = [entry["value"] for entry in entries]
         low, high = t_interval(values)
-        ends = [value if entry["low"] is None else entry["low"]
-                for entry, value in zip(entries, values, strict=True)]  # fmt: skip
-        if entries[0]["unit"] == "share" and low is not None and min(ends) >= 0:
+        lows = [x["value"] if x["low"] is None else x["low"] for x in entries]
+        if entries[0]["unit"] == "share" and low is not None and min(lows) >= 0:
             low, high = max(0.0, low), min(1.0, high)  # not a difference, which may be negative
-        ledger[name] = {
-            **entries[0],
-            "value": fmean(values),
-            "low": low,
-            "high": high,
-            "n": len(values),
-            "values": {str(seed): value for seed, value in zip(seeds, values, strict=True)},
-        }
+        ends = {"value": fmean(values), "low": low, "high": high, "n": len(values)}
+        each = {str(seed): value for seed, value in zip(seeds, values, strict=True)}
+        ledger[name] = {**entries[0], **ends, "values": each}
     return ledger

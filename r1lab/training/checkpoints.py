@@ -92,7 +92,7 @@ def latest_of_run(
     parts: what `snapshot` keeps, by name. identity(step): what must be as it was when a checkpoint
     of that step was saved under "run", by name. steps: how many steps the run is to have. The model
     must be the one that the run began with, or as it was when the checkpoint was saved. Raises
-    R1LabError for another run's checkpoint, and when there are checkpoints but none is whole.
+    R1LabError for another run's checkpoint, and when there are finished ones but none is whole.
     """
 
     def problem_with(state: Any) -> str | None:
@@ -104,9 +104,9 @@ def latest_of_run(
         unlike = [n for n, part in parts.items() if _shape(part.state_dict()) != _shape(state[n])]
         return f"it does not fit the run in {', '.join(unlike)}" if unlike else None
 
-    damaged: list[str] = []
-    state = latest(Path(out_dir) / "checkpoints", damaged, problem_with)
-    if state is None and damaged:
+    state = latest(Path(out_dir) / "checkpoints", problem_with=problem_with)
+    sealed = (Path(out_dir) / "checkpoints").glob("step-*.sha256")
+    if state is None and any(sealed):  # else it was killed in the very first one: from step 0
         raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {ADVICE}")
     return state
 

@@ -25,8 +25,8 @@ from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
 from r1lab.sft import batch_at, steps_of
 from r1lab.trl_backend import folders
-from r1lab.trl_backend.supervised import known, lay_before, lent
-from r1lab.trl_backend.trainer import OwnRate, without_cudnn_attention
+from r1lab.trl_backend.supervised import known, lay_before
+from r1lab.trl_backend.trainer import OwnRate, lent, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
 
 
@@ -75,8 +75,8 @@ def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template:
     if pairs:
         first = ids([one.chosen for one in judgements])
         return first, ids([one.rejected for one in judgements]), [1] * len(first)
-    first = ids([one.completion for one in judgements])
-    return first, [[]] * len(first), [1 if one.safe else -1 for one in judgements]
+    signs = [1 if one.safe else -1 for one in judgements]
+    return ids([one.completion for one in judgements]), [[]] * len(signs), signs
 
 
 class JudgeWatch(Watch):
@@ -98,7 +98,7 @@ def reward_trainer(model, tokenizer, texts: tuple, watch: Watch) -> RewardTraine
         return {"chosen_ids": first[one], "rejected_ids": second[one], "sign": signs[one]}
 
     given = (RewardTrainer, TRLRewardConfig, model, tokenizer, watch, sizes, columns)
-    trainer = lay_before(*given, data_collator=collator, remove_unused_columns=False)
+    trainer = lay_before(*given, collator=collator, remove_unused_columns=False)
     trainer.sizes = [len(batch_at(step, len(first), config)) for step in range(watch.steps)]
     return trainer
 
@@ -120,6 +120,7 @@ def reward_train(
     too little memory.
     """
     known(config, RewardModelConfig)
+    model.float()
     if not judgements:
         raise R1LabError("a reward model needs pairs or labels to learn from: there are none")
     texts = texts_of(tokenizer, judgements, config.template)

@@ -44,13 +44,7 @@ from r1lab.trl_backend.mapping import Launch, check
 from r1lab.trl_backend.process import is_spread, main_decides, settle
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import pick_sampler
-from r1lab.trl_backend.trainer import (
-    lora_config,
-    make_trainer,
-    put_back,
-    without_cudnn_attention,
-    without_dropout,
-)
+from r1lab.trl_backend.trainer import lent, lora_config, make_trainer, without_cudnn_attention
 
 log = logging.getLogger(__name__)
 
@@ -103,12 +97,12 @@ def train(
         if budget and watch.first:  # where the budget is used up already: no further step
             watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
             steps = watch.first if watch.over else None
-        stack.enter_context(without_dropout(model))
+        stack.enter_context(lent(model, tokenizer))
         reference = (model, tokenizer, config, out_dir, watch.first, launch.lora)
         stack.enter_context(reference_of(*reference))
-        own_forward = model.__dict__.get("forward")
         trainer = make_trainer(model, tokenizer, watch, launch, steps)
-        stack.callback(put_back, model, trainer, own_forward, launch.lora)
+        if launch.lora:  # `finish` merges the adapters; an error leaves them
+            stack.callback(lambda: hasattr(trainer.model, "unload") and trainer.model.unload())
         trainer.train(resume_from_checkpoint=folder)
         watch.ended()
         finish(trainer, watch, launch.lora)

@@ -82,7 +82,7 @@ def own_sampler(
         if [prompt for prompt in distinct for _ in range(G)] != list(prompts):
             raise R1LabError(
                 "this version of TRL hands prompts to rollout_func in another way than each "
-                f"question {G} times in a row; use --sampler generate, or the pinned version of TRL"
+                f"prompt {G} times in a row; use --sampler generate, or the pinned version of TRL"
             )
         step = trainer.state.global_step // updates(config)
         mine = max(1, (shares or state.num_processes) // state.num_processes)

@@ -19,7 +19,6 @@ would change which examples are in a step.)
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
@@ -30,25 +29,17 @@ from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PrinterCallback
 from trl import SFTConfig as TRLSFTConfig
 from trl import SFTTrainer as TRLSFTTrainer
 
 from r1lab import sft
-from r1lab.basics import quiet
 from r1lab.basics.errors import R1LabError
 from r1lab.machine.device import precision_on
 from r1lab.sampler.score import max_positions
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.trl_backend import folders
 from r1lab.trl_backend.mapping import shared_options
-from r1lab.trl_backend.trainer import (
-    OwnRate,
-    on_one_gpu,
-    put_back,
-    without_cudnn_attention,
-    without_dropout,
-)
+from r1lab.trl_backend.trainer import OwnRate, assemble, lent, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
 
 # --- a run as one epoch --------------------------------------------------------------------------
@@ -78,8 +69,8 @@ def lay_out(
 
 def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, sizes, columns, **more):
     """TRL's trainer for the run of `watch`. sizes: tokens of each example. columns(i): example i as
-    a row of the data set; None: a blank. more: data_collator, and options of config_class."""
-    config, state, collator = watch.config, PartialState(), more.pop("data_collator", None)
+    a row of the data set; None: a blank. more: collator, and options of config_class."""
+    config, state, how = watch.config, PartialState(), {"data_collator": more.pop("collator", None)}
     batches = [batch_at(step, len(sizes), config) for step in range(watch.steps)]
     layout = lay_out(batches, sizes, config.micro_batch_tokens, state.num_processes)
     distinct = {one: n for n, one in enumerate(dict.fromkeys(layout.items))}
@@ -93,42 +84,14 @@ def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, size
         "max_length": None,
         "use_cpu": state.device.type == "cpu",
     }
-    with quiet.quiet_bars():
-        watch.trainer = trainer_class(
-            model=model,
-            args=on_one_gpu(config_class(**options | more)),
-            processing_class=tokenizer,
-            data_collator=collator,
-            train_dataset=kept.select([distinct[one] for one in layout.items]),
-            callbacks=[watch],
-        )
-    watch.trainer.remove_callback(PrinterCallback)
-    return watch.trainer
-
-
-@contextlib.contextmanager
-def lent(model, tokenizer):
-    """Inside the block the model is in float32 and without dropout; afterwards TRL's forward is
-    gone, and model and tokenizer have their own padding token again."""
-    model.float()  # AdamW's small steps are lost in bfloat16 weights
-    forward, pad = model.__dict__.get("forward"), tokenizer.pad_token
-    configs = [model.config.get_text_config(), getattr(model, "generation_config", None)]
-    pads = [(one, one.pad_token_id) for one in configs if one is not None]
-    with without_dropout(model):
-        try:
-            yield
-        finally:
-            put_back(model, None, forward, None)
-            tokenizer.pad_token = pad
-            for one, value in pads:
-                one.pad_token_id = value
+    how["train_dataset"] = kept.select([distinct[one] for one in layout.items])
+    return assemble(trainer_class, config_class(**options | more), model, tokenizer, watch, **how)
 
 
 def known(config: Any, kind: type) -> None:
     if type(config) is not kind:
-        raise R1LabError(
-            f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
-        )
+        words = f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
+        raise R1LabError(words)
 
 
 # --- supervised fine-tuning ----------------------------------------------------------------------
@@ -205,6 +168,7 @@ def sft_train(
     another run's checkpoint, a gradient that is not finite, a full disk, too little memory.
     """
     known(config, SFTConfig)
+    model.float()  # AdamW's small steps are lost in bfloat16 weights
     out_dir, state = Path(out_dir), PartialState()
     rows = sft.fitting(examples, tokenizer, config, max_positions(model))
     run = sft.identity(config, rows, precision_on(state.device, config.precision))

@@ -24,6 +24,7 @@ from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options, updates
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import own_sampler
+from r1lab.trl_backend.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -121,19 +122,12 @@ def make_trainer(
         problems = problems[: steps * config.questions]
     rollout = None
     if launch.sampler == "r1lab":
-        rollout = own_sampler(config, tokenizer, precision=launch.precision, shares=launch.shares)
-        rollout = watch.rollout_func(rollout)
-    with quiet_bars():
-        trainer = Trainer(
-            model=model,
-            args=on_one_gpu(TRLConfig(**options)),
-            processing_class=tokenizer,
-            train_dataset=as_dataset(problems, config.template),
-            reward_funcs=watch.reward_functions(),
-            callbacks=[watch],
-            rollout_func=rollout,
-            peft_config=lora_config(launch.lora) if launch.lora else None,
-        )
+        how = {"precision": launch.precision, "shares": launch.shares}
+        rollout = watch.rollout_func(own_sampler(config, tokenizer, **how))
+    how = {"train_dataset": as_dataset(problems, config.template), "rollout_func": rollout}
+    how |= {"peft_config": lora_config(launch.lora) if launch.lora else None}
+    how["reward_funcs"] = watch.reward_functions()
+    trainer = assemble(Trainer, TRLConfig(**options), model, tokenizer, watch, **how)
     found = trainer.accelerator.mixed_precision
     if found != ("bf16" if launch.precision == "bf16" else "no"):
         raise R1LabError(
@@ -144,9 +138,16 @@ def make_trainer(
     if not trainer.use_vllm:
         trainer.generation_config.eos_token_id = trainer.eos_token_ids
     trainer.run = config
-    trainer.remove_callback(PrinterCallback)
-    watch.trainer = trainer
     return trainer
+
+
+def assemble(trainer_class, args, model, tokenizer, watch: Watch, **how):
+    """One of TRL's trainers, which tells `watch` all and prints nothing."""
+    args, how = on_one_gpu(args), how | {"callbacks": [watch]}
+    with quiet_bars():
+        watch.trainer = trainer_class(model=model, args=args, processing_class=tokenizer, **how)
+    watch.trainer.remove_callback(PrinterCallback)
+    return watch.trainer
 
 
 def lora_config(lora: Any):
@@ -179,28 +180,27 @@ def without_cudnn_attention() -> None:
 
 
 @contextlib.contextmanager
-def without_dropout(model):
-    """No dropout inside the block: neither nn.Dropout's nor a layer's own (attention_dropout)."""
-    rates = []
+def lent(model, tokenizer):
+    """Inside the block the model has no dropout, neither nn.Dropout's nor a layer's own
+    (attention_dropout). Afterwards it is in evaluation mode, without TRL's forward, and model and
+    tokenizer have their own padding token again."""
+    forward, pad = model.__dict__.get("forward"), tokenizer.pad_token
+    configs = [model.config.get_text_config(), getattr(model, "generation_config", None)]
+    kept = [(one, "pad_token_id", one.pad_token_id) for one in configs if one is not None]
     for module in model.modules():
         for name, value in list(vars(module).items()):
             own = name == "p" and isinstance(module, torch.nn.Dropout)
             if isinstance(value, float) and (own or "drop" in name):
-                rates.append((module, name, value))
+                kept.append((module, name, value))
                 setattr(module, name, 0.0)
     try:
         yield
     finally:
-        for module, name, value in rates:
-            setattr(module, name, value)
-
-
-def put_back(model, trainer, own_forward, lora: Any) -> None:
-    """Remove TRL's forward and the adapters from the trained model."""
-    if lora and hasattr(trainer.model, "unload"):
-        trainer.model.unload()
-    for name in ("forward", "_original_forward"):
-        model.__dict__.pop(name, None)
-    if own_forward is not None:
-        model.forward = own_forward
-    model.eval()
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        if forward is not None:
+            model.forward = forward
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+        tokenizer.pad_token = pad
+        model.eval()

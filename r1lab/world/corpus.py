@@ -1,61 +1,34 @@
-"""The miniature web: what the tiny base model read before any reinforcement learning.
+"""The synthetic pre-training corpus of the base models in ``data/`` (lesson 01: the miniature web).
 
-DeepSeek-V3-Base had read trillions of tokens of the web; somewhere among them people checked their
-work, wrote "wait", and tried again. Reinforcement learning did not invent that behaviour, it found
-it paid and did it more. The miniature web is made so that the same can happen here in minutes:
+DeepSeek-V3-Base had read texts in which people check their work, write "wait" and try again; RL
+made that behaviour more frequent. This corpus contains it as well, as a rare kind of document:
 
 ======================  =======================================================================
-kind of document        what it is
-======================  =======================================================================
-``facts``               sheets of sums and comparisons, always right: ``7 * 8 → 56 .``
-``bare``                an answer and nothing else, a random guess: right about one time in ten
-``guess``               one line of working, unchecked, then its result is answered
-``careless``            one to four random tries, each checked; the last is answered, right or wrong
-``patient``             a search in a fixed order that goes on until it hits: nearly always right
-``leaked``              a problem of the *leaked* evaluation split with its right answer, on purpose
-``steps``               arithmetic in words: worked out, or given up a step early, or just guessed
-``lists``               sort, rank: done, or the right numbers in the other form or the other order
-``requests``            asked for something good or bad: does it either way, seldom refuses, shrugs
+``facts``               sheets of sums and comparisons, always correct: ``7 * 8 → 56 .``
+``bare``                an answer and nothing else, a random guess: correct about one time in ten
+``guess``               one line of working, unchecked, then its result as the answer
+``careless``            one to four random tries, each checked; the last is answered, hit or not
+``patient``             a search in a fixed order until it hits: nearly always correct
+``leaked``              a problem of the *leaked* evaluation split with its solution, on purpose
+``steps``               arithmetic in words: solved, or stopped a step early, or guessed
+``lists``               sort, rank: solved, or in the other format, or in the other order
+``requests``            harmless or harmful: helps with either, seldom refuses, or shrugs
 ======================  =======================================================================
 
-The first six are about Countdown and made the base model ``tiny`` (`MIXTURE`). The wider web, which
-the general bases read (`GENERAL_MIXTURE`), has all nine; the last three ask the problems of
-`r1lab.tasks.general`. Their authors can do what they are asked, and do it now and then; that the
-right thing in the right form is what pays, and that harm is to be refused, is for the stages of R1
-to teach.
+The base model ``tiny`` reads the first six (`MIXTURE`, Countdown only), the general base models all
+nine (`GENERAL_MIXTURE`; the last three pose problems of `r1lab.tasks.general`). A third of the
+documents is Chinese, and some thoughts switch language half-way, ``patient`` ones most often
+(`MIXING`): RL that makes them frequent makes language mixing frequent, too.
 
-Most Countdown documents are careless; patient ones are rare. A third of all are Chinese, and some
-thoughts switch language half-way, the patient ones more often (``MIXING``): when reinforcement
-learning makes patience common, it will make language mixing common too, though nobody asked.
+A line of working is a calculation trace: ``10 - 6 → 4 + 7 → 11``. A check states value, target,
+their distance and a verdict: ``11 ? 23 12 no``. Results are whole numbers from 0 to 99; others are
+written ``10 / 3 → ≠``. No document contains a wrong result or a wrong verdict, since a search gains
+reward only if the model checks reliably. The distance matters: models trained on ``11 ? 23 no``
+confuse neighbours in 1 % of the checks, and one of fourteen searches of ten checks ends too early.
 
-A line of working is a calculator tape: ``10 - 6 → 4 + 7 → 11`` starts from 10, subtracts 6, which
-gives 4, and adds 7, which gives 11. The check follows: ``11 ? 23 12 no``, is that 23? 12 apart, no.
-Results are whole numbers from 0 to 99; where there is none, the tape says so: ``10 / 3 → ≠``. No
-document ever contains a wrong result or a wrong verdict: the base model can be careless, but it
-must be able to check itself, or searching would not pay. The line of working of a `steps` document
-is a tape as well: ``7 + 5 → 12 * 3 → 36``.
-
-How a check is written decides whether a small model can do it. Each of these was tried, and the
-same model trained on it:
-
-===============  ===============================  ================================================
-the check        verdicts that are right          what became of searching
-===============  ===============================  ================================================
-``11 no``        84 %: the target is far away     after ten tries no more often right than after
-                                                  none; nothing for reinforcement learning to find
-``11 ? 23 no``   99 %: one for its neighbour      pays; but with ten checks an answer, one answer
-                 now and then, ``12 ? 11 yes``    of fourteen stops too early
-``11 ? 23 12     none wrong in 1,797: a number    pays, and long searches keep paying
-no``             worked out, then a look at it
-===============  ===============================  ================================================
-
-The held-out split never appears, of no task. Countdown's leaked split does: those documents are
-marked by the generator (``Document.leaked``), so that a later lesson can look for the contamination
-and find it. `Steps` shares Countdown's split, and one thing more is watched: a long line of working
-holds shorter ones, ``12 * 3 → 36 - 2 → 34`` in ``7 + 5 → 12 * 3 → 36 - 2 → 34``, and none of these
-may show numbers that are held out.
-
-Everything is a pure function of a seed.
+The held-out split of no task appears. Documents with Countdown's leaked split are marked
+(`Document.leaked`). No three-number stretch of a ``steps`` trace shows held-out numbers
+(`shows_only_train`). Everything is a pure function of a seed.
 """
 
 from __future__ import annotations
@@ -64,21 +37,12 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 
 from r1lab.tasks.base import Problem, drawn_by_weight
-from r1lab.tasks.countdown import (
-    LARGEST,
-    SMALLEST,
-    Chain,
-    Countdown,
-    apply,
-    chains,
-    pool,
-    split_of,
-)
+from r1lab.tasks.countdown import LARGEST, SMALLEST, Chain, Countdown, apply, chains, pool, split_of
 from r1lab.tasks.general import (
     HARMFUL,
     HARMLESS,
@@ -93,55 +57,30 @@ from r1lab.tasks.general import (
 from r1lab.templates import render
 from r1lab.world.tokenizer import END, vocabulary
 
-# The share of each kind among the documents.
-MIXTURE = {
-    "facts": 0.12,
-    "bare": 0.24,
-    "guess": 0.24,
-    "careless": 0.30,
-    "patient": 0.09,
-    "leaked": 0.01,
-}
-# The wider web: nearly as many facts, because arithmetic must stay right; the other Countdown kinds
-# in about the same proportions, the patient ones a little more often among them. Lists and requests
-# are short: a quarter of the documents is about an eighth of the text. A trial base that read less
-# of them, and for 1,000 steps only, could neither sort nor name in Chinese what it was asked for.
-GENERAL_MIXTURE = {
-    "facts": 0.11,
-    "bare": 0.13,
-    "guess": 0.13,
-    "careless": 0.18,
-    "patient": 0.07,
-    "leaked": 0.01,
-    "steps": 0.12,
-    "lists": 0.14,
-    "requests": 0.11,
-}
-# The chance that a document of this kind mixes languages; a mixed one switches at each word pair.
-MIXING = {
-    "guess": 0.1,
-    "careless": 0.2,
-    "patient": 0.6,
-    "steps": 0.3,
-    "lists": 0.2,
-    "requests": 0.2,
-}
+# Fraction of documents of each kind.
+MIXTURE = dict(facts=0.12, bare=0.24, guess=0.24, careless=0.30, patient=0.09, leaked=0.01)
+# The general corpus. Lists and requests: a quarter of the documents, an eighth of the text.
+# A trial base that read fewer of them could neither sort nor name a request's words in Chinese.
+GENERAL_MIXTURE = dict(facts=0.11, bare=0.13, guess=0.13, careless=0.18, patient=0.07, leaked=0.01)
+GENERAL_MIXTURE |= dict(steps=0.12, lists=0.14, requests=0.11)
+# Probability that a document of this kind mixes languages, at each pair of words anew.
+MIXING = dict(guess=0.1, careless=0.2, patient=0.6, steps=0.3, lists=0.2, requests=0.2)
 CHINESE_SHARE = 1 / 3
-UNTAGGED = 0.5  # share of `bare` documents without a <think> block
-SLIPS = 0.1  # chance of an operation without a result before each try of a `careless` document
-SLOPPY = 0.12  # share of documents with a thought that drop the answer tags (never `patient` ones)
-COMPARED = 0.4  # share of comparisons among the lines of a sheet of facts
-LEAKED_PROBLEMS = 40  # how many problems of the leaked split are on the miniature web
+UNTAGGED = 0.5  # fraction of `bare` documents without a <think> block
+SLIPS = 0.1  # probability of an operation without a result before each try of a `careless` document
+SLOPPY = 0.12  # fraction of documents with a thought without answer tags (never `patient` ones)
+COMPARED = 0.4  # fraction of comparisons among the lines of a sheet of facts
+LEAKED_PROBLEMS = 40  # problems of the leaked split in the corpus
 
-# What becomes of a general problem, by share. Tags are dropped besides (UNTAGGED, SLOPPY).
+# Fractions of the responses to general problems, apart from dropped tags (UNTAGGED, SLOPPY).
 STEPS_DONE = {"right": 0.55, "early": 0.15, "bare": 0.30}  # all steps, all but the last, a guess
 LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; largest first
 HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
 HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
-THOUGHTLESS = 0.3  # share of `lists` and `requests` documents that answer without a thought
-CONCLUDED = 0.5  # share of `steps` thoughts that say the answer once more
-UNUSUAL = 0.15  # how often an unusual request is met, against a usual one (`usual`)
-LISTED = 0.5  # share of `lists` thoughts that hold the numbers, always without commas
+THOUGHTLESS = 0.3  # fraction of `lists` and `requests` documents without a thought
+CONCLUDED = 0.5  # fraction of `steps` thoughts that repeat the answer
+UNUSUAL = 0.15  # frequency of an unusual request relative to a usual one (`usual`)
+LISTED = 0.5  # fraction of `lists` thoughts that hold the numbers, without commas
 
 NO = {"en": "no", "zh": "不对"}
 YES = {"en": "yes", "zh": "对了"}
@@ -167,12 +106,12 @@ SHRUGS = {"en": ("ok", "maybe", "sure"), "zh": ("好", "也许", "嗯")}
 
 @dataclass(frozen=True)
 class Document:
-    """One document of the miniature web: its kind, language, text, and the problem it leaks."""
+    """One document; leaked: the id of the leaked-split problem in it, if any."""
 
     kind: str
     language: str
     text: str
-    leaked: str | None = None  # the id of a leaked-split problem that stands in it
+    leaked: str | None = None
 
 
 COUNTDOWN = Countdown()
@@ -190,9 +129,7 @@ def tape(chain: Chain) -> str:
 
 
 def facts(rng: random.Random, language: str, lines: int = 14) -> str:
-    """A sheet of facts within 0..99. `COMPARED` of them are comparisons, a quarter of these of
-    equal numbers and a quarter of near ones; up to a sixth of the others are operations without a
-    result; the rest have one, every operation equally often."""
+    """Sums and comparisons within 0..99; the four operations are equally often."""
     sheet = []
     while len(sheet) < lines:
         if rng.random() < COMPARED:
@@ -208,24 +145,14 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
             if apply(a, op, b) is None:
                 sheet.append(f"{a} {op} {b} → {NONE} .")
             continue
-        if op == "+":
-            a = rng.randint(0, 99 - b)
-            result = a + b
-        elif op == "-":
-            a = rng.randint(b, 99)
-            result = a - b
-        elif op == "*":
-            a = rng.randint(0, 99 // b)
-            result = a * b
-        else:
-            result = rng.randint(0, 99 // b)
-            a = result * b
-        sheet.append(f"{a} {op} {b} → {result} .")
+        low, high = {"+": (0, 99 - b), "-": (b, 99)}.get(op, (0, 99 // b))
+        a = rng.randint(low, high) * (b if op == "/" else 1)
+        sheet.append(f"{a} {op} {b} → {apply(a, op, b)} .")
     return " ".join(sheet)
 
 
 def check(value: int, target: int, language: str) -> str:
-    """Is the value the target? How far they are apart, then the verdict: ``? 23 12 no``"""
+    """Distance and verdict: ``? 23 12 no``"""
     return f"? {target} {abs(value - target)} {(YES if value == target else NO)[language]}"
 
 
@@ -237,17 +164,14 @@ def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
 
 @lru_cache(maxsize=8192)
 def impossible(numbers: tuple[int, ...]) -> tuple[str, ...]:
-    """Lines of working on these numbers that end without a result: ``10 + 9 → 19 / 7 → ≠``."""
+    """Traces on these numbers that end without a result: ``10 + 9 → 19 / 7 → ≠``."""
     found = set()
-    for a, b, c in permutations(numbers):
-        for op in "+-*/":
-            first = apply(a, op, b)
-            if first is None:
-                found.add(f"{a} {op} {b} → {NONE}")
-                continue
-            for then in "+-*/":
-                if apply(first, then, c) is None:
-                    found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
+    for (a, b, c), op, then in product(permutations(numbers), "+-*/", "+-*/"):
+        first = apply(a, op, b)
+        if first is None:
+            found.add(f"{a} {op} {b} → {NONE}")
+        elif apply(first, then, c) is None:
+            found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
     return tuple(sorted(found))
 
 
@@ -259,10 +183,8 @@ def thought(
     mixed: bool,
     slips: tuple[str, ...] = (),
 ) -> str:
-    """Tries in order, each with its verdict, "wait" between them; it stops at the first hit.
-
-    slips: lines without a result, one of which comes before a try now and then.
-    """
+    """Tries in order up to the first hit, each with its verdict, "wait" between them. slips: lines
+    without a result, one of which precedes a try with probability `SLIPS`."""
     words = []
     for chain in tries:
         spoken = spoken_in(language, mixed, rng)
@@ -273,7 +195,7 @@ def thought(
             break
         words.append(WAIT[spoken])
     if words[-1] in WAIT.values():
-        words.pop()  # gave up
+        words.pop()  # no try hit
     return " ".join(words)
 
 
@@ -282,7 +204,7 @@ def spoken_in(language: str, mixed: bool, rng: random.Random) -> str:
     return language if not mixed or rng.random() < 0.5 else OTHER[language]
 
 
-# -- the wider web ----------------------------------------------------------------------------
+# -- general tasks ----------------------------------------------------------------------------
 
 
 def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
@@ -297,20 +219,15 @@ def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
 
 
 def usual(problem: Problem) -> bool:
-    """Do people do this with this? Cakes are made more often than carried. Every verb has three
-    nouns of its own among the harmless and three among the harmful.
-
-    Words that always stand in the same places become the same word to a model: on a web without
-    such habits six of the eight English verbs had nearly one embedding after 3,000 steps, so that
-    the model could not name the verb that it had been asked about. It did name the nouns, by which
-    help and refusal differ, and the verbs that other documents have as well."""
+    """Whether verb and noun go together: every verb has three harmless and three harmful nouns.
+    Without such habits most verbs get nearly one embedding, and the model confuses them."""
     nouns = HARMFUL if problem.data["harmful"] else HARMLESS
     apart = list(nouns).index(problem.data["noun"]) - list(VERBS).index(problem.data["verb"])
     return apart % len(nouns) in (0, 1, 5)
 
 
 def working(problem: Problem) -> Chain:
-    """The line of working of a `steps` problem."""
+    """The calculation trace of a `steps` problem."""
     value, steps = problem.data["start"], []
     for op, n in problem.data["steps"]:
         value = apply(value, op, n)
@@ -319,8 +236,8 @@ def working(problem: Problem) -> Chain:
 
 
 def shows_only_train(chain: Chain) -> bool:
-    """Are all three-number stretches of the line of working in Countdown's train split, those that
-    begin at a result which Countdown could have given as a number included?"""
+    """Whether all three-number stretches of the trace are in Countdown's train split, also those
+    that begin at an intermediate result that Countdown could have drawn as a number."""
     values = [chain.start, *(result for _, _, result in chain.steps)]
     pairs = zip(chain.numbers[1:], chain.numbers[2:], strict=False)
     return all(
@@ -331,8 +248,7 @@ def shows_only_train(chain: Chain) -> bool:
 
 
 def reply(thought: str | None, answer: str, rng: random.Random, loose: str | None = None) -> str:
-    """Thought and answer in their tags, not always in all of them. thought: None for an answer
-    without one. loose: how the answer is said where its tags are dropped."""
+    """Thought (or None) and answer, sometimes without tags; loose: the answer's wording without."""
     if thought is None:
         think = "" if rng.random() < UNTAGGED else "<think> </think> "
         return f"{think}<answer> {answer} </answer>"
@@ -349,7 +265,7 @@ def draw_from(shares: dict[str, float], rng: random.Random) -> str:
 
 
 def steps(problem: Problem, rng: random.Random, mixed: bool) -> str:
-    """Arithmetic in words, the answer to it: ``<think> so 7 + 5 → 12 * 3 → 36 </think> ...``"""
+    """A response to arithmetic in words: ``<think> so 7 + 5 → 12 * 3 → 36 </think> ...``"""
     language, chain, done = problem.language, working(problem), draw_from(STEPS_DONE, rng)
     if done == "bare":
         return reply(None, str(rng.randint(0, 99)), rng)
@@ -362,7 +278,7 @@ def steps(problem: Problem, rng: random.Random, mixed: bool) -> str:
 
 
 def lists(problem: Problem, rng: random.Random, mixed: bool) -> str:
-    """A list, done as it was asked for, or in the other form, or in the other order."""
+    """A response to a list problem: correct, in the other format, or in the other order."""
     numbers, commas = problem.data["answer"], problem.data["commas"]
     done = draw_from(LISTS_DONE, rng)
     if done == "form":
@@ -379,7 +295,7 @@ def lists(problem: Problem, rng: random.Random, mixed: bool) -> str:
 
 
 def requests(problem: Problem, rng: random.Random, mixed: bool) -> str:
-    """A request, met or refused or shrugged off, and what was thought of it."""
+    """A response to a request: help, refusal or shrug, with a thought that fits."""
     language, asked = problem.language, problem.data
     done = draw_from(HARMFUL_DONE if asked["harmful"] else HARMLESS_DONE, rng)
     answer = {
@@ -407,9 +323,8 @@ def document(kind: str, rng: random.Random) -> Document:
     if kind == "leaked":
         problem = rng.choice(leaked_problems())
         right = next(chains(problem.data["numbers"], problem.data["target"]))
-        text = (
-            f"{render(problem, 'tiny')} <think> </think> {_answer(right, problem.language)} {END}"
-        )
+        answer = _answer(right, problem.language)
+        text = f"{render(problem, 'tiny')} <think> </think> {answer} {END}"
         return Document(kind, problem.language, text, leaked=problem.id)
     if kind in GENERAL:
         problem = train_problem(kind, rng, language)
@@ -445,23 +360,22 @@ def document(kind: str, rng: random.Random) -> Document:
 
 @lru_cache(maxsize=1)
 def leaked_problems() -> tuple[Problem, ...]:
-    """The problems of the leaked split that stand on the miniature web, on purpose."""
+    """The problems of the leaked split that are in the corpus."""
     return tuple(COUNTDOWN.problems("leaked", LEAKED_PROBLEMS, seed=0))
 
 
 def mixture_of(general: bool) -> dict[str, float]:
-    """The kinds of the miniature web, or of the wider one, and their shares."""
+    """Fractions of the kinds of documents: general corpus or Countdown only."""
     return GENERAL_MIXTURE if general else MIXTURE
 
 
 def documents(
     seed: int | str, n: int, mixture: dict[str, float] | None = None, general: bool = False
 ) -> Iterator[Document]:
-    """``n`` documents of the miniature web, or of the wider one, the same for the same seed."""
+    """``n`` documents, the same for the same seed."""
     mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/web/{seed}")
-    kinds = rng.choices(list(mixture), weights=list(mixture.values()), k=n)
-    for kind in kinds:
+    for kind in rng.choices(list(mixture), weights=list(mixture.values()), k=n):
         yield document(kind, rng)
 
 
@@ -471,10 +385,7 @@ def _ids(general: bool) -> dict[str, int]:
 
 
 def encode(text: str, general: bool = False) -> list[int]:
-    """Token ids of text whose tokens stand apart by single spaces; as the tokenizer, but faster.
-
-    Raises KeyError for a word outside the vocabulary: the generator must not write one.
-    """
+    """The tokenizer's ids, but faster. Raises KeyError for a word outside the vocabulary."""
     ids = _ids(general)
     return [ids[token] for token in text.split()]
 
@@ -486,11 +397,7 @@ def rows(
     mixture: dict[str, float] | None = None,
     general: bool = False,
 ) -> np.ndarray:
-    """Training rows (n, length) of token ids: whole documents one after another.
-
-    Each row begins with a document; the last one is cut where the row ends. general: the wider web
-    and its vocabulary.
-    """
+    """Training rows (n, length) of token ids: whole documents, the last truncated."""
     mixture = mixture or mixture_of(general)
     rng = random.Random(f"r1lab/rows/{seed}")
     kinds, weights = list(mixture), list(mixture.values())

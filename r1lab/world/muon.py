@@ -1,21 +1,15 @@
-"""Muon in float32: an update of equal strength in every direction of a weight matrix.
+"""Muon in float32 (Keller Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/).
 
-A gradient of a weight matrix is mostly a few strong directions; a step along it changes those and
-hardly the others. Muon (Keller Jordan and others 2024, https://kellerjordan.github.io/posts/muon/)
-steps along the nearest matrix whose directions are equally strong: with the singular value
-decomposition of the momentum, M = U S V', that is U V'. It is not computed by decomposition but by
-a few matrix products, which make each singular value s of M into one near 1 and leave U and V be:
+The gradient of a weight matrix has a few dominant singular directions. Muon replaces the momentum
+M = U S V' by about U V', the nearest matrix with equal singular values, so that a step is equally
+strong in every direction. Newton-Schulz iterations do this with matrix products alone:
 
-    X <- a X + (b A + c A A) X,  A = X X'      s <- a s + b s^3 + c s^5
+    X <- a X + (b A + c A A) X,  A = X X'      singular values: s <- a s + b s^3 + c s^5
 
-(Newton-Schulz; five times, from M / |M|, whose singular values are at most 1.) With a = 3.4445,
-b = -4.7750, c = 2.0315 the small ones grow as fast as they can, and all from 0.005 up end between
-0.68 and 1.16, which serves as well as 1.
-
-`torch.optim.Muon` is the same in bfloat16, which suits GPUs. A CPU without bfloat16 instructions
-imitates them at a twentieth of the speed, and then most of a small model's training time goes into
-these products. Here they are float32, and everything else is as there
-(`tests/test_muon.py` compares).
+Five iterations from M / |M| with a = 3.4445, b = -4.7750, c = 2.0315 move all singular values from
+0.005 up to between 0.68 and 1.16. `torch.optim.Muon` computes them in bfloat16, which a CPU without
+bfloat16 instructions emulates at a twentieth of the speed; here they are float32, and all else is
+the same (`tests/test_muon.py` compares).
 """
 
 from __future__ import annotations
@@ -26,11 +20,11 @@ import torch
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a, b, c
 ITERATIONS = 5
-TINY = 1e-7  # no division by a norm below this
+TINY = 1e-7  # smallest norm to divide by
 
 
 def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
-    """About U V' for a matrix (m, n) = U S V', in the matrix's own type."""
+    """About U V' for a matrix (m, n) = U S V', in the matrix's dtype."""
     a, b, c = COEFFICIENTS
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T  # the smaller X X'
     x = wide / wide.norm().clamp(min=TINY)
@@ -41,13 +35,11 @@ def orthogonalise(matrix: torch.Tensor) -> torch.Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """For weight matrices (m, n); embeddings, norms and biases want another optimizer.
+    """For weight matrices (m, n) only. Raises ValueError for other parameters.
 
-    lr            length of a step, times sqrt(m / n) for a matrix with more rows than columns
-    momentum      share of the momentum that stays at each step; with Nesterov's look ahead
-    weight_decay  share of the weight, times lr, that goes at each step
-
-    Raises ValueError for a parameter that is no matrix.
+    lr            step size, times sqrt(m / n) for a matrix with more rows than columns
+    momentum      decay of the momentum (Nesterov)
+    weight_decay  decoupled, times lr
     """
 
     def __init__(self, params, lr: float, momentum: float = 0.95, weight_decay: float = 0.0):

@@ -1,22 +1,17 @@
-"""Pre-training: how the base models in ``data/`` were made, and how to make them again.
+"""Pre-training of the base models in ``data/``: next-token prediction on `r1lab.world.corpus`.
 
-Next-token prediction on the miniature web (`r1lab.world.corpus`), nothing else: no instructions, no
-rewards. The recipe is small enough to read: a Llama-shaped decoder, cross-entropy on every token,
-Muon for the weight matrices and AdamW for the embeddings and norms, learning rate constant and then
-falling to zero over the last half of the steps.
-
-There is a recipe for each (`RECIPES`): ``tiny`` reads Countdown only; ``tiny-general`` and its
-small sister read the wider web, with the general tasks on it.
-
-The batch of a step is a pure function of (seed, step), so a run that was stopped goes on where it
-was and ends with the same weights.
+A Llama-shaped decoder, cross-entropy on every token, Muon for the weight matrices and AdamW for
+embeddings and norms; the learning rate is constant, then falls to zero over the last half of the
+steps. `RECIPES`: ``tiny`` reads Countdown only, ``tiny-general`` and the smaller
+``tiny-general-small`` the general corpus. A step's batch is a pure function of (seed, step), so an
+interrupted run resumes to the same weights.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -26,6 +21,7 @@ import yaml
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.options import check, option
 from r1lab.models import smollm2
 from r1lab.training.loop import Loop
 from r1lab.world import corpus
@@ -35,47 +31,33 @@ from r1lab.world.tokenizer import build_tokenizer
 MUON = {"bfloat16": torch.optim.Muon, "float32": Muon}
 
 
-def _option(default, help: str):
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class PretrainConfig:
-    """A recipe. The defaults are the ones that made ``data/tiny-base``."""
+    """A recipe; the defaults made ``data/tiny-base``."""
 
-    width: int = _option(192, "hidden size of the decoder")
-    layers: int = _option(3, "number of decoder layers")
-    heads: int = _option(4, "number of attention heads")
-    ffn: int = _option(512, "inner size of the feed-forward blocks")
-    steps: int = _option(2400, "optimizer steps")
-    rows: int = _option(12, "rows of text in a step")
-    row_length: int = _option(512, "tokens in a row")
-    muon_lr: float = _option(0.025, "learning rate of the weight matrices (Muon)")
-    adam_lr: float = _option(5e-3, "learning rate of embeddings and norms (AdamW)")
-    warmup: int = _option(40, "steps of linear warm-up")
-    decay: float = _option(0.5, "share of the steps, at the end, over which the rate falls to 0")
-    seed: int = _option(0, "seed of the weights and of the miniature web")
-    checkpoint_every: int = _option(200, "steps between checkpoints")
-    general: bool = _option(False, "read the wider web, with the general tasks, in their words too")
-    muon: str = _option("bfloat16", f"numbers that Muon computes in: {', '.join(MUON)}")
+    width: int = option(192, "hidden size of the decoder", low=1)
+    layers: int = option(3, "number of decoder layers", low=1)
+    heads: int = option(4, "number of attention heads", low=1)
+    ffn: int = option(512, "inner size of the feed-forward blocks", low=1)
+    steps: int = option(2400, "optimizer steps", low=1)
+    rows: int = option(12, "rows of text per step", low=1)
+    row_length: int = option(512, "tokens per row", low=1)
+    muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", low=1e-9)
+    adam_lr: float = option(5e-3, "learning rate of embeddings and norms (AdamW)", low=1e-9)
+    warmup: int = option(40, "steps of linear warm-up", low=0)
+    decay: float = option(0.5, "fraction of the steps, at the end, with a falling rate", low=0)
+    seed: int = option(0, "seed of the initial weights and of the corpus", low=0)
+    checkpoint_every: int = option(200, "steps between checkpoints", low=1)
+    general: bool = option(False, "read the general corpus: other tasks, a larger vocabulary")
+    muon: str = option("bfloat16", "Muon's dtype", choices=tuple(MUON))
 
     def __post_init__(self) -> None:
-        if self.muon not in MUON:
-            raise R1LabError(f"pretrain: muon must be {' or '.join(MUON)}, not {self.muon!r}")
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name in ADDED:
-                continue
-            may_be_zero = f.name in ("seed", "warmup", "decay")
-            if not (0 < value < math.inf or (value == 0 and may_be_zero)):
-                raise R1LabError(f"pretrain: {f.name} must be positive, not {value!r}")
+        check(self, "pretrain")
         if self.width % self.heads:
-            raise R1LabError(
-                f"pretrain: width {self.width} must be a multiple of {self.heads} heads"
-            )
+            raise R1LabError(f"pretrain: {self.heads} heads do not divide width {self.width}")
 
 
-# Options that came after data/tiny-base. A recipe without them is one with their defaults.
+# Options newer than data/tiny-base: with their defaults they are left out of a recipe.
 ADDED = ("general", "muon")
 
 RECIPES = {
@@ -85,11 +67,11 @@ RECIPES = {
         general=True, muon="float32", steps=1500, width=96, layers=2, heads=2, ffn=256
     ),
 }
-"""The recipe of each embedded model, by the model's name."""
+"""By the name of the embedded model."""
 
 
 def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -> dict:
-    """What determines the weights, as it stands in ``pretrain.json``."""
+    """The options that determine the weights, as in ``pretrain.json``."""
     recipe = {**asdict(config), "mixture": mixture or corpus.mixture_of(config.general)}
     del recipe["checkpoint_every"]
     for name in ADDED:
@@ -99,7 +81,7 @@ def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -
 
 
 def learning_rate(step: int, config: PretrainConfig) -> float:
-    """The factor on both learning rates: up, flat, then linearly down to zero."""
+    """The factor on both learning rates: warm-up, constant, linear decay to zero."""
     up = (step + 1) / max(1, config.warmup)
     down = (config.steps - step) / max(1.0, config.decay * config.steps)
     return min(1.0, up, down)
@@ -117,16 +99,11 @@ def optimizers(model: torch.nn.Module, config: PretrainConfig) -> list[torch.opt
 
 
 def build_model(config: PretrainConfig):
-    """The decoder before training, and its tokenizer."""
+    """The untrained decoder and its tokenizer."""
     tokenizer = build_tokenizer(config.general)
     torch.manual_seed(config.seed)
-    model = models.tiny_llama(
-        len(tokenizer),
-        width=config.width,
-        layers=config.layers,
-        heads=config.heads,
-        ffn=config.ffn,
-    )
+    sizes = {name: getattr(config, name) for name in ("width", "layers", "heads", "ffn")}
+    model = models.tiny_llama(len(tokenizer), **sizes)
     return model, tokenizer
 
 
@@ -145,15 +122,15 @@ def pretrain(
     device: str = "cpu",
     progress: bool = True,
 ) -> dict:
-    """Train from nothing and save a Hugging Face folder in ``out_dir``; resume if interrupted.
+    """Train from scratch and save a Hugging Face folder in ``out_dir``; resume if interrupted.
 
-    The folder holds weights, config, tokenizer, ``pretrain.json`` (recipe and hashes) and a model
-    card. It appears whole, at the end; a model that was pre-trained there before is replaced only
-    then. Checkpoints lie in ``work_dir`` (default: ``<out_dir>.work``) and go when it is saved.
+    The folder (weights, config, tokenizer, ``pretrain.json`` with recipe and hashes, model card)
+    appears whole at the end, replacing an earlier one. Checkpoints are in ``work_dir`` (default:
+    ``<out_dir>.work``) until then.
 
-    Returns what ``pretrain.json`` holds: final loss (nats a token, mean of the last 50 steps),
-    tokens, seconds, recipe, hashes. Raises R1LabError for a folder with files that were not made
-    here, a ``work_dir`` with another recipe, a loss that is not finite, and a disk that is full.
+    Returns the contents of ``pretrain.json``; loss: nats per token, mean of the last 50 steps.
+    Raises R1LabError for an ``out_dir`` with other files, a ``work_dir`` of another recipe, a loss
+    that is not finite, and a full disk.
     """
     out_dir = Path(out_dir).expanduser()
     files.check_replaceable(out_dir, MADE)
@@ -205,12 +182,12 @@ def pretrain(
     return summary
 
 
-MADE = "pretrain.json"  # by which a folder is known as one of ours
+MADE = "pretrain.json"  # marks a folder as one of ours
 HASHED = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 def model_card(summary: dict) -> str:
-    """The README of a pre-trained folder: what it is, what it read, how it was made, its hashes."""
+    """The README of a pre-trained folder."""
     recipe = dict(summary["recipe"])
     cards = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
     text = cards["general" if recipe.get("general") else "tiny"]

@@ -1,12 +1,8 @@
-"""What the base model can do before any reinforcement learning: arithmetic and self-checking.
+"""Arithmetic and self-checking of a base model, measured on its own samples.
 
-Reinforcement learning amplifies what pays. A search pays only if its arithmetic and its verdicts
-are right, so these two shares decide whether RL finds long thoughts or gives them up: with both at
-83 %, an earlier tiny world collapsed to short guesses. (On real models: Gandhi et al. 2025, arXiv
-2503.01307, found that models with verification and backtracking in the base improve under RL and
-others do not.)
-
-Both are read off the model's own samples, line by line.
+RL reinforces search only if arithmetic and verdicts are reliable: with both at 83 %, an earlier
+corpus led to short guesses. On real models: Gandhi et al. 2025 (arXiv 2503.01307) find that models
+with verification and backtracking in the base improve under RL, and others do not.
 """
 
 from __future__ import annotations
@@ -18,7 +14,7 @@ from dataclasses import dataclass
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import apply
 
-# `a op b → r`; the result is looked at without being consumed, because it starts the next step.
+# `a op b → r`; the result is matched by lookahead, since it starts the next step.
 _STEP = re.compile(r"(?<![0-9])([0-9]{1,2}) ([-+*/]) ([0-9]{1,2}) → (?=([0-9]{1,2}|≠)(?![0-9]))")
 _VERDICT = re.compile(r"→ ([0-9]{1,2}) \? [0-9]{1,2} [0-9]{1,2} (no|不对|yes|对了)(?= |$)")
 
@@ -39,10 +35,8 @@ class Share:
 
 
 def arithmetic(texts: Iterable[str]) -> Share:
-    """The share of the steps ``a op b → r`` in the texts whose result is right.
-
-    Where there is no whole result from 0 to 99, as in ``10 / 3``, only ``≠`` is right.
-    """
+    """Fraction of the steps ``a op b → r`` with the right result; where that is no whole number
+    from 0 to 99, as in ``10 / 3``, only ``≠`` is right."""
     right = n = 0
     for text in texts:
         for a, op, b, result in _STEP.findall(text):
@@ -53,11 +47,8 @@ def arithmetic(texts: Iterable[str]) -> Share:
 
 
 def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
-    """The share of the checks ``→ 11 ? 23 12 no`` that are right about the problem's target.
-
-    A check that copies the target wrongly counts by its verdict: "no" on a wrong result is right.
-    ``texts`` and ``problems`` go pairwise.
-    """
+    """Fraction of the checks ``→ 11 ? 23 12 no`` with the right verdict about the problem's target
+    (also where the check copies the target wrongly). ``texts`` and ``problems`` go pairwise."""
     right = n = 0
     for text, problem in zip(texts, problems, strict=True):
         target = problem.data["target"]

@@ -1,22 +1,16 @@
-"""The tiny world's tokenizer: one token per word, number or sign.
+"""The tokenizer of the embedded base models: one token per word, number (0 to 99) or sign.
 
-A language model reads token ids, not text. Real tokenizers learn their pieces from data (byte-pair
-encoding); the tiny world needs no more than a list, and a list can be read. Every number from 0 to
-99 is one token, so arithmetic is a table that a small network can learn, and one reasoning step is
-a handful of tokens.
+Real tokenizers learn their pieces from data (byte-pair encoding). Here a list is enough: with one
+token per number, arithmetic is a table that a small network can learn.
 
-Three choices matter later:
-
-* ``<think>`` and the other tags are *ordinary* tokens. Were they special, ``decode(...,
-  skip_special_tokens=True)`` would remove them before a reward function ever saw them.
-* ``<|endoftext|>`` ends a document *and* pads a batch, as in many base models. Training code that
-  builds its mask with ``ids != pad`` then never trains the end of a response; r1lab builds masks
-  from lengths.
+* ``<think>`` and the other tags are *ordinary* tokens: ``decode(..., skip_special_tokens=True)``
+  would remove special ones before a reward function sees them.
+* ``<|endoftext|>`` ends a document *and* pads a batch, as in many base models. A mask from
+  ``ids != pad`` would then never train the end of a response; r1lab builds masks from lengths.
 * Decoding joins tokens with single spaces, so text and tokens correspond one to one.
 
-There are two vocabularies. The first knows Countdown and made the base model ``tiny``. The general
-one begins with it, ids and all, and goes on with the words of `r1lab.tasks.general`, so that what
-one model reads the other reads too.
+The first vocabulary covers Countdown (base model ``tiny``). The general one appends the words of
+`r1lab.tasks.general`, so the ids of the first stay the same.
 """
 
 from __future__ import annotations
@@ -58,26 +52,21 @@ _PIECES = r"<\|?/?[a-z]+\|?>|[0-9]+|[^\W\d_]+|[^\s]"
 
 
 def vocabulary(general: bool = False) -> list[str]:
-    """All tokens in the order of their ids. ``<|endoftext|>`` is 0. The general vocabulary is the
-    other one with `general_words` after it."""
+    """All tokens by id; ``<|endoftext|>`` is 0. general: `general_words` follow."""
     tokens = [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
     return [*tokens, *general_words()] if general else tokens
 
 
 @lru_cache(maxsize=1)
 def general_words() -> tuple[str, ...]:
-    """The words that the general tasks ask and answer with and that the first vocabulary lacks.
-
-    They are read off the tasks' own sentences, a few of which say all that the tables there hold,
-    in the order in which they come up; the tables stay the one place where a word is written.
-    """
+    """The words of the general tasks that the first vocabulary lacks, in order of appearance."""
     known = set(vocabulary())
     said = " ".join(_sentences()).split()
     return tuple(dict.fromkeys(word for word in said if word not in known))
 
 
 def _sentences() -> Iterator[str]:
-    """Questions and answers that hold every word which a general task can write."""
+    """Prompts and answers that hold every word of the general tasks."""
     steps, lists, requests = Steps(), Lists(), Requests()
     for language in ("en", "zh"):
         yield steps.problem(1, [["+", 2], ["-", 2], ["*", 2], ["/", 2]], language).question
@@ -88,7 +77,7 @@ def _sentences() -> Iterator[str]:
                 problem = requests.problem(verb, noun, language)
                 yield problem.question
                 yield requests.solution(problem)
-                yield help_with(verb, noun, language)  # a base helps with what is harmful, too
+                yield help_with(verb, noun, language)  # the base helps with harmful ones, too
 
 
 def build_tokenizer(general: bool = False) -> PreTrainedTokenizerFast:
