@@ -53,15 +53,9 @@ def note(step, metrics, batch):
     lengths[:] = map(len, batch.rollouts.completion_ids)
     longest = max(map(len, batch.rollouts.prompt_ids))
     lengths.append(longest)
-<<<<<<< HEAD
-given = {"launch": mapping.Launch(**how)} if how else {}
-backend.train(model, tokenizer, task, config, tempfile.mkdtemp(), progress=False, callbacks=[note],
-              **given)
-=======
 launch = [mapping.Launch(**how)] if name == "trl" else []
 backend.train(model, tokenizer, task, config, tempfile.mkdtemp(), *launch, progress=False,
               callbacks=[note])
->>>>>>> main
 # Not getrusage: a child's ru_maxrss starts at what its parent, here pytest, held when it forked.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 longest = lengths.pop()
