@@ -18,9 +18,6 @@ def size(n: float) -> str:
     return f"{n:.2f} GiB" if n < 10 else f"{n:.1f} GiB" if n < 100 else f"{n:,.0f} GiB"
 
 
-# --- what there is -------------------------------------------------------------------------------
-
-
 def available(device: str = "cpu") -> int:
     """Bytes that this process may hold, with those that it holds: of a GPU's allocator, or of
     physical memory, within a container's limit (cgroup version 1 or 2)."""

@@ -55,16 +55,12 @@ def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
                 trainer.model.save_pretrained(folder)
         trainer.model = trainer.model.merge_and_unload()
     text = card(watch)
-    save_model(
-        trainer, out_dir / "model", lambda folder: (folder / "README.md").write_text(text, "utf-8")
-    )
+    save_model(trainer, out_dir / "model", lambda f: (f / "README.md").write_text(text, "utf-8"))
     if watch.main:
         files.atomic_write_text(out_dir / "summary.json", json.dumps(summary(watch), indent=1))
         if watch.over and done < watch.config.steps:
-            log.warning(
-                "%s: stopped after %d of %d steps, with a checkpoint and a model in %s",
-                *(watch.over, done, watch.config.steps, out_dir),
-            )
+            words = "%s: stopped after %d of %d steps, with a checkpoint and a model in %s"
+            log.warning(words, watch.over, done, watch.config.steps, out_dir)
 
 
 def summary(watch: RolloutWatch) -> dict[str, Any]:
@@ -103,9 +99,6 @@ def card(watch: RolloutWatch) -> str:
     )
 
 
-# --- the hub -------------------------------------------------------------------------------------
-
-
 def hub_ready(name: str) -> str:
     """The repository "owner/name", created (private) if there is none: before the training, since
     after it an error would come too late. Raises R1LabError."""
@@ -121,6 +114,5 @@ def hub_ready(name: str) -> str:
 
 def push(folder: Path, name: str) -> None:
     """Upload a model folder to a repository of the hub."""
-    huggingface_hub.HfApi().upload_folder(
-        folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab"
-    )
+    how = {"repo_id": name, "commit_message": "Trained with r1lab"}
+    huggingface_hub.HfApi().upload_folder(folder_path=str(folder), **how)

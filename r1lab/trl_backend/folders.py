@@ -34,9 +34,6 @@ def fingerprint_of(trainer) -> str:
     return fingerprint(trainer.accelerator.unwrap_model(trainer.model))
 
 
-# --- whole folders -------------------------------------------------------------------------------
-
-
 def newest_first(directory: Path) -> list[Path]:
     """Trainer's checkpoint folders, the latest first."""
     found = [f for f in directory.glob("checkpoint-*") if f.name.split("-")[-1].isdigit()]

@@ -42,9 +42,6 @@ class Launch:
             raise R1LabError("gradient_checkpointing must be 'auto', True or False")
 
 
-# --- the mapping ---------------------------------------------------------------------------------
-
-
 class Row(NamedTuple):
     """One line of the mapping: our option, TRL's, and why."""
 

@@ -79,8 +79,8 @@ def train(
     problems = training_problems(task, model, tokenizer, config)
     launch = planned(launch, model, tokenizer, config, problems, say)
 
-    names, budget = identity(config, launch, task, problems), launch.budget
-    how = {"callbacks": callbacks, "budget": budget}
+    budget, how = launch.budget, {"callbacks": callbacks, "budget": launch.budget}
+    names = identity(config, launch, task, problems)
     watch = RolloutWatch(config, tokenizer, task, problems, out_dir, names, **how)
     watch.origin = origin(model.config._name_or_path)
     watch.price = getattr(budget, "dollars_per_hour", None) or costs.price_here()
@@ -88,11 +88,8 @@ def train(
     with watch.running(model, progress, launch.resume) as folder, contextlib.ExitStack() as stack:
         before = watch.seal.get("processes", state.num_processes)
         if main and before != state.num_processes:
-            log.warning(
-                "the run continues on %d processes, after %d: it samples other completions from "
-                "here on",
-                *(state.num_processes, before),
-            )
+            words = "the run continues on %d processes, after %d: it samples other completions now"
+            log.warning(words, state.num_processes, before)
         steps = None
         if budget and watch.first:  # where the budget is used up already: no further step
             watch.over = main_decides(lambda: budget.exceeded(watch.earlier))

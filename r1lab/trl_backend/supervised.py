@@ -42,8 +42,6 @@ from r1lab.trl_backend.mapping import shared_options
 from r1lab.trl_backend.trainer import OwnRate, assemble, lent, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
 
-# --- a run as one epoch --------------------------------------------------------------------------
-
 
 class Layout(NamedTuple):
     """A run as Trainer's one epoch: per step `passes` micro-batches (of all processes together) of
@@ -92,9 +90,6 @@ def known(config: Any, kind: type) -> None:
     if type(config) is not kind:
         words = f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
         raise R1LabError(words)
-
-
-# --- supervised fine-tuning ----------------------------------------------------------------------
 
 
 class SFTTrainer(OwnRate, TRLSFTTrainer):
