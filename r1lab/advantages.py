@@ -1,29 +1,22 @@
-"""Advantages: how much better a completion is than the model's other completions of one prompt.
+"""Advantages: how much better a completion is than the others of its group.
 
-PPO learns a critic V(q) to say what reward was to be expected. GRPO asks the model itself: draw a
-group of G completions o_1 ... o_G of the prompt q, and let their mean reward be the expectation
-(arXiv 2501.12948v2, section 2.1, equation 3):
+PPO learns a critic for the expected reward; GRPO takes the mean reward of the G completions of one
+prompt (arXiv 2501.12948v2, section 2.1, equation 3):
 
     A_i = (r_i - mean(r_1 ... r_G)) / std(r_1 ... r_G)
 
-The variants differ in what they divide by and in whose mean they subtract:
-
-* ``group_relative`` is the paper's. Dividing by the standard deviation makes every prompt move
-  the model about equally far; it thereby gives prompts that are nearly always or nearly never
-  answered right more weight than the variance of their rewards would.
-* ``dr_grpo`` leaves the division out (Liu et al. 2025, arXiv 2503.20783).
+* ``group_relative`` is the paper's. The division gives every prompt about the same weight, so very
+  easy and very hard prompts count for more than by the variance of their rewards.
+* ``dr_grpo`` does not divide (Liu et al. 2025, arXiv 2503.20783).
 * ``rloo`` subtracts the mean of the *other* completions, which makes the estimate unbiased at any G
   (Ahmadian et al. 2024, arXiv 2402.14740). It is dr_grpo times G / (G - 1).
 
-All take rewards (B, G) of B prompts and return advantages (B, G). A zero-variance group gets
-exactly 0 from these three, as its completions are equally good; an estimator of your own with a
-baseline of another kind may give it what it likes.
+All map rewards (B, G) of B prompts to advantages (B, G); these three give a zero-variance group
+exactly 0.
 
-**Your own:** a function from (B, G) to (B, G) in a file, `--advantage mine.py:robust`. It runs on
-the backend scratch; TRL runs it only where an `Estimator` says what TRL calls the same thing.
+**Your own:** a function from (B, G) to (B, G) in a file, `--advantage mine.py:robust`, for the
+backend scratch; for TRL an `Estimator` that names TRL's counterpart.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,20 +29,18 @@ from r1lab.basics.errors import R1LabError
 
 @dataclass(frozen=True)
 class Estimator:
-    """A function of rewards, and what TRL has for it.
+    """A function of rewards, and TRL's counterpart.
 
     function  rewards (B, G) -> advantages (B, G)
-    trl       TRL's `scale_rewards` that centres and scales a group in the same way: "group" or
-              "none"; None: TRL cannot do it
-    factor    G -> by how much TRL's advantages must be multiplied to be these
-    """
+    trl       TRL's equivalent `scale_rewards`: "group" or "none"; None: TRL cannot do it
+    factor    G -> factor from TRL's advantages to these"""
 
     function: Callable[[Tensor], Tensor]
     trl: str | None = None
     factor: Callable[[int], float] = lambda G: 1.0
 
     def __call__(self, rewards: Tensor) -> Tensor:
-        """Raises R1LabError for what is no (B, G) in or out, or where the function fails."""
+        """Raises R1LabError where the function fails or does not return (B, G)."""
         name = f"advantage {getattr(self.function, '__name__', type(self.function).__name__)}"
         with plugins.blame(name):
             advantages = self.function(rewards)
@@ -60,11 +51,8 @@ class Estimator:
 
 
 def group_relative(rewards: Tensor, eps: float = 1e-4) -> Tensor:
-    """The paper's advantage: (B, G) -> (B, G), mean 0 and standard deviation 1 within a group.
-
-    The standard deviation is the sample's (G - 1 below the line) and eps is added to it, as TRL
-    does.
-    """
+    """The paper's: (B, G) -> (B, G), mean 0 and standard deviation 1 within a group. As in TRL, the
+    standard deviation is the sample's (G - 1), plus eps."""
     _check(rewards)
     deviation = rewards.std(dim=1, keepdim=True)
     return (rewards - rewards.mean(dim=1, keepdim=True)) / (deviation + eps) * varied(rewards)
@@ -77,7 +65,7 @@ def dr_grpo(rewards: Tensor) -> Tensor:
 
 
 def rloo(rewards: Tensor) -> Tensor:
-    """r_i minus the mean of the other G - 1 rewards: (B, G) -> (B, G), in units of reward."""
+    """r_i minus the mean of the other rewards: (B, G) -> (B, G), in units of reward."""
     _check(rewards)
     G = rewards.shape[1]
     others = (rewards.sum(dim=1, keepdim=True) - rewards) / (G - 1)
@@ -85,17 +73,15 @@ def rloo(rewards: Tensor) -> Tensor:
 
 
 def varied(rewards: Tensor) -> Tensor:
-    """Do a group's rewards differ at all? (B, G) -> (B, 1) bool. Where they do not, a mean is off
-    by rounding, and 1e-9 would be trained on in place of 0."""
+    """(B, G) -> (B, 1) bool: do a group's rewards differ? If not, rounding of the mean would give
+    advantages of 1e-9 instead of 0."""
     return rewards.amax(dim=1, keepdim=True) > rewards.amin(dim=1, keepdim=True)
 
 
 def _check(rewards: Tensor) -> None:
     if rewards.ndim != 2 or rewards.shape[1] < 2:
-        raise R1LabError(
-            f"advantages need rewards (questions, answers) with 2 answers a question or more, "
-            f"not {tuple(rewards.shape)}"
-        )
+        wanted = "rewards (questions, answers) with 2 answers a question or more"
+        raise R1LabError(f"advantages need {wanted}, not {tuple(rewards.shape)}")
 
 
 ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -106,8 +92,8 @@ ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def get_advantage(name: str) -> Estimator:
-    """An estimator by name: one of ADVANTAGES, FILE.py:NAME or an installed package's
-    (`basics.plugins`). A plain function will do. Raises R1LabError."""
+    """An estimator, or plain function, by name: of ADVANTAGES, FILE.py:NAME or an installed
+    package's (`basics.plugins`). Raises R1LabError."""
     found = plugins.find("advantage", name, ADVANTAGES)
     if not callable(found) or isinstance(found, type):
         raise R1LabError(f"advantage {name} must be a function (B, G) -> (B, G), not {found!r}")
@@ -115,13 +101,11 @@ def get_advantage(name: str) -> Estimator:
 
 
 def trl_words(name: str, group_size: int) -> tuple[str, float]:
-    """TRL's `scale_rewards` for an estimator, and the factor that its rewards need besides.
-    Raises R1LabError for an estimator that TRL has no counterpart of."""
+    """TRL's `scale_rewards` for an estimator, and the factor of its rewards. Raises R1LabError
+    where TRL has no counterpart."""
     estimator = get_advantage(name)
     if estimator.trl is None:
-        able = [n for n, e in ADVANTAGES.items() if getattr(e, "trl", None)]
-        raise R1LabError(
-            f"TRL has no counterpart of advantage {name}: take {', '.join(able)}, or the backend "
-            "scratch"
-        )
+        able = ", ".join(n for n, e in ADVANTAGES.items() if getattr(e, "trl", None))
+        words = f"TRL has no counterpart of advantage {name}: take {able}, or the backend scratch"
+        raise R1LabError(words)
     return estimator.trl, estimator.factor(group_size)

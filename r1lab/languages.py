@@ -1,22 +1,17 @@
-"""In which language is a thought? R1-Zero mixed them, and R1 is paid for not mixing.
-
-The paper's language consistency reward (arXiv 2501.12948v2, section 3.2.1, equation 7: "the
-proportion of target language words in the CoT"):
+"""The language of a thought, for R1's language consistency reward (arXiv 2501.12948v2, section
+3.2.1, equation 7):
 
     Reward_language = Num(Words_target) / Num(Words)
 
-Two ways to tell a word's language, and what each is for:
+A word's language is found
 
-- by **script**: Chinese characters are Chinese, Latin letters English. Exact where the languages at
-  hand differ in script, as DeepSeek's (mostly English and Chinese) and the tiny world's do;
-- by **detection**: two languages of one script, such as English and French, are told apart sentence
-  by sentence by py3langid (github.com/adbar/py3langid), a statistical identifier. It needs a few
-  words to judge by, so shorter sentences count as what their script allows.
+- by **script**: Chinese characters are Chinese, Latin letters English. Exact for the tiny world;
+- by **detection**: languages of one script, such as English and French, are distinguished sentence
+  by sentence by py3langid (github.com/adbar/py3langid). Sentences with fewer than ENOUGH words
+  count by script.
 
-Tags, special tokens, LaTeX commands, numbers and symbols are no words: mathematics has no language.
+Tags, special tokens, LaTeX commands, numbers and symbols are no words.
 """
-
-from __future__ import annotations
 
 import re
 import unicodedata
@@ -31,33 +26,21 @@ _WORDS = {"en": re.compile(f"[{LATIN_LETTERS}]{{2,}}"), "zh": re.compile(f"[{_CJ
 _RUN = re.compile(r"[^\W\d_]+")
 _SENTENCE = re.compile(r"[^.!?。！？\n]+")
 
-SCRIPTS = {
-    "zh": ("CJK",),
-    "ja": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
-    "ko": ("HANGUL",),
-    "ru": ("CYRILLIC",),
-    "uk": ("CYRILLIC",),
-    "el": ("GREEK",),
-    "ar": ("ARABIC",),
-    "fa": ("ARABIC",),
-    "he": ("HEBREW",),
-    "hi": ("DEVANAGARI",),
-    "th": ("THAI",),
-}
+SCRIPTS = {"zh": ("CJK",), "ja": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA")}
+SCRIPTS |= {"ko": ("HANGUL",), "ru": ("CYRILLIC",), "uk": ("CYRILLIC",), "el": ("GREEK",)}
+SCRIPTS |= {"ar": ("ARABIC",), "fa": ("ARABIC",), "he": ("HEBREW",), "hi": ("DEVANAGARI",)}
+SCRIPTS |= {"th": ("THAI",)}
 """The scripts of a language, by the first word of a letter's Unicode name; others are Latin."""
 
 LATIN = ("en", "fr", "de", "es", "it", "pt", "nl", "pl", "cs", "sv", "tr", "vi", "id")
 LANGUAGES = (*LATIN, *SCRIPTS)
-ENOUGH = 4  # words that a sentence must have for its language to be detected
-LONGEST = 50_000  # characters looked at, from the start
+ENOUGH = 4  # words of a sentence for detection
+LONGEST = 50_000  # the first characters, which are read
 
 
 def language_words(text: str) -> dict[str, int]:
-    """Words of each language in a text, told apart by script: {"en": ..., "zh": ...}.
-
-    A word is a run of two or more Latin letters (so the x of an equation is none), or two Chinese
-    characters of a run, rounded up: Chinese does not mark its words, and most have two.
-    """
+    """Words by script, {"en": ..., "zh": ...}: runs of two or more Latin letters; half the Chinese
+    characters of a run, rounded up, as most words have two."""
     text = _MARKUP.sub(" ", text)
     return {
         "en": len(_WORDS["en"].findall(text)),
@@ -66,12 +49,8 @@ def language_words(text: str) -> dict[str, int]:
 
 
 def language_share(text: str, language: str, detect: bool = False) -> float | None:
-    """Share of a thought's words that are in `language`; None when it has no words.
-
-    detect: False tells English ("en") and Chinese ("zh") apart by their scripts; True takes any of
-    LANGUAGES, and finds out sentence by sentence which of those with the same script it is.
-    Raises R1LabError for a language that is not known.
-    """
+    """Fraction of a text's words that are in `language`; None without words. detect: False, "en"
+    and "zh" by script; True, any of LANGUAGES by detection. Raises R1LabError for others."""
     known = LANGUAGES if detect else tuple(_WORDS)
     if language not in known:
         raise R1LabError(f"language {language!r} is not known: use one of {', '.join(known)}.")
@@ -84,7 +63,7 @@ def language_share(text: str, language: str, detect: bool = False) -> float | No
 
 
 def _detected(text: str, language: str) -> tuple[int, int]:
-    """How many words a text has, and how many of them are in the language."""
+    """Number of words of a text, and of those in the language."""
     scripts = SCRIPTS.get(language, ("LATIN",))
     alike = tuple(one for one in LANGUAGES if set(SCRIPTS.get(one, ("LATIN",))) & set(scripts))
     words = right = 0
@@ -110,7 +89,7 @@ def _script(letter: str) -> str:
 
 @lru_cache(maxsize=8)
 def _identifier(languages: tuple[str, ...]):
-    """py3langid's identifier, which takes a second to load, for a choice of languages."""
+    """py3langid's identifier for a choice of languages; loading it takes a second."""
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE)

@@ -1,23 +1,15 @@
-"""The words around a question, and the tags that come back.
+"""Prompt templates, and parsing of completions.
 
-R1-Zero begins with a base model, which only continues text.  So the prompt is a text whose most
-natural continuation is a thought and then an answer, in tags that a rule can find (arXiv
-2501.12948, Table 1).  The template asks for the structure and says nothing about *how* to think:
-what appears between the tags is left to RL.
+A base model only continues text, so the prompt's natural continuation must be a thought and an
+answer in tags (arXiv 2501.12948, Table 1). It demands the structure, not *how* to think:
 
     <think> reasoning process here </think> <answer> answer here </answer>
 
-A small model may not take the hint.  Worked examples show it the form (template "examples"), which
-RL can only reward once it comes.
+A small model may need worked examples (template "examples"): RL can only reward a format that the
+model samples.
 
 **Your own:** a text with {question} in it, or a `Template`, in a file: `--template mine.py:chatty`.
-
-`parse` takes such a completion apart.  It is made of `str.find` and `str.count`, which are linear
-in the text; a regular expression such as `<think>.*?</think>.*?<answer>.*?</answer>` needs
-quadratic time or worse on a text full of opened tags, and models under RL do write such texts.
 """
-
-from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
@@ -37,51 +29,34 @@ R1_ZERO = (
     "and <answer> </answer> tags, respectively, i.e., <think> reasoning process here </think> "
     "<answer> answer here </answer>. User: {question} Assistant:"
 )
-"""Quoted from arXiv 2501.12948v1, Table 1.  There it ends "User: prompt. Assistant:"; here the
-question brings its own full stop or question mark."""
+"""arXiv 2501.12948v1, Table 1, without the full stop after the prompt: questions have their own."""
 
-EXAMPLES = (
-    (
-        "A shop sells 7 pens in the morning and 5 pens in the afternoon. How many pens does it "
-        "sell?",
-        "7 + 5 = 12.",
-        "12",
-    ),
-    (
-        "How many wheels do 2 cars and 3 bicycles have together?",
-        "2 cars have 2 * 4 = 8 wheels. 3 bicycles have 3 * 2 = 6 wheels. 8 + 6 = 14.",
-        "14",
-    ),
-    (
-        "Mia has 20 stickers and gives 3 of them to each of her 4 friends. How many are left?",
-        "She gives away 4 * 3 = 12 stickers. 20 - 12 = 8.",
-        "8",
-    ),
-    (
-        "Ben is 9 years old and his sister is twice as old. How old are they together?",
-        "His sister is 2 * 9 = 18. 9 + 18 = 27.",
-        "27",
-    ),
+_WORKED = """\
+A shop sells 7 pens in the morning and 5 pens in the afternoon. How many pens does it sell?
+7 + 5 = 12.
+12
+How many wheels do 2 cars and 3 bicycles have together?
+2 cars have 2 * 4 = 8 wheels. 3 bicycles have 3 * 2 = 6 wheels. 8 + 6 = 14.
+14
+Mia has 20 stickers and gives 3 of them to each of her 4 friends. How many are left?
+She gives away 4 * 3 = 12 stickers. 20 - 12 = 8.
+8
+Ben is 9 years old and his sister is twice as old. How old are they together?
+His sister is 2 * 9 = 18. 9 + 18 = 27.
+27""".split("\n")
+EXAMPLES = tuple(zip(_WORKED[::3], _WORKED[1::3], _WORKED[2::3], strict=True))
+"""(question, thought, answer), written for this project, in no task's split."""
+
+END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples show where to stop
+_SHOWN = "".join(
+    f"Question: {q}\n<think> {t} </think> <answer> {a} </answer>{END}\n" for q, t, a in EXAMPLES
 )
-"""Question, thought and answer; written for this project, and in no task's split."""
-
-END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples teach to stop as well
-
-
-def worked(question: str, thought: str, answer: str) -> str:
-    return (
-        f"Question: {question}\n{THINK} {thought} {END_THINK} {ANSWER} {answer} {END_ANSWER}{END}\n"
-    )
 
 
 @dataclass(frozen=True)
 class Template:
-    """The words around a question.
-
-    texts  by the problem's language; each holds {question} once. A language that is missing takes
-           the first text
-    stop   a completion ends where one of these strings begins, beside the model's own end of text
-    """
+    """texts: by language, each with {question} once; other languages take the first text.
+    stop: a completion also ends where one of these strings begins."""
 
     texts: Mapping[str, str]
     stop: tuple[str, ...] = ()
@@ -90,16 +65,13 @@ class Template:
 TEMPLATES: dict[str, Template] = {
     "tiny": Template({"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"}),
     "r1_zero": Template({"en": R1_ZERO}),
-    "examples": Template(
-        {"en": "".join(worked(*one) for one in EXAMPLES) + "Question: {question}\n"},
-        stop=(END, "\nQuestion:"),
-    ),
+    "examples": Template({"en": _SHOWN + "Question: {question}\n"}, stop=(END, "\nQuestion:")),
 }
 
 
 def get_template(name: str) -> Template:
-    """A template by name: one of TEMPLATES, FILE.py:NAME or an installed package's
-    (`basics.plugins`). A text, or texts by language, will do. Raises R1LabError."""
+    """A template by name: of TEMPLATES, FILE.py:NAME or an installed package's (`basics.plugins`);
+    a Template, a text or texts by language. Raises R1LabError."""
     found: Any = plugins.find("template", name, TEMPLATES)
     found = {"en": found} if isinstance(found, str) else found
     found = Template(found) if isinstance(found, Mapping) else found
@@ -112,21 +84,15 @@ def get_template(name: str) -> Template:
 
 
 def render(problem: Problem, template: str) -> str:
-    """The prompt for a problem.  Raises R1LabError for an unknown template."""
+    """The prompt of a problem.  Raises R1LabError for an unknown template."""
     texts = get_template(template).texts
     text = texts.get(problem.language) or next(iter(texts.values()))
     return text.replace("{question}", problem.question)
 
 
-# -- from words to tokens and back --------------------------------------------------------------
-
-
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts, without an end of text that the tokenizer puts behind them.
-
-    Raises R1LabError where the tokenizer does not know a word: a small vocabulary, such as the tiny
-    world's, and a task or template that is not made for it.
-    """
+    """Token ids of prompts, without an end of text that the tokenizer appends. Raises R1LabError
+    for words that a small vocabulary does not have."""
     if not prompts:
         return []
     ids = tokenizer(list(prompts))["input_ids"]
@@ -135,35 +101,31 @@ def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
         if len(row) > 1 and row[-1] == eos and not prompt.endswith(tokenizer.eos_token):
             row.pop()
         if unknown is not None and unknown != eos and unknown in row:
-            raise R1LabError(
-                f"this model's tokenizer does not know {row.count(unknown)} words of the "
-                f"prompt {prompt[:200]!r}; choose another task, template or model"
-            )
+            words = f"this model's tokenizer does not know {row.count(unknown)} words of the prompt"
+            raise R1LabError(f"{words} {prompt[:200]!r}; choose another task, template or model")
     return ids
 
 
 def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[int, int]:
-    """The tokens of every prompt that has more than `room`, by the number of its problem."""
+    """{index of the problem: tokens} of the prompts with more than `room` tokens."""
     prompts = [render(problem, template) for problem in problems]
-    # A token is at least a byte, so short texts need not be tokenized; 2: special tokens around it.
+    # A token has at least one byte, so short texts need no tokenizing; 2: special tokens around it.
     long = [i for i, prompt in enumerate(prompts) if len(prompt.encode()) + 2 > room]
     sizes = map(len, encode(tokenizer, [prompts[i] for i in long]))
     return {i: size for i, size in zip(long, sizes, strict=True) if size > room}
 
 
 def end_of_text(tokenizer) -> int:
-    """The id that ends a text to learn from. Raises R1LabError for a tokenizer without one."""
+    """The id at the end of a training text. Raises R1LabError for a tokenizer without one."""
     if tokenizer.eos_token_id is None:
-        raise R1LabError(
-            "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
-            "completion ends: set tokenizer.eos_token"
-        )
+        words = "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
+        raise R1LabError(f"{words}completion ends: set tokenizer.eos_token")
     return tokenizer.eos_token_id
 
 
 def end_ids(model, tokenizer, template: str) -> list[int]:
-    """The ids that end a completion: the tokenizer's end of text, those that the model's generation
-    config declares (a chat model has several), and the template's stops that are one token."""
+    """The ids that end a completion: the tokenizer's end of text, those of the model's generation
+    config (chat models have several), and the template's stops that are one token."""
     declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
     for stop in get_template(template).stop:
@@ -173,8 +135,7 @@ def end_ids(model, tokenizer, template: str) -> list[int]:
 
 
 def decode(tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
-    """The texts of completions, without end of text, padding and other special tokens. The tags of
-    `parse` stay where a tokenizer has made special tokens of them: rewards look for them."""
+    """The texts of completions, without special tokens other than the tags of `parse`."""
     added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     tags = {i for i, token in added.items() if token.content.strip() in TAGS}
     if not tags:
@@ -184,8 +145,8 @@ def decode(tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
 
 
 def read(tokenizer, rollouts, template: str) -> list[str]:
-    """The texts of `rollouts` (N), which are cut, in place, behind the first of the template's
-    stops: tokens that come after it are no part of the completion, which is finished there."""
+    """The texts of N `rollouts`, which are truncated in place after the first of the template's
+    stops, where the completion is finished."""
     texts, stops = decode(tokenizer, rollouts.completion_ids), get_template(template).stop
 
     def begins(text: str) -> int:
@@ -206,39 +167,24 @@ def read(tokenizer, rollouts, template: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Parsed:
-    """A completion taken apart.
+    """A completion in parts."""
 
-    think        inside the first complete <think> … </think>, or None
-    answer       inside the last complete <answer> … </answer>, or None
-    well_formed  the text is one thought, then one answer, and nothing else but white space
-    """
-
-    think: str | None
-    answer: str | None
-    well_formed: bool
+    think: str | None  # inside the first complete <think> … </think>
+    answer: str | None  # inside the last complete <answer> … </answer>
+    well_formed: bool  # one thought, then one answer, and nothing else but white space
 
 
 def parse(text: str, prefilled: bool = False) -> Parsed:
-    """Take a completion apart, in linear time; never raises, on any text.
-
-    `prefilled`: the template ends with <think>, so the completion begins inside the thought.
-    The texts come back as they are, white space included.  The answer is the *last* complete block
-    because a model may quote the tags while it thinks; the accuracy reward reads it even from a
-    text that is not well-formed, so that the two rewards stay independent.
-    """
-    text = text if isinstance(text, str) else ""
-    text = THINK + text if prefilled else text
-
-    think = answer = None
+    """Parse any text, in linear time (regular expressions are quadratic on many opened tags). The
+    *last* answer counts: a model may quote the tags while it thinks. prefilled: the template ends
+    with <think>."""
+    text = (THINK if prefilled else "") + (text if isinstance(text, str) else "")
     think_start = text.find(THINK)
     think_end = text.find(END_THINK, think_start) if think_start >= 0 else -1
-    if think_end >= 0:
-        think = text[think_start + len(THINK) : think_end]
+    think = text[think_start + len(THINK) : think_end] if think_end >= 0 else None
     answer_end = text.rfind(END_ANSWER)
     answer_start = text.rfind(ANSWER, 0, answer_end) if answer_end >= 0 else -1
-    if answer_start >= 0:
-        answer = text[answer_start + len(ANSWER) : answer_end]
-
+    answer = text[answer_start + len(ANSWER) : answer_end] if answer_start >= 0 else None
     well_formed = (
         all(text.count(tag) == 1 for tag in TAGS)
         and 0 <= think_start < think_end < answer_start < answer_end

@@ -1,12 +1,9 @@
-"""Things by name: ours, your own in a file (`mine.py:Name`), or an installed package's.
+"""Plugins by name: built-in, in a file (`mine.py:Name`), or of an installed package (entry points
+r1lab.advantages, r1lab.rewards, r1lab.tasks, r1lab.templates).
 
-A package offers its own under the entry points r1lab.advantages, r1lab.rewards, r1lab.tasks and
-r1lab.templates. A file is read when a configuration or a task names it; the run then goes on with
-what was read, whatever happens to the file. Its content is part of what a run is (`sign`), so a run
-does not go on from the checkpoint of other code.
+A file is read when a configuration or a task names it; later edits do not change the run. Its
+content is part of a run's identity (`sign`), so a run does not resume a checkpoint of other code.
 """
-
-from __future__ import annotations
 
 import hashlib
 import importlib.metadata
@@ -28,12 +25,9 @@ _codes: dict[str, str] = {}  # digest of the source, by the module's name
 
 
 def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False) -> Any:
-    """The thing called `name`: one of `known`, `FILE.py:NAME` in a file (relative to the working
-    directory), or an entry point of the group r1lab.<kind>s.
-
-    kind: "advantage", "reward", "task" or "template". reread: look again whether a file that was
-    read before has changed. Raises R1LabError.
-    """
+    """The "advantage", "reward", "task" or "template" called `name`: one of `known`, `FILE.py:NAME`
+    (relative to the working directory), or an entry point of the group r1lab.<kind>s. reread: read
+    a file again if it has changed. Raises R1LabError."""
     if name in known:
         return known[name]
     file, colon, attribute = str(name).rpartition(":")
@@ -42,48 +36,43 @@ def find(kind: str, name: str, known: Mapping[str, Any], *, reread: bool = False
         if not attribute or not hasattr(module, attribute):
             names = [n for n, v in vars(module).items() if callable(v) or isinstance(v, dict | str)]
             public = [n for n in names if not n.startswith("_") and n != "annotations"]
-            raise R1LabError(f"{kind} {name}: {file} has no {attribute!r}"
-                             f"{did_you_mean(attribute, public)}")  # fmt: skip
+            closest = did_you_mean(attribute, public)
+            raise R1LabError(f"{kind} {name}: {file} has no {attribute!r}{closest}")
         return getattr(module, attribute)
     points = offered(kind)
-    for point in points:
-        if point.name == name:
-            with blame(f"{kind} {name} of the package {point.dist.name}"):
-                thing = point.load()
-            source = sys.modules[point.module].__file__
-            _codes[point.module] = _digest(Path(source).read_bytes())
-            return thing
+    for point in points.select(name=str(name)):
+        with blame(f"{kind} {name} of the package {point.dist.name}"):
+            thing = point.load()
+        _codes[point.module] = _digest(Path(sys.modules[point.module].__file__).read_bytes())
+        return thing
     if str(name).endswith(".py"):
         raise R1LabError(f"{kind} {name}: say which, as in {name}:NAME")
     every = [*known, *(point.name for point in points)]
     closest = did_you_mean(name, every)
-    raise R1LabError(
-        f"unknown {kind} {str(name)!r}{closest if 'did you mean' in closest else ''}; take one of "
-        f"{', '.join(every)}, or your own as FILE.py:NAME"
-    )
+    words = f"unknown {kind} {str(name)!r}{closest if 'did you mean' in closest else ''}"
+    raise R1LabError(f"{words}; take one of {', '.join(every)}, or your own as FILE.py:NAME")
 
 
 @cache
 def offered(kind: str) -> importlib.metadata.EntryPoints:
-    """What installed packages offer."""
     return importlib.metadata.entry_points(group=f"r1lab.{kind}s")
 
 
 def names(kind: str, known: Mapping[str, Any]) -> tuple[str, ...]:
-    """All names that need no file: those of `known`, then those of installed packages."""
+    """Those of `known`, then those of installed packages."""
     return (*known, *(point.name for point in offered(kind) if point.name not in known))
 
 
 def code_of(thing: Any) -> str | None:
-    """A digest of the source that an object or class came from, and its `members` if it has some;
-    None for what is ours or was written in a notebook."""
+    """A digest of the source of an object or class, and of its `members`; None for what is built in
+    or from a notebook."""
     things = [thing, *getattr(thing, "members", ())]
     codes = [_codes.get(one.__module__) for one in things]
     return " ".join(code for code in codes if code) or None
 
 
 def sign(kind: str, name: str, known: Mapping[str, Any]) -> str:
-    """What stands for `name` in the identity of a run: of other people's code, its digest too."""
+    """The name in the identity of a run, with the digest of code that is not built in."""
     if name in known:
         return name
     find(kind, name, known)  # so that it is loaded
@@ -96,20 +85,17 @@ def sign(kind: str, name: str, known: Mapping[str, Any]) -> str:
 
 @contextmanager
 def blame(whose: str, *but: type[Exception]):
-    """Another's code runs: what it raises, `but` these, becomes an R1LabError, with its name and
-    line."""
+    """Runs a plugin's code: its exceptions, `but` these, become an R1LabError with its line."""
     try:
         yield
     except (R1LabError, *but):
         raise
     except (Exception, SystemExit) as error:
-        if shortage(f"{type(error).__name__}: {error}"):  # of memory or disk: not their fault
+        if shortage(f"{type(error).__name__}: {error}"):  # of memory or disk
             raise
-        theirs = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if "site-packages" not in frame.filename and not frame.filename.startswith(HERE)
-        ]
+        frames = traceback.extract_tb(error.__traceback__)
+        theirs = [f for f in frames if "site-packages" not in f.filename]
+        theirs = [f for f in theirs if not f.filename.startswith(HERE)]
         where = f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
         if isinstance(error, SyntaxError):
             where = f" (line {error.lineno})"
@@ -126,26 +112,26 @@ def _digest(content: bytes) -> str:
 
 
 def _load(path: Path, reread: bool) -> ModuleType:
-    """The module of a file: run once, and again when asked to and its content is another."""
+    """The module of a file: executed once, and again for `reread` if its content has changed."""
     name = _module_name(path)
-    if name in sys.modules and not reread:
-        return sys.modules[name]
+    before = sys.modules.get(name)
+    if before and not reread:
+        return before
     try:
         source = path.read_bytes()
     except OSError as error:
         raise R1LabError(f"{path} cannot be read: {error.strerror} (in {Path.cwd()})") from None
-    if name in sys.modules and _codes[name] == _digest(source):
-        return sys.modules[name]
-    before = sys.modules.get(name)
+    if before and _codes[name] == _digest(source):
+        return before
     module = ModuleType(name)
     module.__file__ = str(path.resolve())
-    sys.modules[name] = module  # dataclasses and pickle look it up
+    sys.modules[name] = module  # for dataclasses and pickle
     try:
         with blame(f"{path} cannot be loaded"):
             exec(compile(source, module.__file__, "exec"), vars(module))
     except BaseException:
         sys.modules.pop(name)
-        if before is not None:
+        if before:
             sys.modules[name] = before
         raise
     _codes[name] = _digest(source)

@@ -1,30 +1,25 @@
-"""A process that calls one function on text that nobody vouches for, under limits.
+"""A worker process that calls one function on a model's text, under limits.
 
-The text is what a model wrote.  Under RL it is hostile, if only by accident: `9**9**9` keeps sympy
-busy for hours inside one C call, which no exception and no thread ends.  So one *worker process*
-calls the function, and is asked through a pipe, a line of JSON for each question:
+Such text is hostile, if only by accident: `9**9**9` keeps sympy busy for hours inside one C call,
+which no exception and no thread ends.
 
     with Worker("package.module:function") as worker:
         worker.ask("2x", "x+x")         # what function("2x", "x+x") returns, or None
 
-- A call has `cpu_seconds` of processor time.  First a signal that Python turns into an exception;
-  if that does not help, a second one ends the process, whatever C code it is in.  Both count
-  processor time, not the clock, so a busy machine does not change a result.
-- After `wall_seconds` by the clock we kill it ourselves (and that is the only limit on Windows).
-- It has `memory` bytes, and of our environment PATH and PYTHONPATH alone: no tokens.  Its folder
-  is /, it starts no processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
-- On Linux, Landlock (since 5.13) denies it, root too, to create, change, remove or execute
-  files, to read any but those below the folders of Python and of sys.path, and to use TCP (since
-  6.7).
-  `isolated()` says whether this kernel has it.  Where it has not, files can be read, empty ones
-  made, and files removed.
+- A call has `cpu_seconds` of processor time (so a busy machine does not change a result): a signal
+  raises an exception, and a second one ends the process.
+- After `wall_seconds` by the clock the parent kills it (the only limit on Windows).
+- It has `memory` bytes and, of the environment, PATH and PYTHONPATH alone: no tokens. It starts no
+  processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
+- On Linux, Landlock (since 5.13) forbids it, root too, to change or execute files, to read files
+  outside the folders of Python and sys.path, and to use TCP (since 6.7). Where `isolated()` is 0,
+  it can read and remove files and create empty ones.
 
-A worker that died is replaced; what it died of has the result None.
+A worker that dies is replaced, and the call returns None.
 """
 
-from __future__ import annotations
-
 import atexit
+import contextlib
 import ctypes
 import importlib
 import json
@@ -36,16 +31,15 @@ import threading
 
 from r1lab.basics.errors import R1LabError
 
-START_SECONDS = 120.0  # importing sympy: a second, and much more on a machine that is overloaded
+START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
 
-class Worker:
-    """Calls `function` ("module:name", arguments and result as JSON) in a process of its own.
+class Worker(contextlib.AbstractContextManager):
+    """Calls `function` ("module:name", arguments and result as JSON) in its own process.
 
-    If its module has a function `warm_up`, that is called once before the first question, without
-    limits of time.  needs: what to tell a user if the module cannot be imported.
-    Safe to share between threads; after a fork, each process starts its own.
-    """
+    The module's optional `warm_up` is called first, without limits of time.
+    needs: the message for a user if the module cannot be imported.
+    Threads may share it; after a fork each process starts its own."""
 
     def __init__(
         self,
@@ -64,13 +58,11 @@ class Worker:
         atexit.register(self.stop)
 
     def ask(self, *arguments):
-        """The function's result; None if it raised, took too long, or ended the process.
-
-        Raises R1LabError where the process does not start.
-        """
+        """The result; None if the function raised, took too long or ended the process. Raises
+        R1LabError where the process does not start."""
         question = json.dumps(arguments) + "\n"
         with self._lock:
-            for _ in range(2):  # twice, if it had died before we asked
+            for _ in range(2):  # twice, if it had died before
                 process = self._running()
                 try:
                     process.stdin.write(question)
@@ -84,53 +76,47 @@ class Worker:
                 return json.loads(self._line(self.wall_seconds))
             except ValueError:
                 self.stop()
-                self._start()  # imports while we do something else
+                self._start()  # imports meanwhile
                 return None
 
     def stop(self) -> None:
-        """Ends the process; the next question starts another."""
+        """Ends the process; the next call starts another."""
         process, self.process = self.process, None
         if process is not None and self._owner == os.getpid():
             process.kill()
             process.communicate()
 
-    def __enter__(self) -> Worker:
-        return self
-
     def __exit__(self, *error) -> None:
         self.stop()
 
     def _running(self) -> subprocess.Popen:
-        """The process, started and ready."""
         if self.process is None or self._owner != os.getpid() or self.process.poll() is not None:
             self._start()
         if not self._ready:
-            said = self._line(START_SECONDS)
-            if said != "ready":
+            line = self._line(START_SECONDS)
+            if line != "ready":
                 self.stop()
-                raise R1LabError(f"{self.needs} ({said or 'it ended'})")
+                raise R1LabError(f"{self.needs} ({line or 'it ended'})")
             self._ready = True
         return self.process
 
     def _start(self) -> None:
         paths = os.pathsep.join(os.path.abspath(path or ".") for path in sys.path)
         kept = {name: os.environ[name] for name in ("PATH", "SYSTEMROOT") if name in os.environ}
-        options = [self.function, str(self.cpu_seconds), str(self.memory)]
+        python = [sys.executable, "-X", "utf8", "-W", "ignore", "-m", "r1lab.sandbox.worker"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self.process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-W", "ignore", "-m", "r1lab.sandbox.worker", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
+            [*python, self.function, str(self.cpu_seconds), str(self.memory)],
+            **pipes,
             encoding="utf-8",
             env={**kept, "PYTHONPATH": paths},
             cwd=os.path.abspath(os.sep),
-            start_new_session=True,  # a stop signal for us, which lets a step finish, spares it
+            start_new_session=True,  # a stop signal must not reach it: a step finishes first
         )
         self._owner, self._ready = os.getpid(), False
 
     def _line(self, seconds: float) -> str:
-        """The process's next line; "" if it ends, or has not answered in time and is killed."""
+        """The process's next line; "" if it ends, or is killed because it took too long."""
         process, late = self.process, threading.Event()
         alarm = threading.Timer(seconds, lambda: (late.set(), process.kill()))
         alarm.daemon = True
@@ -144,17 +130,14 @@ class Worker:
                 process.wait()
 
 
-# -- in the worker ----------------------------------------------------------------------------
-
-
 class _Enough(BaseException):
     """Not an Exception: sympy catches those."""
 
 
 def serve(function: str, cpu_seconds: float, memory: int) -> None:
-    """A line of JSON arguments in, a line with the JSON result out (null: none), until the end."""
+    """Reads lines of JSON arguments and writes lines of JSON results (null: none)."""
     say = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # whatever prints, it is no result
+    os.dup2(2, 1)  # other prints are no results
     try:
         module, _, name = function.partition(":")
         module = importlib.import_module(module)
@@ -177,7 +160,7 @@ def serve(function: str, cpu_seconds: float, memory: int) -> None:
 
 
 def _limits(memory: int):
-    """Sets the process's limits; returns the function that sets a call's (0: none)."""
+    """Sets the process's limits; returns the function that sets those of a call (0: none)."""
     try:
         import resource
         import signal
@@ -222,7 +205,7 @@ def _syscall(number: int, *arguments) -> int:
 
 
 def _landlock() -> None:
-    """From here on this process only reads, and only below the folders of Python and sys.path."""
+    """From now on this process only reads, and only below the folders of Python and sys.path."""
     version = isolated()
     rights = struct.pack("QQ", (1 << _RIGHTS.get(version, 16)) - 1, 0b11)  # of files, of TCP
     rules = _syscall(_CREATE, rights, 16 if version >= 4 else 8, 0) if version else -1

@@ -1,6 +1,4 @@
-"""Tasks: problems, each with an answer that a rule can check. `registry` has them by name."""
-
-from __future__ import annotations
+"""Tasks: problems with answers that a rule can check. `registry` has them by name."""
 
 from r1lab.tasks.base import SPLITS, Problem, Task, distinct
 from r1lab.tasks.countdown import Countdown
@@ -10,21 +8,6 @@ from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
 from r1lab.tasks.mixture import Mixture
 from r1lab.tasks.registry import TASKS, get_task, task_for
 
-__all__ = [
-    "GSM8K",
-    "MATH",
-    "SPLITS",
-    "TASKS",
-    "Countdown",
-    "CountdownHub",
-    "Lists",
-    "Mixture",
-    "Problem",
-    "Requests",
-    "Steps",
-    "Task",
-    "WordProblems",
-    "distinct",
-    "get_task",
-    "task_for",
-]
+__all__ = ["GSM8K", "MATH", "SPLITS", "TASKS", "Countdown", "CountdownHub", "Lists", "Mixture"]
+__all__ += ["Problem", "Requests", "Steps", "Task", "WordProblems", "distinct", "get_task"]
+__all__ += ["task_for"]

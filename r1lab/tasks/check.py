@@ -1,16 +1,9 @@
-"""Does a task's verifier accept every solution, and no known wrong answer?
+"""Does a task's verifier accept solutions and refuse wrong answers? RL exploits false positives.
 
-RL finds what a verifier accepts by mistake, and learns nothing where it refuses what is right. So
-before a task is trained on, `check` gives the verifier each problem's own solution and answers that
-are wrong for certain:
-
-- changed   the solution with one of its numbers changed
-- others    solutions of other problems (where they are not this one's too, by `vote`)
-- noise     nothing, scraps of markup, and for solutions with numbers two answers at once
-- own       what the task's own `wrong(problem)` lists, if it has that method
+Kinds of wrong answers: `changed`, one number of the solution changed; `others`, solutions of other
+problems (unless `vote` calls them equal); `noise`, markup, and two answers at once; `own`, what the
+task's optional `wrong(problem)` lists.
 """
-
-from __future__ import annotations
 
 import re
 import time
@@ -21,7 +14,7 @@ from dataclasses import dataclass, field
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import Problem, Task
 
-NOISE = (
+NOISE = [
     "",
     " ",
     ".",
@@ -34,14 +27,13 @@ NOISE = (
     "<answer>",
     "\ud800",
     "1" * 9999,
-)
-KEEP = 5  # faults that are told in full, of each kind
+]
+KEEP = 5  # faults of each kind that are reported
 
 
 @dataclass
 class Report:
-    """What `check` found. right, tried: how many solutions were accepted, and answers tried of each
-    kind. faults: sentences; `accepted` counts wrong answers of each kind that were accepted."""
+    """right: accepted solutions. tried, accepted: wrong answers of each kind. faults: sentences."""
 
     problems: int
     right: int = 0
@@ -56,15 +48,10 @@ class Report:
 
 
 def check(task: Task, n: int = 50, seed: int = 0) -> Report:
-    """Run `n` train problems' solutions, and wrong answers, through the task's verifier.
-
-    Raises R1LabError where the task has no `solution(problem)`, which this needs.
-    """
+    """Verify solutions and wrong answers of `n` train problems. Raises R1LabError for a task
+    without `solution(problem)`."""
     if not hasattr(task, "solution"):
-        raise R1LabError(
-            f"the task {task.name} has no solution(problem), a right answer as text: without it "
-            "nothing can be checked"
-        )
+        raise R1LabError(f"the task {task.name} has no solution(problem), a right answer as text")
     problems = task.problems("train", n, seed)
     report = Report(len(problems))
     said: Counter = Counter()
@@ -115,26 +102,22 @@ def check(task: Task, n: int = 50, seed: int = 0) -> Report:
 def wrong_answers(
     task: Task, problem: Problem, solution: str, others: Sequence[str | None]
 ) -> Iterator[tuple[str, str]]:
-    """(kind, answer) for answers that are wrong for certain; others: other problems' solutions."""
+    """(kind, answer); others: solutions of other problems."""
     right = task.vote(problem, solution)
 
-    def differs(answer: object) -> bool:
-        return isinstance(answer, str) and task.vote(problem, answer) != right
+    def differ(answers: Sequence[str | None]) -> list[str]:
+        return [a for a in answers if isinstance(a, str) and task.vote(problem, a) != right]
 
     def changed_by(k: int) -> list[str]:
-        return [
-            f"{solution[: at.start()]}{int(at[0]) + k}{solution[at.end() :]}"
-            for at in re.finditer("[0-9]{1,15}", solution)
-        ]
+        found = re.finditer("[0-9]{1,15}", solution)
+        return [f"{solution[: m.start()]}{int(m[0]) + k}{solution[m.end() :]}" for m in found]
 
     changed = changed_by(1)
     yield from (("changed", answer) for answer in changed)
-    yield from (("others", answer) for answer in others if differs(answer))
-    yield from (("noise", answer) for answer in NOISE if differs(answer))
-    if changed:  # one of two answers is right: the verifier must not choose
+    yield from (("others", answer) for answer in differ(others))
+    yield from (("noise", answer) for answer in differ(NOISE))
+    if changed:  # two answers, one of them right: the verifier must not choose
         other = changed_by(37)[0]  # far enough to be no other part of the solution
-        yield "noise", f"{solution} or {other}"
-        yield "noise", f"{other} or {solution}"
-        yield "noise", f"{solution} {solution}"
-    for answer in getattr(task, "wrong", lambda problem: ())(problem):
-        yield "own", answer
+        twice = (f"{solution} or {other}", f"{other} or {solution}", f"{solution} {solution}")
+        yield from (("noise", answer) for answer in twice)
+    yield from (("own", answer) for answer in getattr(task, "wrong", lambda problem: ())(problem))

@@ -2,25 +2,15 @@
 
     make 23 from 7 6 10 .      ->      ( 10 + 7 ) + 6
 
-The task is hard to guess and easy to check, like the paper's mathematics problems (arXiv
-2501.12948v2, section 2.2), but small enough for a model of a million parameters: one search through
-the combinations finds the answer, and a model that searches longer is right more often.  As a test
-bed for R1-Zero it comes from TinyZero (github.com/Jiayi-Pan/TinyZero).
+Hard to guess, easy to check, and small enough for a model of a million parameters, which solves
+more problems the longer it searches. TinyZero (github.com/Jiayi-Pan/TinyZero) introduced it.
 
-**Problems** are drawn from left-to-right *chains*, ((a op b) op c), in which every result on the
-way is a whole number from 0 to 99: each problem can be solved, and each result is one token.
-
-**Splits** depend only on which numbers are given, not on their order or on the target: the SHA-256
-of the sorted numbers decides.  So two problems with the same numbers are always in the same split,
-and train and held-out are disjoint by construction.
-
-**The verifier** reads the answer with a parser of its own (`expression`) and computes in exact
-fractions.
+**Problems** come from left-to-right *chains*, ((a op b) op c), whose intermediate results are whole
+numbers from 0 to 99: each problem has a solution, and each result is one token.
+**Splits** go by the SHA-256 of the sorted numbers, so train and held-out share no set of numbers.
+**The verifier** parses the answer (`expression`) and computes in exact fractions.
 """
 
-from __future__ import annotations
-
-import hashlib
 import itertools
 import random
 from collections import Counter
@@ -29,15 +19,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import SPLITS, Problem, drawn_by_weight, languages_of
+from r1lab.tasks import base
+from r1lab.tasks.base import Problem, drawn_by_weight, shuffled
 from r1lab.tasks.expression import COMPUTE, canonical, evaluate, to_postfix
 
 OPERATORS = "+-*/"
 SMALLEST, LARGEST = 1, 12  # the numbers given
 LIMIT = 99  # every result of a chain lies in 0..LIMIT
-
-
-# -- chains: what a search walks through -------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -56,10 +44,10 @@ class Chain:
         return (self.start, *(number for _, number, _ in self.steps))
 
     def expression(self) -> str:
-        """The chain as an answer, tokens between spaces: "( 10 + 7 ) + 6"."""
+        """The chain as an answer: "( 10 + 7 ) + 6"."""
         text = str(self.start)
-        for i, (op, number, _) in enumerate(self.steps):
-            text = f"{text} {op} {number}" if i == 0 else f"( {text} ) {op} {number}"
+        for op, number, _ in self.steps:
+            text = f"( {text} ) {op} {number}" if " " in text else f"{text} {op} {number}"
         return text
 
 
@@ -73,24 +61,16 @@ def apply(left: int, op: str, right: int) -> int | None:
 
 
 def chains(numbers: Sequence[int], target: int | None = None) -> Iterator[Chain]:
-    """All valid chains over two or more numbers >= 1, each once, in one fixed order.
-
-    Numbers sorted descending; pair by pair (the larger first, so that 7 + 10 does not come again
-    after 10 + 7), on the pair the operators in the order + - * /, then each number that is left,
-    with the operators in the same order.  With `target`, only the chains that reach it.
-    Putting the larger number first loses nothing: smaller - larger is negative, and
-    smaller / larger is no whole number.
-    """
+    """All valid chains over two or more numbers >= 1, each once, in one fixed order: the numbers
+    descending, the operators as + - * /.  With `target`, only the chains that reach it.  (A chain
+    that starts with the smaller number adds nothing new: smaller - larger is negative.)"""
     ordered = sorted(numbers, reverse=True)
-    pairs = dict.fromkeys(itertools.combinations(ordered, 2))  # a dict keeps order, drops repeats
-    for a, b in pairs:
-        for chain in _extend(Chain(a, ()), b, _without(_without(ordered, a), b)):
-            if target is None or chain.value == target:
-                yield chain
+    for a, b in dict.fromkeys(itertools.combinations(ordered, 2)):  # each pair once, in order
+        found = _extend(Chain(a, ()), b, _without(_without(ordered, a), b))
+        yield from (chain for chain in found if target is None or chain.value == target)
 
 
 def _extend(chain: Chain, number: int, rest: list[int]) -> Iterator[Chain]:
-    """Every way to take `number` next and then all of `rest`."""
     for op in OPERATORS:
         result = apply(chain.value, op, number)
         if result is None:
@@ -110,52 +90,30 @@ def _without(numbers: list[int], one: int) -> list[int]:
 
 @cache
 def reachable(numbers: tuple[int, ...]) -> frozenset[int]:
-    """The values of all chains over the sorted numbers, found without walking every chain."""
+    """The values of all chains over the sorted numbers."""
     if len(numbers) == 1:
         return frozenset(numbers)
-    results = {
-        apply(value, op, numbers[i])
-        for i in range(len(numbers))
-        for value in reachable(numbers[:i] + numbers[i + 1 :])
-        for op in OPERATORS
-    }
+    results = set()
+    for i, last in enumerate(numbers):
+        for value in reachable(numbers[:i] + numbers[i + 1 :]):
+            results |= {apply(value, op, last) for op in OPERATORS}
     return frozenset(results - {None})
 
 
-# -- splits and problems ----------------------------------------------------------------------
-
-
 def split_of(numbers: Sequence[int]) -> str:
-    """The split that a set of given numbers belongs to, whatever their order and the target.
-
-    One part in ten is held out, one in ten leaked, the rest train.
-    """
-    name = "countdown/" + "-".join(map(str, sorted(numbers)))
-    tenth = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 10
-    return {0: "held_out", 1: "leaked"}.get(tenth, "train")
+    """The split of given numbers, whatever their order and the target."""
+    return base.split_of_text("countdown/" + "-".join(map(str, sorted(numbers))))
 
 
 @cache
 def pool(split: str, size: int) -> tuple[tuple[tuple[int, ...], int], ...]:
     """All (sorted numbers, target) of a split, for problems of `size` numbers."""
-    multisets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
-    return tuple(
-        (numbers, target)
-        for numbers in multisets
-        if split_of(numbers) == split
-        for target in sorted(reachable(numbers))
-    )
-
-
-def _shuffled(items: Sequence, rng: random.Random) -> list:
-    """A seeded shuffle made of rng.random() alone, the one method of Python's generator whose
-    sequence is promised to stay the same in every version."""
-    keys = [rng.random() for _ in items]
-    return [items[i] for i in sorted(range(len(items)), key=keys.__getitem__)]
+    sets = itertools.combinations_with_replacement(range(SMALLEST, LARGEST + 1), size)
+    mine = (numbers for numbers in sets if split_of(numbers) == split)
+    return tuple((numbers, target) for numbers in mine for target in sorted(reachable(numbers)))
 
 
 def question(numbers: Sequence[int], target: int, language: str, wording: str) -> str:
-    """The words of a problem: the tiny world's short form, or a sentence for real models."""
     if wording == "plain":
         listed = ", ".join(map(str, numbers[:-1])) + f" and {numbers[-1]}"
         return (
@@ -173,11 +131,8 @@ class Countdown:
 
     numbers    how many numbers are given, 3 or 4
     languages  any of "en", "zh"; by default both, and English alone for wording="plain"
-    weights    how often each language comes; by default English twice as often as Chinese
-    wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)
-
-    Raises R1LabError for any other value.
-    """
+    weights    of the languages; by default English twice as often as Chinese
+    wording    "tiny" (`make 23 from 7 6 10 .`) or "plain" (a sentence, for real models)"""
 
     numbers: int = 3
     languages: tuple[str, ...] | None = None
@@ -188,7 +143,7 @@ class Countdown:
     def __post_init__(self) -> None:
         if type(self.numbers) is not int or self.numbers not in (3, 4):
             raise R1LabError(f"countdown: numbers must be 3 or 4, not {self.numbers!r}")
-        languages = languages_of(self.name, self.wording, self.languages)
+        languages = base.languages_of(self.name, self.wording, self.languages)
         default = tuple(2.0 if language == "en" else 1.0 for language in languages)
         weights = default if self.weights is None else tuple(self.weights)
         if len(weights) != len(languages) or min(weights) < 0 or sum(weights) <= 0:
@@ -197,66 +152,48 @@ class Countdown:
         object.__setattr__(self, "weights", weights)
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        """`n` problems of a split; the first m of them are the same for every n >= m.
-
-        Without replacement until the split is used up, then all over again in another order.
-        """
-        if split not in SPLITS:
-            raise R1LabError(f"unknown split {split!r}; take one of {', '.join(SPLITS)}")
+        """`n` problems of a split; the first m are the same for n >= m. Without replacement until
+        the split is used up, then again in another order."""
+        base.check_split(split)
         rng = random.Random(f"countdown/{self.numbers}/{split}/{seed}")
         drawn: list[Problem] = []
         while len(drawn) < n:
-            for numbers, target in _shuffled(pool(split, self.numbers), rng)[: n - len(drawn)]:
-                drawn.append(self.problem(_shuffled(numbers, rng), target, self._language(rng)))
+            for numbers, target in shuffled(pool(split, self.numbers), rng)[: n - len(drawn)]:
+                shown = shuffled(numbers, rng)
+                language = drawn_by_weight(self.languages, self.weights, rng)
+                drawn.append(self.problem(shown, target, language))
         return drawn
 
     def problem(self, numbers: Sequence[int], target: int, language: str = "en") -> Problem:
-        """The problem of reaching `target` from `numbers`, shown in this order."""
-        return Problem(
-            task=self.name,
-            id=f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}",
-            question=question(numbers, target, language, self.wording),
-            language=language,
-            split=split_of(numbers),
-            data={"numbers": list(numbers), "target": target},
-        )
-
-    def _language(self, rng: random.Random) -> str:
-        return drawn_by_weight(self.languages, self.weights, rng)
+        """The problem with the numbers in this order."""
+        key = f"countdown/{'-'.join(map(str, sorted(numbers)))}={target}"
+        text = question(numbers, target, language, self.wording)
+        data = {"numbers": list(numbers), "target": target}
+        return Problem(self.name, key, text, language, split_of(numbers), data)
 
     def solution(self, problem: Problem) -> str | None:
-        """A right answer, "( 10 + 7 ) + 6": the first of `chains`; None if no chain is one."""
+        """The first of `chains` that reaches the target; None without one."""
         chain = next(chains(problem.data["numbers"], problem.data["target"]), None)
         return chain.expression() if chain else None
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        """Does the answer use each number exactly once and equal the target?  Never raises."""
+        """Does the answer use each number exactly once and equal the target?"""
         postfix = _read(problem, answer)
         value = None if postfix is None else evaluate(postfix)
-        return value is not None and value == _whole(problem.data.get("target"))
+        target = problem.data.get("target")
+        return value is not None and type(target) is int and value == target
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        """The answer's canonical form if it is a computable expression that uses each number
-        exactly once, whatever its value; else None.  Never raises."""
+        """The canonical form of an expression with each number exactly once, whatever its value."""
         postfix = _read(problem, answer)
-        if postfix is None or evaluate(postfix) is None:
-            return None
-        return canonical(postfix)
-
-
-# -- reading an answer ------------------------------------------------------------------------
+        return None if postfix is None or evaluate(postfix) is None else canonical(postfix)
 
 
 def _read(problem: Problem, answer: str) -> list[int | str] | None:
-    """The answer in postfix order if it parses and uses each given number exactly once."""
+    """The answer in postfix order if it uses each given number exactly once."""
     given = problem.data.get("numbers")
     postfix = to_postfix(answer)
-    if postfix is None or not isinstance(given, list):
+    whole = isinstance(given, list) and all(type(number) is int for number in given)
+    if postfix is None or not whole:
         return None
-    used = [item for item in postfix if isinstance(item, int)]
-    return postfix if Counter(used) == Counter(map(_whole, given)) else None
-
-
-def _whole(number: object) -> int | None:
-    """The number if it is an int, else None, which no answer contains."""
-    return number if type(number) is int else None
+    return postfix if Counter(i for i in postfix if isinstance(i, int)) == Counter(given) else None

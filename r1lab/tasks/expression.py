@@ -1,45 +1,31 @@
-"""Reading arithmetic: an expression in whole numbers, computed exactly and never executed.
-
-What a model writes is data. (Published Countdown rewards call `eval` behind a regular expression
-that lets `95**78**6` through, and wait for all of its digits.)
+"""Expressions in whole numbers, parsed and computed exactly, never executed. (Published Countdown
+rewards call `eval` behind a regular expression that accepts `95**78**6`.)
 """
-
-from __future__ import annotations
 
 import operator
 import re
 from collections.abc import Sequence
 from fractions import Fraction
 
-MAX_ANSWER_CHARS = 1000  # a longer answer is wrong (a right one needs some 20), so work is bounded
+MAX_ANSWER_CHARS = 1000  # bounds the work; a correct answer has about 20
 COMPUTE = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 
 def tokenize(text: str) -> list[int | str] | None:
-    """Numbers, operators and parentheses of an answer, or None if anything else is in it.
-
-    Only the ASCII digits count: str.isdigit() would let "٣" and "³" through.  No signs, no points,
-    no leading zeros; `**`, `//` and `0x10` fall apart into tokens that the parser refuses.
-    """
+    """ASCII numbers without leading zeros, operators and parentheses; None if anything else is in
+    the text. `**`, `//` and `0x10` become tokens that the parser refuses."""
     if not isinstance(text, str) or len(text) > MAX_ANSWER_CHARS:
         return None
-    tokens: list[int | str] = []
-    for piece in re.findall("[0-9]+|[^ \t\r\n]", text):
-        if piece in "+-*/()":
-            tokens.append(piece)
-        elif re.fullmatch("0|[1-9][0-9]*", piece):
-            tokens.append(int(piece))
-        else:
-            return None
-    return tokens
+    pieces = re.findall("[0-9]+|[^ \t\r\n]", text)
+    if not all(re.fullmatch(r"[-+*/()]|0|[1-9][0-9]*", piece) for piece in pieces):
+        return None
+    return [int(piece) if piece.isdigit() else piece for piece in pieces]
 
 
 def to_postfix(text: str) -> list[int | str] | None:
     """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None.
 
-    Dijkstra's shunting yard: one pass and one stack of operators, no recursion, so that no nesting
-    is too deep for it.
-    """
+    Dijkstra's shunting yard: no recursion, so any nesting is fine."""
     precedence = {"+": 1, "-": 1, "*": 2, "/": 2}
     postfix: list[int | str] = []
     waiting: list[str] = []  # operators and "(" whose right-hand side is not complete yet
@@ -64,9 +50,7 @@ def to_postfix(text: str) -> list[int | str] | None:
                 postfix.append(waiting.pop())
             waiting.append(token)
             operand_next = True
-    if operand_next or "(" in waiting:
-        return None
-    return postfix + waiting[::-1]
+    return None if operand_next or "(" in waiting else postfix + waiting[::-1]
 
 
 def evaluate(postfix: Sequence[int | str]) -> Fraction | None:
@@ -84,12 +68,11 @@ def evaluate(postfix: Sequence[int | str]) -> Fraction | None:
 
 
 def canonical(postfix: Sequence[int | str]) -> str:
-    """One text for all expressions that differ only by order and grouping within sums and products.
-
-    A sum is its sorted added terms, then its sorted subtracted ones; a product likewise with
-    divisors: `6 + ( 10 + 7 )`, `7 + 6 + 10` -> "(+6+7+10)"; `10 - 6 + 7`, `10 + 7 - 6` are one too.
-    """
-    stack: list[tuple[str, list[str], list[str]]] = []  # (kind, plus or times, minus or over)
+    """One text for all orders and groupings of sums and products: `6 + ( 10 + 7 )` and `7 + 6 + 10`
+    are "(+6+7+10)", `10 - 6 + 7` and `10 + 7 - 6` are "(+7+10-6)"."""
+    stack: list[
+        tuple[str, list[str], list[str]]
+    ] = []  # (kind, added, subtracted) or (.., divisors)
     for item in postfix:
         if isinstance(item, int):
             stack.append(("number", [str(item)], []))
@@ -105,7 +88,6 @@ def canonical(postfix: Sequence[int | str]) -> str:
 
 
 def _operands(node: tuple[str, list[str], list[str]], kind: str) -> tuple[list[str], list[str]]:
-    """The node's own operands if it is of this kind, else the node as the single operand."""
     return (node[1], node[2]) if node[0] == kind else ([_text(node)], [])
 
 
@@ -114,7 +96,9 @@ def _text(node: tuple[str, list[str], list[str]]) -> str:
     if kind == "number":
         return up[0]
     signs = "+-" if kind == "sum" else "*/"
-    order = {"key": lambda operand: (len(operand), operand)}
-    parts = [signs[0] + operand for operand in sorted(up, **order)]
-    parts += [signs[1] + operand for operand in sorted(down, **order)]
+    parts = [
+        sign + operand
+        for sign, operands in zip(signs, (up, down), strict=True)
+        for operand in sorted(operands, key=lambda operand: (len(operand), operand))
+    ]
     return "(" + "".join(parts) + ")"

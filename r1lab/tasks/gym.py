@@ -1,18 +1,14 @@
-"""Word problems in English, generated offline: a task for real models that needs no hub.
+"""Word problems in English for real models, generated offline by reasoning-gym
+(github.com/open-thought/reasoning-gym).
 
     How many legs are there in total if you have 3 cats, 2 ducks?   ->   16
 
-reasoning-gym (github.com/open-thought/reasoning-gym) writes them. **We take its questions and
-nothing else**: its verifiers execute what the model writes (some call `eval`), and give partial
-credit to wrong answers. Ours reads one number, exactly.
+Its verifiers are not used: some call `eval` on the answer or give partial credit to wrong ones.
 
-**Splits.** A generator's item i of seed s is its item 0 of seed s + i, so two data sets with
-neighbouring seeds are almost one. Here the *content* decides: kind, template and the numbers in the
-question, by their SHA-256. Two stories that differ only by who buys the apples are in one split,
-whatever seed they came from; held out means new numbers, the templates are the same.
+**Splits** go by content (kind, template and numbers), not by seed: reasoning-gym's data sets of
+neighbouring seeds share nearly all items. Stories that differ only in names are in one split;
+held-out problems have new numbers in the same templates.
 """
-
-from __future__ import annotations
 
 import hashlib
 import importlib
@@ -27,10 +23,10 @@ from dataclasses import dataclass
 from functools import cache
 
 from r1lab.basics.errors import R1LabError
-from r1lab.tasks.base import SPLITS, OneNumber, Problem, number, split_of_content
+from r1lab.tasks.base import OneNumber, Problem, check_split, number, split_of_content
 
 REASONING_GYM = "reasoning-gym==0.1.25"
-PATIENCE = 5000  # draws in a row that bring nothing new: a kind has been used up
+PATIENCE = 5000  # after so many draws in a row without a new problem a kind is used up
 DIGITS = r"[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?"
 INSTRUCTION = "Answer with the number alone."
 
@@ -40,23 +36,22 @@ WRONG_STORIES = frozenset({32, 35, 37, 61, 63, 65, 74, 76, 77, 79, 86, 87, 90, 9
 
 @dataclass(frozen=True)
 class Level:
-    """How hard the problems of a difficulty are."""
+    """The limits of a difficulty, each a maximum."""
 
     kinds: tuple[str, ...]
-    animals: tuple[int, int]  # at most so many kinds of animals, and up to so many of each
-    entities: int  # brothers, sisters, friends: up to so many
-    sides: int  # of a polygon, at most
-    days: int  # between two dates, at most
-    chars: int  # of a question, at most
-    largest: int  # answer and numbers in a question, at most
+    animals: tuple[int, int]  # kinds of animals, and number of each
+    entities: int  # brothers, sisters, friends
+    sides: int  # of a polygon
+    days: int  # between two dates
+    chars: int  # of a question
+    largest: int  # answer, and numbers in a question
 
 
+_KINDS = ("legs", "family", "polygon", "calendar", "stories")
 LEVELS = {
     "easy": Level(("legs", "family", "stories"), (2, 5), 9, 3, 31, 200, 100),
     "medium": Level(("legs", "family", "polygon", "stories"), (4, 9), 12, 5, 60, 260, 1000),
-    "hard": Level(
-        ("legs", "family", "polygon", "calendar", "stories"), (8, 15), 20, 8, 120, 700, 10**6
-    ),
+    "hard": Level(_KINDS, (8, 15), 20, 8, 120, 700, 10**6),
 }
 
 
@@ -65,10 +60,7 @@ class WordProblems(OneNumber):
     """Word problems whose answer is a whole number (see `r1lab.tasks.base.Task`).
 
     difficulty  "easy" (one or two steps, small numbers), "medium", "hard" (all of GSM-Symbolic)
-    kinds       which generators; by default those of the difficulty
-
-    Raises R1LabError for any other value.
-    """
+    kinds       which generators; by default those of the difficulty"""
 
     difficulty: str = "medium"
     kinds: tuple[str, ...] | None = None
@@ -86,16 +78,11 @@ class WordProblems(OneNumber):
         object.__setattr__(self, "kinds", kinds)
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        """`n` problems of a split; the first m of them are the same for every n >= m.
-
-        The kinds come equally often.  No content comes twice until every kind has been used up.
-        """
-        if split not in SPLITS:
-            raise R1LabError(f"unknown split {split!r}; take one of {', '.join(SPLITS)}")
+        """`n` problems of a split, the first m the same for n >= m, the kinds equally often. No
+        content repeats until every kind is used up."""
+        check_split(split)
         rng = random.Random(f"word_problems/{self.difficulty}/{self.kinds}/{split}/{seed}")
-        drawn: list[Problem] = []
-        seen: set[str] = set()
-        left = list(self.kinds)
+        drawn, seen, left = [], set(), list(self.kinds)
         while len(drawn) < n:
             kind = left[int(rng.random() * len(left))]
             for _ in range(PATIENCE):
@@ -109,12 +96,11 @@ class WordProblems(OneNumber):
                 if not left and not seen:
                     raise R1LabError(f"word_problems: {self.kinds} has no problem in {split}")
                 if not left:
-                    seen.clear()
-                    left = list(self.kinds)
+                    seen, left = set(), list(self.kinds)
         return drawn
 
     def write(self, kind: str, rng: random.Random) -> Problem | None:
-        """One problem of a kind; None if it is too long or too large for the difficulty."""
+        """A problem of a kind; None if it exceeds the limits of the difficulty."""
         level = LEVELS[self.difficulty]
         content, text, answer = WRITERS[kind](level, rng)
         text = " ".join(text.split())
@@ -122,23 +108,18 @@ class WordProblems(OneNumber):
         value = number(answer)
         if content is None or value is None or value.denominator != 1 or value < 0:
             return None
-        quantities = [value] if kind == "calendar" else [value, *numbers]  # years are none
+        quantities = [value] if kind == "calendar" else [value, *numbers]  # without years
         if len(text) > level.chars or max(quantities) > level.largest:
             return None
         content = f"{kind}/{content}"
         tag = hashlib.sha256(content.encode()).hexdigest()[:16]
-        return Problem(
-            task=self.name,
-            id=f"word_problems/{kind}/{tag}={value}",
-            question=f"{text} {INSTRUCTION}",
-            language="en",
-            split=split_of_content(content),
-            data={"kind": kind, "answer": str(value)},
-        )
+        key, data = f"word_problems/{kind}/{tag}={value}", {"kind": kind, "answer": str(value)}
+        text = f"{text} {INSTRUCTION}"
+        return Problem(self.name, key, text, "en", split_of_content(content), data)
 
 
 # -- the generators: (level, rng) -> (content, question, answer) --------------------------------
-# Equal contents are one problem in other words. A content of None leaves the problem out.
+# Equal contents are one problem. A content of None leaves the problem out.
 
 Written = tuple[str | None, str, str]
 
@@ -148,10 +129,6 @@ def _item(name: str, dataset: str, rng: random.Random, **options) -> tuple[dict,
     module = _gym(name)
     config = getattr(module, f"{dataset}Config")(seed=rng.getrandbits(48), size=1, **options)
     return getattr(module, f"{dataset}Dataset")(config)[0], module
-
-
-def _numbers(text: str) -> str:
-    return "-".join(re.findall(DIGITS, text))
 
 
 def _legs(level: Level, rng: random.Random) -> Written:
@@ -165,9 +142,8 @@ def _legs(level: Level, rng: random.Random) -> Written:
 
 
 def _family(level: Level, rng: random.Random) -> Written:
-    """Sisters of a brother ("Alice in Wonderland", arXiv 2406.02061). Without the question about
-    colleagues, whose answer is disputable (is Matilda one of her own colleagues?), and without the
-    one about a brother of somebody who was not introduced."""
+    """Sisters of a brother ("Alice in Wonderland", arXiv 2406.02061), without the ambiguous
+    questions about colleagues and about a brother of somebody who is not introduced."""
     kinds = _gym("logic.aiw").TaskType
     options = {"task_types": [kinds.SIBLINGS, kinds.FRIENDS], "task_type_weights": [0.5, 0.5]}
     options["max_entities"] = level.entities
@@ -175,7 +151,11 @@ def _family(level: Level, rng: random.Random) -> Written:
     text, kind = item["question"], item["metadata"]["task_type"]
     men = module.AliceInWonderlandConfig().male_names
     stranger = kind == "siblings" and any(re.search(rf"\b{name}'s", text) for name in men)
-    return None if stranger else f"{kind}/{_numbers(text)}", text, item["answer"]
+    return (
+        None if stranger else f"{kind}/{'-'.join(re.findall(DIGITS, text))}",
+        text,
+        item["answer"],
+    )
 
 
 def _polygon(level: Level, rng: random.Random) -> Written:
@@ -206,15 +186,12 @@ def _stories(level: Level, rng: random.Random) -> Written:
     k = right[int(rng.random() * len(right))]
     half = _gym(f"arithmetic.gsm_symbolic.generators_{'00_49' if k < 50 else '50_99'}")
     item = getattr(half, f"generate_{k}")(rng, 1.0)
-    return f"{k}/{_numbers(item['question'])}", item["question"], item["answer"]
+    text = item["question"]
+    return f"{k}/{'-'.join(re.findall(DIGITS, text))}", text, item["answer"]
 
 
 WRITERS: dict[str, Callable[[Level, random.Random], Written]] = {
-    "legs": _legs,
-    "family": _family,
-    "polygon": _polygon,
-    "calendar": _calendar,
-    "stories": _stories,
+    writer.__name__[1:]: writer for writer in (_legs, _family, _polygon, _calendar, _stories)
 }
 
 _lock = threading.Lock()
@@ -222,12 +199,8 @@ _lock = threading.Lock()
 
 @cache
 def _gym(name: str) -> types.ModuleType:
-    """A module of reasoning-gym by its name inside the package, and only what it needs itself.
-
-    `import reasoning_gym` imports all of its hundred generators and with them ten packages, one of
-    which needs a C compiler to install.  So the package is installed without its dependencies, and
-    its `__init__` files are not run: empty modules take their places while we import.
-    """
+    """A module of reasoning-gym without the package's `__init__` files, which import a hundred
+    generators and ten dependencies: empty modules take their places meanwhile."""
     spec, full = importlib.util.find_spec("reasoning_gym"), f"reasoning_gym.{name}"
     if spec is None or not spec.submodule_search_locations:
         raise R1LabError(
@@ -235,7 +208,7 @@ def _gym(name: str) -> types.ModuleType:
             f"is not installed: pip install --no-deps {REASONING_GYM}"
         )
     with _lock:
-        if getattr(sys.modules.get("reasoning_gym"), "__file__", None):  # all of it is there
+        if getattr(sys.modules.get("reasoning_gym"), "__file__", None):  # imported as a whole
             return importlib.import_module(full)
         before, parts = set(sys.modules), full.split(".")[:-1]
         for i in range(1, len(parts) + 1):

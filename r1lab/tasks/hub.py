@@ -1,27 +1,19 @@
 r"""Data sets from the Hugging Face hub: GSM8K, MATH, and Countdown as TinyZero posed it.
 
 - `gsm8k`: openai/gsm8k (arXiv 2110.14168), grade-school word problems, whole-number answers.
-- `math`: EleutherAI/hendrycks_math (arXiv 2103.03874) to train on; held out is
-  HuggingFaceH4/MATH-500, the subset of its test problems that "Let's Verify Step by Step"
-  (arXiv 2305.20050) evaluates on.
-- `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 Countdown problems, in our own
-  Countdown's words and judged by its judge; or, offline, problems generated like them.
+- `math`: EleutherAI/hendrycks_math (arXiv 2103.03874) for training; held out is
+  HuggingFaceH4/MATH-500, the test problems of "Let's Verify Step by Step" (arXiv 2305.20050).
+- `countdown_hub`: Jiayi-Pan/Countdown-Tasks-3to4, about 490,000 problems in the wording of
+  `r1lab.tasks.countdown` and with its verifier; or, offline, problems generated like them.
 
-The answers of the first two are formulas and numbers (`math_equal` compares them).
+**Splits.**  GSM8K and MATH have their own; a training problem with the content of a held-out one is
+dropped.  Countdown goes by its numbers (a split by rows can have one set on both sides).  There is
+no leaked split: nobody knows a real model's corpus.
 
-**Splits.**  GSM8K and MATH bring their own, and a training problem whose words, numbers and signs
-also occur in the held-out part is dropped.  Countdown goes by its numbers, as in
-`r1lab.tasks.countdown`: no set of numbers that is held out is ever trained on (a split by rows can
-have one set on both sides).  There is no leaked split: nobody knows what is in a real model's
-corpus.
-
-The first use downloads a data set into the cache of `datasets` (HF_HOME); later ones need no
-network.  `source="folder"` reads train.jsonl and test.jsonl (or .parquet) with the same columns,
-for machines that have none (`hub_rows`).  Rows that cannot be judged are left out, and a warning
-says how many and why.
+The first use downloads a data set into the cache of `datasets` (HF_HOME).  `source="folder"` reads
+local files (`hub_rows`).  A warning counts the rows that are left out because they have no
+verifiable answer.
 """
-
-from __future__ import annotations
 
 import hashlib
 import itertools
@@ -31,14 +23,14 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
-from r1lab.tasks.base import Problem, number
+from r1lab.tasks.base import Problem, number, shuffled
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.formulas.spelling import spell
 from r1lab.tasks.formulas.units import split_unit
@@ -46,23 +38,36 @@ from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source
 
 log = logging.getLogger(__name__)
 
-MATH_TYPES = (
-    "algebra",
-    "counting_and_probability",
-    "geometry",
-    "intermediate_algebra",
-    "number_theory",
-    "prealgebra",
-    "precalculus",
-)
+MATH_TYPES = ("algebra", "counting_and_probability", "geometry", "intermediate_algebra")
+MATH_TYPES += ("number_theory", "prealgebra", "precalculus")
+_PERCENT = re.compile(r"%|\bper ?cent(?:age)?\b", re.IGNORECASE)
+
+
+class _Formulas:
+    """The verifier of tasks whose answers are numbers or formulas."""
+
+    def judge(self, problem: Problem, answer: str) -> bool:
+        """Is the answer equal to gold?  72 is 72% where the question asks for percent."""
+        gold = problem.data.get("answer")
+        if not isinstance(gold, str) or not isinstance(answer, str):
+            return False
+        asked = re.split(r"[.!?]\s", problem.question.strip())[-1]
+        if number(gold) is not None and _PERCENT.search(answer) and _PERCENT.search(asked):
+            gold += r"\%"
+        return math_equal.equal(gold, answer)
+
+    def vote(self, problem: Problem, answer: str) -> str | None:
+        return math_equal.key(answer)
+
+    def solution(self, problem: Problem) -> str | None:
+        return problem.data.get("answer")
 
 
 @dataclass(frozen=True)
-class GSM8K:
+class GSM8K(_Formulas):
     """Grade-school word problems (see `r1lab.tasks.base.Task`); the splits train and held_out.
 
-    source  the hub id, or a folder with the same columns: question, answer ("… #### 72", or 72)
-    """
+    source  the hub id, or a folder with the same columns: question, answer ("… #### 72", or 72)"""
 
     source: str = "openai/gsm8k"
     name: str = field(default="gsm8k", init=False)
@@ -75,25 +80,15 @@ class GSM8K:
         train, test = (load_rows(self.source, "main", part) for part in ("train", "test"))
         return _draw(_pool(gsm8k_problems, train, test, split), f"gsm8k/{split}/{seed}", n)
 
-    def judge(self, problem: Problem, answer: str) -> bool:
-        return _judge(problem, answer)
-
-    def vote(self, problem: Problem, answer: str) -> str | None:
-        return math_equal.key(answer)
-
-    def solution(self, problem: Problem) -> str | None:
-        return problem.data.get("answer")
-
 
 @dataclass(frozen=True)
-class MATH:
+class MATH(_Formulas):
     """Competition problems (see `r1lab.tasks.base.Task`); the splits train and held_out (MATH-500).
 
     levels   which of the difficulties 1 to 5
-    source   the hub id to train on, or a folder: problem, solution or answer, and perhaps level
-             ("Level 3" or 3) and type; without a level a problem comes if all levels are asked for
-    held_out the hub id to evaluate on, or a folder; by default the folder's test file
-    """
+    source   hub id for training, or a folder: problem, solution or answer, optionally level
+             ("Level 3" or 3) and type; problems without a level come if `levels` has all five
+    held_out hub id for evaluation, or a folder; by default the folder's test file"""
 
     levels: tuple[int, ...] = (1, 2, 3, 4, 5)
     source: str = "EleutherAI/hendrycks_math"
@@ -120,33 +115,21 @@ class MATH:
             found = tuple(p for p in found if p.data["level"] in self.levels)
         return _draw(found, f"math/{split}/{seed}", n)
 
-    def judge(self, problem: Problem, answer: str) -> bool:
-        return _judge(problem, answer)
-
-    def vote(self, problem: Problem, answer: str) -> str | None:
-        return math_equal.key(answer)
-
-    def solution(self, problem: Problem) -> str | None:
-        return problem.data.get("answer")
-
 
 @dataclass(frozen=True)
 class CountdownHub:
     """TinyZero's Countdown problems (see `r1lab.tasks.base.Task`), in Countdown's plain wording.
 
     numbers  3, 4, or None for both
-    source   the hub id, a folder with the same columns (target, nums), or "generated": drawn here,
-             offline, three or four numbers from 1 to 99 and a target from 10 to 100 that they reach
-    """
+    source   the hub id, a folder with the columns target and nums, or "generated": offline, three
+             or four numbers from 1 to 99 and a target from 10 to 100 that they reach"""
 
     numbers: int | None = None
     source: str = "Jiayi-Pan/Countdown-Tasks-3to4"
     name: str = field(default="countdown_hub", init=False)
 
     def __post_init__(self) -> None:
-        if self.numbers is not None and (
-            type(self.numbers) is not int or self.numbers not in (3, 4)
-        ):
+        if self.numbers not in (3, 4, None) or isinstance(self.numbers, float):
             raise R1LabError(f"countdown_hub: numbers must be 3 or 4, not {self.numbers!r}")
         object.__setattr__(self, "source", source_of(self.name, self.source))
 
@@ -154,45 +137,28 @@ class CountdownHub:
         _known_split(self.name, split)
         if self.source == "generated":
             return [self.problem(*row) for row in _generated(self.numbers, split, n, seed)]
-        rows = [
-            (tuple(nums), target)
-            for nums, target in countdown_rows(self.source)
-            if self.numbers in (None, len(nums)) and _side(nums) == split
-        ]
+        rows = [row for row in countdown_rows(self.source) if self.numbers in (None, len(row[0]))]
+        rows = [row for row in rows if _side(row[0]) == split]
         drawn = _draw(rows, f"countdown_hub/{self.numbers}/{split}/{seed}", n)
         return [self.problem(nums, target) for nums, target in drawn]
 
     def problem(self, numbers: Sequence[int], target: int) -> Problem:
-        """The problem of reaching `target` from `numbers`, shown in this order."""
-        return Problem(
-            task=self.name,
-            id=f"countdown_hub/{'-'.join(map(str, sorted(numbers)))}={target}",
-            question=countdown.question(numbers, target, "en", "plain"),
-            language="en",
-            split=_side(numbers),
-            data={"numbers": list(numbers), "target": target},
-        )
+        problem = Countdown(wording="plain").problem(numbers, target)
+        key = problem.id.replace("countdown", self.name, 1)
+        return replace(problem, task=self.name, id=key, split=_side(numbers))
 
-    def judge(self, problem: Problem, answer: str) -> bool:
-        return Countdown().judge(problem, answer)
-
-    def vote(self, problem: Problem, answer: str) -> str | None:
-        return Countdown().vote(problem, answer)
+    judge, vote = Countdown.judge, Countdown.vote
 
     def solution(self, problem: Problem) -> str | None:
-        """An expression that reaches the target, found by search; None where there is none."""
         return solve(problem.data["numbers"], problem.data["target"])
 
 
-# -- from rows to problems --------------------------------------------------------------------
-
-
 class LeftOut(Exception):
-    """Why a row is no problem: its answer could not be judged."""
+    """Why a row has no verifiable answer."""
 
 
 def gsm8k_problems(rows: Iterable[dict], split: str) -> list[Problem]:
-    """Rows {"question", "answer": "reasoning #### 1,234"}, or with the number alone."""
+    """Rows {"question", "answer": "reasoning #### 1,234", or the number alone}."""
 
     def read(row: dict) -> tuple[str, dict]:
         text = str(column(row, "answer", "solution")).rpartition("####")[2].strip().rstrip(".")
@@ -200,9 +166,8 @@ def gsm8k_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         gold = number(value.replace("`", ","))
         if gold is None:
             raise LeftOut("without a number behind ####")
-        return column(row, "question", "problem", text=True), {
-            "answer": f"{gold * multiple}{'%' if unit == '%' else ''}"
-        }
+        data = {"answer": f"{gold * multiple}{'%' if unit == '%' else ''}"}
+        return column(row, "question", "problem", text=True), data
 
     return _problems("gsm8k", rows, split, read)
 
@@ -230,7 +195,7 @@ def math_problems(rows: Iterable[dict], split: str) -> list[Problem]:
 
 
 def _problems(task: str, rows: Iterable[dict], split: str, read: Callable) -> list[Problem]:
-    """The problems that `read` finds in the rows; says how many it did not, and why."""
+    """Problems from rows by `read`; a warning counts the rows left out."""
     found, left_out = [], Counter()
     for k, row in enumerate(rows, 1):
         try:
@@ -244,8 +209,7 @@ def _problems(task: str, rows: Iterable[dict], split: str, read: Callable) -> li
         found.append(Problem(task, f"{task}/{tag}", question.strip(), "en", split, data))
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        total = left_out.total() + len(found)
-        words = f"{task}, {split}: {left_out.total()} of {total} rows are left out: {reasons}"
+        words = f"{task}, {split}: {left_out.total()} of {k} rows are left out: {reasons}"
         if not found:
             raise R1LabError(f"{words}; so there is no problem")
         log.warning(words)
@@ -256,8 +220,7 @@ _TOKEN = re.compile(r"\d+(?:[.:]\d+)*|\.\d+|[^\W\d]\w*|[^\w\s]")
 
 
 def content(question: str) -> str:
-    """A question's words, numbers and signs: two that differ only in spaces, case or the
-    punctuation of a sentence are one."""
+    """A question without differences in spaces, case and the punctuation of sentences."""
     text = unicodedata.normalize("NFKC", question.lower())
     kept: list[str] = []
     for found in _TOKEN.finditer(text):
@@ -279,7 +242,7 @@ def content(question: str) -> str:
 
 @lru_cache(maxsize=8)
 def _pool(make, train: Rows, test: Rows, split: str) -> tuple[Problem, ...]:
-    """All problems of a split, each once; from train without what is also in test."""
+    """All problems of a split, each once; those of train without those of test."""
     held_out = {problem.id: problem for problem in make(test.rows, "held_out")}
     if split == "held_out":
         return tuple(held_out.values())
@@ -288,23 +251,19 @@ def _pool(make, train: Rows, test: Rows, split: str) -> tuple[Problem, ...]:
 
 
 def _draw(pool: Sequence, seed: str, n: int) -> list:
-    """`n` of the pool in a seeded order; over again in another order once all have come."""
+    """`n` of the pool in a seeded order, then again in another order."""
     if not pool:
         raise R1LabError(f"{seed.split('/')[0]}: there is no problem in the split asked for")
     rng = random.Random(seed)
     drawn: list = []
     while len(drawn) < n:
-        keys = [rng.random() for _ in pool]
-        order = sorted(range(len(pool)), key=keys.__getitem__)
-        drawn += [pool[i] for i in order[: n - len(drawn)]]
+        drawn += shuffled(pool, rng)[: n - len(drawn)]
     return drawn
 
 
-def _generated(
-    numbers: int | None, split: str, n: int, seed: int
-) -> Iterable[tuple[tuple[int, ...], int]]:
-    """n different rows (numbers, target) of a split: the numbers are put together at random, and
-    what comes out is the target, if it is a whole number in the range."""
+def _generated(numbers: int | None, split: str, n: int, seed: int) -> Iterable[tuple]:
+    """n different rows (numbers, target): random operators on random numbers give the target, if it
+    is a whole number in the range."""
     rng = random.Random(f"countdown_hub/generated/{numbers}/{split}/{seed}")
     seen: set[tuple] = set()
     while len(seen) < n:
@@ -315,10 +274,10 @@ def _generated(
             results = [a + b, a - b, a * b] + ([a / b] if b else [])
             items.append(rng.choice(results))
         target, key = items[0], (tuple(sorted(given)), items[0])
-        if target.denominator == 1 and 10 <= target <= 100 and key not in seen:
-            if _side(given) == split:
-                seen.add(key)
-                yield given, int(target)
+        good = target.denominator == 1 and 10 <= target <= 100
+        if good and key not in seen and _side(given) == split:
+            seen.add(key)
+            yield given, int(target)
 
 
 def _known_split(task: str, split: str) -> None:
@@ -331,28 +290,8 @@ def _side(numbers: Sequence[int]) -> str:
     return "held_out" if countdown.split_of(numbers) == "held_out" else "train"
 
 
-# -- judging ----------------------------------------------------------------------------------
-
-
-_PERCENT = re.compile(r"%|\bper ?cent(?:age)?\b", re.IGNORECASE)
-
-
-def _judge(problem: Problem, answer: str) -> bool:
-    """Is the answer equal to the gold answer?  Never raises on any answer.
-
-    72% is not 72, but where the question asks for percent, a gold answer of 72 means 72%.
-    """
-    gold = problem.data.get("answer")
-    if not isinstance(gold, str) or not isinstance(answer, str):
-        return False
-    asked = re.split(r"[.!?]\s", problem.question.strip())[-1]
-    if number(gold) is not None and _PERCENT.search(answer) and _PERCENT.search(asked):
-        gold += r"\%"
-    return math_equal.equal(gold, answer)
-
-
 def solve(numbers: Sequence[int], target: int) -> str | None:
-    """An expression with each number once that equals the target, exact fractions on the way."""
+    """An expression with each number once that equals the target, by search; None without one."""
 
     def search(items: list[tuple[Fraction, str]]) -> str | None:
         if len(items) == 1:
@@ -363,8 +302,7 @@ def solve(numbers: Sequence[int], target: int) -> str | None:
             results = [("-", a - b)] + ([("/", a / b)] if b else [])
             results += [("+", a + b), ("*", a * b)] if i < j else []
             for op, value in results:
-                found = search([*rest, (value, f"( {left} {op} {right} )")])
-                if found is not None:
+                if found := search([*rest, (value, f"( {left} {op} {right} )")]):
                     return found
         return None
 

@@ -1,9 +1,5 @@
-"""Rows of a data set: from the Hugging Face hub, or from the files in a folder.
-
-A folder holds train.jsonl and test.jsonl, one JSON object a line in UTF-8, or the same as .parquet.
-"""
-
-from __future__ import annotations
+"""Rows of a data set on the Hugging Face hub, or of a folder with train.jsonl and test.jsonl (one
+JSON object per line, UTF-8), or the same as .parquet."""
 
 import json
 from dataclasses import dataclass
@@ -13,11 +9,6 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError
 
-OFFLINE_TASKS = (
-    "offline there are the tasks countdown and word_problems, and countdown_hub with "
-    "source=generated"
-)
-
 
 @dataclass(frozen=True, eq=False)  # compared by identity, so that it can be a key of a cache
 class Rows:
@@ -25,7 +16,7 @@ class Rows:
 
 
 def source_of(task: str, source: Any) -> str:
-    """The option `source`, with ~ for one's own folder.  A folder's name may be a number."""
+    """The option `source`; a folder's name may be a number or begin with ~."""
     if isinstance(source, (str, Path)) or type(source) is int:
         if str(source).strip():
             return str(Path(source).expanduser()) if str(source).startswith("~") else str(source)
@@ -33,8 +24,8 @@ def source_of(task: str, source: Any) -> str:
 
 
 def column(row: dict, *names: str, text: bool = False) -> Any:
-    """The value of the first of the columns that the row has.  Raises R1LabError if it has none of
-    them, or, for text=True, if that is no text."""
+    """The value of the first of the columns that the row has.  Raises R1LabError without one, and
+    for text=True without a text in it."""
     name = next((name for name in names if name in row), None)
     if name is None:
         others = ", ".join(map(str, row)) or "none"
@@ -51,7 +42,7 @@ def _short(value: Any) -> str:
 
 @lru_cache(maxsize=8)
 def load_rows(source: str, configs: str | tuple[str, ...] | None, split: str) -> Rows:
-    """The rows of a split of a data set on the hub, of all its configs, or of a folder's file."""
+    """The rows of a split, from the hub (all of the configs) or from a folder."""
     if Path(source).is_dir():
         return Rows(tuple(_read_file(source, split)))
     names = configs if isinstance(configs, tuple) else (configs,)
@@ -60,7 +51,7 @@ def load_rows(source: str, configs: str | tuple[str, ...] | None, split: str) ->
 
 @lru_cache(maxsize=2)
 def countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
-    """(numbers, target) of every row that is a Countdown problem of 3 or 4 numbers."""
+    """(numbers, target) of every row with 3 or 4 numbers."""
     if Path(source).is_dir():
         rows = _read_file(source, "train")
         pairs = [(row.get("nums"), row.get("target")) for row in rows]
@@ -68,25 +59,26 @@ def countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
         data = _from_hub(source, None, "train")
         pairs = list(zip(data["nums"], data["target"], strict=True))
     for k, (nums, target) in enumerate(pairs, 1):
-        whole = isinstance(nums, list) and all(type(one) is int and one >= 0 for one in nums)
-        for name, good, value in (("nums", whole, nums), ("target", type(target) is int, target)):
-            if not good:
-                wanted = "a list of whole numbers" if name == "nums" else "a whole number"
-                raise R1LabError(
-                    f"countdown_hub, row {k} of {source}: the column {name} must hold {wanted}, "
-                    f"not {_short(value)}"
-                )
+        where = f"countdown_hub, row {k} of {source}: the column"
+        if not isinstance(nums, list) or not all(type(one) is int and one >= 0 for one in nums):
+            raise R1LabError(f"{where} nums must hold a list of whole numbers, not {_short(nums)}")
+        if type(target) is not int:
+            raise R1LabError(f"{where} target must hold a whole number, not {_short(target)}")
     return tuple((tuple(nums), target) for nums, target in pairs if len(nums) in (3, 4))
 
 
 def _read_file(source: str, split: str) -> list[dict]:
-    """The rows of the split's file in a folder."""
     files = [Path(source) / f"{split}{end}" for end in (".jsonl", ".parquet")]
     file = next((file for file in files if file.is_file()), None)
     if file is None:
         raise R1LabError(f"the folder {source} holds neither {split}.jsonl nor .parquet")
     if file.suffix == ".parquet":
-        return _read_parquet(file)
+        import pyarrow.parquet
+
+        try:
+            return pyarrow.parquet.read_table(file).to_pylist()
+        except (pyarrow.ArrowException, OSError) as error:
+            raise R1LabError(f"cannot read {file}: {str(error).splitlines()[0][:200]}") from None
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -104,17 +96,8 @@ def _read_file(source: str, split: str) -> list[dict]:
     return rows
 
 
-def _read_parquet(file: Path) -> list[dict]:
-    import pyarrow.parquet
-
-    try:
-        return pyarrow.parquet.read_table(file).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise R1LabError(f"cannot read {file}: {str(error).splitlines()[0][:200]}") from None
-
-
 def _from_hub(source: str, config: str | None, split: str):
-    """`datasets.load_dataset`, with one error for all the ways in which it fails offline."""
+    """`datasets.load_dataset`, with one error for all of its failures offline."""
     import datasets
 
     bars = datasets.utils.logging.is_progress_bar_enabled()
@@ -126,7 +109,8 @@ def _from_hub(source: str, config: str | None, split: str):
         raise R1LabError(
             f"cannot load the data set {source} ({reason}). It comes from the hub, so it needs the "
             "network the first time; --task-option source=FOLDER (in Python: "
-            f"source='folder') reads train.jsonl and test.jsonl from a folder; {OFFLINE_TASKS}"
+            "source='folder') reads train.jsonl and test.jsonl from a folder; offline there are "
+            "the tasks countdown and word_problems, and countdown_hub with source=generated"
         ) from error
     finally:
         if bars:

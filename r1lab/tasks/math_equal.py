@@ -1,15 +1,9 @@
-r"""Are two mathematical answers equal?  sympy says so, in a process that can be killed.
+r"""Are two mathematical answers equal?  `\frac{3}{2}`, `1.5` and `x = 3/2` are one answer.
 
-MATH answers are formulas: `\frac{3}{2}`, `1.5` and `x = 3/2` are one answer.  Plain numbers are
-compared here; the rest is asked of a worker process (`r1lab.sandbox.worker`), because whatever
-reads formulas can be kept busy for hours by `9**9**9`.  There `formulas` brings both texts into one
-spelling, compares them by their structure, and refuses an answer that leaves its work to the judge.
-Text that is too long or oddly built is refused before (`readable`).
-
-A usual comparison takes some milliseconds, a repeated one none: verdicts are remembered.
+Plain numbers are compared here. Formulas go to a worker process (`r1lab.sandbox.worker`), which can
+be killed: `9**9**9` would keep sympy busy for hours. There `formulas` compares them. Verdicts are
+cached.
 """
-
-from __future__ import annotations
 
 import re
 from functools import lru_cache
@@ -21,24 +15,18 @@ MAX_CHARS = 300  # the longest answers of MATH have some 150 characters
 MAX_NESTING = 8  # braces and brackets within each other
 
 TOWER = re.compile(r"[0-9]\s*\^\s*\{?\s*[0-9]+\s*\^|\^\s*\{?\s*[0-9]{5,}")
-"""A power of a power of numbers, or an exponent of five digits: nobody's answer, and what costs the
-worker its life.  Refusing it saves the second that the next one needs to start."""
+"""A power of a power, or an exponent of five digits: refused here, as it would end the worker."""
 
 WORKER = Worker(
-    "r1lab.tasks.formulas.judge:answer",
-    needs="answers of this task are judged with math-verify, and its process does not start: "
-    "pip install math-verify==0.9.0",
+    "r1lab.tasks.formulas.votes:answer",
+    needs="the process of this task's verifier does not start: pip install math-verify==0.9.0",
 )
-
-
 _UNITS = frozenset("$＄€£°")
 
 
 def equal(gold: str, answer: str) -> bool:
-    """Is `answer` mathematically equal to `gold` (LaTeX or plain)?  Never raises on any text.
-
-    Raises R1LabError only where math-verify is not installed: then no answer can be judged.
-    """
+    """Is `answer` mathematically equal to `gold` (LaTeX or plain)?  Raises on no text; R1LabError
+    where math-verify is not installed."""
     gold, answer = clean(gold), clean(answer)
     if gold is None or answer is None:
         return False
@@ -52,14 +40,13 @@ def equal(gold: str, answer: str) -> bool:
 
 @lru_cache(maxsize=50_000)
 def ask(gold: str, answer: str) -> bool:
-    """The worker's verdict."""
     return WORKER.ask("equal", gold, answer) is True
 
 
 @lru_cache(maxsize=50_000)
 def key(answer: str) -> str | None:
-    """A text that is the same for equal answers; None for what cannot be an answer. Never raises,
-    but as `equal` does."""
+    """A text that is the same for equal answers; None for what cannot be an answer. Raises as
+    `equal`."""
     value, text = number(answer), clean(answer)
     if value is not None:
         return str(value)
@@ -69,8 +56,8 @@ def key(answer: str) -> str | None:
 
 
 def clean(text: str) -> str | None:
-    r"""An answer without its wrapping: `$…$`, `\(…\)` or `\boxed{…}` around it, a full stop at its
-    end, = before it; a `$` for dollars becomes a wide one.  None for what cannot be one answer."""
+    r"""An answer without `$…$`, `\(…\)` or `\boxed{…}` around it, a full stop after it, = before
+    it; a `$` for dollars becomes a wide one.  None for what cannot be one answer."""
     if not readable(text):
         return None
     text = " ".join(text.split())
@@ -91,19 +78,24 @@ def clean(text: str) -> str | None:
 
 
 def _unboxed(text: str) -> str:
-    r"""What is in `\boxed{…}` or `\fbox{…}`, where that is all of the text."""
-    for box in (r"\boxed{", r"\fbox{"):
-        if text.startswith(box):
-            depth = 0
-            for end, char in enumerate(text):
-                depth += (char == "{") - (char == "}")
-                if depth == 0 and char == "}":
-                    return text[len(box) : end].strip() if end == len(text) - 1 else text
-    return text
+    r"""The content of a `\boxed{…}` or `\fbox{…}` that is the whole text."""
+    start, end = text.find("{") + 1, _closing(text)
+    whole = text.startswith((r"\boxed{", r"\fbox{")) and end == len(text) - 1
+    return text[start:end].strip() if whole else text
+
+
+def _closing(text: str, start: int = 0) -> int | None:
+    """Where the first brace from `start` on is closed."""
+    depth = 0
+    for end in range(start, len(text)):
+        depth += (text[end] == "{") - (text[end] == "}")
+        if depth == 0 and text[end] == "}":
+            return end
+    return None
 
 
 def readable(text: str) -> bool:
-    """Short, printable, with balanced and not too deeply nested brackets.  Linear in MAX_CHARS."""
+    """Short, printable, with balanced and not too deeply nested brackets."""
     if not isinstance(text, str) or not 0 < len(text) <= MAX_CHARS:
         return False
     if not all(char.isprintable() or char in "\n\t\r" for char in text):
@@ -118,14 +110,7 @@ def readable(text: str) -> bool:
 
 
 def boxed(text: str) -> str | None:
-    r"""What stands in the last `\boxed{…}` (or `\fbox{…}`) of a text, or None."""
+    r"""The content of the last `\boxed{…}` or `\fbox{…}` of a text, or None."""
     start = max(text.rfind(r"\boxed{"), text.rfind(r"\fbox{"))
-    if start < 0:
-        return None
-    start = text.index("{", start) + 1
-    depth = 1
-    for end in range(start, len(text)):
-        depth += (text[end] == "{") - (text[end] == "}")
-        if depth == 0:
-            return text[start:end]
-    return None
+    end = None if start < 0 else _closing(text, start)
+    return None if end is None else text[text.index("{", start) + 1 : end]

@@ -1,7 +1,5 @@
 """Several tasks mixed by weight."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,11 +11,10 @@ from r1lab.tasks.registry import TINY_WORLD, get_task
 
 @dataclass(frozen=True)
 class Mixture:
-    """Problems of several tasks in one stream, each verified by its own.
+    """Problems of several tasks in one stream, each verified by its own task.
 
-    parts    (name in the registry or FILE.py:NAME, weight)
-    wording  of those parts that belong to the tiny world
-    """
+    parts    (name of a task, weight)
+    wording  of those parts that have one"""
 
     parts: tuple[tuple[str, float], ...] = (("countdown", 0.5), ("steps", 0.5))
     wording: str = "tiny"
@@ -27,19 +24,17 @@ class Mixture:
         try:
             parts = tuple((str(name), float(weight)) for name, weight in self.parts)
         except (TypeError, ValueError):
-            raise R1LabError(
-                f"mixture: parts must be pairs (task, weight), not {self.parts!r}"
-            ) from None
+            text = f"mixture: parts must be pairs (task, weight), not {self.parts!r}"
+            raise R1LabError(text) from None
         object.__setattr__(self, "parts", parts)
-        names = [name for name, _ in parts]
+        names, weights = [name for name, _ in parts], [weight for _, weight in parts]
         if not names or len(set(names)) < len(names) or self.name in names:
-            raise R1LabError(f"mixture: parts must be different tasks, not {self.parts!r}")
-        if min(weight for _, weight in self.parts) < 0 or not sum(w for _, w in self.parts) > 0:
-            raise R1LabError(f"mixture: weights must be 0 or more, one above it: {self.parts!r}")
+            raise R1LabError(f"mixture: parts must be different tasks, not {parts!r}")
+        if min(weights) < 0 or not sum(weights) > 0:
+            raise R1LabError(f"mixture: weights must be 0 or more, one above it: {parts!r}")
 
     @cached_property
     def members(self) -> tuple[Task, ...]:
-        """The tasks of `parts`, in this order."""
         wording = {"wording": self.wording}
         names = [name for name, _ in self.parts]
         return tuple(get_task(name, **wording if name in TINY_WORLD else {}) for name in names)
@@ -63,7 +58,6 @@ class Mixture:
         return self._task_of(problem).vote(problem, answer)
 
     def solution(self, problem: Problem) -> str | None:
-        """The right answer, where the problem's task has one."""
         return getattr(self._task_of(problem), "solution", lambda problem: None)(problem)
 
     def _task_of(self, problem: Problem) -> Task:

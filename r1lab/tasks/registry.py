@@ -1,11 +1,6 @@
-"""The tasks by name.
-
-A task of your own needs no entry here: `--task mine.py:MyTask`, or an entry point of the group
-r1lab.tasks in an installed package (`basics.plugins`). In a notebook `TASKS["mine"] = MyTask` will
-do, and so does handing the object itself to whatever takes a task.
+"""The tasks by name. **Your own** needs no entry: `--task mine.py:MyTask`, or an entry point of the
+group r1lab.tasks (`basics.plugins`). In a notebook pass the object or set `TASKS["mine"] = MyTask`.
 """
-
-from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable
@@ -25,19 +20,14 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "math": "r1lab.tasks.hub:MATH",
     "countdown_hub": "r1lab.tasks.hub:CountdownHub",
 }
-"""By MODULE:CLASS, so that a task may look up others here. The last three load data sets from the
-hub; all others are generated and work offline."""
 
 FROM_HUB = ("gsm8k", "math", "countdown_hub")
 TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wording "tiny"
 
 
 def get_task(name: str, /, **options) -> Task:
-    """A task by name, for example get_task("countdown", numbers=4, wording="plain"), or of a file:
-    get_task("mine.py:MyTask").
-
-    Raises R1LabError for an unknown task or option, and for a class that is no task.
-    """
+    """get_task("countdown", numbers=4), get_task("mine.py:MyTask"). Raises R1LabError for an
+    unknown task or option, and for a class that is no task."""
     if "name" in options:
         raise R1LabError(f"task {name}: bad option: its name is not to be chosen")
     make = factory(name)
@@ -53,7 +43,6 @@ def get_task(name: str, /, **options) -> Task:
 
 
 def factory(name: str) -> Callable[..., Task]:
-    """The class of a task, or the function that makes one. Raises R1LabError."""
     found = plugins.find("task", name, TASKS, reread=True)
     if name in TASKS and isinstance(found, str):
         found = pkgutil.resolve_name(found)
@@ -63,14 +52,13 @@ def factory(name: str) -> Callable[..., Task]:
 
 
 def about(name: str) -> str:
-    """The first sentence that a task's class says of itself."""
+    """The first sentence of the docstring of a task's class."""
     text = " ".join((factory(name).__doc__ or "").split(".")[0].split())
     return text.split(" (see ")[0]
 
 
 def task_for(name: str, template: str, /, **options) -> Task:
-    """`get_task`, worded for a prompt template: the tiny world's tasks in its words for "tiny", in
-    plain English for the others."""
+    """`get_task` in the wording of a prompt template: "tiny", or plain English for the others."""
     if name in TINY_WORLD:
         options = {"wording": "tiny" if template == "tiny" else "plain"} | options
     return get_task(name, **options)

@@ -1,11 +1,7 @@
-"""Calling a reward by TRL's keyword contract, whoever wrote it.
-
-TRL 1.16 calls `f(prompts=, completions=, completion_ids=, <columns>, trainer_state=, log_extra=,
-log_metric=)`, awaits what is `async def`, and takes a list of numbers or None. So do we, and we say
-in one line what a reward did wrong.
+"""Calling any reward by the keyword contract of TRL 1.16: `f(prompts=, completions=,
+completion_ids=, <columns>, trainer_state=, log_extra=, log_metric=)`, plain or `async def`, returns
+a list of numbers or None. A violation is one line of error.
 """
-
-from __future__ import annotations
 
 import asyncio
 import functools
@@ -21,7 +17,7 @@ from r1lab.basics.errors import R1LabError
 
 
 def callable_name(function: Callable) -> str:
-    """TRL's name for a callable: what a partial wraps, and an object by its class."""
+    """TRL's name for a callable: of a partial the function's, of an object its class's."""
     while isinstance(function, functools.partial):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)
@@ -30,15 +26,10 @@ def callable_name(function: Callable) -> str:
 def call(
     function: Callable, name: str, completions: Sequence, problems: Sequence, **context: Any
 ) -> list[float]:
-    """One reward of N completions, each with its problem; `name` is for errors.
-
-    context: more keywords for it. What TRL's contract names is always there: prompts,
-    completion_ids, trainer_state, log_extra and log_metric are empty unless given.
-
-    None means "does not apply", and counts as 0 in a sum, as in TRL. (TRL leaves a completion to
-    which *no* reward applies out of its group; here it counts as 0.) Raises R1LabError where the
-    function fails or does not return N numbers.
-    """
+    """One reward of N completions, each with its problem; None, "does not apply", becomes 0.0. (TRL
+    drops a completion to which *no* reward applies.) name: for errors. context: more keywords;
+    those of TRL's contract are empty unless given. Raises R1LabError where the function fails or
+    does not return N numbers."""
     N = len(completions)
     if len(problems) != N:
         raise R1LabError(f"{N} completions need as many problems: {len(problems)}")
@@ -56,25 +47,22 @@ def call(
     try:
         values = list(None if isinstance(values, str | dict) else values)
     except TypeError:
-        raise R1LabError(
-            f"{name} must return a list, one number for each completion, not {values!r:.60}"
-        ) from None
+        wanted = "a list, one number for each completion"
+        raise R1LabError(f"{name} must return {wanted}, not {values!r:.60}") from None
     if len(values) != N:
-        raise R1LabError(
-            f"{name} must return {N} values, one for each completion, not {len(values)}"
-        )
-    return [0.0 if value is None else _number(name, value) for value in values]
-
-
-def _number(name: str, value: Any) -> float:
-    try:
-        return float(None if isinstance(value, str) else value)
-    except (TypeError, ValueError, RuntimeError):
-        raise R1LabError(f"{name} must return numbers, or None, not {value!r:.60}") from None
+        wanted = f"{N} values, one for each completion"
+        raise R1LabError(f"{name} must return {wanted}, not {len(values)}")
+    for i, value in enumerate(values):
+        try:
+            values[i] = 0.0 if value is None else float(None if isinstance(value, str) else value)
+        except (TypeError, ValueError, RuntimeError):
+            text = f"{name} must return numbers, or None, not {value!r:.60}"
+            raise R1LabError(text) from None
+    return values
 
 
 class Log:
-    """What rewards report besides their values: TRL's log_metric and log_extra."""
+    """What rewards report by TRL's log_metric and log_extra."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}  # the last value of each
@@ -90,8 +78,8 @@ class Log:
 
 @lru_cache(maxsize=1)
 def _loop() -> asyncio.AbstractEventLoop:
-    """One event loop for all `async def` rewards, in a thread of its own: a notebook's is busy, and
-    a client that a reward keeps open belongs to the loop that it was opened in."""
+    """The event loop of all `async def` rewards, in a thread: a notebook's own is busy, and a
+    reward's open client belongs to one loop."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="rewards").start()
     return loop

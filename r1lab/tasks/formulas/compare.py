@@ -1,18 +1,13 @@
-r"""Equality of mathematical answers, with nothing to stop it: what the worker of `math_equal` runs.
+r"""Equality of mathematical answers, without limits: `math_equal` runs it in a worker.
 
-An answer is read by its structure (`read`), and structures are compared part by part (`same`): a
-list without brackets in any order and with repetitions, (1,2) in its order, [0,1) and 0 \le x < 1
-as sets of numbers, 52_8 by its digits, words letter by letter.  What is left are single values with
-a unit (`spelling`), and those math-verify's reader, latex2sympy2_extended, turns into sympy.
+`read` finds the structure, and structures are compared part by part (`same`): a list without
+brackets in any order, (1,2) in its order, [0,1) and 0 \le x < 1 as sets of numbers, 52_8 by its
+digits, words letter by letter. What remains are values with a unit, which math-verify's reader,
+latex2sympy2_extended, turns into sympy and `values` compares exactly.
 
-Values are compared exactly: every decimal is a fraction, and irrational numbers are compared to 60
-digits beside sympy's own proof.  A decimal answer to a gold answer that is none may be rounded
-correctly, where it shows six decimals and six digits.  Formulas are equal if they are at points
-that are drawn once for all.  math-verify's own `verify` is not used: it rounds to six decimals, so
-1/2^99 is 0 to it, takes sets for tuples and leaves out units and powers of numbers' bases.
+math-verify's own `verify` is not used: it rounds to six decimals (1/2^99 is 0), takes sets for
+tuples and ignores units and number bases.
 """
-
-from __future__ import annotations
 
 import re
 from fractions import Fraction
@@ -22,11 +17,11 @@ import sympy
 from r1lab.tasks.formulas.finished import finished
 from r1lab.tasks.formulas.spelling import THOUSANDS, spell
 from r1lab.tasks.formulas.structure import SEPARATOR, Answer, inside, named, read, split
-from r1lab.tasks.formulas.values import expression, is_zero, proportional, same_value
+from r1lab.tasks.formulas.values import equal, expression, proportional, same_value
 
 
 def compare(gold: str, answer: str) -> bool:
-    """Are two texts equal, each without its wrapping?  May raise, or take for ever, on any text."""
+    """Are two texts (after `math_equal.clean`) equal?  May raise or never end on any text."""
     gold, answer = spell(gold), spell(answer)
     if any(gold.count(mark) != answer.count(mark) for mark in ("'", "^T", "^{T}")):
         return False  # which the reader leaves out
@@ -40,12 +35,9 @@ def compare(gold: str, answer: str) -> bool:
     return several and same(wanted, read(answer.replace(THOUSANDS, ",")))
 
 
-# -- equality of structures -------------------------------------------------------------------
-
-
 def same(gold: Answer, answer: Answer) -> bool:
-    """Is the answer equal to the gold answer?  A gold answer may say more than an answer need to
-    (its unit, the name before =), so this is not symmetric."""
+    """Is the answer equal to the gold answer?  Not symmetric: a gold answer may say more than an
+    answer need to (its unit, the name before =)."""
     if gold.text == answer.text:
         return True
     if "words" in (gold.kind, answer.kind):
@@ -62,13 +54,12 @@ def same(gold: Answer, answer: Answer) -> bool:
 
 
 def flat(text: str) -> list[str]:
-    """A text's words, numbers and signs in their order; without \\text, brackets and points."""
+    """A text's words, numbers and signs; without \\text, brackets and points."""
     text = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text.replace(THOUSANDS, "").lower())
     return re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?|[^\w\s(){}.,]", text)
 
 
 def all_same(gold, answer) -> bool:
-    """Item by item."""
     return len(gold) == len(answer) and all(map(same, gold, answer))
 
 
@@ -83,15 +74,19 @@ def match(gold, answer) -> bool:
     return not left
 
 
-def _same_list(gold: Answer, answer: Answer) -> bool:
-    items = tuple(gold.parts)
-    if answer.kind in ("list", "set"):
-        return match(items, answer.parts)
+def _ordered(answer: Answer) -> tuple:
+    """The items of a tuple or list, or the values of an assignment by the order of their names."""
     if answer.kind == "assign":
-        return all_same(items, [value for _, value in sorted(answer.parts)])
+        return tuple(value for _, value in sorted(answer.parts))
+    return answer.parts[1] if answer.kind == "tuple" else answer.parts
+
+
+def _same_list(gold: Answer, answer: Answer) -> bool:
+    if answer.kind in ("list", "set"):
+        return match(gold.parts, answer.parts)
     # two in brackets might be a point or an interval
-    ordered = answer.kind == "tuple" and answer.parts[0] == "()" and len(items) > 2
-    return ordered and all_same(items, answer.parts[1])
+    point = answer.kind == "tuple" and answer.parts[0] == "()" and len(gold.parts) > 2
+    return (point or answer.kind == "assign") and all_same(gold.parts, _ordered(answer))
 
 
 def _same_set(gold: Answer, answer: Answer) -> bool:
@@ -102,13 +97,10 @@ def _same_set(gold: Answer, answer: Answer) -> bool:
 
 def _same_tuple(gold: Answer, answer: Answer) -> bool:
     brackets, items = gold.parts
-    if answer.kind == "tuple":
-        return brackets == answer.parts[0] and all_same(items, answer.parts[1])
-    if answer.kind == "assign":
-        return all_same(items, [value for _, value in sorted(answer.parts)])
-    if answer.kind == "list":
-        return brackets == "()" and len(items) > 2 and all_same(items, answer.parts)
-    return len(items) == 2 and _same_region(gold, answer)
+    if answer.kind not in ("tuple", "assign", "list"):
+        return len(items) == 2 and _same_region(gold, answer)
+    fits = {"tuple": brackets == answer.parts[0], "list": brackets == "()" and len(items) > 2}
+    return fits.get(answer.kind, True) and all_same(items, _ordered(answer))
 
 
 def _same_assign(gold: Answer, answer: Answer) -> bool:
@@ -116,9 +108,8 @@ def _same_assign(gold: Answer, answer: Answer) -> bool:
     if answer.kind == "assign":
         given = dict(answer.parts)
         return set(given) == set(names) and all_same(values, [given[name] for name in names])
-    if answer.kind == "tuple":
-        return answer.parts[0] == "()" and all_same(values, answer.parts[1])
-    return answer.kind == "list" and all_same(values, answer.parts)
+    point = answer.kind == "tuple" and answer.parts[0] == "()"
+    return (point or answer.kind == "list") and all_same(values, _ordered(answer))
 
 
 def _same_matrix(gold: Answer, answer: Answer) -> bool:
@@ -133,10 +124,9 @@ def _same_matrix(gold: Answer, answer: Answer) -> bool:
 
 
 def _same_base(gold: Answer, answer: Answer) -> bool:
-    digits, _ = gold.parts
     if answer.kind == "base":
         return gold.parts == answer.parts
-    return answer.kind == "value" and answer.text.lstrip("0") == digits
+    return answer.kind == "value" and answer.text.lstrip("0") == gold.parts[0]
 
 
 def _same_colon(gold: Answer, answer: Answer) -> bool:
@@ -149,8 +139,9 @@ def _same_colon(gold: Answer, answer: Answer) -> bool:
     given = answer.parts[0]
     if clock or len(given) != len(numbers):
         return [numbers[0].lstrip("0"), *numbers[1:]] == [given[0].lstrip("0"), *given[1:]]
-    a, b = [Fraction(one) for one in numbers], [Fraction(one) for one in given]
-    return all(a[k] * b[0] == b[k] * a[0] for k in range(len(a))) and any(a[:1])
+    a, b = map(Fraction, numbers), map(Fraction, given)
+    first, other = next(a), next(b)
+    return first != 0 and all(x * other == y * first for x, y in zip(a, b, strict=True))
 
 
 def _same_value(gold: Answer, answer: Answer) -> bool:
@@ -158,9 +149,8 @@ def _same_value(gold: Answer, answer: Answer) -> bool:
         return answer.parts[1] == "10" and same_value(gold.text, answer.parts[0])
     if answer.kind == "colon" and len(answer.parts[0]) == 2 and not answer.parts[1]:
         return same_value(gold.text, "/".join(answer.parts[0]))
-    if answer.kind == "matrix":
-        return gold.text.count(r"\begin") >= 1 and same_value(gold.text, answer.text)
-    return answer.kind == "value" and same_value(gold.text, answer.text)
+    comparable = answer.kind == "value" or (answer.kind == "matrix" and r"\begin" in gold.text)
+    return comparable and same_value(gold.text, answer.text)
 
 
 def _same_equation(gold: Answer, answer: Answer) -> bool:
@@ -184,66 +174,42 @@ def _same_region(gold: Answer, answer: Answer) -> bool:
     return (None in (name, other) or name == other) and same_sets(wanted, given)
 
 
-_SAME = {
-    "list": _same_list,
-    "set": _same_set,
-    "tuple": _same_tuple,
-    "assign": _same_assign,
-    "matrix": _same_matrix,
-    "base": _same_base,
-    "colon": _same_colon,
-    "value": _same_value,
-    "equation": _same_equation,
-    "region": _same_region,
-}
+_SAME = {"list": _same_list, "set": _same_set, "tuple": _same_tuple, "assign": _same_assign}
+_SAME |= {"matrix": _same_matrix, "base": _same_base, "colon": _same_colon, "value": _same_value}
+_SAME |= {"equation": _same_equation, "region": _same_region}
 
 
-# -- sets of real numbers ---------------------------------------------------------------------
-
+_JOINS = {"cup": sympy.Union, "cap": sympy.Intersection, "setminus|backslash": sympy.Complement}
+_CONSTANTS = {r"\mathbb{R}": sympy.S.Reals, r"\mathbb{Z}": sympy.S.Integers}
+_CONSTANTS |= {r"\emptyset": sympy.S.EmptySet}
 _ORDER = re.compile(r"<|>|\\(?:le|ge|ne)(?![A-Za-z])\s*")
 
 
 def region(text: str) -> tuple[str | None, sympy.Set]:
-    """The variable, None for one without, and the set. Raises ValueError for what is none."""
+    """The variable (or None) and the set. Raises ValueError for what is no set."""
+    for opening, closing in ("()", "(]", "[)", "[]"):
+        inner = inside(text, opening, closing)
+        ends = split(inner, re.compile("[,;]"))[0] if inner else ()
+        if len(ends) == 2:
+            low, high = map(expression, ends)
+            return None, sympy.Interval(low, high, opening == "(", closing == ")")
     parts, words = split(text, SEPARATOR)
-    tuple_of = read_interval(text)
-    if tuple_of is not None:
-        return None, tuple_of
     if len(parts) > 1:
         union = all("or" in word for word in words)
         return _combined(parts, sympy.Union if union else sympy.Intersection)
-    for sign, join in ((r"\\cup", sympy.Union), (r"\\cap", sympy.Intersection)):
-        parts, _ = split(text, re.compile(sign + r"(?![A-Za-z])\s*"))
-        if len(parts) > 1:
+    for signs, join in _JOINS.items():
+        parts, _ = split(text, re.compile(rf"\\(?:{signs})(?![A-Za-z])\s*"))
+        if len(parts) == 2 or (len(parts) > 1 and join is not sympy.Complement):
             return _combined(parts, join)
-    parts, _ = split(text, re.compile(r"\\(?:setminus|backslash)(?![A-Za-z])\s*"))
-    if len(parts) == 2:
-        return _combined(parts, sympy.Complement)
-    constants = {r"\mathbb{R}": sympy.S.Reals, r"\mathbb{Z}": sympy.S.Integers}
-    if text in constants | {r"\emptyset": 0}:
-        return None, constants.get(text, sympy.S.EmptySet)
-    inner = inside(text, r"\{", r"\}")
-    if inner:
-        builder = re.fullmatch(r"([A-Za-z])(?:\\in\\mathbb\{R\})?[|:](.+)", inner)
-        if builder:
+    if text in _CONSTANTS:
+        return None, _CONSTANTS[text]
+    if inner := inside(text, r"\{", r"\}"):
+        if builder := re.fullmatch(r"([A-Za-z])(?:\\in\\mathbb\{R\})?[|:](.+)", inner):
             return region(builder[2])
-        listed = split(inner, SEPARATOR)[0]
-        return None, sympy.FiniteSet(*map(expression, listed))
-    member = re.fullmatch(r"([A-Za-z])\\in(.+)", text)
-    if member:
+        return None, sympy.FiniteSet(*map(expression, split(inner, SEPARATOR)[0]))
+    if member := re.fullmatch(r"([A-Za-z])\\in(.+)", text):
         return member[1], region(member[2].strip())[1]
     return _chain(text)
-
-
-def read_interval(text: str) -> sympy.Set | None:
-    for opening in "([":
-        for closing in ")]":
-            inner = inside(text, opening, closing)
-            ends = split(inner, re.compile("[,;]"))[0] if inner else ()
-            if len(ends) == 2:
-                low, high = map(expression, ends)
-                return sympy.Interval(low, high, opening == "(", closing == ")")
-    return None
 
 
 def _combined(parts: list[str], join) -> tuple[str | None, sympy.Set]:
@@ -277,31 +243,31 @@ def _chain(text: str) -> tuple[str, sympy.Set]:
 
 def same_sets(a: sympy.Set, b: sympy.Set) -> bool:
     """Unions of intervals and points with equal ends, or what sympy sees to be equal."""
-
-    def parts(whole: sympy.Set) -> list[tuple]:
-        pieces = whole.args if isinstance(whole, sympy.Union) else (whole,)
-        found = []
-        for piece in pieces:
-            if isinstance(piece, sympy.Interval):
-                found.append((piece.start, piece.end, piece.left_open, piece.right_open))
-            else:
-                found += [(point, point, False, False) for point in piece]
-        return sorted(found, key=lambda one: tuple(map(float, one)))
-
     if a == b:
         return True
     try:
-        left, right = parts(a), parts(b)
-    except TypeError:  # neither, or ends that are no numbers
+        left, right = (sorted(pieces(s), key=lambda one: tuple(map(float, one))) for s in (a, b))
+    except TypeError:  # other sets, or ends that are no numbers
         return False
     return len(left) == len(right) and all(
-        one[2:] == other[2:] and all(is_zero(x, y) for x, y in zip(one[:2], other[:2], strict=True))
+        one[2:] == other[2:] and all(equal(x, y) for x, y in zip(one[:2], other[:2], strict=True))
         for one, other in zip(left, right, strict=True)
     )
 
 
+def pieces(whole: sympy.Set) -> list[tuple]:
+    """(start, end, left open, right open) of intervals and points. Raises TypeError for others."""
+    found = []
+    for piece in whole.args if isinstance(whole, sympy.Union) else (whole,):
+        if isinstance(piece, sympy.Interval):
+            found.append((piece.start, piece.end, piece.left_open, piece.right_open))
+        else:
+            found += [(point, point, False, False) for point in piece]
+    return found
+
+
 def _same_inequality(gold: str, answer: str) -> bool:
-    """2x+y<3 and 3>y+2x: the same strictness, and differences in a positive ratio."""
+    """2x+y<3 and 3>y+2x: equal strictness, and differences in a positive ratio."""
 
     def one(text: str) -> tuple:
         (left, right), (sign,) = split(text, _ORDER)

@@ -1,21 +1,17 @@
-r"""One spelling for mathematical answers: plain text, unicode and LaTeX become one kind of LaTeX.
+r"""One spelling for mathematical answers in plain text, unicode and LaTeX.
 
     2√3, 2*sqrt(3), 2\sqrt 3      2\sqrt{3}
     ½, 1/2 of \frac 1 2           \frac{1}{2}
     June 20, \text{June 20}       \text{june}20
     15 square cm                  15\text{square}\text{cm}
 
-Words end in \text, one by one and in small letters; letters that are no word stay variables.
+Words become \text, one by one in lower case; letters that are no word stay variables.
 """
-
-from __future__ import annotations
 
 import re
 import unicodedata
 
 from r1lab.tasks.formulas.units import UNITS, is_unit
-
-# -- signs ------------------------------------------------------------------------------------
 
 SIGNS = {
     "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "∞": r"\infty ", "≤": r"\le ",
@@ -33,7 +29,7 @@ _INDICES = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 
 
 def ascii_of(text: str) -> str:
-    """The text with LaTeX in place of signs, Greek letters, raised digits and vulgar fractions."""
+    """LaTeX in place of signs, Greek letters, raised digits and vulgar fractions."""
     if text.isascii():
         return text
 
@@ -44,110 +40,96 @@ def ascii_of(text: str) -> str:
     text = re.sub(r"([€£¥₹])\s*([-+]?\s*[\d.,]*\d)|(?<=\d)\s*([€£¥₹])", _money, text)
     text = _POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
     text = _INDICES.sub(lambda found: f"_{{{plain(found)}}}", text)
-    out = []
-    for char in text:
-        whole = unicodedata.normalize("NFKC", char)
-        name = unicodedata.name(char, "")
-        if char in SIGNS:
-            out.append(SIGNS[char])
-        elif "⁄" in whole:  # ½
-            top, bottom = whole.split("⁄")
-            out.append(rf"\frac{{{top}}}{{{bottom}}}")
-        elif found := re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", name):
-            letter = found[2].lower().replace("lamda", "lambda")
-            out.append(f"\\{letter if found[1] == 'SMALL' else letter.capitalize()} ")
-        else:
-            out.append(SIGNS.get(whole, whole))
-    return "".join(out)
+    return "".join(SIGNS.get(char) or _latex(char) for char in text)
+
+
+def _latex(char: str) -> str:
+    whole = unicodedata.normalize("NFKC", char)
+    if "⁄" in whole:  # ½
+        return "\\frac{" + whole.replace("⁄", "}{") + "}"
+    greek = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", unicodedata.name(char, ""))
+    if greek:
+        letter = greek[2].lower().replace("lamda", "lambda")
+        return f"\\{letter if greek[1] == 'SMALL' else letter.capitalize()} "
+    return SIGNS.get(whole, whole)
 
 
 def _money(found: re.Match) -> str:
-    """Behind the number, as dollars in words are."""
-    sign = found[1] or found[3]
-    return f"{found[2] or ''} {dict(zip('€£¥₹', _CURRENCIES, strict=True))[sign]}"
+    """The currency in words behind the number."""
+    words = {"€": "euros", "£": "pounds sterling", "¥": "yen", "₹": "rupees"}
+    return f"{found[2] or ''} {words[found[1] or found[3]]}"
 
 
-_CURRENCIES = ("euros", "pounds sterling", "yen", "rupees")
+def rules(*pairs: tuple) -> list[tuple]:
+    return [(re.compile(pattern), new) for pattern, new in pairs]
 
 
-# -- LaTeX ------------------------------------------------------------------------------------
+def replaced(text: str, substitutions: list[tuple]) -> str:
+    for pattern, new in substitutions:
+        text = pattern.sub(new, text)
+    return text
 
-ROWS = "¶"  # for \\ between the rows of a matrix
-THOUSANDS = "`"  # for the comma of 1,234, which separates nothing
 
-_NOISE = tuple(
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"\\\\(?:\[[^\]]*\])?", ROWS),
-        (
-            r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])",
-            "",
-        ),
-        (r"(?<=\.)(\d+),\s*\\!\s*(?=\d)", r"\1"),
-        (r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))|(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
-        (r"(?<=\d)\\[,:;!]\s*(?=\d{3}(?!\d))", ","),
-        (r"(?<!\\)sqrt\s*(\d+)", r"\\sqrt{\1}"),
-        (r"(?<=[A-Za-z])\s+in\s+(?=[\[(])", r"\\in "),
-        (
-            r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)",
-            lambda m: _thousands(m[0], m.string[: m.start()], m.string[m.end() :]),
-        ),
-        (r"\\!", ""),
-        (r"\\boldsymbol(?![A-Za-z])", r"\\bm"),
-        (r"\\[,:; ]|\\q?quad(?![A-Za-z])|~", " "),
-        (r"\\\$", "$"),
-        (r"\\%", "%"),
-        (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
-        (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
-        (r"\*\*", "^"),
-        (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*", r"\\cdot "),
-        (r"\\div(?![A-Za-z])", "/"),
-        (r"\\(?:leq|leqslant|le)(?![A-Za-z])|<=|=<", r"\\le "),
-        (r"\\(?:geq|geqslant|ge)(?![A-Za-z])|>=", r"\\ge "),
-        (r"\\(?:neq|ne)(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
-        (r"\\lt(?![A-Za-z])", "<"),
-        (r"\\gt(?![A-Za-z])", ">"),
-        (r"\\colon(?![A-Za-z])", ":"),
-        (r"\\mid(?![A-Za-z])", "|"),
-        (r"\\lbrace(?![A-Za-z])", r"\\{"),
-        (r"\\rbrace(?![A-Za-z])", r"\\}"),
-        (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
-        (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
-        (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
-        (r"\\degree(?![A-Za-z])", r"^\\circ "),
-        (r"\^\\circ\s*([CF])(?![A-Za-z])", r"\\text{degrees \1}"),
-        (r"\+/-", r"\\pm "),
-        (r"(?<![\w.}/^])(\d+)/(\d+)\s+(?=[a-z])", r"\\frac{\1}{\2} "),
-        (
-            r"\\(?:operatorname\*?|math(?:rm|it|sf|bf)|rm|boldsymbol|bm)\s*\{\s*([A-Za-z])\s*\}",
-            r"\1 ",
-        ),
-        (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
-        (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
-        (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
-        # a repeating decimal, and 3e8
-        (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
-        (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
-        (r"\^\s*(-?\d+)", r"^{\1}"),
-        (r"(?<=\\log)_\s*(\d)", r"_{\1}"),
-        (r"_\s*(\d+)", r"_{\1}"),
-        (r"(?<=\d)(?:st|nd|rd|th)\b", ""),
-    )
+ROWS = "¶"  # \\ between the rows of a matrix
+THOUSANDS = "`"  # the comma of 1,234
+_PLAIN = dict(div="/", lt="<", gt=">", colon=":", mid="|", lbrace=r"\{", rbrace=r"\}")
+_NOISE = rules(
+    (r"\\\\(?:\[[^\]]*\])?", ROWS),
+    (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![A-Za-z])", ""),
+    (r"(?<=\.)(\d+),\s*\\!\s*(?=\d)", r"\1"),
+    (r"(?<=\d),\s*\\!\s*(?=\d{3}(?!\d))|(?<=\d)\{,\}(?=\d{3}(?!\d))", ","),
+    (r"(?<=\d)\\[,:;!]\s*(?=\d{3}(?!\d))", ","),
+    (r"(?<!\\)sqrt\s*(\d+)", r"\\sqrt{\1}"),
+    (r"(?<=[A-Za-z])\s+in\s+(?=[\[(])", r"\\in "),
+    (r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?!\d|,\d)", lambda m: _thousands(m)),
+    (r"\\!", ""),
+    (r"\\boldsymbol(?![A-Za-z])", r"\\bm"),
+    (r"\\[,:; ]|\\q?quad(?![A-Za-z])|~", " "),
+    (r"\\([$%])", r"\1"),
+    (r"\\[dtc]frac(?![A-Za-z])", r"\\frac"),
+    (r"\{([^{}]*)\\over(?![A-Za-z])([^{}]*)\}", r"\\frac{\1}{\2}"),
+    (r"\*\*", "^"),
+    (r"\\(?:cdot|times|ast)(?![A-Za-z])|\*", r"\\cdot "),
+    (r"\\(?:leq|leqslant|le)(?![A-Za-z])|<=|=<", r"\\le "),
+    (r"\\(?:geq|geqslant|ge)(?![A-Za-z])|>=", r"\\ge "),
+    (r"\\(?:neq|ne)(?![A-Za-z])|!=|\\not\s*=", r"\\ne "),
+    (r"\\(div|lt|gt|colon|mid|lbrace|rbrace)(?![A-Za-z])", lambda m: _PLAIN[m[1]]),
+    (r"\\varnothing(?![A-Za-z])|\\\{\s*\\\}", r"\\emptyset "),
+    (r"\\(?:dots|cdots|dotsc)(?![A-Za-z])|\.\.\.", r"\\ldots "),
+    (r"(?:\{\})?\s*\^\s*\{?\s*\\(?:circ|degree)(?![A-Za-z])\s*\}?", r"^\\circ "),
+    (r"\\degree(?![A-Za-z])", r"^\\circ "),
+    (r"\^\\circ\s*([CF])(?![A-Za-z])", r"\\text{degrees \1}"),
+    (r"\+/-", r"\\pm "),
+    (r"(?<![\w.}/^])(\d+)/(\d+)\s+(?=[a-z])", r"\\frac{\1}{\2} "),
+    (r"\\(?:operatorname\*?|math(?:rm|it|sf|bf)|rm|bm)\s*\{\s*([A-Za-z])\s*\}", r"\1 "),
+    (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
+    (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
+    (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
+    (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
+    (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
+    (r"\^\s*(-?\d+)", r"^{\1}"),
+    (r"(?<=\\log)_\s*(\d)", r"_{\1}"),
+    (r"_\s*(\d+)", r"_{\1}"),
+    (r"(?<=\d)(?:st|nd|rd|th)\b", ""),
 )
 
 
-def _thousands(number: str, before: str, after: str) -> str:
+def _thousands(found: re.Match) -> str:
     """1,234 as one number, but not in (1,234), {1,234} or [1,234]."""
-    before = before.rstrip("+-")
+    before, after = found.string[: found.start()].rstrip("+-"), found.string[found.end() :]
     alone = before[-1:] in ("(", "[", "{") and after.lstrip("\\")[:1] in (")", "]", "}")
     alone = alone and not re.search(r"(?:\\[a-z]*|[\w}_^])\{$", before.replace("\\{", "("))
-    return number if alone else number.replace(",", THOUSANDS)
+    return found[0] if alone else found[0].replace(",", THOUSANDS)
 
 
 def _repeating(whole: str, head: str, tail: str) -> str:
     bottom = (10 ** len(tail) - 1) * 10 ** len(head)
     top = int(whole + head + tail or 0) - int(whole + head or 0)
     return rf"\frac{{{top}}}{{{bottom}}}"
+
+
+def _word(word: str) -> str:
+    return rf"\text{{{word.lower()}}}"
 
 
 _FUNCTIONS = frozenset(
@@ -201,7 +183,7 @@ def _with_words_marked(text: str) -> str:
 
 
 def _behind_value(before: str) -> bool:
-    """Does a text end in a number, perhaps with one unit and a slash, and hold no variables?"""
+    """Does a text without variables end in a number, or a number, one unit and a slash?"""
     if re.search(r"\d\s*(?:square|sq\.?|cubic|cu\.?)\s*$", before):
         return True
     plain = re.sub(r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|(?<=\s)[A-Za-z]+/\s*$", "", before)
@@ -209,30 +191,22 @@ def _behind_value(before: str) -> bool:
     return bool(known) and before.count("{") == before.count("}")
 
 
-def _word(word: str) -> str:
-    return rf"\text{{{word.lower()}}}"
-
-
-_LAST = tuple(
-    (re.compile(pattern), new)
-    for pattern, new in (
-        (r"\\text\{(?:percent|percentage|pct)\}", "%"),
-        (r"\\text\{per\}\s*\\text\{cent\}", "%"),
-        (r"\\text\{all\}\s*\\text\{reals?\}(?:\s*\\text\{numbers?\})?", r"\\mathbb{R}"),
-        (r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
-        (r"\s+", lambda m: _space(m.string[: m.start()], m.string[m.end() :])),
-        (r"\\frac(\d)\s*([\da-z])", r"\\frac{\1}{\2}"),
-        (r"\\frac(\d)\s*\{", r"\\frac{\1}{"),
-        (r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})(\d|\\pi(?![A-Za-z]))", r"\1{\2}"),
-        (r"\\sqrt((?:\[\d\])?)\s*([\dA-Za-z]|\\pi(?![A-Za-z]))", r"\\sqrt\1{\2}"),
-        (r"(?<![\d.}])\.(?=\d)", "0."),
-        (r"^=", ""),
-    )
+_LAST = rules(
+    (r"\\text\{(?:percent|percentage|pct)\}|\\text\{per\}\s*\\text\{cent\}", "%"),
+    (r"\\text\{all\}\s*\\text\{reals?\}(?:\s*\\text\{numbers?\})?", r"\\mathbb{R}"),
+    (r"(?<![\d./])(\d+) (\d+)/(\d+)(?![\d./])", r"\1\\frac{\2}{\3}"),
+    (r"\s+", lambda m: _space(m.string[: m.start()], m.string[m.end() :])),
+    (r"\\frac(\d)\s*([\da-z])", r"\\frac{\1}{\2}"),
+    (r"\\frac(\d)\s*\{", r"\\frac{\1}{"),
+    (r"(\\frac\{(?:[^{}]|\{[^{}]*\})*\})(\d|\\pi(?![A-Za-z]))", r"\1{\2}"),
+    (r"\\sqrt((?:\[\d\])?)\s*([\dA-Za-z]|\\pi(?![A-Za-z]))", r"\\sqrt\1{\2}"),
+    (r"(?<![\d.}])\.(?=\d)", "0."),
+    (r"^=", ""),
 )
 
 
 def _space(before: str, after: str) -> str:
-    """A space stays where two numbers, or a command and a letter, would become one."""
+    """A space stays only between two numbers, or a command and a letter."""
     numbers = re.search(r"[\d.]$", before) and re.match(r"\.?\d", after)
     command = after[:1].isalpha() and re.search(r"\\[A-Za-z]+$", before)
     return " " if numbers or command else ""
@@ -260,9 +234,5 @@ def spell(text: str) -> str:
     text = ascii_of(text)
     if r"\begin" not in text:
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)  # \\frac, as JSON writes it
-    for pattern, new in _NOISE:
-        text = pattern.sub(new, text)
-    text = _with_words_marked(text).strip()
-    for pattern, new in _LAST:
-        text = pattern.sub(new, text)
-    return _braced(text).strip()
+    text = _with_words_marked(replaced(text, _NOISE)).strip()
+    return _braced(replaced(text, _LAST)).strip()

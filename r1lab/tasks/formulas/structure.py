@@ -1,10 +1,6 @@
-r"""The structure of an answer in the one spelling: (1,2), x=1,2, [0,1), 52_8, 10:30, words, values.
+r"""The structure of a spelled answer: (1,2), x=1,2, [0,1), 52_8, 10:30, words, values."""
 
-Brackets, commas and signs are read off the text; what is within is read in the same way.
-"""
-
-from __future__ import annotations
-
+import itertools
 import re
 from typing import NamedTuple
 
@@ -13,8 +9,6 @@ from r1lab.tasks.formulas.units import split_unit
 
 
 class Answer(NamedTuple):
-    """kind, the text in one spelling, and the parts that the kind has."""
-
     kind: str
     text: str
     parts: tuple = ()
@@ -31,7 +25,7 @@ _COLON = re.compile(r"(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)((?:\\text\{[a-z]+\})*)"
 
 
 def at_top(text: str, pattern: re.Pattern) -> list[re.Match]:
-    """Where the pattern stands outside all brackets."""
+    """Matches outside all brackets."""
     depths, depth = [], 0
     for char in text:
         depth -= char in ")]}"
@@ -41,7 +35,7 @@ def at_top(text: str, pattern: re.Pattern) -> list[re.Match]:
 
 
 def split(text: str, pattern: re.Pattern) -> tuple[list[str], list[str]]:
-    """The parts of a text between what `at_top` finds, and what it finds."""
+    """The parts of a text between the matches of `at_top`, and the matches."""
     found = at_top(text, pattern)
     edges = [0, *(edge for one in found for edge in one.span()), len(text)]
     parts = [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -49,7 +43,7 @@ def split(text: str, pattern: re.Pattern) -> tuple[list[str], list[str]]:
 
 
 def inside(text: str, opening: str, closing: str) -> str | None:
-    """What stands between the brackets around all of the text, or None."""
+    """The text between brackets around all of it, or None."""
     if not (text.startswith(opening) and text.endswith(closing) and len(text) > 1):
         return None
     depth = 0
@@ -62,19 +56,19 @@ def inside(text: str, opening: str, closing: str) -> str | None:
 
 def read(text: str) -> Answer:
     """The structure of a spelled text."""
-    text = re.sub(r"^\](.+,.+)([\[\]])$|^(\[)([^\[\]]+,[^\[\]]+)\[$", _french, text)
+    # ]1,2[ and its like as (1,2)
+    text = re.sub(r"^\[([^\[\]]+,[^\[\]]+)\[$", r"[\1)", text)
+    text = re.sub(r"^\](.+,.+)\[$", r"(\1)", re.sub(r"^\](.+,.+)\]$", r"(\1]", text))
     for brackets in ("{}", "()", "{}"):
         inner = inside(text, *brackets)
         if inner and not at_top(inner, SEPARATOR):
             text = inner
-    member = re.fullmatch(r"[A-Za-z]\\in(.+)", text)
-    if member:
+    if member := re.fullmatch(r"[A-Za-z]\\in(.+)", text):
         return read(member[1].strip())._replace(text=text)
     parts, separators = split(text, SEPARATOR)
     if len(parts) > 1:
         return _list(text, parts, separators) if all(parts) else Answer("words", text)
-    inner = inside(text, r"\{", r"\}")
-    if inner:
+    if inner := inside(text, r"\{", r"\}"):
         if at_top(inner, re.compile(r"\||(?<=[a-z}]):")):
             return Answer("region", text)
         listed = read(inner)
@@ -89,12 +83,10 @@ def read(text: str) -> Answer:
         return Answer("base", text, (found[1].lstrip("0"), found[2] or found[3]))
     if found := _COLON.fullmatch(text):
         return Answer("colon", text, (tuple(found[1].split(":")), found[2]))
-    for opening in "([":
-        for closing in ")]":
-            inner = inside(text, opening, closing)
-            if inner and at_top(inner, SEPARATOR):
-                items = tuple(map(read, split(inner, SEPARATOR)[0]))
-                return Answer("tuple", text, (opening + closing, items))
+    for brackets in ("()", "(]", "[)", "[]"):
+        inner = inside(text, *brackets)
+        if inner and at_top(inner, SEPARATOR):
+            return Answer("tuple", text, (brackets, tuple(map(read, split(inner, SEPARATOR)[0]))))
     if at_top(text, _RELATION):
         return Answer("region", text)
     sides = split(text, re.compile("="))[0]
@@ -106,30 +98,20 @@ def read(text: str) -> Answer:
     return Answer("words" if odd else "value", text)
 
 
-def _french(found: re.Match) -> str:
-    """]1,2[ and its kin as (1,2)."""
-    if found[3]:
-        return f"[{found[4]})"
-    return f"({found[1]}{')' if found[2] == '[' else ']'}"
-
-
 def _list(text: str, parts: list[str], separators: list[str]) -> Answer:
-    """Items without brackets: x=1,2 are two values of x; a=3,b=4 an assignment."""
+    """Items without brackets: x=1,2 is two values of x; a=3,b=4 an assignment."""
     items = [read(part) for part in parts]
     if all(item.kind == "region" for item in items):
         return Answer("region", text)
     names = [item.parts[0] if named(item) else None for item in items]
     if names[0] and (set(names) <= {names[0]} or not any(names[1:])):
-        items = [
-            read(one.parts[1]) if name else one for one, name in zip(items, names, strict=True)
-        ]
+        pairs = zip(items, names, strict=True)
+        items = [read(item.parts[1]) if name else item for item, name in pairs]
     elif all(names) and len(set(names)) == len(names):
         values = tuple(read(item.parts[1]) for item in items)
         return Answer("assign", text, tuple(zip(names, values, strict=True)))
-    flat: list[Answer] = []
-    for item in items:
-        flat += item.parts if item.kind == "list" else [item]
-    return Answer("list", text, tuple(flat))
+    flat = (item.parts if item.kind == "list" else (item,) for item in items)
+    return Answer("list", text, tuple(itertools.chain.from_iterable(flat)))
 
 
 def named(answer: Answer) -> bool:
@@ -137,10 +119,7 @@ def named(answer: Answer) -> bool:
     if answer.kind != "equation":
         return False
     left = re.sub(r"\^(?:\\circ|\{-1\})", "", answer.parts[0])
-    if re.match(r"[\d(]", left) or re.search(
-        r"[-+^&]|\\cdot|\\sqrt|\|[a-z]\||\\begin|[a-eik-oq-z]\(\d", left
-    ):
-        return False
-    if re.fullmatch(r"[a-z]{2,}", left) or (r"\frac" in left and re.search(r"\d", left)):
+    formula = r"^[\d(]|[-+^&]|\\cdot|\\sqrt|\|[a-z]\||\\begin|[a-eik-oq-z]\(\d|^[a-z]{2,}$"
+    if re.search(formula, left) or (r"\frac" in left and re.search(r"\d", left)):
         return False
     return re.search(r"[A-Za-z]", left) is not None

@@ -1,34 +1,18 @@
-r"""Units behind a value: what they measure, and how many of another unit they are.
-
-15\text{square}\text{cm}    15, of 1/10000 square meters
-\$5\text{million}           5, a million times, of dollars
-12\text{apples}             12, of what the table does not know
-"""
-
-from __future__ import annotations
+r"""Units of values: 15\text{square}\text{cm} is 15 of 1/10000 square meters, \$5\text{million} is
+5, a million times, of dollars; 12\text{apples} is 12 of a unit that is not in the table."""
 
 import re
 from fractions import Fraction
 
-_TABLE = """
-m meter metre = 1 m             | mm millimeter millimetre = 1/1000 m
-cm centimeter centimetre = 1/100 m | dm decimeter = 1/10 m
-km kilometer kilometre = 1000 m | in inch = 254/10000 m
-ft foot feet = 3048/10000 m     | yd yard = 9144/10000 m
-mi mile = 1609344/1000 m        | g gram = 1 g
-mg milligram = 1/1000 g         | kg kilogram = 1000 g
-oz ounce = 1/16 lb              | lb pound = 1 lb
-ton tonne = 1 ton               | s sec second = 1 s
-min minute = 60 s               | h hr hour = 3600 s
-day = 86400 s                   | week = 604800 s
-month = 1 month                 | year yr = 12 month
-decade = 120 month              | l liter litre = 1 l
-ml milliliter = 1/1000 l        | gal gallon = 1 gal
-qt quart = 1/4 gal              | pt pint = 1/8 gal
-dollar buck usd = 1 dollar      | cent penny pennie = 1/100 dollar
-euro = 1 euro                   | degree deg = 1 degree
-radian rad = 1 radian
-"""
+_TABLE = """m meter metre = 1 m | mm millimeter millimetre = 1/1000 m | dm decimeter = 1/10 m
+cm centimeter centimetre = 1/100 m | km kilometer kilometre = 1000 m | in inch = 254/10000 m
+ft foot feet = 3048/10000 m | yd yard = 9144/10000 m | mi mile = 1609344/1000 m
+g gram = 1 g | mg milligram = 1/1000 g | kg kilogram = 1000 g | oz ounce = 1/16 lb | lb pound = 1 lb
+ton tonne = 1 ton | s sec second = 1 s | min minute = 60 s | h hr hour = 3600 s | day = 86400 s
+week = 604800 s | month = 1 month | year yr = 12 month | decade = 120 month | l liter litre = 1 l
+ml milliliter = 1/1000 l | gal gallon = 1 gal | qt quart = 1/4 gal | pt pint = 1/8 gal
+dollar buck usd = 1 dollar | cent penny pennie = 1/100 dollar | euro = 1 euro
+degree deg = 1 degree | radian rad = 1 radian"""
 _NUMBERS = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "dozen": 12}
 _NUMBERS |= {"trillion": 10**12, "hundreds": 100, "thousands": 1000, "millions": 10**6}
 _NUMBERS |= {"dozens": 12, "billions": 10**9}
@@ -38,7 +22,7 @@ _NO_UNIT = frozenset(
     "times point over base mod wait versus less more than else except factorial am pm about maybe "
     "negative if is are was be without score scores gross".split()
 )
-"""Words behind a number that make another number, or a doubt, of it."""
+"""Words that change the number before them, or cast doubt on it."""
 _GLUED = frozenset("cm mm km kg ft in lb mph min ml".split())
 
 
@@ -48,26 +32,16 @@ def _stem(word: str) -> str:
 
 
 UNITS: dict[str, tuple[Fraction, dict[str, int]]] = {}
-for _line in _TABLE.replace("|", "\n").split("\n"):
-    if _line.strip():
-        _names, _, _value = _line.partition("=")
-        _factor, _base = _value.split()
-        for _name in _names.split():
-            UNITS[_stem(_name)] = (Fraction(_factor), {_base: 1})
+for _names, _factor, _base in re.findall(r"([a-z ]+)= (\S+) (\w+)", _TABLE):
+    for _name in _names.split():
+        UNITS[_stem(_name)] = (Fraction(_factor), {_base: 1})
 UNITS["mph"] = (Fraction(1609344, 3600000), {"m": 1, "s": -1})
 UNITS["kmph"] = UNITS["kph"] = (Fraction(1000, 3600), {"m": 1, "s": -1})
-for _short, _long in (
-    ("lbs", "lb"),
-    ("secs", "sec"),
-    ("mins", "min"),
-    ("hrs", "hr"),
-    ("yrs", "yr"),
-):
-    UNITS[_short] = UNITS[_stem(_long)]
+UNITS |= {f"{name}s": UNITS[_stem(name)] for name in ("lb", "sec", "min", "hr", "yr")}
 
 
 def is_unit(run: str, spaced: bool) -> bool:
-    """Are these letters, behind a number, a unit?  Those that touch it might be variables."""
+    """Are these letters after a number a unit?  Without a space they might be variables."""
     known = run in UNITS if len(run) < 3 else _stem(run.lower()) in UNITS
     return (known or run in ("L", "sq")) and (spaced or run in _GLUED or len(run) > 3)
 
@@ -77,16 +51,12 @@ _TERM = re.compile(r"(/?)(?:\\cdot)?\\text\{([^{}]*)\}(?:\^\{?(-?\d)\}?)?")
 _TRIG = re.compile(r"\\(?:arc)?(?:sin|cos|tan|cot|sec|csc)")
 _POWER_WORDS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
-Unit = tuple[Fraction, frozenset]
-"""How much of base units, and those with their powers: (1/100, {("m", 1)}) is cm; or (1, words)."""
+Unit = tuple[Fraction, frozenset]  # cm is (1/100, {("m", 1)}), unknown units are (1, words)
 
 
 def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
     r"""(value, multiple, unit) of a spelled value: ("5", 10**6, (1, {("dollar", 1)})) of
-    \$5\text{million}; the unit is "%" for percent, None without one.
-
-    A text that is no value with a unit comes back whole.
-    """
+    \$5\text{million}; the unit is "%" for percent, None (and the text whole) without one."""
     nothing = (text, 1, None)
     money = re.match(r"(?:[-+]?\$|\$[-+])(?=[\d.\\(])", text) is not None or text.endswith("$")
     if money:
@@ -112,8 +82,7 @@ def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
 
 
 def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
-    r"""The unit of [slash, word, power]: of \text{square}\text{cm} or \text{m}/\text{s}.  The words
-    themselves for what is not in the table; None for nothing, and for "units"."""
+    """The unit of terms (slash, word, power); None for no terms, and for "units"."""
     scale, bases, sign, power, words = Fraction(1), {}, 1, 1, set()
     for slash, word, raised in terms:
         if slash or word in ("per", "a", "an", "each", "every"):
@@ -122,10 +91,9 @@ def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
         if word in _POWER_WORDS:
             power = _POWER_WORDS[word]
             if word.endswith("ed") and len(bases) == 1:  # meters squared
-                scale, bases = scale**power, {base: power for base in bases}
-                power = 1
+                scale, bases, power = scale**power, dict.fromkeys(bases, power), 1
         elif unit is not None:
-            exponent = sign * (int(raised) if raised else power)
+            exponent = sign * int(raised or power)
             scale *= unit[0] ** exponent
             for base, one in unit[1].items():
                 bases[base] = bases.get(base, 0) + one * exponent
@@ -133,17 +101,15 @@ def _measure(terms: list[tuple[str, str, str]]) -> Unit | None:
         elif word not in ("per", "a", "an", "each", "every", "unit", "units", "of", "the", "in"):
             words.add(_stem(word))
     if words:
-        return Fraction(1), frozenset(words | {base for base in bases})
+        return Fraction(1), frozenset(words | set(bases))
     return (scale, frozenset(bases.items())) if bases else None
 
 
 def factors(gold: Unit | str | None, answer: Unit | str | None) -> tuple[Fraction, ...]:
-    """By what an answer's value may be multiplied to be compared with the gold answer's, by their
-    units; () for units that have nothing to do with each other.
+    """The allowed factors from an answer's value to the gold answer's; () for unrelated units.
 
-    A unit may be left out or added; % is a hundredth where the gold answer is not in percent, and
-    may be left out where it is.  Of units in words one may say less than the other.
-    """
+    A unit may be missing or added; % is a hundredth where gold is not in percent, and optional
+    where it is.  Unknown units are one if the words of one are all in the other."""
     if gold == "%":
         return {None: (Fraction(1), Fraction(100)), "%": (Fraction(1),)}.get(answer, ())
     if answer == "%":

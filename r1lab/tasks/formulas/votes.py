@@ -1,18 +1,15 @@
-"""One key for all answers that are equal, so that equal answers can be counted (cons@k).
+"""One key for equal answers, for majority voting (cons@k).
 
-Equality of `compare` asks for a gold answer, which a vote has not.  So the key says what the
-answer is worth: the exact value of a number, 15 digits of an irrational one, a formula's values at
-three points; for lists, intervals and the like the keys of their parts.  The name before = and
-units are left out, as they may be left out of an answer: 5 cm is one vote with 5 (and with 5 m).
+A vote has no gold answer for `compare`, so the key is the value: exact, 15 digits of an irrational
+number, a formula's values at three points; of lists and the like the keys of their parts. The name
+before = and units are ignored: 5 cm, 5 m and 5 are one vote.
 """
-
-from __future__ import annotations
 
 from fractions import Fraction
 
 import sympy
 
-from r1lab.tasks.formulas.compare import flat, region
+from r1lab.tasks.formulas.compare import compare, flat, pieces, region
 from r1lab.tasks.formulas.spelling import THOUSANDS, spell
 from r1lab.tasks.formulas.structure import Answer, named, read
 from r1lab.tasks.formulas.units import split_unit
@@ -20,7 +17,7 @@ from r1lab.tasks.formulas.values import at_point, expression, literal
 
 
 def key(text: str) -> str:
-    """The key of a text without its wrapping. May raise, or take for ever, on any text."""
+    """The key of a text (after `math_equal.clean`). May never end on any text."""
     spelled = spell(text)
     if "'" in spelled or "^T" in spelled or "^{T}" in spelled:  # which the reader leaves out
         return spelled
@@ -87,12 +84,34 @@ def _values(exact) -> list:
 
 
 def _set(whole: sympy.Set) -> str:
-    pieces = whole.args if isinstance(whole, sympy.Union) else (whole,)
     keys = []
-    for piece in pieces:
-        if isinstance(piece, sympy.Interval):
-            ends = f"{_number(piece.start)}, {_number(piece.end)}"
-            keys.append(f"{'(['[not piece.left_open]}{ends}{')]'[not piece.right_open]}")
-        else:
-            keys += map(_number, piece)
+    for start, end, left, right in pieces(whole):
+        ends = f"{'(['[not left]}{_number(start)}, {_number(end)}{')]'[not right]}"
+        keys.append(_number(start) if start == end else ends)
     return " or ".join(sorted(keys))
+
+
+def answer(what: str, *texts: str) -> bool | str:
+    """What the worker calls: ("equal", gold, answer) or ("key", answer)."""
+    return key(*texts) if what == "key" else compare(*texts)
+
+
+def warm_up() -> None:
+    """Loads the grammar and sympy's late imports: the first comparison takes ten times as long."""
+    for gold, given in _WARM:
+        compare(gold, given)
+
+
+_WARM = (
+    (r"x_1^2+2x_1+1", "(x_1+1)^2"),
+    ("x<3", r"(-\infty,3)"),
+    (r"\frac{2}{\sqrt{2}}", r"\sqrt 2"),
+    (r"e^{-20}", r"e^{-21}"),
+    (r"\frac{n(n+1)}{2}", r"\frac{n^2+n}{2}"),
+    (r"\log_2 3", r"\frac{\log 3}{\log 2}"),
+    (r"\cos 20^\circ", r"\cos(20^\circ)"),
+    ("f(x)", "f(x)+1"),
+    (r"2+3i", r"3 i + 2"),
+    (r"\frac{x^2}{4}+\frac{y^2}{9}=1", "9x^2+4y^2=36"),
+    (r"3\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{pmatrix}3\\6\end{pmatrix}"),
+)
