@@ -114,7 +114,7 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("pretrain --heads 5", "must be a multiple of 5 heads"),
         ("pretrain --recipe tiny-general-small --heads 5", "width 96 must be a multiple of 5"),
         ("pretrain --recipe huge", "there is no recipe 'huge'; known: tiny, tiny-general"),
-        ("pretrain --muon half", "muon must be bfloat16 or float32"),
+        ("pretrain --muon half", "muon: 'half' is none of bfloat16, float32"),
         ("pretrain --device abacus", "--device cpu works"),
         ("bench --only everything", "unknown part 'everything' of the benchmark; take step"),
         ("bench --repeats 0", "repeats must be at least 1"),

@@ -54,7 +54,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         check(self, "pretrain")
         if self.width % self.heads:
-            raise R1LabError(f"pretrain: {self.heads} heads do not divide width {self.width}")
+            raise R1LabError(
+                f"pretrain: width {self.width} must be a multiple of {self.heads} heads"
+            )
 
 
 # Options newer than data/tiny-base: with their defaults they are left out of a recipe.
