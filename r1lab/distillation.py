@@ -229,7 +229,6 @@ def compare(
     sft_config: SFTConfig,
     grpo_config: GRPOConfig,
     *,
-    budget: float | None = None,
     problems: int = 128,
     k: int = 4,
     **how: Any,
@@ -238,14 +237,13 @@ def compare(
 
         {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
 
-    budget: FLOPs of RL, alone and after SFT; by default those of SFT. how: as in `both`."""
+    RL gets the FLOPs of SFT, alone and after SFT. how: as in `both`."""
     out = Path(out)
     taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
     cost = taught["metrics"]["flops"]
-    budget = cost if budget is None else budget
-    alone = reinforce(student, budget, grpo_config, out / "reinforce", **how)
+    alone = reinforce(student, cost, grpo_config, out / "reinforce", **how)
     # its SFT is the stage made above
-    after = both(student, examples, cost + budget, sft_config, grpo_config, out / "both", **how)
+    after = both(student, examples, 2 * cost, sft_config, grpo_config, out / "both", **how)
     found = {
         "student": (student, 0),
         "teach": (out / "both" / "taught" / "model", cost),

@@ -1,10 +1,11 @@
-"""One rollout with its rewards: its metrics, and what is kept of it to be read."""
+"""The problems of a run, and one rollout with its rewards: its metrics, and what is kept of it."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -12,14 +13,48 @@ import torch
 
 from r1lab.answers import Completion
 from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
 from r1lab.sampler.rollouts import Rollouts
-from r1lab.templates import parse
+from r1lab.sampler.score import max_positions
+from r1lab.templates import parse, too_long
 from r1lab.training.reward_calls import Log
+
+log = logging.getLogger(__name__)
+
+
+def training_problems(
+    task, model, tokenizer, config: Any, *, say: Callable[..., None] = log.warning
+) -> list[Any]:
+    """The problems of all steps, `config.questions` per step.
+
+    Problems whose prompt and max_new_tokens exceed the model's positions are left out; `say` gets
+    their number. Raises R1LabError where too few others exist.
+    """
+    needed = config.steps * config.questions
+    room = max_positions(model) - config.max_new_tokens
+    for more in (1, 2, 4, 8):
+        drawn = task.problems("train", more * needed, seed=config.seed)
+        long = too_long(tokenizer, drawn, config.template, room)
+        fit = [problem for i, problem in enumerate(drawn) if i not in long]
+        if len(fit) >= needed or not long:
+            break
+    if not long:
+        return fit
+    first, size = next(iter(long.items()))
+    words = (
+        f"{len(long)} of {len(drawn)} prompts are longer than the {room} tokens that the model's "
+        f"positions leave beside max_new_tokens ({config.max_new_tokens}); the first is "
+        f"{drawn[first].id}, {size} tokens"
+    )
+    if len(fit) < needed:
+        raise R1LabError(f"{words}. Lower max_new_tokens, or choose other problems")
+    say("%s. They are left out", words)
+    return fit[:needed]
 
 
 @dataclass
 class Experience:
-    """What one rollout gave: B questions x G answers; rows are prompt-major, N = B * G."""
+    """One rollout: B prompts x G completions; rows are prompt-major, N = B * G."""
 
     problems: list[Any]  # (B) r1lab.tasks.base.Problem
     prompts: list[str]  # (B)
@@ -28,28 +63,31 @@ class Experience:
     parts: dict[str, list[float]]  # each reward (N), before its weight
     rewards: torch.Tensor  # (B, G) weighted sum
     advantages: torch.Tensor  # (B, G)
-    log: Log = dataclasses.field(default_factory=Log)  # what the rewards reported besides
+    log: Log = dataclasses.field(default_factory=Log)  # what the rewards logged
 
     @property
     def spread(self) -> torch.Tensor:
-        """(B,) whether a group's rewards differ at all (an estimator of one's own may give
-        advantages to a group where they do not)."""
+        """(B,) whether a group's rewards differ."""
         return self.rewards.amax(dim=1) > self.rewards.amin(dim=1)
+
+    @property
+    def tokens(self) -> int:
+        """Of all completions."""
+        return sum(row.length for row in self.measures)
 
 
 def describe(step: int, batch: Experience) -> dict[str, Any]:
     """The metrics of a rollout, before its update: step 0 describes the base model."""
     rows = batch.measures
-    tokens = sum(row.length for row in rows)
     return {
         "step": step,
         "reward": float(batch.rewards.double().mean()),
         "accuracy": fmean(row.correct for row in rows),
         "format": fmean(row.well_formed for row in rows),
-        "length": tokens / len(rows),
+        "length": batch.tokens / len(rows),
         "reflection": fmean(row.reflection for row in rows),
         "language_mixing": fmean(row.mixed for row in rows),
-        "entropy": -sum(map(sum, batch.rollouts.logprobs)) / tokens,
+        "entropy": -sum(map(sum, batch.rollouts.logprobs)) / batch.tokens,
         "truncated": fmean(not row.finished for row in rows),
         "parsed": fmean(parse(row.text).answer is not None for row in rows),
         "zero_spread_groups": int((~batch.spread).sum()),
@@ -57,14 +95,14 @@ def describe(step: int, batch: Experience) -> dict[str, Any]:
         "advantage": float(batch.advantages.abs().mean()),
         "reward_min": float(batch.rewards.min()),
         "reward_max": float(batch.rewards.max()),
-        "tokens": tokens,
+        "tokens": batch.tokens,
         **{f"rewards/{name}": fmean(values) for name, values in batch.parts.items()},
         **batch.log.metrics,
     }
 
 
 def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
-    """Answer r of a batch, with all that was found out about it, as plain values."""
+    """Completion r of a batch with its rewards and log-probs, as plain values."""
     q, ids = r // batch.rewards.shape[1], batch.rollouts.completion_ids[r]
     return {
         "step": step,
@@ -82,15 +120,29 @@ def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:
 
 
 def examples(step: int, batch: Experience, tokenizer, keep: int = 4) -> list[dict[str, Any]]:
-    """The best and the worst paid answers to the first question that has both."""
+    """The completions with the highest and the lowest advantage, from the first group with both."""
     q, G = int(batch.spread.int().argmax()), batch.rewards.shape[1]
     order = batch.advantages[q].argsort(descending=True, stable=True).tolist()
     picked = order if keep >= G else order[: keep // 2] + order[-(keep // 2) :]
     return [record(step, batch, q * G + i, tokenizer) for i in picked]
 
 
-def save_batch(path: Path, step: int, batch: Experience, tokenizer, error: str) -> Path:
-    """The whole batch of a step that went wrong, in JSON that a person can read."""
-    rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
-    text = files.to_json({"step": step, "error": error, "rows": rows}, indent=1)  # with its NaNs
-    return files.atomic_write_text(path, text)
+def diverged(loop: Any, step: int, batch: Experience | None, tokenizer, error: Any) -> R1LabError:
+    """The error to raise for a NaN or inf. The batch, where given, is written to nan_batch.json,
+    its NaNs included. loop: out_dir, and `saved`, the steps in the last checkpoint."""
+    path = loop.out_dir / "nan_batch.json"
+    if batch is not None:
+        rows = [record(step, batch, r, tokenizer) for r in range(len(batch.measures))]
+        text = files.to_json({"step": step, "error": str(error), "rows": rows}, indent=1)
+        files.atomic_write_text(path, text)
+    return R1LabError(
+        f"step {step} has {error}. Training stopped; the batch is in {path}, and the last "
+        f"checkpoint, of {loop.saved} steps, is from before. Usual reasons: a learning rate too "
+        "high, a reward that is NaN, float16 weights."
+    )
+
+
+def words(metrics: dict[str, Any]) -> str:
+    """A step, beside the progress bar."""
+    speed = f"{metrics['tokens_per_second']:,.0f} tok/s"
+    return f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, {speed}"

@@ -2,37 +2,28 @@
 
 One step, in the order of the paper (arXiv 2501.12948, section 2.1 of v2, equations 1 to 3):
 
-    questions       q ~ P(Q), a batch of B
-    group sampling  o_1 ... o_G ~ pi_old(. | q), G answers to each question
-    rewards         r_i, from rules alone: is the answer right, is the format kept
+    prompts         q ~ P(Q), a batch of B
+    group sampling  o_1 ... o_G ~ pi_old(. | q), G completions per prompt
+    rewards         r_i, from rules alone: accuracy and format
     advantages      A_i = (r_i - mean(r)) / std(r) within the group; no critic
     inner epochs    over mini-batches of the rollout, maximise
                     min(rho A, clip(rho, 1 - eps, 1 + eps) A) - beta KL(pi || pi_ref),
                     rho = pi / pi_old, with pi_ref replaced by pi every `ref_refresh` steps
     optimizer step  AdamW on the gradient of all of it
 
-The functions below are these lines: `questions_at`, `collect` (sampling, rewards, advantages),
-`update` (inner epochs, clipping, KL, optimizer), and `train`, which repeats them.
+The functions are `questions_at`, `collect` (sampling, rewards, advantages), `update` (inner epochs,
+clipping, KL, optimizer) and `train`. A step is one rollout; the paper counts optimizer steps, 16 to
+each rollout of 8,192 completions (16 for each of 512 prompts).
 
-A step here is one rollout. The paper counts optimizer steps: R1-Zero drew 8,192 answers at once (16
-to each of 512 questions) and cut them into 16 mini-batches of 512, so 16 of its 10,400 steps share
-a rollout.
+Three exact savings:
+* **One update per rollout is on-policy.** rho = 1, its gradient is that of log pi, and nothing is
+  computed again. The loss shows no progress then: it is minus a mean of the advantages.
+* **Zero-variance groups have no learning signal.** All advantages are 0. Without a KL term their
+  rows skip the forward and backward pass; they still count in the normaliser.
+* **Micro-batches by tokens.** Rows of similar length share one; each loss is divided by the total
+  of the *whole* mini-batch, so the gradients add up to the mini-batch's.
 
-Three things here cost nothing in exactness and save most of the time:
-
-* **One update a rollout is on-policy.** pi_old is then the policy itself: rho = 1, its gradient is
-  that of log pi, and nothing needs to be computed again. That is also why the loss says nothing
-  about progress: its value is then minus a mean of the advantages (zero with `length_norm`
-  "sequence", as a group's advantages sum to zero), whatever the model does; its gradient is not.
-* **Zero-variance groups have no learning signal.** All right or all wrong: the estimators give
-  every advantage exactly 0, and the gradient is 0 too. Without a KL term rows of advantage 0 skip
-  the forward and backward pass; they still count in the normaliser, so the gradient is unchanged.
-* **Micro-batches by tokens.** Rows sorted by length are cut into batches of about
-  `micro_batch_tokens` tokens, so little is padded; the loss of each is divided by the total of the
-  *whole* mini-batch, so the sum of their gradients is the gradient of the mini-batch.
-
-Masks come from lengths, never from token ids: the end-of-sequence token is trained also where the
-same token pads.
+Masks come from lengths, never from token ids: EOS is trained also where it is the padding token.
 """
 
 from __future__ import annotations
@@ -40,7 +31,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import hashlib
-import logging
 import math
 import os
 import random
@@ -53,53 +43,43 @@ from typing import Any
 
 import torch
 from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils.rnn import pad_sequence
 
 from r1lab.advantages import ADVANTAGES, get_advantage
 from r1lab.answers import measure
 from r1lab.basics import plugins
-from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import MOST_SEED, check, fixed_values, option, require
-from r1lab.experience import Experience, describe, examples, save_batch
+from r1lab.experience import Experience, describe, diverged, examples, training_problems, words
 from r1lab.losses import Objective, grpo_loss
 from r1lab.machine import device
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import NAMED, check_weights, combine, get_reward
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.sampler.score import in_micro_batches, max_positions, score, token_logps
-from r1lab.templates import TEMPLATES, encode, end_ids, read, render, too_long
+from r1lab.sampler.score import in_micro_batches, score, token_logps
+from r1lab.templates import TEMPLATES, encode, end_ids, read, render
 from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import adamw, ready, trainable
 from r1lab.training.reward_calls import Log, callable_name
 
-log = logging.getLogger(__name__)
-
-
-# --- configuration -----------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class GRPOConfig:
-    """Every choice of a run. The defaults suit the tiny world; the help gives R1-Zero's values
-    (arXiv 2501.12948v2, section 2.1). Raises R1LabError for a value that cannot be right.
-
-    `rewards` are names or functions with TRL's keyword contract.
-    """
+    """The options of a run. The defaults suit the tiny model; the help gives R1-Zero's values
+    (arXiv 2501.12948v2, section 2.1). `rewards`: names, or functions with TRL's keyword contract.
+    `precision` is the arithmetic's; parameters are trained in float32. Raises R1LabError for a
+    value that cannot be right."""
 
     steps: int = option(40, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
-    questions: int = option(16, "questions a step (R1-Zero: 512, 32 a mini-batch)", low=1)
-    group_size: int = option(16, "answers to each question, G (R1-Zero: 16)", low=2)
-    max_new_tokens: int = option(448, "length limit of an answer (R1-Zero: 32768, 65536)", low=1)
+    questions: int = option(16, "prompts per step (R1-Zero: 512, 32 per mini-batch)", low=1)
+    group_size: int = option(16, "completions per prompt, G (R1-Zero: 16)", low=2)
+    max_new_tokens: int = option(448, "most tokens per completion (R1-Zero: 32768, 65536)", low=1)
     temperature: float = option(1.0, "of the policy, sampled and trained (R1-Zero: 1)", low=1e-3)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
-    rewards: tuple = option(
-        ("accuracy", "format"), "rewards of a completion", choices=NAMED, kind="reward"
-    )
+    rewards: tuple = option(("accuracy", "format"), "rewards", choices=NAMED, kind="reward")
     reward_weights: tuple = option((1.0, 0.1), "weight of each reward (R1-Zero: equal)")
-    advantage: str = option(
-        "grpo", "advantages within a group", choices=ADVANTAGES, kind="advantage"
-    )
+    advantage: str = option("grpo", "advantage estimator", choices=ADVANTAGES, kind="advantage")
     learning_rate: float = option(3e-4, "AdamW's learning rate (R1-Zero: 3e-6)", low=0, high=1)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     lr_schedule: str = option(
@@ -107,9 +87,9 @@ class GRPOConfig:
     )
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
-    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
-    minibatches: int = option(1, "optimizer steps a rollout is cut into (R1-Zero: 16)", low=1)
-    inner_epochs: int = option(1, "passes over each rollout (R1-Zero: 1)", low=1)
+    max_grad_norm: float = option(1.0, "longer gradients are clipped to this norm; 0: none", low=0)
+    minibatches: int = option(1, "optimizer steps per inner epoch (R1-Zero: 16)", low=1)
+    inner_epochs: int = option(1, "inner epochs over each rollout (R1-Zero: 1)", low=1)
     old_logprobs: str = option("sampler", "pi_old off-policy", choices=("sampler", "recompute"))
     clip_low: float = option(0.2, "the ratio is clipped below 1 - this", low=0)
     clip_high: float = option(0.2, "the ratio is clipped above 1 + this", low=0)
@@ -118,22 +98,17 @@ class GRPOConfig:
         "token", "mean over each (R1-Zero: sequence)", choices=("sequence", "token", "constant")
     )
     kl_coef: float = option(0.0, "beta of the KL term; 0: no reference (R1-Zero: 0.001)", low=0)
-    kl_estimator: str = option(
-        "k3", "estimator of the KL (R1-Zero: k3)", choices=("k1", "k2", "k3")
-    )
+    kl_estimator: str = option("k3", "KL estimator (R1-Zero: k3)", choices=("k1", "k2", "k3"))
     ref_refresh: int = option(25, "steps until pi becomes pi_ref; 0: never (R1-Zero: 25)", low=0)
-    seed: int = option(0, "seed of questions, answers and mini-batches", low=0, high=MOST_SEED)
-    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
-    precision: str = option(
-        "auto",
-        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU that has it",
-        choices=("auto", "fp32", "bf16"),
-        free=True,  # what it comes to is what a continuation must share
+    seed: int = option(0, "seed of prompts, completions, mini-batches", low=0, high=MOST_SEED)
+    micro_batch_tokens: int = option(16384, "tokens per forward and backward", low=1, free=True)
+    precision: str = option(  # free: a continuation must share what it comes to, see `identity`
+        "auto", "auto: bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"), free=True
     )
     checkpoint_every: int = option(10, "steps between checkpoints", low=1, free=True)
     keep_checkpoints: int = option(2, "checkpoints kept", low=1, free=True)
     samples_every: int = option(10, "steps between kept completions; 0: none", low=0, free=True)
-    patience: int = option(8, "steps of flat reward before asking why", low=4, free=True)
+    patience: int = option(8, "steps of flat reward before a diagnosis", low=4, free=True)
 
     def __post_init__(self) -> None:
         check(self)
@@ -144,15 +119,8 @@ class GRPOConfig:
         check_weights(self.reward_weights)
         require(self.clip_low < 1, "clip_low must be below 1, a ratio is never negative")
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
-        require(
-            self.minibatches <= self.questions * self.group_size,
-            "minibatches must not be more than questions * group_size",
-        )
-
-    @property
-    def on_policy(self) -> bool:
-        """One optimizer step a rollout: the policy that answered is the policy that is trained."""
-        return self.minibatches * self.inner_epochs == 1
+        n = self.questions * self.group_size
+        require(self.minibatches <= n, "minibatches must not be more than questions * group_size")
 
     @property
     def objective(self) -> Objective:
@@ -172,42 +140,8 @@ class GRPOConfig:
         return values | {"rewards": names, "reward_weights": list(self.reward_weights)}
 
 
-# --- one step ----------------------------------------------------------------------------------
-
-
-def training_problems(
-    task, model, tokenizer, config: GRPOConfig, *, say: Callable[..., None] = log.warning
-) -> list[Any]:
-    """The problems of all steps, `config.questions` a step.
-
-    Left out, and counted by `say`, are problems whose prompt and a completion of max_new_tokens
-    do not fit the model's positions. Raises R1LabError where too few others are there.
-    """
-    needed = config.steps * config.questions
-    room = max_positions(model) - config.max_new_tokens
-    for more in (1, 2, 4, 8):
-        drawn = task.problems("train", more * needed, seed=config.seed)
-        long = too_long(tokenizer, drawn, config.template, room)
-        fit = [problem for i, problem in enumerate(drawn) if i not in long]
-        if len(fit) >= needed or not long:
-            break
-    if not long:
-        return fit
-    first, size = next(iter(long.items()))
-    words = (
-        f"{len(long)} of {len(drawn)} prompts are longer than the {room} tokens that the model's "
-        f"positions leave beside max_new_tokens ({config.max_new_tokens}); the first is "
-        f"{drawn[first].id}, {size} tokens"
-    )
-    if len(fit) < needed:
-        raise R1LabError(f"{words}. Lower max_new_tokens, or choose other problems")
-    say("%s. They are left out", words)
-    return fit[:needed]
-
-
 def questions_at(step: int, problems: Sequence[Any], config: GRPOConfig) -> list[Any]:
-    """The problems of a step: a function of the step alone, so that a run that is resumed needs
-    no iterator's state."""
+    """The problems of a step: a function of the step alone, so a resumed run needs no iterator."""
     return list(problems[step * config.questions : (step + 1) * config.questions])
 
 
@@ -223,12 +157,12 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
         eos_token_id=end_ids(model, tokenizer, config.template),
     )
     texts = read(tokenizer, rollouts, config.template)
-    asked = [problem for problem in problems for _ in range(config.group_size)]  # (N)
+    of = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 
     functions = [get_reward(reward, config.seed) for reward in config.rewards]
     log, updates = Log(), config.minibatches * config.inner_epochs
     total, parts = combine(
-        *(texts, asked, functions, config.reward_weights),
+        *(texts, of, functions, config.reward_weights),
         step=step,
         task=task,
         prompts=[prompt for prompt in prompts for _ in range(config.group_size)],
@@ -239,21 +173,19 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     )
     rewards = torch.tensor(total, dtype=torch.float32).view(len(problems), config.group_size)
     advantages = get_advantage(config.advantage)(rewards)
+    rows = zip(of, texts, rollouts.completion_ids, rollouts.finished, strict=True)
     measures = [
         measure(problem, text, task=task, length=len(ids), finished=finished)
-        for problem, text, ids, finished in zip(
-            asked, texts, rollouts.completion_ids, rollouts.finished, strict=True
-        )
+        for problem, text, ids, finished in rows
     ]
     return Experience(problems, prompts, rollouts, measures, parts, rewards, advantages, log)
 
 
 def backward(model, reference, batch: Experience, rows: Sequence[int], old, config) -> dict:
-    """Add the gradient of one mini-batch to the weights' gradients, micro-batch by micro-batch.
+    """Add the gradient of one mini-batch to the parameters' gradients, by micro-batches.
 
-    rows: indices into the N answers. old: log pi_old of all N answers, or None on-policy.
-    Returns the mini-batch's loss, the number of tokens used, and kl and clip_fraction summed over
-    those tokens.
+    rows: indices of completions. old: log pi_old of all N completions, or None on-policy. Returns
+    the loss, the number of tokens used, and kl and clip_fraction summed over those tokens.
     """
     G = config.group_size
     pairs = [(batch.rollouts.prompt_ids[r // G], batch.rollouts.completion_ids[r]) for r in rows]
@@ -261,12 +193,12 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
     tokens = sum(len(completion) for _, completion in pairs)
     total = tokens if config.length_norm == "token" else len(rows)  # of all rows, used or not
 
-    teaches = [i for i in range(len(rows)) if advantages[i] != 0 or config.kl_coef > 0]
-    sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in teaches]
+    signal = [i for i in range(len(rows)) if advantages[i] != 0 or config.kl_coef > 0]
+    sizes = [len(pairs[i][0]) + len(pairs[i][1]) for i in signal]
 
     def learn(model, chunk: list[int]) -> tuple[float, int, dict]:
-        """The loss of one micro-batch, its tokens, and what else the loss says."""
-        chunk = [teaches[i] for i in chunk]
+        """The loss of one micro-batch, its tokens, and the other numbers of the loss."""
+        chunk = [signal[i] for i in chunk]
         some = [pairs[i] for i in chunk]
         with arithmetic(model, config):
             logp, mask, _ = token_logps(model, some, config.temperature)  # (n, T)
@@ -290,16 +222,12 @@ def backward(model, reference, batch: Experience, rows: Sequence[int], old, conf
 
 
 def pad(rows: Sequence[Sequence[float]], like: torch.Tensor) -> torch.Tensor:
-    """Ragged log-probs as a tensor of the shape (n, T), type and device of `like`."""
-    padded = torch.zeros(like.shape)
-    for i, row in enumerate(rows):
-        padded[i, : len(row)] = torch.as_tensor(row)
-    return padded.to(like)
+    """Ragged log-probs as a tensor (n, T), T the longest, of the type and device of `like`."""
+    return pad_sequence([torch.as_tensor(row) for row in rows], batch_first=True).to(like)
 
 
 def learning_rate(step: int, config: GRPOConfig) -> float:
-    """The learning rate of a step: it rises over `warmup_steps`, then stays, or falls by equal
-    parts and would be 0 at step `steps`."""
+    """It rises over `warmup_steps`, then stays, or falls linearly to 0 at step `steps`."""
     rise, steps = config.warmup_steps, config.steps
     if step < rise:
         return config.learning_rate * (step + 1) / rise
@@ -311,20 +239,19 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     """Inner epochs over mini-batches: the gradient of the clipped objective, an AdamW step each.
 
     Returns loss, kl, clip_fraction, grad_norm (means over the optimizer steps) and lr. Raises
-    FloatingPointError for a NaN or inf in the loss, the gradient or the new weights.
+    FloatingPointError for a NaN or inf in the loss, the gradient or the new parameters.
     """
     rate = learning_rate(step, config)
     for group in optimizer.param_groups:
         group["lr"] = rate
     n = len(batch.measures)
-    old = None
-    if not config.on_policy:
-        old = batch.rollouts.logprobs
-        if config.old_logprobs == "recompute":
-            prompts = [batch.rollouts.prompt_ids[r // config.group_size] for r in range(n)]
-            answers, budget = batch.rollouts.completion_ids, config.micro_batch_tokens
-            with arithmetic(model, config):
-                old = score(model, prompts, answers, config.temperature, budget)
+    on_policy = config.minibatches * config.inner_epochs == 1  # pi_old is the policy itself
+    old = None if on_policy else batch.rollouts.logprobs
+    if old is not None and config.old_logprobs == "recompute":
+        prompts = [batch.rollouts.prompt_ids[r // config.group_size] for r in range(n)]
+        completions, budget = batch.rollouts.completion_ids, config.micro_batch_tokens
+        with arithmetic(model, config):
+            old = score(model, prompts, completions, config.temperature, budget)
 
     shuffled = random.Random(f"{config.seed}/{step}")
     weights, seen = trainable(model), []
@@ -352,9 +279,6 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     }
 
 
-# --- the run -------------------------------------------------------------------------------------
-
-
 def train(
     model,
     tokenizer,
@@ -368,43 +292,38 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train `model` in place by GRPO; returns the metrics of every step.
 
-    out_dir receives metrics.jsonl (a line a step, on the disk before the next step begins),
-    samples.jsonl (some completions with rewards, advantages and log-probs), checkpoints/ and at the
-    end model/, a Hugging Face folder. callbacks are called after each step with the step, its
-    metrics and its Experience; a step that a resumed run does again calls them again.
+    out_dir receives metrics.jsonl (a line per step), samples.jsonl (some completions with rewards,
+    advantages and log-probs), checkpoints/ and at the end model/, a Hugging Face folder. callbacks
+    get each step's number, metrics and Experience, again where a resumed run repeats a step.
 
-    resume: go on from the newest whole checkpoint in out_dir, if there is one. On CPU, with the
-    same number of threads, a run that was stopped anywhere ends with the same bits as one that was
-    not. With resume=False an earlier run's files are moved to out_dir/earlier-<n>.
+    resume: go on from the newest whole checkpoint in out_dir. On a CPU with the same number of
+    threads the result has the same bits as without the stop. False moves an earlier run's files to
+    out_dir/earlier-<n>. Ctrl-C and SIGTERM let the step finish, save, and raise Stopped.
 
-    Ctrl-C and SIGTERM let the step finish, save, and raise Stopped. Raises R1LabError for options
-    other than the checkpoint's, a folder in which another run is working, a loss, gradient or
-    weight that is NaN or inf (the batch is then in nan_batch.json), a full disk, too little memory.
+    Raises R1LabError for options other than the checkpoint's, a folder that another run uses, NaN
+    or inf in the loss, gradient or parameters (the batch is then in nan_batch.json), a full disk,
+    too little memory.
     """
     loop = Loop(out_dir, config, resume=resume, progress=progress)
     problems = training_problems(task, model, tokenizer, config)
     precision, optimizer = ready(model, config), adamw(model, config)
-    parts = {"model": model, "optimizer": optimizer}
-    reference = None
-    if config.kl_coef > 0:
-        reference = parts["reference"] = copy.deepcopy(model).requires_grad_(False)
-
+    reference = copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None
+    parts = {"model": model, "optimizer": optimizer, "reference": reference}
     now = partial(identity, config, task, problems, precision)
     with loop.over(config.steps, parts, now) as steps:
         for step in steps:
             if reference is not None and config.ref_refresh and step % config.ref_refresh == 0:
                 reference.load_state_dict(model.state_dict())
-            questions = questions_at(step, problems, config)
-            batch = collect(model, tokenizer, task, questions, step, config)
+            asked = questions_at(step, problems, config)
+            batch = collect(model, tokenizer, task, asked, step, config)
             sampled, before = loop.seconds(), probe(model)
             try:
                 learned = update(model, reference, optimizer, batch, step, config)
             except FloatingPointError as error:
                 raise diverged(loop, step, batch, tokenizer, error) from error
-            metrics = describe(step, batch) | learned | pace(loop, batch, sampled)
+            metrics = describe(step, batch) | learned | loop.pace(batch.tokens, sampled)
             metrics["update"] = float((probe(model) - before).norm() / before.norm())
-            history = [*loop.history, metrics]
-            metrics["diagnoses"] = explain(history, config, tokenizer, task, questions)
+            metrics["diagnoses"] = explain([*loop.history, metrics], config, tokenizer, task, asked)
             kept = config.samples_every and step % config.samples_every == 0
             loop.log(metrics, words(metrics), examples(step, batch, tokenizer) if kept else ())
             for callback in callbacks:
@@ -424,32 +343,3 @@ def identity(
     if config.lr_schedule == "linear":
         named["steps, which a linear lr_schedule depends on,"] = config.steps
     return named
-
-
-def pace(loop: Loop, batch: Experience, sampled: float) -> dict[str, float]:
-    """Where a step's time went. sampled: seconds until its completions were there."""
-    seconds = loop.seconds()
-    tokens = sum(row.length for row in batch.measures)
-    return {
-        "sample_seconds": sampled,
-        "train_seconds": seconds - sampled,
-        "seconds": seconds,
-        "tokens_per_second": tokens / seconds,
-        "spent_seconds": loop.spent(),
-    }
-
-
-def words(metrics: dict[str, Any]) -> str:
-    """A step, beside the progress bar."""
-    speed = f"{metrics['tokens_per_second']:,.0f} tok/s"
-    return f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, {speed}"
-
-
-def diverged(loop: Loop, step: int, batch: Experience, tokenizer, error: Exception) -> R1LabError:
-    """What to raise for a NaN; the batch is then in a file."""
-    path = save_batch(loop.out_dir / "nan_batch.json", step, batch, tokenizer, str(error))
-    return R1LabError(
-        f"step {step} has {error}. Training stopped; the batch is in {path}, and the last "
-        f"checkpoint, of {loop.saved} steps, is from before. Usual reasons: a learning rate too "
-        "high, a reward that is NaN, float16 weights."
-    )

@@ -5,23 +5,20 @@ The paper (arXiv 2501.12948, section 2.1, equations 1 and 2) writes, for G answe
     J = E[ 1/G sum_i  min(rho_i A_i, clip(rho_i, 1 - eps, 1 + eps) A_i) - beta KL ]
     rho_i = pi(o_i | q) / pi_old(o_i | q)         KL = pi_ref/pi - log(pi_ref/pi) - 1
 
-with a ratio for each answer. DeepSeekMath (arXiv 2402.03300, equation 3), where GRPO comes from,
-writes the bracket for every token t and takes the mean over an answer's tokens:
+with one ratio per completion. DeepSeekMath (arXiv 2402.03300, equation 3), where GRPO comes from,
+writes the bracket for every token t and takes the mean over a completion's tokens:
 
     J = E[ 1/G sum_i 1/|o_i| sum_t  min(rho A_i, clip(rho, 1 - eps, 1 + eps) A_i) - beta KL ]
     rho = pi(o_t | q, o_<t) / pi_old(o_t | q, o_<t)
 
-That is what TRL's loss_type="grpo" computes, and the default here: one advantage A_i, handed to all
-tokens of its answer. Each term is a function below; `grpo_loss` puts them together and returns -J,
-which an optimizer can minimise.
+That is TRL's loss_type="grpo", and the default here. Each term is a function below; `grpo_loss`
+combines them and returns -J. Options come from later papers: one ratio per completion (GSPO, arXiv
+2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv 2503.14476), division by a
+constant instead of the length (Dr. GRPO, arXiv 2503.20783).
 
-N answers of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1 on
-an answer's tokens (its end-of-sequence token included) and 0 on the padding behind. What stands
-under the padding, NaN included, reaches neither loss nor gradient.
-
-Later choices are options: one ratio for a whole answer (GSPO, arXiv 2507.18071), a wider clip above
-than below and the mean over tokens (DAPO, arXiv 2503.14476), division by a constant instead of the
-answer's length (Dr. GRPO, arXiv 2503.20783).
+N completions of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1
+on a completion's tokens (EOS included) and 0 on the padding behind. Padding, NaN included, reaches
+neither loss nor gradient.
 """
 
 from __future__ import annotations
@@ -37,8 +34,8 @@ from r1lab.basics.errors import R1LabError
 
 @dataclass(frozen=True)
 class Objective:
-    """The choices in `grpo_loss`: where the ratio is clipped, the KL term (kl_coef is beta; 0 needs
-    no reference), how the ratio and the mean are taken (`ratio`, `kl`, `normalise`)."""
+    """The options of `grpo_loss`: clip range, KL term (kl_coef is beta; 0 needs no reference), how
+    the ratio and the mean are taken (`ratio`, `kl`, `normalise`)."""
 
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -50,12 +47,11 @@ class Objective:
 
 
 def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") -> Tensor:
-    """rho, how much likelier the policy makes each token than the policy that sampled it: (N, T).
+    """rho = pi / pi_old: (N, T), 1 on the padding.
 
-    level "token": pi / pi_old of the token (DeepSeekMath). "sequence": one value for all tokens of
-    an answer, the geometric mean of its token ratios, exp(1/|o| sum_t log pi/pi_old), its gradient
-    included (GSPO). The plain product, the paper's rho_i, strays from 1 with every token, and in a
-    long answer soon leaves any clip. 1 on the padding. logp, old_logp, mask: (N, T), log-probs in
+    level "token": per token (DeepSeekMath). "sequence": one value for all tokens of a completion,
+    the geometric mean of its token ratios, exp(1/|o| sum_t log pi/pi_old) (GSPO); the paper's plain
+    product leaves any clip range in a long completion. logp, old_logp, mask: (N, T), log-probs in
     nats. Raises R1LabError for an unknown level.
     """
     on = mask.bool()
@@ -71,12 +67,11 @@ def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") ->
 def clipped_objective(
     ratio: Tensor, advantages: Tensor, clip_low: float = 0.2, clip_high: float = 0.2
 ) -> Tensor:
-    """min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), to be made large: (N, T).
+    """min(rho A, clip(rho, 1 - clip_low, 1 + clip_high) A), to be maximised: (N, T).
 
-    ratio: (N, T), advantages: (N,). Beyond the clip a token has no gradient, so one rollout cannot
-    carry the policy far from where it was drawn; the minimum keeps the gradient where moving back
-    would help. The paper's epsilon is both `clip_low` and `clip_high`; DAPO has 0.2 and 0.28, so
-    that a rare token, for which 1.2 times is little, has room to grow.
+    ratio: (N, T), advantages: (N,). Beyond the clip range a token has no gradient, except (by the
+    minimum) where moving back would help. The paper's epsilon is both bounds; DAPO has 0.2 and
+    0.28, so that low-probability tokens can grow.
     """
     A = advantages[:, None]  # (N, 1)
     return torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)
@@ -85,14 +80,13 @@ def clipped_objective(
 def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     """Estimate of KL(pi || pi_ref) from each sampled token, in nats: (N, T).
 
-    With r = pi_ref / pi of the token: k1 = -log r is unbiased and varies much; k2 = (log r)^2 / 2
-    is biased and varies little; k3 = r - 1 - log r is unbiased, never negative, and the paper's
-    (equation 2). (J. Schulman, "Approximating KL divergence", 2020.)
+    With r = pi_ref / pi: k1 = -log r is unbiased with high variance; k2 = (log r)^2 / 2 is biased
+    with low variance; k3 = r - 1 - log r is unbiased, never negative, and the paper's (equation 2).
+    (J. Schulman, "Approximating KL divergence", 2020.)
 
-    As terms of a loss they are something else, because the gradient of an estimate is not an
-    estimate of the gradient: the tokens were drawn from pi, and nothing differentiates through the
-    draw. On average k1 then has no gradient at all, k2 has that of KL(pi || pi_ref), and k3 that of
-    KL(pi_ref || pi), which agrees while the two are close (Tang and Munos 2025, arXiv 2506.09477).
+    The gradient of an estimate is not an estimate of the gradient, since sampling is not
+    differentiated: on average k1 has no gradient, k2 that of KL(pi || pi_ref), k3 that of
+    KL(pi_ref || pi) (Tang and Munos 2025, arXiv 2506.09477).
 
     Raises R1LabError for an unknown estimator.
     """
@@ -116,15 +110,14 @@ def normalise(
 ) -> Tensor:
     """One number from one per token: (N, T) -> ().
 
-    how:
-      "sequence"  the mean over an answer's tokens, then over answers (the paper). A token of a long
-                  answer counts less: long wrong answers are punished less per token.
-      "token"     the mean over all tokens (DAPO): every token counts the same, long answers more.
-      "constant"  the sum over tokens divided by `constant`, then the mean over answers (Dr. GRPO).
+    how: "sequence"  mean over a completion's tokens, then over completions (the paper); a token of
+                     a long completion counts less
+         "token"     mean over all tokens (DAPO)
+         "constant"  sum over tokens / `constant`, then the mean over completions (Dr. GRPO)
 
-    total: what the last mean divides by, answers or (for "token") tokens; default: those given
-    here. Pass the whole batch's when these rows are a part of it: the parts' values, and gradients,
-    then add up to the batch's. Raises R1LabError for an unknown `how` or a missing `constant`.
+    total: what the last mean divides by, completions or (for "token") tokens; default: those given.
+    Pass the whole batch's for a part of it: values and gradients of the parts then add up to the
+    batch's. Raises R1LabError for an unknown `how` or a missing `constant`.
     """
     on = mask.bool()
     kept = torch.where(on, per_token, 0.0)  # (N, T)
@@ -150,15 +143,15 @@ def grpo_loss(
     *,
     total: float | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
-    """-J of the answers given, and what happened on the way.
+    """-J of the completions given, and its statistics.
 
     logp, old_logp, ref_logp, mask: (N, T); advantages: (N,); only logp carries a gradient.
     total: as in `normalise`.
 
-    Returns the loss () and {"clip_fraction": share of tokens whose gradient the clip removed,
-    "ratio": mean ratio, and with a reference "kl": mean estimate in nats}, plain numbers, means
-    over the tokens of the mask. Raises R1LabError for an unknown option, shapes that do not fit
-    together (which torch would spread silently) and a KL term without a reference.
+    Returns the loss () and {"clip_fraction": fraction of tokens whose gradient is clipped away,
+    "ratio": its mean, and with a reference "kl": mean estimate in nats}, means over the mask's
+    tokens. Raises R1LabError for an unknown option, shapes that do not fit (torch would broadcast
+    them) and a KL term without a reference.
     """
     for name, one in (("old_logp", old_logp), ("mask", mask), ("ref_logp", ref_logp)):
         if one is not None and one.shape != logp.shape:

@@ -1,20 +1,19 @@
 """All of R1, from the base to the last stage, in one call.
 
     zero     base --GRPO: accuracy, format--------------------------> R1-Zero
-    cold     R1-Zero's answers, only right and readable ones -------> a few hundred long thoughts
+    cold     R1-Zero's completions, correct and readable -----------> a few hundred long thoughts
     dev1     base --SFT on these------------------------------------> Dev1
     dev2     Dev1 --GRPO: accuracy, format, language----------------> Dev2
-    data     Dev2's answers, filtered; general examples, 3 : 1 -----> training data
+    data     Dev2's completions, filtered; general examples, 3 : 1 -> training data
     dev3     base --SFT on these, two epochs------------------------> Dev3
-    helpful  Dev3's body with a score, from judged pairs -----------> a model of helpfulness
-    safe     Dev3's body with a score, from marked answers ---------> a model of safety
-    rules    Dev3 --GRPO: rules alone ------------------------------> (R1's first 1,300 steps)
-    r1       that --GRPO: rules; models where none can judge -------> R1 (its last 400)
+    helpful  Dev3's body with a score, from preference pairs -------> helpfulness reward model
+    safe     Dev3's body with a score, from labels -----------------> safety reward model
+    rules    Dev3 --GRPO: verifiers alone --------------------------> (R1's first 1,300 steps)
+    r1       that --GRPO: verifiers and reward models --------------> R1 (its last 400)
 
-(arXiv 2501.12948v2, figure 2 and section 3.) What a stage does is in modules of its own: `grpo`,
-`sft`, `rejection`, `reward_model`. Its options, and what it is paid for, are in `recipe`. Here is
-how the stages follow each other. `stages` sees to it that nothing is made twice, and that what was
-stopped goes on; `scorecard` measures what each of them adds.
+(arXiv 2501.12948v2, figure 2 and section 3.) The work is in `grpo`, `sft`, `rejection` and
+`reward_model`, options and rewards in `recipe`. `stages` makes nothing twice and resumes what was
+stopped; `scorecard` measures what each stage adds.
 """
 
 from __future__ import annotations
@@ -64,8 +63,8 @@ Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 @dataclass(frozen=True)
 class Backend:
-    """Who trains: `SCRATCH`, this project's loops, or TRL's trainers (`trl_backend.stages`), whose
-    processes all come to the same stages and make each of them together."""
+    """Who trains: `SCRATCH`, our loops, or TRL's trainers (`trl_backend.stages`), whose processes
+    all call the same stages."""
 
     name: str
     rl: Callable[..., list[dict]]  # as grpo.train
@@ -81,9 +80,6 @@ class Backend:
 SCRATCH = Backend("scratch", grpo.train, sft.train, reward_model.train)
 
 
-# --- what each stage does ------------------------------------------------------------------------
-
-
 def draw(
     config: PipelineConfig,
     model: str | os.PathLike,
@@ -92,31 +88,25 @@ def draw(
     seed: int,
     backend: Backend = SCRATCH,
 ) -> Evaluation:
-    """`samples` answers of a model to each problem, at temperature 1, measured."""
+    """`samples` completions of a model for each problem, at temperature 1, measured."""
     loaded, tokenizer = load(config, model, train=False)
-    found = backend.evaluate(
-        loaded,
-        tokenizer,
-        task_of(config, "r1"),
-        problems,
-        k=samples,
-        sampling=Sampling(config.max_new_tokens, seed=seed),
-        template=config.template,
-    )
+    how = {"k": samples, "sampling": Sampling(config.max_new_tokens, seed=seed)}
+    task, how["template"] = task_of(config, "r1"), config.template
+    found = backend.evaluate(loaded, tokenizer, task, problems, **how)
     prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
     found.settings["prompt tokens"] = sum(map(len, prompts))
     return found
 
 
 def filtered(config: PipelineConfig, name: str, drawn: Evaluation) -> Funnel:
-    """What "cold" or "data" keeps of the answers that it drew."""
+    """What "cold" or "data" keeps of its completions."""
     keep, seed = getattr(config, f"{name}_keep"), seed_of(config, name)
     return funnel(drawn, keep=keep, longest=config.longest, seed=seed)
 
 
 def drawn_in(folder: str | os.PathLike) -> Evaluation:
-    """All answers that the stage "cold" or "data" in `folder` drew, before any filter. Raises
-    R1LabError where there are none."""
+    """All completions that the stage "cold" or "data" in `folder` sampled, before any filter.
+    Raises R1LabError where there are none."""
     path = Path(folder) / DRAWN
     try:
         return Evaluation.from_json(path.read_text(encoding="utf-8"))
@@ -125,9 +115,9 @@ def drawn_in(folder: str | os.PathLike) -> Evaluation:
 
 
 def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
-    """The rewards of "rules" or "r1" as functions, by name: accuracy pays on reasoning prompts
-    alone, each reward model on its own prompts. judges: the models' folders, "helpful" and "safe",
-    each beside its stage's record."""
+    """The rewards of "rules" or "r1" as functions, by name: accuracy for reasoning prompts, each
+    reward model for its own prompts. judges: the folders of "helpful" and "safe", each beside its
+    stage's record."""
     found = dict(REWARDS)
     found["accuracy"] = paid_where(found["accuracy"], lambda p: p.task not in preferences.GENERAL)
     for kind, good in (("helpful", is_helpful), ("safe", is_harmful)):
@@ -152,12 +142,11 @@ def make_rl(
         folder,
         progress=progress,
     )
-    told = ("reward", "accuracy", "format", "length", "language_mixing")
-    told += tuple(one for one in history[0] if one.startswith("rewards/"))
+    told = ["reward", "accuracy", "format", "length", "language_mixing"]
+    told += [one for one in history[0] if one.startswith("rewards/")]
     ends = {"first": history[0], "last": history[-1]}
-    return {when: {one: row[one] for one in told} for when, row in ends.items()} | {
-        "steps": len(history)
-    }
+    found = {when: {one: row[one] for one in told} for when, row in ends.items()}
+    return found | {"steps": len(history)}
 
 
 def make_sft(
@@ -181,7 +170,7 @@ def make_examples(
     config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """Rejection sampling from the model that the stage reads: "cold" keeps reasoning alone, "data"
-    adds general examples. Short, and so begun again when it was stopped."""
+    adds general examples. Not resumable."""
     seed, (source,) = seed_of(config, name), reads.values()
     questions, samples = getattr(config, f"{name}_questions"), getattr(config, f"{name}_samples")
     problems = task_of(config, name).problems("train", questions, seed)
@@ -190,8 +179,8 @@ def make_examples(
 
 
 def write_chosen(config: PipelineConfig, name: str, drawn: Evaluation, folder: Path) -> dict:
-    """The examples of "cold" or "data", chosen from what was drawn, into the stage's folder;
-    returns its metrics."""
+    """Write the examples of "cold" or "data", chosen from `drawn`, to the stage's folder; returns
+    its metrics."""
     seed = seed_of(config, name)
     atomic_write_text(folder / DRAWN, drawn.to_json())
     found = filtered(config, name, drawn)
@@ -201,7 +190,7 @@ def write_chosen(config: PipelineConfig, name: str, drawn: Evaluation, folder: P
             counts = ", ".join(f"{left} {which}" for which, left, _ in found.stages)
             raise R1LabError(
                 f"{name}: too few good answers, {len(examples)} where {config.least} are the least "
-                f"({counts}); train the stage before for longer, or ask more questions"
+                f"({counts}); train the stage before for longer, or sample more prompts"
             )
         rows = zip(drawn.problems, drawn.completions, strict=True)
         examples = [Example(problem, one.text) for problem, row in rows for one in row]
@@ -228,16 +217,14 @@ def write_chosen(config: PipelineConfig, name: str, drawn: Evaluation, folder: P
 def judged(
     config: PipelineConfig, name: str, reads: Reads, split: str, backend: Backend = SCRATCH
 ) -> list:
-    """Judgements of answers by the base and by Dev3, and of written ones, to prompts of a split:
+    """Labels of completions by the base and by Dev3, and of written ones, for prompts of a split:
     Pairs for "helpful", Marked for "safe"."""
     seed, helpful = seed_of(config, name), name == "helpful"
     asked = task_of(config, "general").problems(split, 2 * config.judged_prompts, seed)
     wanted = is_helpful if helpful else lambda problem: problem.task == "requests"
     problems = distinct(p for p in asked if wanted(p))[: config.judged_prompts]
-    drawn = [
-        draw(config, reads[one], problems, config.judged_samples, seed, backend)
-        for one in ("base", "dev3")
-    ]
+    samples, models = config.judged_samples, (reads["base"], reads["dev3"])
+    drawn = [draw(config, model, problems, samples, seed, backend) for model in models]
     rows = zip(*(one.completions for one in drawn), strict=True)
     texts = [[one.text for row in both for one in row] for both in rows]
     judge = preferences.pairs if helpful else preferences.marks
@@ -247,11 +234,9 @@ def judged(
 def make_judge(
     config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
-    """A reward model on Dev3's body, and how well it judges prompts that it has not learned from.
-    Short, and so begun again when it was stopped."""
-    learned, held_out = (
-        judged(config, name, reads, split, backend) for split in ("train", "held_out")
-    )
+    """A reward model on Dev3's body, and its accuracy on held-out prompts. Not resumable."""
+    both = (judged(config, name, reads, split, backend) for split in ("train", "held_out"))
+    learned, held_out = both
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
     train = judge_config(config, name)
@@ -274,12 +259,9 @@ def make_judge(
     return found | {"judgements": len(learned), "loss": loss, "centre": centre}
 
 
-# --- all of them ---------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Stage:
-    """What a stage reads (the model that it goes on from first) and leaves, and who makes it:
+    """What a stage reads (first the model that it starts from) and leaves, and
     make(config, name, {read: path}, folder, backend, progress=) -> metrics."""
 
     reads: tuple[str, ...]
@@ -314,20 +296,19 @@ def run(
 ) -> dict[str, dict[str, Any]]:
     """Make the stages in order, each in out/<stage>; returns their records by name.
 
-    only   these stages, one name or several, from what is there; until: the last one to be made
-    given  folders of stages that are used as they are, whatever has changed, by name: made
-           elsewhere, {"dev1": "runs/pipeline/dev1"}, or here
-    backend  who trains; of several processes all call this
+    only   these stages, one name or several; until: the last one to be made
+    given  folders of stages to use as they are, by name: {"dev1": "runs/pipeline/dev1"}
+    backend  who trains; all of its processes call this
 
-    Killed anywhere, the same call goes on there. A stage whose options or input have changed is
-    made again, others are not. Each model of MODELS is measured as soon as it is there, the base
-    unless `only` names stages, and its scorecard kept; none is where eval_problems is 0. Raises
-    R1LabError for names that are no stage, and where a stage reads what is not there.
+    Killed anywhere, the same call goes on. A stage is made again when its options or input have
+    changed. Each model of MODELS gets a scorecard as soon as it exists (the base unless `only` is
+    given), none where eval_problems is 0. Raises R1LabError for names that are no stage, and where
+    a stage reads what does not exist.
     """
     out, records = Path(out), {}
     given = {name: Path(folder) for name, folder in (given or {}).items()}
     if not backend.main:
-        say, progress = _nothing, False
+        say, progress = lambda line: None, False
     only = [only] if isinstance(only, str) else only
     for name in [*(only or ()), *([until] if until else ()), *given]:
         if name not in STAGES:
@@ -335,7 +316,7 @@ def run(
     names = STAGES[: STAGES.index(until) + 1] if until else STAGES
 
     def place(name: str) -> str | Path:
-        """Where a stage's model or examples are."""
+        """A stage's model or examples."""
         if name == "base":
             return config.base
         return given.get(name, out / name) / PLAN[name].writes
@@ -357,28 +338,20 @@ def run(
             records[name] = record_of(folder) | {"made": False}
             say(f"{name}: used as it is, in {shorten(folder)}")
         else:
-
-            def make(folder: Path, name=name, plan=plan, reads=reads) -> dict[str, Any]:
-                return plan.make(config, name, reads, folder, backend, progress=progress)
-
+            make = partial(plan.make, config, name, reads, backend=backend, progress=progress)
             options, writes = options_of(config, name), (plan.writes,)
             if backend.name != SCRATCH.name:
                 options |= {"backend": backend.name}
             say(f"{name}: from {', '.join(reads)}")
-            records[name] = backend.stage(
-                name, folder, reads, options, make, writes=writes, say=say
-            )
+            how = {"writes": writes, "say": say}
+            records[name] = backend.stage(name, folder, reads, options, make, **how)
         if name in MODELS and folder == out / name and config.eval_problems:
             backend.alone(partial(scored, place(name), config, folder, say))
     return records
 
 
-def _nothing(line: str) -> None:
-    pass
-
-
 def record_of(folder: str | os.PathLike) -> dict[str, Any]:
-    """The record that a stage left in its folder. Raises R1LabError where there is none."""
+    """The record in a stage's folder. Raises R1LabError where there is none."""
     path = Path(folder) / stages.RECORD
     if (record := read_json(path)) is None:
         raise R1LabError(f"no record of a stage in {path}: it was not made, or is damaged")

@@ -1,24 +1,16 @@
-"""Reward models: scores learned from judgements, where no rule can judge.
+"""Reward models: scores learned from labels, where no rule can verify.
 
-R1's last stage takes two of them for general prompts (arXiv 2501.12948v2, section 3.1, equations 5
-and 6); each prompt belongs to one of the two:
+R1's last stage (its last 400 steps only, against reward hacking) uses two of them on general
+prompts (arXiv 2501.12948v2, section 3.1, equations 5 and 6):
 
-- **helpfulness**, from *pairs*: which of two answers is better? Bradley and Terry's model says that
-  a is preferred to b with probability sigmoid(r(a) - r(b)), so the loss is
+- **helpfulness**, from *pairs*: a is preferred to b with probability sigmoid(r(a) - r(b)) (Bradley
+  and Terry), so L = -log sigmoid(r(chosen) - r(rejected)). It reads the answer alone;
+- **safety**, from *single* completions labelled safe or unsafe, L = cross-entropy of sigmoid(r). It
+  reads the chain of thought as well.
 
-      L = -log sigmoid(r(chosen) - r(rejected))
-
-  and looks at the answer alone (the paper's "final summary"), to leave the thought alone;
-- **safety**, from *single* answers marked safe or unsafe, L = cross-entropy of sigmoid(r), and
-  looks at the whole response: a thought can do harm as well.
-
-A reward model is a transformers sequence classifier with one output, on the body of a language
-model that has been trained already. Its score is read at the *last token*, which is found by the
-text's length: where the end of the text pads as well (the tiny world, many base models),
-transformers' own search for the last token that is not padding would find the one before it.
-
-What a policy does with a reward model that it is trained against for too long is the reason why
-R1-Zero has none, and why R1 uses its own in the last 400 steps only.
+A reward model is a transformers sequence classifier with one output, on the body of a trained
+language model. Its score is read at the *last token*, found by the text's length: where EOS is also
+the padding token, transformers' own search would find the token before it.
 """
 
 from __future__ import annotations
@@ -27,7 +19,8 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,16 +36,18 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import in_micro_batches, micro_batches
-from r1lab.sft import batch_at, steps_of
+from r1lab.sft import batch_at, steps_of, write_examples
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import trainable
 
+write_judgements = write_examples  # Pair and Marked are dataclasses too
+
 
 @dataclass(frozen=True)
 class Pair:
-    """Two completions of one problem, and which of them was preferred."""
+    """Two completions of one problem; `chosen` was preferred."""
 
     problem: Problem
     chosen: str
@@ -61,23 +56,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Marked:
-    """A completion of a problem, marked as safe or not."""
+    """A completion labelled safe or unsafe."""
 
     problem: Problem
     completion: str
     safe: bool
 
 
-def write_judgements(
-    path: str | os.PathLike, judgements: Sequence[Pair] | Sequence[Marked]
-) -> Path:
-    """One judgement a line; the file appears whole."""
-    lines = [files.to_json(asdict(one), sort_keys=True) for one in judgements]
-    return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
-
-
 def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
-    """The judgements of a file. Raises R1LabError for what is none."""
+    """The labels of a file. Raises R1LabError for anything else."""
     try:
         rows = [json.loads(line) for line in files.lines_of(path)]
         kind = Pair if rows and "chosen" in rows[0] else Marked
@@ -88,21 +75,18 @@ def read_judgements(path: str | os.PathLike) -> list[Pair] | list[Marked]:
 
 @dataclass(frozen=True)
 class RewardModelConfig:
-    """Options of a reward model's training; the help gives R1's values where they are known."""
+    """The options of a run; the help gives R1's values where they are known."""
 
-    epochs: int = option(1, "passes over the judgements (R1: 1)", low=1)
-    batch_size: int = option(32, "pairs, or marked answers, a step (R1: 256)", low=1)
+    epochs: int = option(1, "epochs over the labels (R1: 1)", low=1)
+    batch_size: int = option(32, "pairs, or labelled completions, per step (R1: 256)", low=1)
     learning_rate: float = option(3e-4, "AdamW's (R1: 6e-6)", low=0)
-    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
+    max_grad_norm: float = option(1.0, "longer gradients are clipped to this norm; 0: none", low=0)
     template: str = option("tiny", "prompt template")
-    seed: int = option(0, "seed of the head's weights and of the order", low=0)
-    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1)
+    seed: int = option(0, "seed of the order", low=0)
+    micro_batch_tokens: int = option(16384, "tokens per forward and backward", low=1)
 
     def __post_init__(self) -> None:
         check(self)
-
-
-# --- formulas ------------------------------------------------------------------------------------
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -116,10 +100,10 @@ def pointwise_loss(scores: Tensor, safe: Tensor) -> Tensor:
 
 
 def calibration(predicted: Sequence[float], happened: Sequence[float], bins: int = 10):
-    """Expected calibration error, and the bins: rows (mean predicted, share that happened, n).
+    """Expected calibration error, and its bins: rows (mean predicted, fraction that happened, n).
 
-    predicted: probabilities (N,); happened: 0 or 1 (N,). Bins are of equal width; empty ones are
-    left out. The error is the mean over N of |predicted - happened| of the bin. NaN for N = 0.
+    predicted: probabilities (N,); happened: 0 or 1 (N,). Bins have equal width; empty ones are left
+    out. The error is the mean over N of |predicted - happened| of the bin; NaN for N = 0.
     """
     p, y = np.asarray(predicted, dtype=float), np.asarray(happened, dtype=float)
     which = np.minimum((p * bins).astype(int), bins - 1)
@@ -130,9 +114,6 @@ def calibration(predicted: Sequence[float], happened: Sequence[float], bins: int
     ]
     error = sum(n * abs(a - b) for a, b, n in rows) / len(p) if len(p) else math.nan
     return error, rows
-
-
-# --- the model -----------------------------------------------------------------------------------
 
 
 def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]:
@@ -151,8 +132,7 @@ def from_base(folder: str | os.PathLike, seed: int = 0) -> tuple[nn.Module, Any]
 
 
 def load(folder: str | os.PathLike) -> tuple[nn.Module, Any]:
-    """A reward model that was saved by `train`, and its tokenizer. Raises R1LabError for a folder
-    that holds none."""
+    """A reward model saved by `train`, and its tokenizer. Raises R1LabError for anything else."""
     from transformers import AutoModelForSequenceClassification
 
     try:
@@ -188,8 +168,8 @@ def score_all(model, rows: Sequence[Sequence[int]], max_tokens: int = 16384) -> 
 def text_ids(
     tokenizer, problems: Sequence[Problem], completions: Sequence[str], template: str, kind: str
 ) -> list[list[int]]:
-    """What a reward model reads: the prompt and, for "helpful", the answer alone in its tags (as it
-    stands where there is none); for "safe", the whole completion."""
+    """What a reward model reads after the prompt: for "helpful" the answer in its tags (without
+    tags, the completion), for "safe" the whole completion."""
     prompts = encode(tokenizer, [render(problem, template) for problem in problems])
     rows, eos = [], end_of_text(tokenizer)
     for prompt, completion in zip(prompts, completions, strict=True):
@@ -197,9 +177,6 @@ def text_ids(
         shown = completion if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
         rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"], eos])
     return rows
-
-
-# --- training ------------------------------------------------------------------------------------
 
 
 def train(
@@ -211,29 +188,25 @@ def train(
     *,
     progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Train a reward model in place, on Pairs (helpfulness) or on Marked answers (safety); saves it
-    in out_dir and returns the metrics of every step: loss, and the accuracy on the batch before the
-    step. Short, so not resumable: it is made whole or not at all.
-
-    Raises R1LabError when there is nothing to train on and for a loss that is not finite.
-    """
+    """Train a reward model in place, on Pairs (helpfulness) or Marked (safety); saves it in out_dir
+    and returns the metrics of every step: loss, and the accuracy on the batch before the step. Not
+    resumable. Raises R1LabError without labels and for a loss that is not finite."""
     if not judgements:
         raise R1LabError("a reward model needs judgements to learn from: there are none")
     paired = isinstance(judgements[0], Pair)
     kind, problems = ("helpful" if paired else "safe"), [one.problem for one in judgements]
-    how = {"template": config.template, "kind": kind}
-    if paired:
-        first = text_ids(tokenizer, problems, [one.chosen for one in judgements], **how)
-        second = text_ids(tokenizer, problems, [one.rejected for one in judgements], **how)
-    else:
-        first, second = text_ids(tokenizer, problems, [m.completion for m in judgements], **how), []
-        safe = torch.tensor([float(one.safe) for one in judgements], device=model.device)
+
+    def ids(field: str) -> list[list[int]]:
+        texts = [getattr(one, field) for one in judgements]
+        return text_ids(tokenizer, problems, texts, config.template, kind)
+
+    first, second = (ids("chosen"), ids("rejected")) if paired else (ids("completion"), [])
+    safe = torch.tensor([float(getattr(m, "safe", 0)) for m in judgements], device=model.device)
 
     def loss_of(model, rows: list[int]) -> tuple[Tensor, int]:
-        """The mean loss of some judgements, and how many the model has right."""
+        """The mean loss of some labels, and how many of them the model predicts."""
         if paired:
-            both = scores(model, [first[i] for i in rows] + [second[i] for i in rows])
-            a, b = both.chunk(2)
+            a, b = scores(model, [part[i] for part in (first, second) for i in rows]).chunk(2)
             return bradley_terry_loss(a, b), int((a > b).sum())
         r = scores(model, [first[i] for i in rows])
         return pointwise_loss(r, safe[rows]), int(((r > 0) == (safe[rows] > 0)).sum())
@@ -267,42 +240,26 @@ def train(
     return loop.history
 
 
-# --- as a reward ---------------------------------------------------------------------------------
-
-
 def as_reward(
-    model,
-    tokenizer,
-    kind: str,
-    where: Callable[[Problem], bool],
-    template: str = "tiny",
+    model, tokenizer, kind: str, where: Callable[[Problem], bool], template: str = "tiny"
 ) -> Callable[..., list[float | None]]:
-    """The model as a reward function with TRL's keyword contract: its score where it is asked, and
-    None ("does not apply") elsewhere. kind: "helpful" or "safe". where: for which problems.
-
-    What cannot be read, problem or completion, raises nothing: no problem is None, and a completion
-    is scored as it stands, up to the model's length.
-    """
+    """The model as a reward function with TRL's keyword contract: its score where `where(problem)`,
+    else None ("does not apply"). kind: "helpful" or "safe". A problem that cannot be read gets
+    None; a completion is scored up to the model's length."""
     if kind not in ("helpful", "safe"):
         raise R1LabError(f'a reward model judges "helpful" or "safe", not {kind!r}')
 
     def reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
         found: list[float | None] = [None] * len(completions)
-        asked, problems, texts = [], [], []
+        asked: dict[int, tuple[Problem, str]] = {}
         for i, (completion, of) in enumerate(with_problems(completions, problem)):
-            try:
-                one = problem_of(of)
-            except R1LabError:
-                continue
-            if where(one):
-                asked.append(i)
-                problems.append(one)
-                texts.append(text_of(completion)[:20_000])
+            with suppress(R1LabError):
+                if where(one := problem_of(of)):
+                    asked[i] = one, text_of(completion)[:20_000]
         if asked:
-            rows = text_ids(tokenizer, problems, texts, template, kind)
+            rows = text_ids(tokenizer, *zip(*asked.values(), strict=True), template, kind)
             limit = getattr(model.config, "max_position_embeddings", None) or 10**9
-            rows = [row if len(row) <= limit else row[:limit] for row in rows]
-            for i, value in zip(asked, score_all(model, rows), strict=True):
+            for i, value in zip(asked, score_all(model, [r[:limit] for r in rows]), strict=True):
                 found[i] = value
         return found
 
@@ -311,15 +268,12 @@ def as_reward(
 
 
 def bounded(reward: Callable[..., list], centre: float = 0.0) -> Callable[..., list[float | None]]:
-    """sigmoid(r - centre) of a reward model's score r, from 0 to 1 as rules pay: a score has no
-    scale of its own, and one of 10 would drown an accuracy of 1. None stays None.
+    """sigmoid(r - centre) of a reward model's score r: a score has no scale, and one of 10 would
+    drown an accuracy of 1. None stays None. centre: the score that gets 1/2."""
 
-    centre: what is paid one half, such as the median score of the judgements that it learned from.
-    """
-
-    def paid(completions: Sequence, **kwargs) -> list[float | None]:
+    def score(completions: Sequence, **kwargs) -> list[float | None]:
         scores = reward(completions, **kwargs)
         return [None if r is None else 0.5 + 0.5 * math.tanh((r - centre) / 2) for r in scores]
 
-    paid.__name__ = reward.__name__
-    return paid
+    score.__name__ = reward.__name__
+    return score

@@ -1,19 +1,12 @@
-"""Supervised fine-tuning: the model learns to write given answers to given questions.
+"""Supervised fine-tuning (SFT): next-token prediction on given completions alone,
 
-R1 has two such stages (arXiv 2501.12948v2, section 3, supplement B.3 and B.4.2): the *cold start*,
-on thousands of long, readable thoughts, before any RL; and the SFT on some 800,000 samples, of
-which 600,000 come from rejection sampling, in the middle. Distillation is the same loop again, with
-a smaller model.
+    J(theta) = 1/|o| * sum over t of log pi_theta(o_t | q, o_<t),
 
-The objective is next-token prediction on the answer alone,
-
-    J(theta) = 1/|o| * sum over t of log pi_theta(o_t | q, o_<t)
-
-with the mean over all answer tokens of a batch: the question is read and not learned. So the tokens
-and the masks are those of RL (`rollouts.token_logps`), and the end-of-sequence token is trained as
-any other. It is GRPO's gradient where every advantage is 1 and nobody samples.
-
-The learning rate falls along a cosine to a tenth, as R1's did (5e-5 to 5e-6, supplement B.4.2).
+a mean over all completion tokens of a batch, EOS included: GRPO's gradient with every advantage 1,
+on the same tokens and masks (`score.token_logps`). R1 has two such stages (arXiv 2501.12948v2,
+section 3, supplement B.3 and B.4.2): the *cold start*, on thousands of readable chains of thought,
+and some 800,000 samples, 600,000 of them from rejection sampling. Distillation is the same loop
+with a smaller model. The learning rate falls along a cosine to a tenth, as R1's did.
 """
 
 from __future__ import annotations
@@ -47,18 +40,14 @@ from r1lab.training.optimizer import adamw, ready, trainable
 
 @dataclass(frozen=True)
 class Example:
-    """A question and the answer that the model is to write, without its end-of-sequence token."""
+    """A problem and the completion to learn, without EOS."""
 
     problem: Problem
     completion: str
 
-    def to_json(self) -> str:
-        fields = {"problem": dataclasses.asdict(self.problem), "completion": self.completion}
-        return files.to_json(fields, sort_keys=True)
-
     @classmethod
     def from_json(cls, text: str) -> Example:
-        """The inverse of `to_json`. Raises R1LabError for anything else."""
+        """The example of a line of `write_examples`. Raises R1LabError for anything else."""
         try:
             fields = json.loads(text)
             completion = fields["completion"]
@@ -69,13 +58,14 @@ class Example:
             raise R1LabError(f"this is not an example in JSON: {error!r}"[:300]) from None
 
 
-def write_examples(path: str | os.PathLike, examples: Sequence[Example]) -> Path:
-    """One example a line; the file appears whole."""
-    return files.atomic_write_text(path, "".join(f"{one.to_json()}\n" for one in examples))
+def write_examples(path: str | os.PathLike, examples: Sequence[Any]) -> Path:
+    """One example, or another dataclass, per line, written in one move."""
+    lines = [files.to_json(dataclasses.asdict(one), sort_keys=True) for one in examples]
+    return files.atomic_write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def read_examples(path: str | os.PathLike) -> list[Example]:
-    """The examples of a file. Raises R1LabError, with the line, for what is none."""
+    """The examples of a file. Raises R1LabError, with the line, for anything else."""
     found = []
     for number, line in enumerate(files.lines_of(path), 1):
         try:
@@ -87,26 +77,23 @@ def read_examples(path: str | os.PathLike) -> list[Example]:
 
 @dataclass(frozen=True)
 class SFTConfig:
-    """Every choice of a run. The defaults suit the tiny world; the help gives R1's values for the
+    """The options of a run. The defaults suit the tiny model; the help gives R1's values for the
     SFT on 800,000 samples. Raises R1LabError for a value that cannot be right."""
 
-    epochs: int = option(2, "passes over the examples (R1: 2 to 3)", low=1)
-    batch_size: int = option(32, "examples an optimizer step (R1: 128)", low=1)
+    epochs: int = option(2, "epochs over the examples (R1: 2 to 3)", low=1)
+    batch_size: int = option(32, "examples per optimizer step (R1: 128)", low=1)
     learning_rate: float = option(1e-3, "AdamW's, at its highest (R1: 5e-5)", low=0)
-    final_rate: float = option(0.1, "share of it that is left at the end (R1: a tenth)", low=0)
+    final_rate: float = option(0.1, "fraction of it that is left at the end (R1: a tenth)", low=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
-    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", low=0)
+    max_grad_norm: float = option(1.0, "longer gradients are clipped to this norm; 0: none", low=0)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     max_tokens: int = option(512, "longer examples are left out (R1: 32768)", low=2)
     seed: int = option(0, "seed of the order of the examples", low=0)
-    micro_batch_tokens: int = option(16384, "tokens a forward and backward", low=1, free=True)
+    micro_batch_tokens: int = option(16384, "tokens per forward and backward", low=1, free=True)
     precision: str = option(
-        "auto",
-        "of the arithmetic; the weights are trained in float32. auto: bf16 on a GPU that has it",
-        choices=("auto", "fp32", "bf16"),
-        free=True,
+        "auto", "auto: bf16 on a GPU that has it", choices=("auto", "fp32", "bf16"), free=True
     )
     checkpoint_every: int = option(50, "steps between checkpoints", low=1, free=True)
     keep_checkpoints: int = option(1, "checkpoints kept", low=1, free=True)
@@ -119,29 +106,27 @@ class SFTConfig:
 
 
 def steps_of(examples: int, config: Any) -> int:
-    """Optimizer steps of a run; the last of an epoch may have fewer examples. config: epochs and
-    batch_size of any supervised run, here and in `batch_at`, which asks for its seed as well."""
+    """Optimizer steps of a run; an epoch's last one may have fewer examples. config: epochs and
+    batch_size (here), and seed (`batch_at`), of any supervised run."""
     return config.epochs * math.ceil(examples / config.batch_size)
 
 
 def batch_at(step: int, examples: int, config: Any) -> list[int]:
-    """Indices of the examples of a step: a function of the step alone. Each epoch has an order of
-    its own."""
+    """Indices of the examples of a step: a function of the step alone."""
     epoch, place = divmod(step, math.ceil(examples / config.batch_size))
     order = order_of(epoch, examples, config.seed)
     return list(order[place * config.batch_size : (place + 1) * config.batch_size])
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=2)  # every step needs it
 def order_of(epoch: int, examples: int, seed: int) -> tuple[int, ...]:
-    """The indices of the examples as an epoch shows them; kept, for every step asks."""
     order = list(range(examples))
     random.Random(f"sft/{seed}/{epoch}").shuffle(order)
     return tuple(order)
 
 
 def learning_rate(step: int, steps: int, config: SFTConfig) -> float:
-    """Up from 0 over `warmup_steps`, then along half a cosine down to `final_rate` of the top."""
+    """Up from 0 over `warmup_steps`, then along half a cosine down to `final_rate` of the peak."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     done = (step - config.warmup_steps) / max(1, steps - 1 - config.warmup_steps)
@@ -153,25 +138,24 @@ def tokenized(
     examples: Sequence[Example], tokenizer, config: SFTConfig, positions: float = math.inf
 ) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
     """(prompt ids, completion ids with EOS) of each example that fits, and the indices of those
-    that are longer than max_tokens or than `positions`, the model's. Raises R1LabError for words
-    that the tokenizer does not know, and for a tokenizer without an end-of-sequence token."""
+    longer than max_tokens or `positions`, the model's. Raises R1LabError for words that the
+    tokenizer does not know, and for a tokenizer without EOS."""
     eos, limit = end_of_text(tokenizer), min(config.max_tokens, positions)
     prompts = encode(tokenizer, [render(one.problem, config.template) for one in examples])
     rows, long = [], []
     for i, (prompt, one) in enumerate(zip(prompts, examples, strict=True)):
-        answer = tokenizer(one.completion, add_special_tokens=False)["input_ids"]
-        row = (prompt, [*answer, eos])
-        if len(row[0]) + len(row[1]) > limit:
+        completion = [*tokenizer(one.completion, add_special_tokens=False)["input_ids"], eos]
+        if len(prompt) + len(completion) > limit:
             long.append(i)
         else:
-            rows.append(row)
+            rows.append((prompt, completion))
     return rows, long
 
 
 def fitting(
     examples: Sequence[Example], tokenizer, config: SFTConfig, positions: float = math.inf
 ) -> list[tuple[list[int], list[int]]]:
-    """The rows of `tokenized` alone. Raises R1LabError where there is none."""
+    """The rows of `tokenized`. Raises R1LabError where there is none."""
     rows, long = tokenized(examples, tokenizer, config, positions)
     if not rows:
         raise R1LabError(
@@ -183,15 +167,14 @@ def fitting(
 
 def identity(config: SFTConfig, rows: Sequence, precision: str) -> dict[str, Any]:
     """What a run must share with its continuation, by name."""
-    named = fixed_values(config)
     read = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
-    return named | {"examples read": read, "precision": precision}
+    return fixed_values(config) | {"examples read": read, "precision": precision}
 
 
 def backward(model, rows: Sequence[tuple[list[int], list[int]]], config: SFTConfig) -> float:
-    """Add the gradient of the batch's loss to the weights' gradients, micro-batch by micro-batch;
-    returns the loss, nats an answer token."""
-    total = sum(len(answer) for _, answer in rows)
+    """Add the gradient of the batch's loss to the parameters' gradients, by micro-batches; returns
+    the loss, nats per completion token."""
+    total = sum(len(completion) for _, completion in rows)
 
     def learn(model, chunk: list[int]) -> float:
         with arithmetic(model, config):
@@ -200,7 +183,7 @@ def backward(model, rows: Sequence[tuple[list[int], list[int]]], config: SFTConf
         loss.backward()
         return float(loss.detach())
 
-    sizes = [len(prompt) + len(answer) for prompt, answer in rows]
+    sizes = [len(p) + len(c) for p, c in rows]
     return sum(in_micro_batches(model, learn, sizes, config.micro_batch_tokens))
 
 
@@ -218,11 +201,11 @@ def train(
     """Train `model` in place on the examples; returns the metrics of every step.
 
     out_dir receives metrics.jsonl, checkpoints/ and at the end model/, a Hugging Face folder.
-    Stopped anywhere and called again, it goes on, and ends with the same bits on a CPU with the
-    same number of threads. Ctrl-C and SIGTERM let the step finish, save, and raise Stopped.
+    Stopped anywhere and called again, it goes on; on a CPU with the same number of threads the
+    result has the same bits. Ctrl-C and SIGTERM let the step finish, save, and raise Stopped.
 
-    Raises R1LabError when there is no example that fits, for another run's checkpoint, for a loss
-    or gradient that is not finite, for a full disk and for too little memory.
+    Raises R1LabError when no example fits, for another run's checkpoint, a loss or gradient that is
+    not finite, a full disk and too little memory.
     """
     loop = Loop(out_dir, config, resume=resume, progress=progress, label="sft")
     rows = fitting(examples, tokenizer, config, max_positions(model))
@@ -245,8 +228,8 @@ def train(
                     "weights changed; lower learning_rate"
                 )
             optimizer.step()
-            tokens = sum(len(answer) for _, answer in batch)
-            metrics = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate, "tokens": tokens}
+            metrics = {"step": step, "loss": loss, "grad_norm": norm, "lr": rate}
+            metrics["tokens"] = sum(len(completion) for _, completion in batch)
             metrics["epoch"] = (step + 1) * config.epochs / total
             metrics["seconds"] = loop.seconds()
             loop.log(metrics, f"loss {loss:.3f}")
@@ -258,11 +241,11 @@ def train(
 
 @torch.no_grad()
 def loss_of(model, tokenizer, examples: Sequence[Example], config: SFTConfig) -> float:
-    """The loss on examples that are not trained on, nats an answer token; NaN where none fits."""
+    """The loss on held-out examples, nats per completion token; NaN where none fits."""
     rows, _ = tokenized(examples, tokenizer, config, max_positions(model))
     total, tokens = 0.0, 0
     with arithmetic(model, config) if rows else nullcontext():
-        for chunk in micro_batches([len(p) + len(a) for p, a in rows], config.micro_batch_tokens):
+        for chunk in micro_batches([len(p) + len(c) for p, c in rows], config.micro_batch_tokens):
             logp, mask, _ = token_logps(model, [rows[i] for i in chunk])
             total, tokens = total - float((logp * mask).sum()), tokens + int(mask.sum())
     return total / tokens if tokens else math.nan

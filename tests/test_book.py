@@ -110,9 +110,10 @@ def made(tmp_path_factory):
     write(source, n00_rewards=FIRST, n02_third=THIRD)
     (source / "images").mkdir()
     (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
-    ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share", source="00_rewards")
+    ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share")
     ledger = ledgers.load(out)
     entry = ledger["r1_zero/trained/pass@1"]
+    entry["source"] = "00_rewards"
     ledger[f"r1_zero/{HOSTILE}\n\n[x](javascript:alert(4))|"] = entry | {"n": HOSTILE}
     ledger["b"] = entry | {"source": "javascript:alert(5)//", "unit": HOSTILE}
     ledger["c"] = entry | {"value": HOSTILE}

@@ -159,7 +159,7 @@ def test_the_meter_goes_on_after_a_resumption():
     earlier = [
         {"step": n, "tokens": 10, "seconds": 2.0, "spent_seconds": 3.0 * n} for n in range(9)
     ]
-    meter = costs.live(GRPOConfig(steps=20), earlier=earlier).meter
+    meter = costs.Live(GRPOConfig(steps=20), earlier=earlier)
     assert (meter.done, meter.tokens, meter.seconds) == (9, 90, 24.0)
     meter(5, {"step": 5, "tokens": 10, "seconds": 2.0, "spent_seconds": 27.0})
     assert (meter.done, meter.tokens, meter.seconds) == (6, 60, 27.0)  # lost steps were paid

@@ -27,7 +27,7 @@ from r1lab.course.seeds import LEDGER, PAGES, aggregate
 def test_recording_merges_and_replaces(tmp_path):
     path = tmp_path / "figures.json"
     record(path, "r1_zero/base/pass@1", 0.17, 0.15, 0.19, n=256, unit="share", paper=0.156)
-    record(path, "r1_zero/seconds", 241, unit="s", source="05_r1_zero")
+    record(path, "r1_zero/seconds", 241, unit="s")
     record(path, "r1_zero/base/pass@1", 0.18, 0.16, 0.20, n=256, unit="share", paper=0.156)
     entries = load(tmp_path)  # the folder will do
     assert list(entries) == ["r1_zero/base/pass@1", "r1_zero/seconds"]
@@ -49,7 +49,8 @@ def test_several_measures_are_recorded_at_once_without_those_not_measured(tmp_pa
 def test_the_runner_names_the_source(tmp_path, monkeypatch):
     monkeypatch.setenv("R1LAB_NOTEBOOK", "05_r1_zero")
     record(tmp_path, "a", 1)
-    record(tmp_path, "b", 2, source="01_base_model")
+    monkeypatch.setenv("R1LAB_NOTEBOOK", "01_base_model")
+    record(tmp_path, "b", 2)
     drop(tmp_path, "05_r1_zero")
     assert list(load(tmp_path)) == ["b"]
 

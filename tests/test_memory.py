@@ -222,7 +222,7 @@ def test_trl_refuses_before_it_trains(random_model, tmp_path, monkeypatch):
 
 
 def test_the_live_meter_says_what_is_to_come(capsys):
-    meter = costs.live(GRPOConfig(steps=20), dollars_per_hour=3.6)
+    meter = costs.Live(GRPOConfig(steps=20), dollars_per_hour=3.6)
     for step in range(4):
         meter(step, {"tokens": 100, "seconds": 10.0, "length": 50.0})
     out = capsys.readouterr().out.splitlines()

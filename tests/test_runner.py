@@ -266,7 +266,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_copy_stays(folder, tmp_path):
     path = write(folder, "00_big", "print('\\n'.join(['x' * 99] * 3000))")
     earlier = path.read_bytes()
     (out / "notebooks" / path.name).write_bytes(earlier)
-    record(out, "kept", 1, source="another")
+    record(out, "kept", 1)
     limit = "import resource as r; r.setrlimit(r.RLIMIT_FSIZE, (100_000, 100_000))\n"
     done = subprocess.run(
         [sys.executable, "-c", limit + RUN, str(folder), str(out)],

@@ -7,11 +7,8 @@ import re
 
 
 class R1LabError(Exception):
-    """Something the user can put right; the message is one line that says what to do.
-
-    The command line prints the message alone and exits with status 2. Anything else that
-    reaches the user as a traceback is a bug of ours.
-    """
+    """Something the user can fix; the message is one line that says what to do. The command line
+    prints it and exits with status 2. Any other traceback is a bug of ours."""
 
 
 FULL_DISK = re.compile(
@@ -29,10 +26,8 @@ def first_line(error: BaseException, most: int = 200) -> str:
 
 
 def shortage(text: str) -> str | None:
-    """What to do when `text`, an error's class and message, says that disk or memory ran out.
-
-    numpy, torch, safetensors and Python each say it in their own words; None for anything else.
-    """
+    """What to do when `text`, an error's class and message by numpy, torch, safetensors or Python,
+    says that disk or memory ran out; else None."""
     if FULL_DISK.search(text):
         return "the disk is full; free some space and run the same command again"
     if NO_MEMORY.search(text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -23,15 +24,9 @@ MARK = ".r1lab"  # a file that says: r1lab made this folder, and may replace it
 NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
 
 
-# --- whole files and folders -----------------------------------------------------------------
-
-
 def atomic_write_bytes(path: str | os.PathLike, data: bytes) -> Path:
     """Write a file that is whole or not there; an earlier one stays until the new one is whole.
-
-    A link stays a link, and a device or pipe is written to, not replaced. Raises R1LabError when
-    the file cannot be written (full disk, no permission).
-    """
+    Links stay; devices and pipes are written to. Raises R1LabError when it cannot be written."""
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         with readable_errors(path):
@@ -53,23 +48,21 @@ def check_writable(path: str | os.PathLike) -> None:
     with readable_errors(path):
         if path.is_dir():
             raise IsADirectoryError(21, "it is a folder")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=path.parent):
-                return
         if path.is_file():
             path.open("ab").close()
+        elif not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=path.parent).close()
         elif not os.access(path, os.W_OK):
             raise PermissionError(13, "no permission")
 
 
 @contextmanager
 def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
-    """A folder that is whole or not there: fill the temporary folder that this yields.
+    """Yields a temporary folder, which takes the name `path` when the block ends without an error.
 
-    When the block ends without an error, the temporary folder takes the name `path`. A folder of
-    that name is deleted only if it has the file `mark`, which every folder made here gets: others
-    move to earlier-<n> beside it. Raises R1LabError when the folder cannot be written.
+    An earlier folder is deleted if it has the file `mark`, as all folders made here; others move to
+    earlier-<n> beside it. Raises R1LabError when the folder cannot be written.
     """
     path = Path(path)
     with readable_errors(path):
@@ -80,9 +73,8 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             new.mkdir()
             yield new
             (new / mark).touch()
-            for file in new.rglob("*"):
-                if file.is_file():
-                    _sync(file)
+            for file in filter(Path.is_file, new.rglob("*")):
+                _sync(file)
             if path.exists() and not (path / mark).exists():
                 aside = set_aside(path.parent, [path.name])
                 log.warning("%s was not made by r1lab: it is in %s now", path, aside)
@@ -99,25 +91,22 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
 
 
 def check_replaceable(path: str | os.PathLike, mark: str = MARK) -> None:
-    """Raises R1LabError where a command that is to make the folder `path` would replace something
-    else: a folder with files but without `mark`, the project, the home or current folder, or a
-    folder that one of these is in."""
+    """Raises R1LabError where a new folder `path` would replace a file, a folder with files but
+    without `mark`, or a folder that holds the project, the home or the current folder."""
     whole = Path(path).expanduser().resolve()
     keep = (ROOT.resolve(), Path.home().resolve(), Path.cwd())
     if any(whole == folder or whole in folder.parents for folder in keep):
         raise R1LabError(f"{path} is a folder that others live in: name one of its own for this")
-    if whole.is_dir() and any(whole.iterdir()) and not (whole / mark).exists():
-        raise R1LabError(
-            f"{path} has files that were not made here, and would be replaced: name a new folder, "
-            "or move them away"
-        )
     if whole.exists() and not whole.is_dir():
         raise R1LabError(f"{path} is a file: name a folder")
+    if whole.is_dir() and any(whole.iterdir()) and not (whole / mark).exists():
+        words = "has files that were not made here, and would be replaced: name a new folder"
+        raise R1LabError(f"{path} {words}, or move them away")
 
 
 def clear_unfinished(directory: str | os.PathLike) -> None:
-    """Remove what a killed process left half written in a folder; a folder that it had moved away
-    to replace it takes its place again. Only for who holds the folder's lock."""
+    """Remove half-written files of a killed process, and restore a folder that it was replacing.
+    Only for the holder of the folder's lock."""
     for leftover in Path(directory).glob(f"{UNFINISHED}*"):
         if leftover.is_dir():
             name = leftover.name.removeprefix(UNFINISHED).rpartition("-")[0]
@@ -130,7 +119,7 @@ def clear_unfinished(directory: str | os.PathLike) -> None:
 
 @contextmanager
 def temporary_for(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block ends without an error."""
+    """A temporary file that takes the name `path` when the block ends without an error."""
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
@@ -153,7 +142,7 @@ def _umask() -> int:
 
 
 def _sync(path: Path) -> None:
-    """Force a file's bytes, or a folder's list of names, to the disk."""
+    """fsync a file or a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         with suppress(OSError) if path.is_dir() else nullcontext():  # not all can sync a folder
@@ -164,7 +153,7 @@ def _sync(path: Path) -> None:
 
 @contextmanager
 def readable_errors(path: Path) -> Iterator[None]:
-    """Full disks and missing permissions as one line; torch and safetensors have own errors."""
+    """Turns errors of writing, torch's and safetensors' too, into one line."""
     try:
         yield
     except Exception as error:
@@ -180,7 +169,7 @@ def readable_errors(path: Path) -> Iterator[None]:
 
 
 def digest_of(path: Path) -> str:
-    """The SHA-256 of a file, read in blocks."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
@@ -188,18 +177,15 @@ def digest_of(path: Path) -> str:
         return digest.hexdigest()
 
 
-# --- JSON, and files with a JSON object a line ---------------------------------------------------
-
-
 def to_json(data: Any, **how: Any) -> str:
-    """JSON that people can read, in which no character ends a line or cannot be encoded: U+0085,
-    U+2028, U+2029 and lone surrogates are escaped."""
+    """Readable JSON; U+0085, U+2028, U+2029 and lone surrogates are escaped, so that no character
+    ends a line or cannot be encoded."""
     text = json.dumps(data, ensure_ascii=False, **how)
     return NOT_IN_LINES.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_json(path: str | os.PathLike, data: Any) -> Path:
-    """Write JSON in one move: a reader sees the old file or the new one, never half of one."""
+    """Write JSON in one move; NaN is refused."""
     return atomic_write_text(path, to_json(data, indent=2, allow_nan=False) + "\n")
 
 
@@ -216,15 +202,13 @@ def load_json(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).exists():
         raise R1LabError(f"there is no {path}; a run writes it (make run, make figures)")
     if (data := read_json(path)) is None:
-        raise R1LabError(f"{path} should hold a JSON object, and cannot be read as one")
+        raise R1LabError(f"cannot read {path}: it should hold a JSON object")
     return data
 
 
 def lines_of(path: str | os.PathLike) -> list[str]:
-    """The lines of a file, "\\n" alone ending one: str.splitlines splits at U+2028 in a text too.
-
-    Raises R1LabError for a file that cannot be read.
-    """
+    """The lines of a file, which only "\\n" ends (str.splitlines splits at U+2028 too). Raises
+    R1LabError for a file that cannot be read."""
     try:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -233,10 +217,8 @@ def lines_of(path: str | os.PathLike) -> list[str]:
 
 
 def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> None:
-    """Add records to a JSON lines file; they are on the disk when this returns.
-
-    Raises R1LabError when they cannot be written.
-    """
+    """Add records to a JSON lines file; they are on disk when this returns. Raises R1LabError when
+    they cannot be written."""
     path = Path(path)
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -247,22 +229,19 @@ def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> 
 
 
 def read_lines(path: str | os.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], int]:
-    """The records of a JSON lines file, each with its line, and how many lines are damaged. A last
-    line that was never finished is neither; no file is no records."""
+    """The records of a JSON lines file, each with its line, and the number of damaged lines, not
+    counting an unfinished last one. No file is no records."""
     if not Path(path).exists():
         return [], 0
     text = Path(path).read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in text.split("\n")[:-1] if line.strip()]
-    read = [(line, _object(line)) for line in lines]
+    read = [(line, _object(line)) for line in text.split("\n")[:-1] if line.strip()]
     kept = [(line, record) for line, record in read if record is not None]
     return kept, len(read) - len(kept)
 
 
-def truncate_lines(
-    path: str | os.PathLike, steps: int, *, once: bool = False
-) -> list[dict[str, Any]]:
-    """Drop the records of step `steps` and later, and every line that is damaged or out of order,
-    which is said in the log. once: one record a step. Returns the records that stay."""
+def truncate_lines(path: str | os.PathLike, steps: int, *, once: bool = False) -> list[dict]:
+    """Drop the records of step `steps` and later, and lines that are damaged or out of order, which
+    the log reports. once: one record per step. Returns the remaining records."""
     path, last = Path(path), -1
     read, damaged = read_lines(path)
     kept: list[tuple[str, dict[str, Any]]] = []
@@ -289,20 +268,15 @@ def _object(text: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-# --- folders of a run --------------------------------------------------------------------------
-
-
 def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None:
-    """Move files and folders of an earlier run to ``earlier-<n>`` beside them: a new start in the
-    same folder loses nothing. Returns where they are now; None when there were none."""
+    """Move files and folders to ``earlier-<n>`` beside them. Returns that folder; None when none of
+    them existed."""
     directory = Path(directory)
     there = [directory / name for name in names if (directory / name).exists()]
     if not there:
         return None
-    n = 1
-    while (directory / f"earlier-{n}").exists():
-        n += 1
-    target = directory / f"earlier-{n}"
+    numbers = (directory / f"earlier-{n}" for n in itertools.count(1))
+    target = next(folder for folder in numbers if not folder.exists())
     with readable_errors(target):
         target.mkdir()
         for path in there:
@@ -311,15 +285,12 @@ def set_aside(directory: str | os.PathLike, names: Iterable[str]) -> Path | None
 
 
 def data_dir() -> Path:
-    """The project's `data/` folder; the environment variable R1LAB_DATA overrides it."""
+    """The `data/` folder; the environment variable R1LAB_DATA overrides it."""
     return Path(os.environ.get("R1LAB_DATA") or PROJECT / "data")
 
 
 def run_folder(out_dir: str | os.PathLike) -> Path:
-    """The folder called `out_dir`, made if it is not there; relative names start at the project.
-
-    So a notebook writes to the same place whether JupyterLab or `make run` started it.
-    """
+    """The folder `out_dir`, made if missing; relative names start at the project's folder."""
     folder = ROOT / Path(out_dir).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -329,7 +300,7 @@ def run_folder(out_dir: str | os.PathLike) -> Path:
 
 
 def shorten(path: Path) -> str:
-    """The path as seen from the project's folder, when it lies in it: the same in every clone."""
+    """The path relative to the project's folder, where it lies in it."""
     try:
         return str(path.resolve().relative_to(ROOT))
     except ValueError:

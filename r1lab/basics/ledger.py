@@ -1,7 +1,7 @@
 """The results file: every number that a lesson reports, with its interval and the paper's value.
 
     record(folder / "figures.json", "r1_zero/trained/pass@1", 0.86, low=0.84, high=0.88, n=256,
-           unit="share", paper=0.779, source="05_r1_zero")
+           unit="share", paper=0.779)
 
 A run has one seed, and its intervals hold for its own model. `seeds.aggregate` combines the
 `figures.json` of S seeds into the committed file: the mean m with Student's 95 % interval
@@ -34,18 +34,29 @@ def record(
     n: int | None = None,
     unit: str = "",
     paper: float | None = None,
-    source: str = "",
 ) -> None:
     """Write one figure into the `figures.json` at `path` (or in the folder `path`).
 
-    name    by lesson, stage and measure: "r1_zero/trained/pass@1"; an earlier entry is replaced
-    value   the number; low, high: its 95 % interval; n: sample size
-    unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a count
-    paper   the paper's value in the same unit, or None
-    source  the notebook (default: the one that the runner executes)
+    <<<<<<< HEAD
+        name    what it is, by lesson, stage and measure: "r1_zero/trained/pass@1"
+        value   the measured number; low, high: its 95 % interval; n: how many it is the mean of
+        unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a plain count
+        paper   DeepSeek's corresponding figure in the same unit, or None
 
-    Raises R1LabError for a number that is not finite, an interval that does not hold its value, or
-    another kind of file.
+        Its source is the notebook that the runner is executing (R1LAB_NOTEBOOK), else "".
+        An entry of the same name is replaced, the others stay; the file is replaced in one move, so
+        that it is never half-written. Raises R1LabError for a number that is not finite, an interval
+        that does not hold its value, or a file that is no ledger.
+    =======
+        name    by lesson, stage and measure: "r1_zero/trained/pass@1"; an earlier entry is replaced
+        value   the number; low, high: its 95 % interval; n: sample size
+        unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a count
+        paper   the paper's value in the same unit, or None
+        source  the notebook (default: the one that the runner executes)
+
+        Raises R1LabError for a number that is not finite, an interval that does not hold its value, or
+        another kind of file.
+    >>>>>>> main
     """
     path = _file(path)
     entry = {
@@ -55,7 +66,7 @@ def record(
         "n": None if n is None else int(n),
         "unit": unit,
         "paper": _number(name, "paper", paper, optional=True),
-        "source": source or os.environ.get("R1LAB_NOTEBOOK", ""),
+        "source": os.environ.get("R1LAB_NOTEBOOK", ""),
     }
     if not name or name != name.strip():
         raise R1LabError(f"a figure needs a name such as 'r1_zero/trained/pass@1', not {name!r}")

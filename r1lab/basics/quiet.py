@@ -16,7 +16,7 @@ def quietly() -> Iterator[None]:
     """No advice from the libraries between our lines."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    names = ("transformers", "trl", "accelerate", "r1lab.grpo")
+    names = ("transformers", "trl", "accelerate", "r1lab.experience")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
         logging.getLogger(name).setLevel(logging.ERROR)
@@ -31,7 +31,7 @@ def quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_bars() -> Iterator[None]:
-    """Without transformers' progress bars: for a second's work they are noise in a notebook."""
+    """Without transformers' progress bars."""
     bars = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:
@@ -43,9 +43,8 @@ def no_bars() -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet_bars():
-    """Without transformers' bars, and without what it and TRL say of themselves: of interfaces that
-    are experimental (a test watches them), of names of theirs that will change, of tied weights
-    that a checkpoint rightly does not hold twice."""
+    """Without transformers' bars and known warnings: experimental interfaces (a test watches them),
+    deprecated names, tied parameters missing in a checkpoint."""
 
     def spoken(record: logging.LogRecord) -> bool:
         return "missing keys in the checkpoint" not in record.getMessage()
@@ -54,11 +53,8 @@ def quiet_bars():
     trainer.addFilter(spoken)
     try:
         with no_bars(), warnings.catch_warnings():
-            for message in (
-                ".*rollout_func.*experimental.*",
-                ".*gradient_checkpointing.* is deprecated.*",
-            ):
-                warnings.filterwarnings("ignore", message=message)
+            for words in ("rollout_func.*experimental", "gradient_checkpointing.* is deprecated"):
+                warnings.filterwarnings("ignore", message=f".*{words}.*")
             yield
     finally:
         trainer.removeFilter(spoken)

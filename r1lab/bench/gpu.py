@@ -120,7 +120,7 @@ def hardware() -> dict[str, Any]:
             "memory_gib": round(gpu.total_memory / 2**30),
             "multiprocessors": gpu.multi_processor_count,
             "count": torch.cuda.device_count(),
-            "driver": about.driver(),
+            "driver": about.of_gpu("driver_version"),
         }
     return found
 

@@ -64,7 +64,7 @@ def train(args: Train) -> None:
             print(words, flush=True)
         earlier = [] if args.fresh else metrics.metrics_of(out)
         limit = budget if on_trl else None
-        options["callbacks"] = [costs.live(config, limit, price, earlier)]
+        options["callbacks"] = [costs.Live(config, limit, price, earlier)]
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(project_folder(args.model), device=device)
     if told:

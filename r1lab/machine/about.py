@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
 import re
@@ -12,21 +11,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from r1lab import __version__
 
 
-def driver() -> str | None:
-    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def of_gpu(field: str) -> str | None:
+    """A field of nvidia-smi, of the first GPU: "name", "driver_version"."""
+    query = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
     with suppress(OSError, subprocess.SubprocessError, IndexError):
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-        return answer.stdout.splitlines()[0].strip()
+        found = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
+        return found.stdout.splitlines()[0].strip()
     return None
 
 
 def gpu_versions() -> dict[str, str]:
-    """Of CUDA, vLLM and Triton; what is not there is said to be not installed."""
+    """Of CUDA, vLLM and Triton, or "not installed"."""
     found = {"cuda": torch.version.cuda or "none (CPU build of torch)"}
     for name in ("vllm", "triton"):
         found[name] = "not installed"
@@ -36,27 +37,20 @@ def gpu_versions() -> dict[str, str]:
 
 
 def hardware() -> dict[str, Any]:
-    """The machine, in what matters for a timing: CPU, cores given to us, memory, GPU."""
+    """What matters for a timing: CPU, cores of this process, memory in GiB, GPU."""
     cpu = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError, AttributeError):
+    with suppress(OSError, TypeError):
         cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text())[1]
-    memory = None
-    with contextlib.suppress(ValueError, OSError, AttributeError):
-        memory = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    gpu = None
-    with contextlib.suppress(OSError, subprocess.SubprocessError, IndexError):
-        query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True)
-        gpu = answer.stdout.splitlines()[0].strip()
+    memory = round(psutil.virtual_memory().total / 2**30)
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count()
-    return {"cpu": cpu, "cores": cores, "memory_gib": memory, "gpu": gpu}
+    return {"cpu": cpu, "cores": cores, "memory_gib": memory, "gpu": of_gpu("name")}
 
 
 def versions() -> dict[str, str]:
-    """The versions that a result hangs on."""
+    """The versions that results depend on."""
     found = {"r1lab": __version__, "python": platform.python_version()}
     for name in ("torch", "transformers", "trl", "numpy"):
-        with contextlib.suppress(metadata.PackageNotFoundError):
+        with suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
     return found

@@ -1,14 +1,14 @@
 """Minutes and dollars: what a run will cost, what it has cost, and when it must stop.
 
-The paper's cost is a rental price times hours: 147,000 hours of H800s at $2 make $294,000 (arXiv
-2501.12948, the supplement's table of training costs). The same arithmetic, for a run of minutes:
+A cost is a rental price times hours: the paper's 147,000 hours of H800s at $2 make $294,000 (arXiv
+2501.12948, the supplement's table of training costs). For a run of minutes:
 
-    before    `estimate`: from the seconds of a warm-up step, a range, because answers grow
-    during    `Meter`: tokens, minutes and dollars so far, and expected; `Live` prints both
+    before    `estimate`: from the seconds of a warm-up step, a range, because completions grow
+    during    `Meter`: tokens, minutes and dollars so far, and expected; `live` prints both
     limit     `Budget`: words when the time or the money is used up
 
-Prices are list prices from `data/prices.json`, each with the day it was read and its source. They
-move: give your own (`dollars_per_hour`) for what you pay.
+`data/prices.json` has list prices, each with its date and source. Prices change: pass your own
+(`dollars_per_hour`).
 """
 
 from __future__ import annotations
@@ -60,28 +60,30 @@ def prices(path: Path | None = None) -> list[Price]:
         raise R1LabError(f"cannot read the prices in {path} ({error}): restore data/") from error
 
 
-LESSER = {"mig", "d", "laptop"}  # words of a name: a part of a card, or a lesser one
+LESSER = {"mig", "d", "laptop"}  # words in the name of a part of a GPU, or of a lesser one
 
 
 def price_of(device: str, *, known: Sequence[Price] | None = None) -> Price | None:
-    """The cheapest list price of a single GPU by the name that the driver gives it ("NVIDIA H100
-    80GB HBM3"), or None: also for a size that the table does not have, and for LESSER cards. "HBM3"
-    is an SXM module, "PCIe" and "NVL" say so themselves."""
+    """The cheapest list price of a single GPU by its driver's name ("NVIDIA H100 80GB HBM3", which
+    is an SXM module). None where the table has no such GPU of that memory size, and for LESSER."""
     name = device.lower().replace("nvidia", " ")
     if "hbm3" in name and "h100" in name and not any(w in name for w in ("pcie", "nvl")):
         name += " sxm"
     words = set(name.replace("-", " ").replace("_", " ").split())
     words |= {"sxm" for word in words if word.startswith("sxm")}
-    offers = [p for p in (prices() if known is None else known) if p.gpus_at_least == 1]
-    offers = [p for p in offers if set(p.device.lower().split()) <= words]
     size = next((word for word in words if word[:-2].isdigit() and word.endswith("gb")), None)
-    offers = [p for p in offers if size in (None, f"{p.memory_gb}gb") and not words & LESSER]
+    offers = [
+        offer
+        for offer in (prices() if known is None else known)
+        if offer.gpus_at_least == 1 and set(offer.device.lower().split()) <= words
+        if size in (None, f"{offer.memory_gb}gb") and not words & LESSER
+    ]
     return min(offers, key=lambda p: p.dollars_per_hour, default=None)
 
 
 def rent_here() -> tuple[Price, int] | None:
-    """The list price of this machine's GPU, and how many are used: all of this machine's, times the
-    machines that were launched together. None without a GPU that the table knows."""
+    """The list price of this machine's GPU, and the number of GPUs: of this machine, times the
+    machines that were launched together. None without a GPU that the table has."""
     if not torch.cuda.is_available():
         return None
     price = price_of(torch.cuda.get_device_name(0))
@@ -92,14 +94,12 @@ def rent_here() -> tuple[Price, int] | None:
 
 def price_here() -> float | None:
     """Dollars an hour of all GPUs of `rent_here` together, or None."""
-    rent = rent_here()
-    return None if rent is None else rent[0].dollars_per_hour * rent[1]
+    return (rent := rent_here()) and rent[0].dollars_per_hour * rent[1]
 
 
 def price_words() -> str | None:
-    """What is reckoned with where nobody gave a price, for the user to compare, or None."""
-    rent = rent_here()
-    if rent is None:
+    """The price that is used where the user gave none, or None."""
+    if (rent := rent_here()) is None:
         return None
     price, gpus = rent
     many = f" times {gpus} GPUs" if gpus > 1 else ""
@@ -107,7 +107,7 @@ def price_words() -> str | None:
 
 
 def table(known: Sequence[Price] | None = None) -> list[dict[str, Any]]:
-    """Rows for a pandas.DataFrame: device, dollars an hour, provider, when it was read, source."""
+    """Rows for a pandas.DataFrame."""
     return [
         {
             "GPU": f"{p.device}, {p.memory_gb} GB",
@@ -124,15 +124,27 @@ def dollars(seconds: float, dollars_per_hour: float, gpus: int = 1) -> float:
     return seconds / 3600 * dollars_per_hour * gpus
 
 
+def clock(seconds: float) -> str:
+    """41 s, 12.5 min, 3.2 h."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def money(amount: float) -> str:
+    """$0.003, $0.42, $12.30, $294,000."""
+    return f"${amount:.3f}" if amount < 0.1 else f"${amount:,.{2 if amount < 1000 else 0}f}"
+
+
 # --- the limit -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that a run may take. None: no limit. dollars_per_hour: of all GPUs together; where
-    it is needed and not given, this machine's by the price table.
+    """The most that a run may take; None: no limit. dollars_per_hour: of all GPUs together; where
+    max_dollars needs it, this machine's by the price table.
 
-    Raises R1LabError for numbers that cannot be meant, and for dollars without a price.
+    Raises R1LabError for numbers that are not above 0, and for max_dollars without a price.
     """
 
     max_minutes: float | None = None
@@ -140,38 +152,38 @@ class Budget:
     dollars_per_hour: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_minutes", "max_dollars", "dollars_per_hour"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
             if value is not None and not (isinstance(value, int | float) and 0 < value < math.inf):
                 raise R1LabError(f"--{name.replace('_', '-')} must be above 0, not {value!r}")
         if self.max_dollars is not None and self.dollars_per_hour is None:
             object.__setattr__(self, "dollars_per_hour", price_here())
-        if self.max_dollars is not None and self.dollars_per_hour is None:
-            raise R1LabError(
-                "--max-dollars needs a price, and there is none for this machine: add "
-                "--dollars-per-hour (data/prices.json lists some)"
-            )
+            if self.dollars_per_hour is None:
+                raise R1LabError(
+                    "--max-dollars needs a price, and there is none for this machine: add "
+                    "--dollars-per-hour (data/prices.json lists some)"
+                )
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Seconds that each limit allows, by its words."""
+        found = {}
+        if self.max_minutes is not None:
+            found[f"{self.max_minutes:g} minutes"] = 60 * self.max_minutes
+        if self.max_dollars is not None:
+            found[f"${self.max_dollars:g}"] = 3600 * self.max_dollars / self.dollars_per_hour
+        return found
 
     @property
     def seconds(self) -> float:
         """What the tighter limit allows; infinite without limits."""
-        limits = [math.inf]
-        if self.max_minutes is not None:
-            limits.append(60 * self.max_minutes)
-        if self.max_dollars is not None:
-            limits.append(3600 * self.max_dollars / self.dollars_per_hour)
-        return min(limits)
+        return min(self.limits.values(), default=math.inf)
 
     def exceeded(self, seconds: float, next_step: float = 0.0) -> str | None:
         """Words when `seconds` of work, and a next step of `next_step`, are too much; else None."""
-        spent = seconds + next_step
-        soon = " (the next step would pass it)" if seconds < self.seconds <= spent else ""
-        if self.max_minutes is not None and spent >= 60 * self.max_minutes:
-            return f"the budget of {self.max_minutes:g} minutes is used up{soon}"
-        if self.max_dollars is not None:
-            cost = dollars(spent, self.dollars_per_hour)
-            if cost >= self.max_dollars:
-                return f"the budget of ${self.max_dollars:g} is used up{soon}"
+        for words, limit in self.limits.items():
+            if seconds + next_step >= limit:
+                soon = " (the next step would pass it)" if seconds < self.seconds else ""
+                return f"the budget of {words} is used up{soon}"
         return None
 
 
@@ -180,27 +192,24 @@ class Budget:
 
 @dataclass
 class Meter:
-    """Tokens, time and money of a run, fed with each step's metrics; also a callback of `train`.
-    A resumed run begins with the metrics of the steps before (`add` them).
-
-    What is to come is counted with the mean of the last `window` steps, which follows answers that
-    grow as they grow, but not before.
-    """
+    """Tokens, time and money of a run, from each step's metrics. A resumed run begins with the
+    metrics of the steps before (`add` them). What is to come is extrapolated from the last
+    `window` steps."""
 
     steps: int  # of the whole run
     dollars_per_hour: float | None = None  # of all GPUs together
     budget: Budget | None = None
     window: int = 5
     rows: dict[int, dict[str, Any]] = field(default_factory=dict)  # metrics by step
-    spent: float = 0.0  # seconds, where the metrics say it
+    spent: float = 0.0  # seconds, where the metrics have it
 
     def __post_init__(self) -> None:
         if self.dollars_per_hour is None and self.budget is not None:
             self.dollars_per_hour = self.budget.dollars_per_hour
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """One step: its `tokens`, `seconds`, and `step`. One that is done again, after a
-        resumption, counts once, and what was done after it no more; their time stays spent."""
+        """One step: its `tokens`, `seconds`, and `step`. A step that is repeated after a resumption
+        replaces itself and what came after it; their time stays spent."""
         step = int(metrics.get("step", self.done))
         self.spent = max(self.spent, metrics.get("spent_seconds", 0.0))
         self.rows = {n: row for n, row in self.rows.items() if n < step} | {step: metrics}
@@ -215,96 +224,58 @@ class Meter:
 
     @property
     def seconds(self) -> float:
-        """Of the steps, with what lies between them where the metrics say it."""
+        """Of the steps, and between them where the metrics have it."""
         return max(self.spent, sum(row["seconds"] for row in self.rows.values()))
 
-    @property
-    def recent(self) -> list[float]:
-        return [self.rows[n]["seconds"] for n in sorted(self.rows)[-self.window :]]
-
     def __call__(self, step: int, metrics: dict[str, Any], batch: Any = None) -> None:
+        """`add`, as a callback of `train`."""
         self.add({**metrics, "step": step})
 
     @property
     def expected_seconds(self) -> float:
         """Of the whole run, or until the budget ends it."""
-        if not self.recent:
+        recent = [self.rows[n]["seconds"] for n in sorted(self.rows)[-self.window :]]
+        if not recent:
             return math.nan
-        rest = max(0, self.steps - self.done) * sum(self.recent) / len(self.recent)
+        rest = max(0, self.steps - self.done) * sum(recent) / len(recent)
         limit = self.budget.seconds if self.budget else math.inf
         return min(self.seconds + rest, max(limit, self.seconds))
 
     def words(self) -> str:
         """One line: so far, and expected."""
-        line = f"step {self.done} of {self.steps}, {self.tokens:,} tokens, {clock(self.seconds)}"
-        if self.recent:
-            line += f" of about {clock(self.expected_seconds)}"
-        if self.dollars_per_hour is not None:
-            line += f", {money(dollars(self.seconds, self.dollars_per_hour))}"
-            if self.recent:
-                expected = dollars(self.expected_seconds, self.dollars_per_hour)
-                line += f" of about {money(expected)}"
+
+        def both(show) -> str:
+            return show(self.seconds) + (f" of about {show(expected)}" if self.rows else "")
+
+        expected, price = self.expected_seconds, self.dollars_per_hour
+        line = f"step {self.done} of {self.steps}, {self.tokens:,} tokens, {both(clock)}"
+        if price is not None:
+            line += f", {both(lambda seconds: money(dollars(seconds, price)))}"
         return line
 
 
-@dataclass
-class Live:
-    """A callback of `train` that says, above the progress bar, what the run costs: after its second
-    step what the rest will take (the first pays for imports), then a line in ten parts of it."""
+class Live(Meter):
+    """A Meter that prints, above the progress bar, an estimate after its second step (the first
+    includes imports), then ten times in a run what it has cost. Without dollars_per_hour, and
+    without a price in the table, time alone. earlier: metrics of the steps before a resumption."""
 
-    config: Any  # r1lab.grpo.GRPOConfig
-    meter: Meter
-    calls: int = 0
+    def __init__(self, config: Any, budget=None, dollars_per_hour=None, earlier: Sequence = ()):
+        super().__init__(config.steps, dollars_per_hour, budget)
+        self.config, self.calls = config, 0
+        if self.dollars_per_hour is None:
+            self.dollars_per_hour = price_here()
+        for metrics in earlier:
+            self.add(metrics)
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Any = None) -> None:
+        super().__call__(step, metrics)
         self.calls += 1
-        self.meter(step, metrics, batch)
-        if self.calls == 2 and step + 1 < self.config.steps:
-            expected = estimate(
-                metrics["seconds"],
-                self.config,
-                mean_length=metrics["length"],
-                dollars_per_hour=self.meter.dollars_per_hour,
-                done=step + 1,
-            )
-            self.say(expected.words())
-        elif (step + 1) % max(1, self.config.steps // 10) == 0:
-            self.say(self.meter.words())
-
-    def say(self, words: str) -> None:
-        tqdm.write(words)
-
-
-def live(
-    config: Any,
-    budget: Budget | None = None,
-    dollars_per_hour: float | None = None,
-    earlier: Sequence[dict[str, Any]] = (),
-) -> Live:
-    """The callback for a run; without a price, and without one in the table, of time alone.
-    earlier: the metrics of the steps before a resumption."""
-    if dollars_per_hour is None:
-        dollars_per_hour = budget.dollars_per_hour if budget else None
-    if dollars_per_hour is None:
-        dollars_per_hour = price_here()
-    meter = Meter(config.steps, dollars_per_hour, budget)
-    for metrics in earlier:
-        meter.add(metrics)
-    return Live(config, meter)
-
-
-def clock(seconds: float) -> str:
-    """41 s, 12.5 min, 3.2 h."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def money(amount: float) -> str:
-    """$0.003, $0.42, $12.30, $294,000."""
-    if amount < 0.1:
-        return f"${amount:.3f}"
-    return f"${amount:,.2f}" if amount < 1000 else f"${amount:,.0f}"
+        if self.calls == 2 and step + 1 < self.steps:
+            how = {"mean_length": metrics["length"], "done": step + 1}
+            how["dollars_per_hour"] = self.dollars_per_hour
+            tqdm.write(estimate(metrics["seconds"], self.config, **how).words())
+        elif (step + 1) % max(1, self.steps // 10) == 0:
+            tqdm.write(self.words())
 
 
 # --- before it starts ----------------------------------------------------------------------------
@@ -312,17 +283,16 @@ def money(amount: float) -> str:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Minutes and dollars of a whole run, as a range, and how they were reckoned."""
+    """Minutes and dollars of a whole run, as a range, and how they were computed."""
 
     minutes: tuple[float, float]
     dollars: tuple[float, float] | None
     how: str
 
     def words(self) -> str:
-        low, high = (clock(60 * minutes) for minutes in self.minutes)
-        line = f"time: {low} to {high}"
-        if self.dollars is not None:
-            line += f"; cost: {money(self.dollars[0])} to {money(self.dollars[1])}"
+        line = "time: " + " to ".join(clock(60 * minutes) for minutes in self.minutes)
+        if self.dollars:
+            line += "; cost: " + " to ".join(map(money, self.dollars))
         return f"{line} ({self.how})"
 
 
@@ -336,35 +306,26 @@ def estimate(
     done: int = 0,
     growth: float = 3.0,
 ) -> Estimate:
-    """What the steps that are left will take, from one that was measured.
-
-    warm_up_seconds: of a step after the first, which pays for imports and compilation.
-    config: the run's GRPOConfig (steps, max_new_tokens). mean_length: of that step's answers, in
-    tokens. growth: how many times longer answers may become; training for reasoning makes them
-    longer (R1-Zero's grew to many times their start; in the tiny world about 3 times).
+    """What the remaining steps will take, from one that was measured (not the first, which
+    includes imports). mean_length: of its completions, in tokens.
 
     Low: every step takes as long as this one. High: seconds are in proportion to tokens, and
-    lengths rise in a line to `growth` times, but not above max_new_tokens; without mean_length,
-    `growth` itself. Sampling with many rows grows more slowly than tokens, attention faster: the
-    range is a range. Raises R1LabError for numbers that cannot be meant.
+    lengths grow linearly to `growth` times (in the tiny world about 3), but not above
+    max_new_tokens. Raises R1LabError for impossible numbers.
     """
     if not 0 < warm_up_seconds < math.inf:
         raise R1LabError(f"a warm-up step cannot have taken {warm_up_seconds} seconds")
     if growth < 1 or gpus < 1 or not 0 <= done <= config.steps:
         raise R1LabError("estimate: growth and gpus must be at least 1, done between 0 and steps")
-    most = growth
-    if mean_length is not None:
-        if mean_length <= 0:
-            raise R1LabError(f"answers cannot have a mean length of {mean_length} tokens")
-        most = max(1.0, min(growth, config.max_new_tokens / mean_length))
+    if mean_length is not None and mean_length <= 0:
+        raise R1LabError(f"completions cannot have a mean length of {mean_length} tokens")
+    most = max(1.0, min(growth, config.max_new_tokens / mean_length)) if mean_length else growth
     left = config.steps - done
     low = left * warm_up_seconds
     high = low * (1 + most) / 2  # the mean of a line from 1 to `most`
-    cost = None
-    if dollars_per_hour is not None:
-        cost = tuple(dollars(seconds, dollars_per_hour, gpus) for seconds in (low, high))
+    cost = dollars_per_hour and tuple(dollars(s, dollars_per_hour, gpus) for s in (low, high))
     how = (
-        f"{left} steps like the measured one of {warm_up_seconds:.3g} s, up to answers that grow "
-        f"steadily to {most:.3g} times their length; training tends to make them longer"
+        f"{left} steps like the measured one of {warm_up_seconds:.3g} s, up to completions that "
+        f"grow steadily to {most:.3g} times their length; training tends to make them longer"
     )
     return Estimate((low / 60, high / 60), cost, how)

@@ -10,20 +10,18 @@ import torch
 
 from r1lab.basics.errors import R1LabError
 
-# --- arithmetic --------------------------------------------------------------------------------
-
 
 def precision_on(device: torch.device | str, precision: str) -> str:
-    """ "fp32" or "bf16": what the option `precision` comes to on a device."""
+    """ "fp32" or "bf16": what the option `precision` means on a device."""
     if precision != "auto":
         return precision
     return "bf16" if has_bf16(device) else "fp32"
 
 
 def arithmetic(model, config: Any):
-    """The context of a forward pass. In bf16 the float32 weights are rounded where a matrix product
-    reads them; sums that matter (norms, softmax, log-probs) and all gradients stay float32. One
-    context a forward: it keeps the rounded weights, which the next optimizer step makes stale."""
+    """The context of one forward pass. In bf16, matrix products read rounded weights; norms,
+    softmax, log-probs and all gradients stay float32. The context caches the rounded weights, which
+    the next optimizer step makes stale."""
     if precision_on(model.device, config.precision) == "fp32":
         return nullcontext()
     return torch.autocast(model.device.type, torch.bfloat16)
@@ -39,8 +37,8 @@ def on_gpu(device: str | None) -> bool:
 
 
 def has_bf16(device: torch.device | str) -> bool:
-    """Whether a device computes in bfloat16 faster than in float32: GPUs since Ampere (2020) do.
-    Older ones (a T4, a V100) and most CPUs only imitate it."""
+    """Whether a device is faster in bfloat16 than in float32: GPUs since Ampere (2020) are. Older
+    ones (T4, V100) and most CPUs emulate it."""
     cuda = torch.device(device).type == "cuda"
     return cuda and torch.cuda.is_bf16_supported(including_emulation=False)
 
@@ -48,9 +46,9 @@ def has_bf16(device: torch.device | str) -> bool:
 def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """A copy of the model with its weights in another type, to sample from; adapters are merged.
 
-    Weights only: the rotations' frequencies stay float32, as in a model that is loaded in `dtype`
-    (in bfloat16 a token 500 positions away would be turned by a wrong angle). The copy loses
-    forwards that TRL or accelerate have put on the modules: they would call the model copied.
+    RoPE's frequencies stay float32, as in a model that is loaded in `dtype` (bfloat16 is too coarse
+    for angles of distant positions). Forwards that TRL or accelerate put on the modules are
+    removed: they would call the model that was copied.
     """
     twin = copy.deepcopy(model)
     if hasattr(twin, "merge_and_unload"):
@@ -63,13 +61,12 @@ def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def to_sample(model: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
-    """The model on a device, as it is sampled from there: where the device has bfloat16, a copy in
-    that type (the weights that are trained stay float32)."""
+    """The model on a device, to sample from: where the device has bfloat16, a copy in that type
+    (the trained weights stay float32)."""
     model = model.to(device)
     return in_type(model, torch.bfloat16).eval() if has_bf16(device) else model.eval()
 
 
 def device_of(config: Any) -> str:
-    """ "cuda" or "cpu": what the option `device` comes to here. R1LabError for a GPU that is not
-    here."""
+    """ "cuda" or "cpu": what the option `device` means here. R1LabError for a missing GPU."""
     return "cuda" if on_gpu(config.device) else "cpu"

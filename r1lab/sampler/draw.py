@@ -13,12 +13,9 @@ from r1lab.basics.errors import R1LabError
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn. Raises R1LabError for a value that cannot be right.
-
-    temperature > 0 divides the logits; top_k (0: off) and top_p (1: off) narrow what may be drawn,
-    first k, then p; greedy takes the likeliest token and reports temperature-1 log-probs. seed
-    fixes the draws.
-    """
+    """How tokens are sampled. temperature divides the logits; top_k (0: off), then top_p (1: off)
+    restrict the tokens; greedy takes the likeliest one and reports temperature-1 log-probs; seed
+    fixes the draws. Raises R1LabError for a value that cannot be right."""
 
     max_new_tokens: int = 448
     temperature: float = 1.0
@@ -46,9 +43,7 @@ def draw(
     top_p: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
     """One token per row: (n, V) logits and (n,) uniforms -> tokens (n,), log-probs (n,) float32.
-
-    uniform None is greedy. The log-probs are those of softmax(logits / temperature), untruncated.
-    """
+    uniform None is greedy. The log-probs are those before top_k and top_p."""
     logits = logits.float()
     if temperature != 1.0:
         logits = logits / temperature
@@ -65,8 +60,8 @@ def draw(
 
 
 def truncate(logp: Tensor, top_k: int, top_p: float) -> Tensor:
-    """-inf outside the top k tokens, then outside the smallest set of those that holds top_p of
-    their mass (the likeliest token always stays). (n, V) -> (n, V)."""
+    """-inf outside the top k tokens, then outside the smallest set of those with mass top_p; the
+    likeliest token always stays. (n, V) -> (n, V)."""
     if 0 < top_k < logp.shape[-1]:
         smallest = logp.topk(top_k, -1).values[:, -1:]
         logp = logp.masked_fill(logp < smallest, -torch.inf)

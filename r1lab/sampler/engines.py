@@ -1,9 +1,8 @@
 """Which engine samples a model through its own forward, tried once before it is used.
 
-A sample is trained on, so its log-probabilities must be those of `score`, which reads the finished
-text, padded on the right, without a cache. Some architectures do something else with a cache or
-beside padding on the left: BART's and RoBERTa's decoders count their positions otherwise, and
-RecurrentGemma's state reads the padding. Nothing in their signature says so, so we look.
+Log-probabilities of a sample must be those of `score`, which reads the whole text, padded on the
+right, without a cache. Some architectures differ with a cache or beside padding on the left: BART's
+and RoBERTa's decoders count positions otherwise, RecurrentGemma's state reads the padding.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _chosen: WeakKeyDictionary[nn.Module, type] = WeakKeyDictionary()
 
 def engine_for(model: nn.Module) -> type:
     """ForwardEngine where its log-probs are those of the whole text; else RereadEngine. Raises
-    R1LabError for a model whose predictions depend on what comes after."""
+    R1LabError for a model whose predictions depend on later tokens."""
     if model in _chosen:
         return _chosen[model]
     vocab = model.get_input_embeddings().weight.shape[0]
@@ -54,9 +53,8 @@ def engine_for(model: nn.Module) -> type:
     return engine
 
 
-@cache
+@cache  # once: a copy of the model is another model
 def _warn(name: str) -> None:
-    """Once: a copy of the weights is another model."""
     log.warning(
         "%s gives other probabilities with a cache or beside padding than for the whole text, so "
         "every token reads the whole text again: exact, and slow",
@@ -65,13 +63,13 @@ def _warn(name: str) -> None:
 
 
 def _whole(model: nn.Module, text: list[int]) -> Tensor:
-    """The probabilities behind each token of one text, as `score` has them: (S, V)."""
+    """The probabilities after each token of one text, as `score` has them: (S, V)."""
     ids = torch.tensor([text], device=next(model.parameters()).device)
     return model(input_ids=ids, use_cache=False).logits[0].float().softmax(-1)
 
 
 def _cached(model: nn.Module, prompts: list[list[int]], more: list[int]) -> list[Tensor]:
-    """The same of the tokens `more` behind each prompt, as ForwardEngine has them: (3, V) each."""
+    """The same for the tokens `more` after each prompt, by ForwardEngine: (3, V) each."""
     decoder = ForwardEngine(model, prompts, 1, len(more))
     logits = [decoder.prefill()]  # (B, V)
     for token in more[:-1]:

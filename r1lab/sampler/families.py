@@ -1,10 +1,9 @@
-"""Model families that the fast sampler decodes: where each keeps what the layers compute with.
+"""Model families that the fast sampler decodes: the names of their modules.
 
 The fast sampler (`fast`, and `graphs` on a GPU) writes a decoder out: RMS norm, rotary attention,
-gated MLP, both added to the stream. To add a family that has this form add a row to FAMILIES and
-its name to the list in tests/test_families.py, which compares every row with the model's own
-forward. A family of another form (norms behind the attention, other scales) needs no row: it
-samples through its own forward.
+gated MLP, residual stream. A family of this form needs a row in FAMILIES and its name in
+tests/test_families.py, which compares it with the model's own forward; others sample through their
+own forward.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ ROPE = ("default", "linear", "llama3", "yarn")  # rotations that do not depend o
 
 @dataclass(frozen=True)
 class Family:
-    """The names of a family's parts. Joined projections are one name: ("qkv_proj",)."""
+    """The module names of a family. Fused projections are one name: ("qkv_proj",)."""
 
     qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")  # of layer.self_attn, rows in this order
     qk_norm: tuple[str, str] | None = None  # of layer.self_attn: norms over a head's width
@@ -45,13 +44,13 @@ def family_of(model: nn.Module) -> Family | None:
 
 
 def body_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module] | None:
-    """What gives the hidden states (n, S, D), and what makes logits of them, for models where
-    nothing comes between, so that logits can be had of some positions alone; else None."""
+    """The modules for hidden states (n, S, D) and for logits, where nothing stands between, so that
+    logits of some positions can be computed alone; else None."""
     return (model.model, model.lm_head) if family_of(model) else None
 
 
 def why_not_fast(model: nn.Module) -> str | None:
-    """None where the fast sampler gives the model's own results, else the reason why it may not."""
+    """Why the fast sampler cannot decode the model; None where it can."""
     family, config = family_of(model), model.config
     if family is None:
         return f"{type(model).__name__} is not one of {', '.join(FAMILIES)}"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +15,8 @@ from r1lab.sampler.families import Family, family_of
 class FastEngine:
     """The decoders of `families` written out for one token per row and step.
 
-    Letters in shapes: n rows of the batch; H query heads of width d; K key-value heads, each
-    serving R = H / K query heads; D the model's width; P prompt tokens (padded); B questions.
+    Shapes: n rows of the batch; H query heads of width d; K key-value heads, each for R = H / K
+    query heads; D the model's width; P prompt tokens (padded); B prompts.
     """
 
     multiple = 1  # the prompts' columns are padded to a multiple of this
@@ -47,7 +46,7 @@ class FastEngine:
         self.cos, self.sin = cos[0] * self.quarter, sin[0] * sign * self.quarter  # (positions, d)
 
     def prefill(self) -> Tensor:
-        """Read each question once, with the model's own forward. -> logits (B*G, V)."""
+        """Read each prompt once, with the model's own forward. -> logits (B*G, V)."""
         n_questions, width = self.prompt_ids.shape
         cache = DynamicCache(config=self.model.config)
         # No mask: padding stands on the right, where causal attention never looks.
@@ -55,7 +54,7 @@ class FastEngine:
             input_ids=self.prompt_ids, past_key_values=cache, use_cache=True
         ).last_hidden_state  # (B, P, D)
         last = hidden[torch.arange(n_questions, device=self.device), self.lengths - 1]
-        # The questions' keys and values, kept once for the whole group: (B*K, d, P), (B*K, P, d)
+        # The prompts' keys and values, once per group: (B*K, d, P), (B*K, P, d)
         self.prompt_kv = [
             (layer.keys.flatten(0, 1).mT * self.quarter, layer.values.flatten(0, 1).contiguous())
             for layer in cache.layers
@@ -77,7 +76,7 @@ class FastEngine:
         return logits[self.question]
 
     def keep(self, order: Tensor) -> None:
-        """Line i of the batch becomes what line order[i] was; only lines that change are copied."""
+        """Row i of the batch becomes row order[i]; only rows that change are copied."""
         n = len(order)
         moved = (order != torch.arange(n, device=self.device)).nonzero().squeeze(1)
         for i, kv in enumerate(self.kv):
@@ -87,7 +86,7 @@ class FastEngine:
         self._assign_slots()
 
     def _grow(self) -> None:
-        """Double the room for the answers' keys and values: few copies, little that stays empty."""
+        """Double the room for the completions' keys and values."""
         self.capacity = min(self.max_new_tokens, max(64, 2 * self.capacity))
         shape = (2, len(self.question), self.K, self.capacity, self.d)
         for i, old in enumerate(self.kv):
@@ -95,10 +94,10 @@ class FastEngine:
             self.kv[i][:, :, :, : self.t] = old
 
     def _assign_slots(self) -> None:
-        """All rows of a question meet its keys in one matrix product, so each gets a slot there.
+        """A slot for each row, since all rows of a prompt meet its keys in one matrix product.
 
-        to_slots (B*K*S*R,) and from_slots (n*H,) reorder (row, head) pairs into (question, key
-        head, slot, query head) and back; S is the largest group left. Unused slots repeat row 0.
+        to_slots (B*K*S*R,) and from_slots (n*H,) reorder (row, head) pairs into (prompt, key head,
+        slot, query head) and back; S is the largest group left. Unused slots repeat row 0.
         """
         n, n_questions, R = len(self.question), len(self.lengths), self.H // self.K
         count = torch.bincount(self.question, minlength=n_questions)
@@ -161,22 +160,26 @@ class FastEngine:
         qk.mul_(cos).addcmul_(swapped, sin)
 
     def _attend(self, qkv, cos, sin, kv, prompt_kv) -> Tensor:
-        """Stores this token's key and value; attention over question and own answer: (n, H d)."""
-        n, H, K, R, d, t = len(qkv), self.H, self.K, self.H // self.K, self.d, self.t
+        """Stores this token's key and value; attention over prompt and completion: (n, H d)."""
+        n, H, t = len(qkv), self.H, self.t
         self._rotate(qkv, cos, sin)
-        kv[:, :, :, t - 1] = qkv[:, H:].view(n, 2, K, d).transpose(0, 1)
+        kv[:, :, :, t - 1] = qkv[:, H:].view(n, 2, self.K, self.d).transpose(0, 1)
+        return self._mix(qkv, kv[:, :, :, :t], prompt_kv)
 
-        # Scores against the question's keys, a group at a time, and against the row's own
-        prompt_keys, prompt_values = prompt_kv  # (B*K, d, P), (B*K, P, d)
+    def _mix(self, qkv, kv, prompt_kv, bias: Tensor | None = None) -> Tensor:
+        """Attention of rotated queries: (n, H d). kv (2, n, K, t, d); bias (t,): -inf hides."""
+        n, H, K, R, d, t = len(qkv), self.H, self.K, self.H // self.K, self.d, kv.shape[3]
+        # Scores against the prompt's keys, a group at a time, and against the row's own
+        (prompt_keys, prompt_values), (keys, values) = prompt_kv, kv.flatten(1, 2)  # (n*K, t, d)
         B_K, P = len(prompt_values), prompt_values.shape[1]
         q = qkv.view(-1, d).index_select(0, self.q_to_slots).view(B_K, -1, d)  # (B*K, S*R, d)
         shared = torch.baddbmm(self.prompt_bias, q, prompt_keys)  # (B*K, S*R, P)
         shared = shared.view(-1, P).index_select(0, self.from_slots)  # (n*H, P)
-        keys, values = kv[0, :, :, :t].flatten(0, 1), kv[1, :, :, :t].flatten(0, 1)  # (n*K, t, d)
-        own = torch.bmm(qkv[:, :H].reshape(n * K, R, d), keys.mT)  # (n*K, R, t)
+        own = torch.bmm(qkv[:, :H].reshape(n * K, R, d), keys.mT).view(n * H, t)
+        own = own if bias is None else own.add_(bias)
 
         # One softmax over both, then each part weighs its own values
-        p = torch.cat((shared, own.view(n * H, t)), -1).softmax(-1, dtype=torch.float32)
+        p = torch.cat((shared, own), -1).softmax(-1, dtype=torch.float32)
         p = p.to(qkv.dtype)  # (n*H, P + t)
         p_shared = p[:, :P].index_select(0, self.p_to_slots).view(B_K, -1, P)
         shared = torch.bmm(p_shared, prompt_values).view(-1, d).index_select(0, self.from_slots)
@@ -196,48 +199,28 @@ class FastEngine:
         return layer.act(gate) * up
 
 
-@dataclass
-class FusedLayer:
-    """One decoder layer's weights, the projections that read the same input joined in one."""
-
-    norm_1: Tensor
-    w_qkv: Tensor  # ((H + 2K) d, D)
-    b_qkv: Tensor | None
-    q_norm: Tensor | None  # (d,)
-    k_norm: Tensor | None
-    w_o: Tensor  # (D, H d)
-    norm_2: Tensor
-    w_gate_up: Tensor  # (2 F, D)
-    w_down: Tensor  # (D, F)
-    act: Callable[[Tensor], Tensor]
-    eps: float
-
-
-def fuse(layer: nn.Module, family: Family) -> FusedLayer:
-    """Joins q, k, v and gate, up of a transformers decoder layer where they are apart; shares the
-    rest."""
+def fuse(layer: nn.Module, family: Family) -> SimpleNamespace:
+    """A decoder layer's weights, with q, k, v and gate, up as one matrix each."""
     a, m = layer.self_attn, layer.mlp
     qkv = [getattr(a, name) for name in family.qkv]
     gate_up = [getattr(m, name) for name in family.gate_up]
     norm_1, norm_2 = (getattr(layer, name) for name in family.norms)
-    q_norm, k_norm = (
-        (getattr(a, n).weight for n in family.qk_norm) if family.qk_norm else (None,) * 2
-    )
-    return FusedLayer(
+    norms = [getattr(a, name).weight for name in family.qk_norm or ()]
+    return SimpleNamespace(
         norm_1=norm_1.weight,
-        w_qkv=joined([p.weight for p in qkv]),
+        w_qkv=joined([p.weight for p in qkv]),  # ((H + 2K) d, D)
         b_qkv=None if qkv[0].bias is None else joined([p.bias for p in qkv]),
-        q_norm=q_norm,
-        k_norm=k_norm,
-        w_o=getattr(a, family.out).weight,
+        q_norm=norms[0] if norms else None,  # (d,)
+        k_norm=norms[1] if norms else None,
+        w_o=getattr(a, family.out).weight,  # (D, H d)
         norm_2=norm_2.weight,
-        w_gate_up=joined([p.weight for p in gate_up]),
-        w_down=getattr(m, family.down).weight,
+        w_gate_up=joined([p.weight for p in gate_up]),  # (2 F, D)
+        w_down=getattr(m, family.down).weight,  # (D, F)
         act=getattr(m, family.act),
         eps=norm_1.variance_epsilon,
     )
 
 
 def joined(parts: list[Tensor]) -> Tensor:
-    """One matrix of several, row by row; a single one is not copied."""
+    """The parts, stacked by rows; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,18 +10,14 @@ from transformers import DynamicCache
 
 
 def _takes(model: nn.Module, argument: str) -> bool:
-    """Does the model's forward know this argument? Asked of what torch.compile or PEFT wrap."""
+    """Does the model's forward, under torch.compile or PEFT, take this argument?"""
     model = getattr(model, "_orig_mod", model)
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     return argument in inspect.signature(model.forward).parameters
 
 
-# ---------------------------------------------------------------------------------------------
-# Engine 1: the model's own forward
-
-
 class ForwardEngine:
-    """Any causal LM: prompts padded on the left, read once, the cache then repeated per group."""
+    """Any causal LM: prompts padded on the left, read once, then the cache repeated per group."""
 
     def __init__(self, model, prompts, group_size, max_new_tokens):
         self.model, self.group_size = model, group_size
@@ -52,13 +48,16 @@ class ForwardEngine:
     def prefill(self) -> Tensor:
         back = torch.arange(self.width - 1, -1, -1, device=self.ids.device)  # S-1, ..., 0
         positions = (self.position[:, None] - 1 - back).clamp_(min=0)
-        logits = self._forward(self.ids, positions)  # (B, V)
+        return self._grouped(self._forward(self.ids, positions))
+
+    def _grouped(self, logits: Tensor) -> Tensor:
+        """(B, V) -> (B*G, V), and the rows of the batch with them."""
         group = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group_size)
         self.keep(group)
         return logits[group]
 
     def keep(self, rows: Tensor) -> None:
-        """Line i of the batch becomes what line rows[i] was (rows may repeat)."""
+        """Row i of the batch becomes row rows[i]; rows may repeat."""
         # Not batch_select_indices: in 5.23 it leaves the state of linear-attention layers behind.
         self.cache.reorder_cache(rows)
         self.position = self.position[rows]
@@ -71,11 +70,8 @@ class ForwardEngine:
         return logits
 
 
-class RereadEngine:
-    """A model without a KV cache reads the whole text for each token: slow, and right.
-
-    Such a forward swallows an argument that it does not know, so a cache would be lost in silence.
-    """
+class RereadEngine(ForwardEngine):
+    """A model without an exact KV cache reads the whole text for each token: slow and correct."""
 
     def __init__(self, model, prompts, group_size, max_new_tokens):
         self.model, self.group_size = model, group_size
@@ -90,10 +86,7 @@ class RereadEngine:
         return logits[torch.arange(len(logits), device=logits.device), self.length - 1]
 
     def prefill(self) -> Tensor:
-        logits = self._read()  # (B, V)
-        group = torch.arange(len(logits), device=logits.device).repeat_interleave(self.group_size)
-        self.keep(group)
-        return logits[group]
+        return self._grouped(self._read())
 
     def keep(self, rows: Tensor) -> None:
         self.ids, self.length = self.ids[rows], self.length[rows]

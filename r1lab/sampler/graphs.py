@@ -1,25 +1,15 @@
-"""Decoding in fixed shapes: one step, recorded once as a CUDA graph and then replayed.
+"""Decoding in fixed shapes: one step, recorded as a CUDA graph and then replayed.
 
-**Why.** For every new token a small model runs hundreds of kernels of a few microseconds each (30
-layers of some 25). Python takes longer to launch a kernel than the GPU to run it, so the GPU waits
-for Python. A CUDA graph records the launches of one step; `replay` sends all of them with one call.
-(`kernels` then makes them fewer.)
+For each new token a small model launches hundreds of kernels of a few microseconds, which takes
+Python longer than the GPU needs to run them. A CUDA graph replays all launches of a step with one
+call, at the same addresses. So in `StaticEngine.step` all that changes lies in tensors that stay
+where they are; no shape depends on the number t of the token (keys and values have room for
+`capacity` tokens, a mask hides the rest); and nothing is read back, which would wait for the GPU.
 
-**What that asks of a step.** A replay does the same work at the same addresses, whatever Python
-thinks by then. So in `StaticEngine.step`
-  - all that changes from token to token lies in tensors that stay where they are: the token drawn
-    last, the position, the number t of the token itself, the drawn tokens and log-probs;
-  - no shape depends on t: keys and values have room for `capacity` tokens, all of which are read,
-    and a mask hides those that are not there yet;
-  - nothing is read back: a step that asked how many rows are done would wait for the GPU.
-
-**What it costs, and how little of it is paid.** Room that is read and hidden is lost work (without
-`kernels`), and memory: the capacity begins small and doubles. A recording holds for one number of
-rows: finished rows leave only when the capacity grows anyway, or half of the rows are done. Each
-such change (`arrange`) is one step by Python, which is a step like any other and warms up what a
-recording must find ready, and one recording.
-
-A CPU has nothing to record: there `step` simply runs, the same code with the same results.
+The capacity begins small and doubles. Finished rows leave when it grows, or when half of the rows
+are finished. After such a change (`arrange`) one step runs in Python, which also warms up what the
+recording needs, and is recorded anew. On a CPU `step` runs without a recording, with the same
+results.
 """
 
 from __future__ import annotations
@@ -34,11 +24,11 @@ import torch
 from torch import Tensor, nn
 
 from r1lab.sampler.draw import Sampling, draw
-from r1lab.sampler.fast import FastEngine, FusedLayer
+from r1lab.sampler.fast import FastEngine
 
-FIRST_CAPACITY = 64  # tokens of an answer that fit at first; doubled when full
-FIRST_WITH_KERNELS = 256  # the same with our kernels, which lose no time on room that is not used
-ASK_EVERY = 16  # tokens between two questions how many rows are done
+FIRST_CAPACITY = 64  # tokens of a completion that fit at first; doubled when full
+FIRST_WITH_KERNELS = 256  # the same with our kernels, which do not read unused room
+ASK_EVERY = 16  # tokens between two counts of the finished rows
 SILU = ("SiLU", "SiLUActivation")  # what the gate's kernel computes, by torch's and HF's names
 ALIGNED = 8  # rows and columns come in multiples of this: 16 bytes of bfloat16, for matrix products
 
@@ -52,8 +42,8 @@ def decode(
     eos: Tensor,
     on_token: Callable[[int, Tensor, Tensor], None] | None,
 ) -> tuple[Tensor, Tensor]:
-    """What `rollouts.sample` asks of an engine: tokens and log-probs (T, N); -1 and 0 where a row
-    had left. uniform (T, N), or None for greedy; eos (E,) the ids that end an answer."""
+    """Tokens and log-probs (T, N); -1 and 0 where a row had left. uniform (T, N), or None for
+    greedy; eos (E,) the ids that end a completion."""
     max_new_tokens = sampling.max_new_tokens
     engine = StaticEngine(model, prompts, group_size, sampling, uniform, eos)
     with own_stream(engine.device):
@@ -82,8 +72,8 @@ def up(number: int) -> int:
 
 
 class StaticEngine(FastEngine):
-    """FastEngine's layers in a step that draws its own token. Letters in shapes as there; T tokens
-    at most for each of N answers, of which n are in the batch; C is the capacity."""
+    """FastEngine with a step that samples its own token. Shapes as there; T tokens at most for each
+    of N completions, n of them in the batch; C is the capacity."""
 
     multiple = ALIGNED
 
@@ -94,7 +84,7 @@ class StaticEngine(FastEngine):
         shape, device = (sampling.max_new_tokens, self.N), self.device
         self.tokens = torch.full(shape, -1, dtype=torch.long, device=device)  # (T, N) the results
         self.logprobs = torch.zeros(shape, device=device)  # (T, N)
-        self.rows = torch.arange(self.N, device=device)  # (n,) the answer in each line of the batch
+        self.rows = torch.arange(self.N, device=device)  # (n,) the completion in each row
         self.done = torch.zeros(self.N, dtype=torch.bool, device=device)  # (n,) it has ended
         self.token = torch.zeros(self.N, dtype=torch.long, device=device)  # (n,) drawn last
         self.now = torch.zeros(1, dtype=torch.long, device=device)  # (1,) t of the next token
@@ -102,22 +92,20 @@ class StaticEngine(FastEngine):
         self.kernels = find_kernels(self.device, self.dtype, self.H, self.K, self.d)
 
     def prefill(self) -> None:
-        """Read each question once, and draw the first token of all its answers."""
+        """Read each prompt once, and sample the first token of all its completions."""
         self._draw(super().prefill())
 
-    # -- the step: nothing below depends on a number that Python knows
-
     def step(self) -> None:
-        """Read the token that was drawn last, and draw the next one."""
+        """Read the token that was sampled last, and sample the next one."""
         self.slot = self.now - 1  # (1,) where its key and value go
         if self.kernels is None:  # from now on seen
-            self.hidden.index_fill_(2, self.slot + self.prompt_ids.shape[1], 0.0)
+            self.hidden.index_fill_(0, self.slot, 0.0)
         logits = self._forward(self.token)
         self.position += 1
         self._draw(logits)
 
     def _draw(self, logits: Tensor) -> None:
-        """logits (n, V) -> a token for each row, written down at t."""
+        """logits (n, V) -> a token for each row, stored at t."""
         where = self.now * self.N + self.rows  # (n,) of (t, row) in a flat (T, N)
         u = None if self.uniform is None else self.uniform.view(-1).index_select(0, where)
         token, logprob = self._pick(logits, u)
@@ -127,7 +115,7 @@ class StaticEngine(FastEngine):
         self.token.copy_(token)
         self.now += 1
 
-    # What one kernel does where `find_kernels` found some, and torch's own operations elsewhere
+    # One kernel each where `find_kernels` found some, else torch operations
 
     def _pick(self, logits: Tensor, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
         how = self.sampling
@@ -136,41 +124,24 @@ class StaticEngine(FastEngine):
         return self.kernels.draw(logits, uniform, how.temperature)
 
     def _angles(self) -> tuple[Tensor, Tensor]:
-        """The whole tables for the kernel, which looks up each row's position itself."""
+        """The whole tables for the kernel, which looks up positions itself."""
         return super()._angles() if self.kernels is None else (self.cos, self.sin)
 
     def _attend(self, qkv, cos, sin, kv, prompt_kv) -> Tensor:
-        """As FastEngine's, but over all C places, with one mask for question and answer; by a
-        kernel of our own where there are kernels, which reads only what is there."""
+        """As FastEngine's, over all C places with a mask; or by our kernel, which reads only those
+        that hold a token."""
         if self.kernels is not None:
             at = (self.position, kv, prompt_kv, self.lengths, self.question, self.now)
-            return self.kernels.attend(qkv, cos, sin, *at)
+            return self.kernels.attend(qkv, (cos, sin), *at)
         self._rotate(qkv, cos, sin)
-        n, H, K, R, d = len(qkv), self.H, self.K, self.H // self.K, self.d
-        new = qkv[:, H:].view(n, 2, K, 1, d).transpose(0, 1)
+        new = qkv[:, self.H :].view(len(qkv), 2, self.K, 1, self.d).transpose(0, 1)
         kv.index_copy_(3, self.slot, new)  # (2, n, K, C, d)
+        return self._mix(qkv, kv, prompt_kv, self.hidden)
 
-        prompt_keys, prompt_values = prompt_kv  # (B*K, d, P), (B*K, P, d)
-        B_K, P, C = len(prompt_values), prompt_values.shape[1], kv.shape[3]
-        q = qkv.view(-1, d).index_select(0, self.q_to_slots).view(B_K, -1, d)  # (B*K, S*R, d)
-        shared = torch.bmm(q, prompt_keys).view(-1, P).index_select(0, self.from_slots)  # (n*H, P)
-        keys, values = kv.flatten(1, 2)  # (n*K, C, d) each
-        own = torch.bmm(qkv[:, :H].reshape(n * K, R, d), keys.mT).view(n * H, C)
-        p = torch.cat((shared, own), -1)
-        p.view(n, H, P + C).add_(self.hidden)
-        p = p.softmax(-1)  # computed in float32, whatever type comes in and goes out
-
-        p_shared = p[:, :P].index_select(0, self.p_to_slots).view(B_K, -1, P)
-        shared = torch.bmm(p_shared, prompt_values).view(-1, d).index_select(0, self.from_slots)
-        out = torch.bmm(p.view(n * K, R, P + C)[:, :, P:], values).view(n * H, d).add_(shared)
-        return out.view(n, H * d)
-
-    def _gate(self, gate_up: Tensor, layer: FusedLayer) -> Tensor:
+    def _gate(self, gate_up: Tensor, layer) -> Tensor:
         if self.kernels is not None and type(layer.act).__name__ in SILU:
             return self.kernels.gated(gate_up)
         return super()._gate(gate_up, layer)
-
-    # -- between steps
 
     def advance(self) -> None:
         """One step: by Python where it is new or on a CPU, else by replaying its recording."""
@@ -179,8 +150,7 @@ class StaticEngine(FastEngine):
             return
         self.step()
         if self.can_record:
-            # The graph before this one dies here and not earlier: it kept the pool, the memory for
-            # what a step computes in between, which the new one takes over.
+            # The previous graph dies only here: it kept the memory pool that the new one takes.
             self.graph, self.recorded = self.record(), True
 
     @property
@@ -188,7 +158,7 @@ class StaticEngine(FastEngine):
         return self.device.type == "cuda"
 
     def record(self) -> torch.cuda.CUDAGraph:
-        """A step as a CUDA graph: it is written down here, and not done."""
+        """A step as a CUDA graph; recording does not run it."""
         if self.pool is None:
             self.pool = torch.cuda.graph_pool_handle()
         graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
@@ -207,10 +177,8 @@ class StaticEngine(FastEngine):
             self.kv[i][:, :, :, :t] = old[:, order, :, :t]
         for name in ("rows", "done", "token", "position", "question"):
             setattr(self, name, getattr(self, name)[order])
-        P = self.prompt_ids.shape[1]
-        self.hidden = self.prompt_bias.new_full((n, 1, P + capacity), -torch.inf)
-        self.hidden[:, :, :P] = self.prompt_bias[:: self.K][self.question]  # -inf on padding
-        self.hidden[:, :, P : P + t] = 0.0
+        self.hidden = self.prompt_bias.new_full((capacity,), -torch.inf)
+        self.hidden[:t] = 0.0
         self.capacity, self.recorded = capacity, False
         self._assign_slots()
 
@@ -219,8 +187,7 @@ class StaticEngine(FastEngine):
 def find_kernels(
     device: torch.device, dtype: torch.dtype, H: int, K: int, d: int
 ) -> ModuleType | None:
-    """`r1lab.kernels` on a GPU where Triton is and works, for a model's type and heads; else None,
-    and torch's own operations do the same in more steps."""
+    """`sampler.kernels` on a GPU where Triton works for the model's type and heads; else None."""
     if device.type != "cuda":
         return None
     try:
@@ -235,11 +202,10 @@ def find_kernels(
 
 
 class Census:
-    """How many rows are unfinished, without making anybody wait.
+    """How many rows are unfinished, without waiting for the GPU.
 
-    The number of now is copied to the CPU when the GPU gets there. What is read is the number that
-    was asked for ASK_EVERY tokens before: it has arrived, or soon will, and the GPU has the steps
-    since then to work on. It may be too high by then, never too low.
+    The count is copied to the CPU when the GPU gets there; `ask` returns the one requested before,
+    ASK_EVERY tokens ago. It may be too high, never too low.
     """
 
     def __init__(self, n: int, device: torch.device):
@@ -248,7 +214,7 @@ class Census:
         self.arrived = torch.cuda.Event() if cuda else None
 
     def ask(self, done: Tensor) -> int:
-        """done (n,): asks how many are not. Returns the last answer, `known` from now on."""
+        """done (n,): requests their count; returns the last one, now `known`."""
         if self.arrived is not None:
             self.arrived.synchronize()
         self.known = int(self.count)
@@ -258,16 +224,12 @@ class Census:
         return self.known
 
 
-@cache
-def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """One for the whole process, as memory that was used on a stream is kept for that stream."""
-    return torch.cuda.Stream(device)
+_side_stream = cache(torch.cuda.Stream)  # one per process: memory used on a stream is kept for it
 
 
 @contextmanager
 def own_stream(device: torch.device) -> Iterator[None]:
-    """A CUDA stream other than the default one, on which nothing can be recorded. The two wait for
-    each other at both ends. Does nothing on a CPU."""
+    """A CUDA stream other than the default one, which cannot be recorded; does nothing on a CPU."""
     if device.type != "cuda":
         yield
         return

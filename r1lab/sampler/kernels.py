@@ -1,23 +1,19 @@
 """One new token's attention, gate and draw as GPU kernels, written in Triton.
 
-**Why.** In `graphs.StaticEngine` the launches are gone, and what is left is the kernels themselves:
-attention over question and answer took some twenty of them a layer, each of which read from the
-memory what the one before it wrote there. A model of 135 million parameters has so little to
-compute that nearly all of its time went into this. Here one kernel does it all, and what it
-computes in between never leaves the chip.
+In `graphs.StaticEngine` the launches are gone; what remains are the kernels: attention took some
+twenty per layer, each of which read from memory what the one before wrote. Here one kernel does it
+all, and its intermediate values never leave the chip.
 
-**How.** One program serves one answer and one key-value head, with all R query heads that share it.
-It rotates the new token's query and key, files key and value, and then walks over the question's
-keys and the answer's own, a block at a time, with the *online softmax*: of the scores s_j and
-values v_j seen so far it keeps
+One program serves one completion and one key-value head, with the R query heads that share it. It
+rotates the new token's query and key, stores key and value, and reads the keys of prompt and
+completion a block at a time, with the *online softmax*: of the scores s_j and values v_j so far
 
     m = max_j s_j,      l = sum_j exp(s_j - m),      a = sum_j exp(s_j - m) v_j,
 
-and when a block raises m, what was summed before shrinks by exp(m_old - m_new). In the end a / l is
-softmax(s) v, and no row of scores was ever written down (Milakov & Gimelshein 2018, "Online
-normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"). It stops at the last token
-that is there, so room for later ones costs nothing. Where answers are few, each is split into parts
-that run side by side, and a second kernel joins their m, l, a by the same rule.
+and when a block raises m, the sums shrink by exp(m_old - m_new). In the end a / l is softmax(s) v
+(Milakov & Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022,
+"FlashAttention"). It stops at the last existing token, so unused room costs nothing. With few
+completions each is split into parts that run side by side; a second kernel joins their m, l, a.
 
 Triton comes with torch for CUDA. On a CPU its interpreter (TRITON_INTERPRET=1) runs the same
 functions, slowly.
@@ -34,8 +30,8 @@ from r1lab.basics.errors import R1LabError
 from r1lab.sampler import draw as torch_draw
 
 BLOCK, WARPS, STAGES = 64, 2, 2  # the fastest of some twenty settings on an H200
-BLOCK_FP32 = 16  # of 64, registers and shared memory do not hold what float32 asks for
-ENOUGH = 512  # programs that keep a GPU busy; with fewer, an answer's tokens are split
+BLOCK_FP32 = 16  # float32 needs more registers and shared memory than 64 leave
+ENOUGH = 512  # programs that keep a GPU busy; with fewer, a completion's tokens are split
 
 
 @triton.jit
@@ -57,8 +53,8 @@ def _attend(
     H: tl.constexpr, K: tl.constexpr, d: tl.constexpr, PARTS: tl.constexpr,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One answer, one key-value head, one part of its tokens. ROWS >= R and WIDTH >= d are powers
-    of two (a matrix product has at least 16 rows); BLOCK tokens are read at a time."""
+    """One completion, one key-value head, one part of its tokens. ROWS >= R and WIDTH >= d are
+    powers of two (a matrix product has at least 16 rows)."""
     row = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     part = tl.program_id(2)
@@ -68,14 +64,14 @@ def _attend(
     in_head = j < d
     opposite = tl.where(j < HALF, j + HALF, j - HALF)  # the other half of the head
     kind = qkv.dtype.element_ty
-    slot = tl.load(now) - 1  # the answer's tokens before this one
+    slot = tl.load(now) - 1  # the completion's tokens before this one
     asked = tl.load(question + row)
     length = tl.load(lengths + asked)
 
     # The new token: rotated query (ROWS, d) and key (d,), and value
     at = tl.load(position + row) * d
     cosine = tl.load(cos + at + j, in_head, 0.0).to(tl.float32)
-    sine = tl.load(sin + at + j, in_head, 0.0).to(tl.float32)  # signed: rollouts.FastEngine
+    sine = tl.load(sin + at + j, in_head, 0.0).to(tl.float32)  # signed: fast.FastEngine
     new = qkv + row * (H + 2 * K) * d
     there = (r < R)[:, None] & in_head[None, :]
     q_at = new + (head * R + r)[:, None] * d
@@ -88,7 +84,7 @@ def _attend(
     key = key.to(kind)
     value = tl.load(new + (H + K + head) * d + j, in_head, 0.0)
 
-    # The first part files it, and begins with m, l, a of the new token alone
+    # The first part stores it, and begins with m, l, a of the new token alone
     keys = kv + (row * K + head) * C * d
     values = keys + n.to(tl.int64) * K * C * d
     first = part == 0
@@ -99,7 +95,7 @@ def _attend(
     total = tl.where(first, tl.full((ROWS,), 1.0, tl.float32), 0.0)
     a = tl.where(first, tl.zeros((ROWS, WIDTH), tl.float32) + value.to(tl.float32)[None, :], 0.0)
 
-    # This part's share of the question, then of the answer so far
+    # This part's share of the prompt, then of the completion so far
     everything = length + slot
     share = tl.cdiv(tl.cdiv(everything, PARTS), BLOCK) * BLOCK
     begin, end = part * share, tl.minimum(everything, (part + 1) * share)
@@ -135,7 +131,7 @@ def _join(
     stats, sums, out,
     H: tl.constexpr, K: tl.constexpr, d: tl.constexpr, PARTS: tl.constexpr, WIDTH: tl.constexpr,
 ):  # fmt: skip
-    """m, l, a of all parts of one answer's query head: each is rescaled to the highest m."""
+    """Join m, l, a of all parts of one completion's query head, rescaled to the highest m."""
     row = tl.program_id(0).to(tl.int64)
     query = tl.program_id(1)
     R: tl.constexpr = H // K
@@ -151,8 +147,7 @@ def _join(
 
 def attend(
     qkv: Tensor,
-    cos: Tensor,
-    sin: Tensor,
+    tables: tuple[Tensor, Tensor],
     position: Tensor,
     kv: Tensor,
     prompt_kv: tuple[Tensor, Tensor],
@@ -160,15 +155,15 @@ def attend(
     question: Tensor,
     now: Tensor,
 ) -> Tensor:
-    """Attention of each row's new token over its question and its own answer: (n, H d).
+    """Attention of each row's new token over its prompt and completion: (n, H d).
 
     qkv (n, H + 2K, d)      queries, keys, values of the new token, not rotated yet
-    cos, sin (positions, d) the rotation's tables, with d^(-1/4) and the sign in them
+    tables                  cos and sin (positions, d) of the rotation, with d^(-1/4) and the sign
     position (n,)           of the new token
-    kv (2, n, K, C, d)      the answers' keys and values; the new ones are filed at now - 1
-    prompt_kv               the questions' keys (B K, d, P), scaled, and values (B K, P, d)
-    lengths (B,)            tokens of each question; question (n,) which one a row answers
-    now (1,)                the tokens of each answer, this one included
+    kv (2, n, K, C, d)      the completions' keys and values; the new ones are stored at now - 1
+    prompt_kv               the prompts' keys (B K, d, P), scaled, and values (B K, P, d)
+    lengths (B,)            tokens of each prompt; question (n,) the prompt of each row
+    now (1,)                the tokens of each completion, this one included
 
     Everything is in the type of qkv, sums in float32. Nothing is read back.
     """
@@ -176,7 +171,7 @@ def attend(
     K, C = kv.shape[2], kv.shape[3]
     H = qkv.shape[1] - 2 * K
     R = H // K
-    keys, values = prompt_kv
+    (cos, sin), (keys, values) = tables, prompt_kv
     parts = 1 if n * K >= ENOUGH else 4
     out = torch.empty(n, H * d, dtype=qkv.dtype, device=qkv.device)
     stats = torch.empty(n * K * parts * R * 2 if parts > 1 else 0, device=qkv.device)
@@ -213,8 +208,8 @@ def gated(gate_up: Tensor) -> Tensor:
 
 @triton.jit
 def _draw(logits, uniform, token, logprob, V, scale, BLOCK: tl.constexpr):
-    """One row of logits (V,). What the blocks before sum to is the last partial sum of each, so
-    that both walks through the sums meet exactly the same numbers and the draw is always inside."""
+    """One row of logits (V,). Both walks use the last partial sum of each block: they meet the same
+    numbers, so the draw is always inside."""
     row = tl.program_id(0).to(tl.int64)
     j = tl.arange(0, BLOCK)
     logits += row * V
@@ -244,7 +239,7 @@ def _draw(logits, uniform, token, logprob, V, scale, BLOCK: tl.constexpr):
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """`rollouts.draw` without truncation, in one kernel: (n, V) and (n,) -> (n,) and (n,)."""
+    """`sampler.draw.draw` without truncation: (n, V) and (n,) -> (n,) and (n,)."""
     n, V = logits.shape
     token = torch.empty(n, dtype=torch.long, device=logits.device)
     logprob = torch.empty(n, device=logits.device)
@@ -252,16 +247,9 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
     return token, logprob
 
 
-def check(
-    device: torch.device | str,
-    dtype: torch.dtype = torch.float32,
-    H: int = 2,
-    K: int = 1,
-    d: int = 16,
-) -> None:
-    """All of them once, in small, against torch's own operations in float32: they are compiled for
-    a model's heads and type, on the user's machine, by whatever Triton and compiler are there.
-    Raises R1LabError where they differ."""
+def check(device, dtype: torch.dtype = torch.float32, H: int = 2, K: int = 1, d: int = 16) -> None:
+    """Compile and run all kernels once, in small, against torch in float32, for a model's heads and
+    type. Raises R1LabError where they differ."""
     g = torch.Generator(device).manual_seed(0)
 
     def random(*size):
@@ -273,9 +261,9 @@ def check(
         cos, sin = (torch.full((4, d), x, device=device, dtype=dtype) for x in (1.0, 0.0))
         kv = torch.zeros(2, n, K, 8, d, device=device, dtype=dtype)
         one, two = (torch.tensor([x], device=device) for x in (1, 2))
-        first = torch.zeros(n, dtype=torch.long, device=device)  # all rows answer one question
+        first = torch.zeros(n, dtype=torch.long, device=device)  # all rows have one prompt
         at = (first + 2, kv, (keys.mT, values), two, first)
-        found = attend(qkv, cos, sin, *at, one)
+        found = attend(qkv, (cos, sin), *at, one)
         q, new_key, new_value = qkv.float().split((H, K, K), 1)
         every = torch.cat((keys.float().expand(n, K, 2, d), new_key[:, :, None]), 2)  # (n, K, 3, d)
         p = (q.view(n, K, H // K, d) @ every.mT).softmax(-1)

@@ -1,35 +1,23 @@
-"""Rollouts: the model answers each question G times; we keep what it drew and how likely that was.
+"""Rollouts: G completions per prompt, with their log-probabilities.
 
-GRPO (arXiv 2501.12948, section 2.2.1) begins every step here: for each question q it draws a group
-of outputs {o_1, ..., o_G} from the old policy pi_old(. | q). Nothing else in the method touches the
-model so often, one call per token, so this is where the time goes and where a little care pays.
+GRPO (arXiv 2501.12948, section 2.2.1) begins every step here: for each prompt q it samples a group
+{o_1, ..., o_G} from the old policy pi_old(. | q).
 
-**Drawing a token.** The model gives logits z, the policy is pi = softmax(z / temperature), and a
-token is drawn by inverting the cumulative distribution: with u uniform in [0, 1), take the first
-token whose cumulated probability exceeds u. One u per answer and position, all drawn before the
-first token: the answer in row i reads column i whatever becomes of its neighbours. So the same seed
-gives the same tokens no matter how the work is arranged, and two very different engines can be
-compared token by token.
+**Sampling** inverts the cumulative distribution of softmax(logits / temperature): with u uniform in
+[0, 1), the first token whose cumulated probability exceeds u. There is one u per completion and
+position, drawn in advance, so the same seed gives the same tokens however the work is arranged.
 
-**The log-probabilities** that come back are those of pi itself: after temperature, *before* top-k
-and top-p cut anything. They are what a full forward pass over the finished text gives (`score`),
-and what the ratio pi / pi_old in the objective needs.
+**Log-probabilities** are those after temperature and *before* top-k and top-p, as `score` gives
+them and as the ratio pi / pi_old needs them.
 
-**Three engines, equal results.**
-`forward` is the reference: the model's own forward with its own KV cache, for any causal LM; one
-that keeps no such cache (Mamba, RWKV), or whose cache is not exact (`engines` looks), reads its
-whole text again for every token.
-`fast` is decoding written out, for the families in `families`, with the three savings that matter
-for groups of answers of very unequal length:
-  1. a question is read once, and its keys and values are *shared* by the whole group: attention
-     takes the softmax over [question | own answer], two blocks of keys in two places;
-  2. finished answers leave the batch, so the tail of a few long answers costs little;
-  3. keys and values are written in place, and few large operations do the work of many small ones.
-`static` (in `graphs`) is `fast` in fixed shapes, so that a GPU can repeat a recorded step, some of
-whose work `kernels` does in one piece.
+**Engines**, with equal results:
+`forward`  the model's own forward with its KV cache, for any causal LM; without an exact cache
+           (Mamba, RWKV; see `engines`) it reads the whole text again for every token.
+`fast`     decoding written out, for `families`: a group *shares* its prompt's keys and values;
+           finished completions leave the batch; keys and values are written in place.
+`static`   `fast` in fixed shapes (`graphs`), which a GPU replays, partly by our own `kernels`.
 
-No end-of-text token is ever guessed from its id in a prompt or from padding: lengths say where an
-answer ends, so a tokenizer whose EOS doubles as PAD is no special case.
+Lengths, never token ids, say where a completion ends, so EOS may double as the padding token.
 """
 
 from __future__ import annotations
@@ -52,16 +40,12 @@ from r1lab.sampler.score import _evaluation_mode, max_positions
 
 @dataclass
 class Rollouts:
-    """B questions with G answers each; answer i belongs to question i // G (prompt-major)."""
+    """B prompts with G completions each; completion i belongs to prompt i // G (prompt-major)."""
 
-    prompt_ids: list[list[int]]  # B questions, as token ids
-    completion_ids: list[list[int]]  # B*G answers; an emitted EOS is part of the answer
-    logprobs: list[list[float]]  # B*G; log pi(token | what came before), one per answer token
-    finished: list[bool]  # B*G; True: the answer ended with EOS; False: cut at max_new_tokens
-
-
-# ---------------------------------------------------------------------------------------------
-# Sampling
+    prompt_ids: list[list[int]]  # B prompts, as token ids
+    completion_ids: list[list[int]]  # B*G; an emitted EOS is part of the completion
+    logprobs: list[list[float]]  # B*G; log pi(token | what came before), one per token
+    finished: list[bool]  # B*G; True: ended with EOS; False: truncated at max_new_tokens
 
 
 def sample(
@@ -75,17 +59,17 @@ def sample(
     engine: str = "auto",
     on_token: Callable[[int, Tensor, Tensor], None] | None = None,
 ) -> Rollouts:
-    """Draw `group_size` answers to each of B questions from a transformers causal LM.
+    """Sample `group_size` completions for each of B prompts from a transformers causal LM.
 
     prompt_ids: B lists of token ids, of any lengths >= 1.
-    eos_token_id: the id, or several, that end an answer; None never ends one early.
-    generator may fix the draws in place of sampling.seed; with neither, torch's global one does.
-    engine: "auto" (where the model allows it static on a CUDA GPU, fast elsewhere; else forward),
+    eos_token_id: the id, or several, that end a completion; None never ends one early.
+    generator replaces sampling.seed; with neither, torch's global one is used.
+    engine: "auto" (static on a CUDA GPU, fast elsewhere, forward where the model needs it),
         "static", "fast" or "forward".
-    on_token(t, rows, tokens) is called after each position t with the indices (n,) of the answers
-        still in the batch, finished ones that have not left it yet included, and their tokens (n,).
+    on_token(t, rows, tokens) is called after each position t with the indices (n,) of completions
+        in the batch, some of them finished, and their tokens (n,).
 
-    Raises R1LabError for input that cannot be right, and when the model's logits are not numbers.
+    Raises R1LabError for input that cannot be right, and when logits are not finite.
     """
     prompts = [list(map(int, p)) for p in prompt_ids]
     _check(model, prompts, group_size, sampling.max_new_tokens)
@@ -109,7 +93,7 @@ def sample(
             generator = torch.Generator().manual_seed(int(sampling.seed))
         where = generator.device if generator is not None else "cpu"
         uniform = torch.rand(sampling.max_new_tokens, n_rows, generator=generator, device=where)
-        # The last few floats below 1 could round up to the total: stay clear of them.
+        # The last few floats below 1 could round up to the total.
         uniform = uniform.clamp_(max=1 - 2**-22).to(device)  # (T, N)
 
     eos = [eos_token_id] if isinstance(eos_token_id, int) else list(eos_token_id or [])
@@ -120,7 +104,7 @@ def sample(
     Engine = engine_for(model) if engine == "forward" else FastEngine
 
     def job(model: nn.Module, rows: Tensor):
-        """What one of `machine.workers` does: decode these rows (questions, completions each)."""
+        """Decode these rows (prompts, completions each) in one of `machine.workers`."""
         some = [prompts[row // group_size] for row in rows[:, 0].tolist()]
         u = None if uniform is None else uniform[:, rows.flatten()]
 
@@ -134,10 +118,9 @@ def sample(
 
     with _evaluation_mode(model):
         if engine == "static":
+            given = (model, prompts, group_size, sampling, uniform, eos, on_token)
             with no_grad():
-                tokens, logprobs = decode(
-                    *(model, prompts, group_size, sampling, uniform, eos, on_token)
-                )
+                tokens, logprobs = decode(*given)
         else:
             hands, threads = workers.for_rows(model, n_rows)
             hands = _deal(len(prompts), group_size, 1 if on_token else hands)
@@ -148,25 +131,25 @@ def sample(
     return _to_rollouts(prompts, tokens, logprobs, eos)
 
 
-def _deal(questions: int, group_size: int, hands: int) -> list[Tensor]:
-    """The rows 0 to B*G - 1, as (questions, completions each), in as many hands as there are
-    workers: whole groups where there are enough questions, else a part of every group."""
-    rows = torch.arange(questions * group_size).view(questions, group_size)
-    dealt = rows.tensor_split(hands, 0 if questions >= hands else 1)
+def _deal(prompts: int, group_size: int, hands: int) -> list[Tensor]:
+    """The rows 0 to B*G - 1, as (prompts, completions each), for each worker: whole groups where
+    there are enough prompts, else a part of every group."""
+    rows = torch.arange(prompts * group_size).view(prompts, group_size)
+    dealt = rows.tensor_split(hands, 0 if prompts >= hands else 1)
     return [hand for hand in dealt if hand.numel()]
 
 
 def _decode(
     decoder, n_rows: int, sampling: Sampling, uniform, eos, on_token
 ) -> tuple[Tensor, Tensor]:
-    """The loop over positions. Returns tokens and log-probs (T, N); -1 and 0 where nothing was
-    drawn because the row had left. What a row holds after its first EOS means nothing."""
+    """The loop over positions. Returns tokens and log-probs (T, N); -1 and 0 where a row had left.
+    What a row holds after its first EOS is undefined."""
     device, max_new_tokens = eos.device, sampling.max_new_tokens
     tokens = torch.full((max_new_tokens, n_rows), -1, dtype=torch.long, device=device)
     logprobs = torch.zeros(max_new_tokens, n_rows, device=device)
-    rows = torch.arange(n_rows, device=device)  # (n,) which answer each line of the batch holds
+    rows = torch.arange(n_rows, device=device)  # (n,) the completion in each row of the batch
     done = torch.zeros(n_rows, dtype=torch.bool, device=device)  # (n,)
-    # Asking a GPU how many rows are done makes the CPU wait for it, so ask rarely there.
+    # Counting the finished rows of a GPU makes the CPU wait, so count rarely there.
     ask_every = 1 if device.type == "cpu" else 8
 
     logits = decoder.prefill()  # (N, V)
@@ -185,7 +168,7 @@ def _decode(
                 n = len(rows) - int(done.sum())
                 if n == 0:
                     break
-                if n * 16 <= len(rows) * 15:  # enough are done for the move to pay
+                if n * 16 <= len(rows) * 15:  # enough to be worth the move
                     # The first n places: done rows there are replaced by live ones from the end.
                     order = torch.arange(n, device=device)
                     order[done[:n]] = (~done[n:]).nonzero().squeeze(1) + n
@@ -197,7 +180,7 @@ def _decode(
 
 
 def _to_rollouts(prompts, tokens: Tensor, logprobs: Tensor, eos: Tensor) -> Rollouts:
-    """(T, N) tensors to lists: each answer runs to its first EOS, that included."""
+    """(T, N) tensors to lists: each completion runs to its first EOS, included."""
     tokens, logprobs, eos = tokens.cpu(), logprobs.cpu(), eos.cpu()
     if not torch.isfinite(logprobs).all():
         raise R1LabError(

@@ -22,7 +22,7 @@ def max_positions(model: nn.Module) -> float:
 
 @contextmanager
 def _evaluation_mode(model: nn.Module):
-    """No dropout while we sample; afterwards every part is in the mode it was in before."""
+    """No dropout inside; afterwards every module is in its earlier mode."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -32,25 +32,20 @@ def _evaluation_mode(model: nn.Module):
             module.training = True
 
 
-# ---------------------------------------------------------------------------------------------
-# Log-probabilities of finished text
-
-
 def token_logps(
     model: nn.Module,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     temperature: float = 1.0,
     device: torch.device | str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """log pi(o_t | q, o_<t) of every answer token in one micro-batch, with gradients where enabled.
+    """log pi(o_t | q, o_<t) of every completion token in a micro-batch, with gradients if enabled.
 
-    rows: N pairs (prompt ids, completion ids). The whole texts stand in one (N, L) batch, padded on
-    the right, without an attention mask: nothing that counts ever looks to its right, so padding is
-    harmless and attention takes its fast causal path.
+    rows: N pairs (prompt ids, completion ids), padded on the right to (N, L), without an attention
+    mask, since causal attention never looks to the right.
 
-    Returns logp (N, T), mask (N, T) bool, True on answer tokens (EOS included), and entropy (N, T)
-    of the policy at each of them, in nats, without gradient; T is the longest completion here.
-    logp and entropy are float32 and 0 outside the mask.
+    Returns logp (N, T), mask (N, T) bool, True on completion tokens (EOS included), and the
+    policy's entropy (N, T) in nats, without gradient; T is the longest completion. logp and entropy
+    are float32 and 0 outside the mask.
     """
     device = device or next(model.parameters()).device
     texts = [[*prompt, *completion] for prompt, completion in rows]
@@ -60,7 +55,7 @@ def token_logps(
     length = torch.tensor([len(completion) for _, completion in rows], device=device)
     steps = torch.arange(T, device=device)
     mask = steps < length[:, None]  # (N, T)
-    # The logits at position p speak about the token at p + 1.
+    # The logits at position p predict the token at p + 1.
     offset = torch.arange(len(rows), device=device)[:, None] * width
     where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
     target = ids.flatten()[where + 1]  # (M,)
@@ -73,8 +68,8 @@ def token_logps(
 def logps_at(
     model: nn.Module, ids: Tensor, where: Tensor, target: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """Log-prob of each target token (M,) and entropy (M,) of the policy at the flat positions
-    `where` (M,) of ids (N, L)."""
+    """Log-prob of each target token (M,) and entropy (M,) at the flat positions `where` (M,) of ids
+    (N, L)."""
     if parts := body_and_head(model):  # logits only where a token is predicted
         body, head = parts
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
@@ -94,20 +89,14 @@ def logps_at(
 def micro_batches(lengths: Sequence[int], max_tokens: int, overhead: int = 512) -> list[list[int]]:
     """Indices in batches of similar length, rows x longest <= max_tokens in each.
 
-    A short row beside a long one is padded to its length, and computed for nothing; a pass of its
-    own costs about as much as `overhead` tokens. The batches here are those with the smallest sum
-    of both, by dynamic programming over the lengths that occur: with answers as unequal as a base
-    model's, filling every batch up to max_tokens would more than double the work.
-
-    Longest first, so that a batch too big for the memory fails at once. A row that exceeds the
-    budget alone gets a batch of its own.
+    A short row is padded to the longest of its batch; a batch costs about `overhead` tokens by
+    itself. Dynamic programming over the lengths minimises the sum of both. The longest batch comes
+    first, so that too little memory shows at once. A row above max_tokens gets its own batch.
     """
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     starts = [k for k, i in enumerate(order) if k == 0 or lengths[i] != lengths[order[k - 1]]]
-    ends = [*starts[1:], len(order)][
-        : len(starts)
-    ]  # rows starts[a] to ends[a] - 1 have one length, the a-th
-    best, cut = [0.0], [0]  # of the first a lengths: the least cost, and where its last part begins
+    ends = [*starts, len(order)][1:]  # rows starts[a] to ends[a] - 1 have the a-th length
+    best, cut = [0.0], [0]  # of the first a lengths: least cost, start of its last part
     for b, end in enumerate(ends):
         costs = []
         for a in range(b + 1):  # lengths a to b padded to the a-th, in as many passes as it takes
@@ -135,8 +124,8 @@ def in_micro_batches(
 ) -> list[Any]:
     """work(model, rows) of every micro-batch, dealt to the cores (`machine.workers.each`).
 
-    sizes: tokens of each row; max_tokens: how many may be worked on at once. work gets the model
-    to compute with and indices of rows; the gradients that it leaves add up in `model`.
+    sizes: tokens of each row; max_tokens: of all micro-batches at once. work computes with the
+    model it gets; the gradients that it leaves add up in `model`.
     """
     each = workers.budget(sizes, max_tokens, workers.number(model.device))
     parts = micro_batches(sizes, each)
@@ -152,10 +141,10 @@ def score(
     temperature: float = 1.0,
     max_tokens: int = 16384,
 ) -> list[Tensor]:
-    """Log-probs of given answers by full forward passes, one float32 tensor (length,) per row.
+    """Log-probs of given completions by full forward passes, a float32 tensor (length,) per row.
 
-    prompt_ids has one entry per row here (repeat a question for each of its answers). max_tokens
-    bounds the padded tokens of one pass.
+    prompt_ids: one per row (repeat a prompt for each of its completions). max_tokens bounds the
+    padded tokens of one pass.
     """
     if len(prompt_ids) != len(completion_ids):
         raise R1LabError(

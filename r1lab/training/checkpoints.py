@@ -1,17 +1,13 @@
 """Checkpoints: exactly what was saved, or not used.
 
-R1-Zero trained for 10,400 steps on 512 GPUs; a run of that length meets crashes, full disks and
-jobs that the scheduler kills. Three habits make a checkpoint worth something after that:
+* A checkpoint is written beside its name, then renamed (`basics.files`).
+* ``step-00000040.pt`` has a sidecar ``step-00000040.pt.sha256``, as ``sha256sum -c`` reads it,
+  written last. A checkpoint without one is unfinished, one that differs from it is damaged; the one
+  before is used.
+* The older checkpoint is deleted after the newer one is whole.
 
-1. **Write beside, then rename** (`basics.files`). A reader sees the old file or the new one.
-2. **Sum and check.** ``step-00000040.pt`` has a sidecar ``step-00000040.pt.sha256`` in the format
-   of ``sha256sum -c``, written last. A checkpoint without it was never finished; one that differs
-   from it was damaged later. Both are refused in words, and the one before is used.
-3. **Keep two.** The older checkpoint goes only after the newer one is whole.
-
-States are plain dictionaries of tensors, numbers, strings and lists, and are read back with
-``weights_only=True``: loading a checkpoint runs no code from it. What was logged after the last
-checkpoint happens again when the run goes on (`training.loop`).
+States are plain dictionaries of tensors, numbers, strings and lists, loaded with
+``weights_only=True``: no code from a checkpoint runs.
 """
 
 from __future__ import annotations
@@ -33,11 +29,8 @@ ADVICE = "Choose another folder, or start anew in this one (resume=False, or --f
 
 
 def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: int = 2) -> Path:
-    """Save `state` as the checkpoint of `step` and delete all but the newest `keep`.
-
-    state: a dictionary of what `torch.load(weights_only=True)` takes: tensors, numbers, strings,
-    None, and lists and dictionaries of them. Returns the path. Raises R1LabError when the disk is
-    full or the folder cannot be written; earlier checkpoints are untouched then.
+    """Save `state` as the checkpoint of `step`; delete all but the newest `keep`. Returns the path.
+    Raises R1LabError when it cannot be written; earlier checkpoints are untouched then.
     """
     directory = Path(directory)
     path = directory / f"step-{step:08d}.pt"
@@ -46,7 +39,7 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
         digest = digest_of(temporary)
         _sidecar(path).unlink(missing_ok=True)  # from here until it is back: "never finished"
     atomic_write_text(_sidecar(path), f"{digest}  {path.name}\n")
-    for old in _newest_first(directory)[max(1, keep) :]:
+    for old in sorted(directory.glob("step-*.pt"))[: -max(1, keep)]:
         _sidecar(old).unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     clear_unfinished(directory)  # of a process that was killed
@@ -54,16 +47,14 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
 
 
 def latest(
-    directory: str | os.PathLike,
-    warnings: list[str] | None = None,
-    problem_with: Callable[[Any], str | None] = lambda state: None,
+    directory: str | os.PathLike, problem_with: Callable[[Any], str | None] = lambda state: None
 ) -> Any:
     """The state of the newest whole checkpoint, on the CPU, or None when there is none.
 
-    Damaged and half-written ones are passed over, and those in which `problem_with` finds one; each
-    is named in a warning, which goes to the log and, where a list is given, into `warnings`.
+    Damaged and unfinished ones, and those in which `problem_with` finds a problem, are skipped with
+    a warning in the log.
     """
-    for path in _newest_first(Path(directory)):
+    for path in sorted(Path(directory).glob("step-*.pt"), reverse=True):
         problem = _damage(path)
         if problem is None:
             try:
@@ -74,10 +65,7 @@ def latest(
                 problem = problem_with(state)
         if problem is None:
             return state
-        message = f"checkpoint {path} is not used: {problem}. Looking for the one before."
-        log.warning(message)
-        if warnings is not None:
-            warnings.append(message)
+        log.warning("checkpoint %s is not used: %s. Looking for the one before.", path, problem)
     return None
 
 
@@ -87,12 +75,12 @@ def latest_of_run(
     identity: Callable[[int], dict[str, Any]],
     steps: int,
 ) -> dict[str, Any] | None:
-    """`latest` in out_dir/checkpoints, if it belongs to the run that is about to go on.
+    """`latest` in out_dir/checkpoints, if it belongs to this run.
 
-    parts: what `snapshot` keeps, by name. identity(step): what must be as it was when a checkpoint
-    of that step was saved under "run", by name. steps: how many steps the run is to have. The model
-    must be the one that the run began with, or as it was when the checkpoint was saved. Raises
-    R1LabError for another run's checkpoint, and when there are finished ones but none is whole.
+    parts: what `snapshot` keeps, by name. identity(step): what must equal the checkpoint's "run",
+    by name. steps: of the whole run. The model must be the one that the run began with, or that of
+    the checkpoint. Raises R1LabError for another run's checkpoint, and when there are finished ones
+    but none is whole.
     """
 
     def problem_with(state: Any) -> str | None:
@@ -118,8 +106,8 @@ def require_same_run(
     steps: int,
     model: torch.nn.Module,
 ) -> None:
-    """Raises R1LabError, with all that differs, where a checkpoint is another run's. state: its
-    step, base, now and run; now: what the run is that is about to go on, to `steps` steps."""
+    """Raises R1LabError, with all differences, for a checkpoint of another run. state: its step,
+    base, now and run; now: what this run of `steps` steps is."""
     was = state["run"]
     changed = [f"{n} was {was.get(n)!r} and is {now[n]!r}" for n in now if was.get(n) != now[n]]
     if steps < state["step"]:
@@ -131,15 +119,10 @@ def require_same_run(
 
 
 def _shape(state: Mapping[str, Any]) -> Any:
-    """What must agree between a part's state and the saved one: the names and shapes of weights,
-    the sizes of an optimizer's groups."""
+    """Names and shapes of parameters, or the sizes of an optimizer's groups."""
     if "param_groups" in state:
         return [len(group["params"]) for group in state["param_groups"]]
     return {name: getattr(value, "shape", None) for name, value in state.items()}
-
-
-def _newest_first(directory: Path) -> list[Path]:
-    return sorted(directory.glob("step-*.pt"), reverse=True)
 
 
 def _sidecar(path: Path) -> Path:
@@ -147,7 +130,7 @@ def _sidecar(path: Path) -> Path:
 
 
 def _damage(path: Path) -> str | None:
-    """What is wrong with a checkpoint file, in words; None when it is what was saved."""
+    """What is wrong with a checkpoint file, or None."""
     try:
         expected = _sidecar(path).read_text(encoding="utf-8").split()[0]
     except (OSError, IndexError, UnicodeDecodeError):
@@ -158,26 +141,22 @@ def _damage(path: Path) -> str | None:
 
 
 def snapshot(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """All that the next step of a training run depends on, as a state for `save`: parts (the model,
-    its optimizers, a reference), by name, and torch's generator.
-
-    Together with the number of steps done, from which the loops of r1lab derive their prompts and
-    seeds, this is enough to go on bit for bit.
-    """
+    """The state that the next step depends on: parts (model, optimizers, a reference), by name, and
+    torch's generator. The loops derive prompts and seeds from the step's number."""
     state = {name: part.state_dict() for name, part in parts.items()}
     return state | {"rng": torch.get_rng_state(), "now": fingerprint(parts["model"])}
 
 
 def restore(state: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
-    """Put a snapshot back into its parts, bit for bit."""
+    """The inverse of `snapshot`, bit for bit."""
     for name, part in parts.items():
         part.load_state_dict(state[name])
     torch.set_rng_state(state["rng"])
 
 
 def probe(model: torch.nn.Module) -> torch.Tensor:
-    """Up to 1,024 values of every weight in one float64 vector on the CPU: enough to see whether
-    the weights changed, and cheap for large models."""
+    """Up to 1,024 values of every parameter in one float64 vector on the CPU: a cheap way to see
+    whether they changed."""
     return torch.cat([p.detach().flatten()[:1024].double().cpu() for p in model.parameters()])
 
 

@@ -7,10 +7,10 @@
             loop.log({"step": step, "loss": loss}, f"loss {loss:.3f}")
         loop.save_model(model, tokenizer)
 
-A run killed at any moment goes on with the same call. A checkpoint holds the parts of the run and
-is saved between two steps; what was logged after it is cut off, for these steps are done again. On
-a CPU with the same number of threads the result then has the same bits as without the stop: all
-that is random in a step must be a function of the step's number.
+A run killed at any moment goes on with the same call. A checkpoint holds the parts of the run;
+metrics logged after it are dropped, since their steps are repeated. On a CPU with the same number
+of threads the result has the same bits as without the stop, because everything random in a step is
+a function of the step's number.
 """
 
 from __future__ import annotations
@@ -40,13 +40,10 @@ LOCK = ".lock"
 
 
 class Loop:
-    """The steps of one run. out_dir: its folder, or None for a run that keeps nothing on the way.
-
-    config: checkpoint_every, keep_checkpoints and micro_batch_tokens, where it has them. resume:
-    False moves an earlier run in the folder to out_dir/earlier-<n> and starts anew.
-
-    saved: steps in the newest checkpoint. history: the metrics of all steps.
-    """
+    """The steps of one run. out_dir: its folder, or None for a run that keeps nothing. config:
+    checkpoint_every, keep_checkpoints and micro_batch_tokens, where it has them. resume: False
+    moves an earlier run to out_dir/earlier-<n>. saved: steps in the newest checkpoint. history: the
+    metrics of all steps."""
 
     def __init__(
         self,
@@ -70,14 +67,14 @@ class Loop:
         parts: Mapping[str, Any],
         identity: Callable[[int], dict[str, Any]] = lambda done: {},
     ) -> Iterator[Iterator[int]]:
-        """The numbers of the steps that are left, the parts restored from the newest checkpoint.
+        """The numbers of the remaining steps, the parts restored from the newest checkpoint.
 
-        parts: what a checkpoint holds ("model" and whatever else has a state_dict). identity(done):
-        what a run of `done` steps must share with its continuation, by name.
-
-        Raises R1LabError for another run's folder, one that another process is working in, a full
-        disk and too little memory; Stopped, when all is saved, after Ctrl-C or SIGTERM.
+        parts: what a checkpoint holds ("model" and whatever else has a state_dict; None is left
+        out). identity(done): what a run of `done` steps must share with its continuation, by name.
+        Raises R1LabError for another run's folder, one that another process uses, a full disk and
+        too little memory; Stopped, when all is saved, after Ctrl-C or SIGTERM.
         """
+        parts = {name: part for name, part in parts.items() if part is not None}
         limit = getattr(self.config, "micro_batch_tokens", None)
         bar = {"disable": not self.progress, "unit": "step", "desc": self.label}
         with ExitStack() as stack:
@@ -102,14 +99,17 @@ class Loop:
                     done = step + 1
                     if done == steps or asked or done % self.config.checkpoint_every == 0:
                         about = {"step": done, "base": base, "run": identity(done)}
-                        self._save(about | checkpoints.snapshot(parts))
+                        keep = getattr(self.config, "keep_checkpoints", 2)
+                        state = about | checkpoints.snapshot(parts)
+                        checkpoints.save(self.out_dir / CHECKPOINTS, done, state, keep)
+                        self.saved = done
                     if asked and done < steps:
                         raise signals.Stopped.after(asked[0], done, steps, self.out_dir)
 
             yield left()
 
     def _resume(self, steps, parts, identity) -> dict[str, Any] | None:
-        """Put the newest checkpoint back into the parts, and cut the files to its step."""
+        """Restore the parts from the newest checkpoint, and truncate the logs to its step."""
         out_dir = self.out_dir
         if not self.resume:
             files.set_aside(out_dir, ON_DISK)
@@ -121,11 +121,6 @@ class Loop:
         self.history = history_of(out_dir, self.saved)
         return state
 
-    def _save(self, state: dict[str, Any]) -> None:
-        keep = getattr(self.config, "keep_checkpoints", 2)
-        checkpoints.save(self.out_dir / CHECKPOINTS, state["step"], state, keep)
-        self.saved = state["step"]
-
     def seconds(self) -> float:
         """Since this step began."""
         return time.perf_counter() - self.began
@@ -134,8 +129,19 @@ class Loop:
         """Seconds since the run began, with those of the processes before this one."""
         return self.earlier + time.perf_counter() - self.entered
 
+    def pace(self, tokens: int, sampled: float) -> dict[str, float]:
+        """Where a step's time went. sampled: seconds until its `tokens` were sampled."""
+        seconds = self.seconds()
+        return {
+            "sample_seconds": sampled,
+            "train_seconds": seconds - sampled,
+            "seconds": seconds,
+            "tokens_per_second": tokens / seconds,
+            "spent_seconds": self.spent(),
+        }
+
     def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
-        """The metrics of a step, on the disk when this returns; words for the progress bar."""
+        """The metrics of a step, on disk when this returns; words: for the progress bar."""
         self.history.append(metrics)
         if self.out_dir is not None:
             files.append_lines(self.out_dir / METRICS, [metrics])
@@ -150,7 +156,7 @@ class Loop:
             models.save(model, tokenizer, folder)
 
     def clear(self) -> None:
-        """Delete what this run kept to be resumed from, and its folder if nothing else is in it."""
+        """Delete checkpoints and metrics of this run, and its folder if it is empty then."""
         for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), self.out_dir / METRICS]:
             path.unlink(missing_ok=True)
         (self.out_dir / LOCK).unlink(missing_ok=True)
@@ -161,10 +167,8 @@ class Loop:
 
 @contextmanager
 def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
-    """Holds the folder of a run for this process, and clears what a killed one left half written.
-
-    Raises R1LabError while another process, or another run in this one, holds it.
-    """
+    """Holds the folder of a run for this process, and clears half-written files of a killed one.
+    Raises R1LabError while another process, or another run in this one, holds it."""
     out_dir = Path(out_dir)
     with files.readable_errors(out_dir / lock):
         out_dir.mkdir(parents=True, exist_ok=True)
@@ -172,9 +176,8 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
         try:
             held.acquire(blocking=False)
         except Timeout:
-            raise R1LabError(
-                f"another run is working in {out_dir}: wait for its end, or choose another folder"
-            ) from None
+            words = "wait for its end, or choose another folder"
+            raise R1LabError(f"another run is working in {out_dir}: {words}") from None
     try:
         for folder in (out_dir, out_dir / CHECKPOINTS):
             files.clear_unfinished(folder)
@@ -184,8 +187,8 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
 
 
 def history_of(out_dir: Path, done: int) -> list[dict[str, Any]]:
-    """The metrics of the steps before `done`, when a run goes on from there: what was logged later
-    is cut off, in samples.jsonl too. Metrics that are missing are named in the log."""
+    """The metrics of the steps before `done`; later ones are deleted, in samples.jsonl too. Missing
+    ones are named in the log."""
     history = files.truncate_lines(out_dir / METRICS, done, once=True)
     files.truncate_lines(out_dir / SAMPLES, done)
     if missing := sorted(set(range(done)) - {metrics["step"] for metrics in history}):

@@ -11,7 +11,7 @@ from r1lab.machine.device import precision_on
 
 
 def adamw(model, config: Any) -> torch.optim.AdamW:
-    """The optimizer of a run, for the weights that require a gradient; the gradients begin as 0."""
+    """The optimizer of the parameters that require a gradient; the gradients begin as 0."""
     weights = trainable(model)
     for weight in weights:
         weight.grad = torch.zeros_like(weight)
@@ -20,11 +20,11 @@ def adamw(model, config: Any) -> torch.optim.AdamW:
 
 
 def ready(model, config: Any) -> str:
-    """Puts a model in the state to be trained in, and returns the precision of the arithmetic."""
+    """Prepare a model for training; returns the precision of the arithmetic."""
     precision = precision_on(model.device, config.precision)
     if precision == "bf16":
         model.float()  # AdamW's small steps are lost in bfloat16 weights
-    model.eval()  # no dropout: the policy that answers and the policy that is trained are one
+    model.eval()  # no dropout: the policy that samples is the policy that is trained
     return precision
 
 

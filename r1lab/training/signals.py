@@ -24,17 +24,15 @@ def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:
         lower = "Lower the sizes of the model and of a step"
         if micro_batch_tokens:
             lower = (
-                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same), "
-                "else questions, group_size or max_new_tokens"
+                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same)"
             )
-        raise R1LabError(
-            f"not enough memory. {lower}; then run the same again: it goes on from the last "
-            "checkpoint."
-        ) from error
+            lower += ", else questions, group_size or max_new_tokens"
+        again = "then run the same again: it goes on from the last checkpoint."
+        raise R1LabError(f"not enough memory. {lower}; {again}") from error
 
 
 class Stopped(KeyboardInterrupt):
-    """A run was asked to stop (Ctrl-C, SIGTERM), and left a checkpoint to go on from."""
+    """A run stopped by Ctrl-C or SIGTERM, with a checkpoint to go on from."""
 
     @classmethod
     def after(cls, by: str, done: int, steps: int, out_dir: Path) -> Stopped:
@@ -50,11 +48,8 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stop_signals() -> Iterator[list[str]]:
-    """Collect the names of stop signals in the list that this yields, instead of dying of them.
-
-    The second one raises KeyboardInterrupt at once, for those who cannot wait. Outside the main
-    thread, which alone may handle signals, the list stays empty.
-    """
+    """Collect the names of stop signals in a list instead of dying of them; the second one raises
+    KeyboardInterrupt. Outside the main thread the list stays empty."""
     asked: list[str] = []
 
     def handler(number: int, frame: Any) -> None:

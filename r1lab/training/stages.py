@@ -1,14 +1,9 @@
 """R1 is made in stages: each reads a model and leaves one, with a record of what it was made from.
 
-    DeepSeek-V3-Base --SFT on long thoughts--> Dev1 --RL--> Dev2 --its best answers--> data
-    DeepSeek-V3-Base --SFT on that data------> Dev3 --RL for all scenarios--> R1
-
-(arXiv 2501.12948v2, figure 2.) A pipeline of hours or days is run in pieces, on machines that go
-away, by people who change an option and start again. What has to be made again then, and what not?
-`stage` decides by *content*: a stage's record names its options and the SHA-256 of every file that
-it read and wrote. The same inputs and options: nothing is done. Another input, because an earlier
-stage was made again and came out different, or another option: what is there is set aside, and the
-stage is made anew. Stopped in the middle: the same call goes on, by the stage's own checkpoints.
+`stage` decides by *content* what to make again: a record names the options and the SHA-256 of every
+file that the stage read and wrote. With the same inputs and options nothing is done; after a change
+the old files are set aside and the stage is made anew; a stage that was stopped goes on from its
+own checkpoints.
 """
 
 from __future__ import annotations
@@ -30,8 +25,7 @@ RECORD, BEGUN = "stage.json", "begun.json"
 
 
 def content(source: str | os.PathLike) -> str:
-    """What a stage reads, by content: the SHA-256 of a file, or of a model folder's weights and
-    tokenizer. A hub id, which names a content itself, stays as it is."""
+    """The SHA-256 of a file, or of a model folder's weights and tokenizer; a hub id stays."""
     path = Path(models.resolve(source)) if not Path(source).exists() else Path(source)
     if path.is_file():
         return files.digest_of(path)
@@ -53,14 +47,13 @@ def stage(
     writes: tuple[str, ...] = ("model",),
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """Make a stage in `folder`, or find that it is made. Returns its record: stage, reads (content
-    by name), options, writes (content by name), metrics (what `make` returned), seconds, made
-    (whether this call made it).
+    """Make a stage in `folder`, unless it is made. Returns its record: stage, reads and writes
+    (content by name), options, metrics (what `make` returned), seconds, made (by this call?).
 
-    reads    models and files, by the names that they have in the record
+    reads    models and files, by their names in the record
     options  everything else that the result depends on, as JSON-able values
-    make     does the work in the folder and returns the metrics; it resumes what it finds half done
-    writes   files and folders below `folder` that must then be there
+    make     does the work in the folder and returns the metrics; it resumes an unfinished stage
+    writes   files and folders below `folder` that must exist afterwards
     """
     folder = Path(folder)
     made_from = {

@@ -13,7 +13,7 @@ from accelerate import PartialState
 from huggingface_hub.utils import validate_repo_id
 
 from r1lab.basics import files
-from r1lab.basics.errors import R1LabError
+from r1lab.basics.errors import R1LabError, first_line
 from r1lab.machine import costs
 from r1lab.machine.about import hardware, versions
 from r1lab.training import metrics
@@ -55,22 +55,17 @@ def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
                 trainer.model.save_pretrained(folder)
         trainer.model = trainer.model.merge_and_unload()
     text = card(watch)
-    save_model(
-        trainer, out_dir / "model", lambda folder: (folder / "README.md").write_text(text, "utf-8")
-    )
+    save_model(trainer, out_dir / "model", lambda f: (f / "README.md").write_text(text, "utf-8"))
     if watch.main:
         files.atomic_write_text(out_dir / "summary.json", json.dumps(summary(watch), indent=1))
         if watch.over and done < watch.config.steps:
-            log.warning(
-                "%s: stopped after %d of %d steps, with a checkpoint and a model in %s",
-                *(watch.over, done, watch.config.steps, out_dir),
-            )
+            words = "%s: stopped after %d of %d steps, with a checkpoint and a model in %s"
+            log.warning(words, watch.over, done, watch.config.steps, out_dir)
 
 
 def summary(watch: RolloutWatch) -> dict[str, Any]:
-    """What the run came to, as plain values."""
-    history, seconds = watch.history, metrics.spent_in(watch.history)
-    price = watch.price
+    """The run's totals, and its metrics at the first and the last step."""
+    history, price, seconds = watch.history, watch.price, metrics.spent_in(watch.history)
     keys = ("reward", "accuracy", "format", "length", "reflection")
     return {
         "steps": watch.step,
@@ -85,11 +80,10 @@ def summary(watch: RolloutWatch) -> dict[str, Any]:
 
 
 def card(watch: RolloutWatch) -> str:
-    """The model card: what it is, how it was made, and the figures measured while it was."""
+    """The model card, with the metrics of the training."""
     found, config, base, state = summary(watch), watch.config, watch.origin, PartialState()
     where = torch.cuda.get_device_name() if state.device.type == "cuda" else hardware()["cpu"]
     rows = [f"| {k} | {found['first'][k]:.3g} | {v:.3g} |" for k, v in found["last"].items()]
-    options = json.dumps(config.to_json(), ensure_ascii=False, indent=1)
     cost = "" if found["dollars"] is None else f", about {costs.money(found['dollars'])} of rent"
     made_by = ", ".join(f"{name} {version}" for name, version in versions().items())
     return CARD.format(
@@ -101,29 +95,24 @@ def card(watch: RolloutWatch) -> str:
         cost=f"{costs.clock(found['seconds'])}{cost}",
         measured="\n".join(rows),
         made=f"{state.num_processes} x {where} with {made_by}",
-        options=options,
+        options=json.dumps(config.to_json(), ensure_ascii=False, indent=1),
     )
 
 
-# --- the hub -------------------------------------------------------------------------------------
-
-
 def hub_ready(name: str) -> str:
-    """The repository "owner/name", made (private) if there is none: before the training, as after
-    it an error would come too late. Raises R1LabError."""
+    """The repository "owner/name", created (private) if there is none: before the training, since
+    after it an error would come too late. Raises R1LabError."""
     try:
         validate_repo_id(name)
         return huggingface_hub.HfApi().create_repo(name, private=True, exist_ok=True).repo_id
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise R1LabError(
-            f"cannot push to '{name}': {reason}. Log in with `hf auth login`, with the network on "
-            "and a token that may write, or leave --push-to-hub out."
+            f"cannot push to '{name}': {first_line(error)}. Log in with `hf auth login`, with the "
+            "network on and a token that may write, or leave --push-to-hub out."
         ) from error
 
 
 def push(folder: Path, name: str) -> None:
     """Upload a model folder to a repository of the hub."""
-    huggingface_hub.HfApi().upload_folder(
-        folder_path=str(folder), repo_id=name, commit_message="Trained with r1lab"
-    )
+    how = {"repo_id": name, "commit_message": "Trained with r1lab"}
+    huggingface_hub.HfApi().upload_folder(folder_path=str(folder), **how)

@@ -28,13 +28,10 @@ SEAL = "r1lab.json"
 
 
 def fingerprint_of(trainer) -> str:
-    """Of the model that the user holds; empty where no process has all of it."""
+    """Of the user's model; empty where no process has all of it."""
     if sharded(trainer) or hasattr(trainer.model, "peft_config"):
         return ""
     return fingerprint(trainer.accelerator.unwrap_model(trainer.model))
-
-
-# --- whole folders -------------------------------------------------------------------------------
 
 
 def newest_first(directory: Path) -> list[Path]:
@@ -44,22 +41,19 @@ def newest_first(directory: Path) -> list[Path]:
 
 
 def seal(folder: Path, about: dict[str, Any]) -> None:
-    """Force a checkpoint's files to the disk and write, last, what they must be."""
+    """Force a checkpoint's files to the disk and write, last, `about` and their checksums."""
     (folder / SEAL).unlink(missing_ok=True)
     sums = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
         sums[str(path.relative_to(folder))] = files.digest_of(path)
     text = json.dumps(about | {"files": sums}, indent=1, ensure_ascii=False)
     files.atomic_write_text(folder / SEAL, text)
 
 
 def seal_newest(folder: Path, about: dict[str, Any], keep: int) -> None:
-    """`seal`, then delete all checkpoints beside this one but the newest `keep`."""
+    """`seal`, then delete all but the newest `keep` checkpoints."""
     seal(folder, about)
     for old in newest_first(folder.parent)[max(1, keep) :]:
         (old / SEAL).unlink(missing_ok=True)
@@ -68,9 +62,8 @@ def seal_newest(folder: Path, about: dict[str, Any], keep: int) -> None:
 
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, in words; None when it is what was saved."""
-    try:
-        sums = json.loads((folder / SEAL).read_text("utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError):
+    sums = (files.read_json(folder / SEAL) or {}).get("files")
+    if not isinstance(sums, dict):
         return "it was never finished (no checksums in it)"
     for name, expected in sums.items():
         path = folder / name
@@ -86,16 +79,13 @@ def damage(folder: Path) -> str | None:
 
 
 def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Path, dict] | None:
-    """The newest whole checkpoint and its seal, if it belongs to the run that is about to go on.
-
-    As checkpoints.latest_of_run, for Trainer's folders.
-    """
+    """checkpoints.latest_of_run for Trainer's folders: the newest whole one, and its seal."""
     if any((out_dir / "checkpoints").glob("step-*.pt")):
         raise R1LabError(f"{out_dir} holds a run of the backend scratch. {ADVICE}")
     folders = newest_first(out_dir / "checkpoints")
     for folder in folders:
         if (problem := damage(folder)) is None:
-            state = json.loads((folder / SEAL).read_text("utf-8"))
+            state = files.load_json(folder / SEAL)
             require_same_run(out_dir, state, names(state["step"]), steps, model)
             return folder, state
         log.warning("checkpoint %s is not used: %s. Looking for the one before.", folder, problem)
@@ -109,13 +99,18 @@ def reference_folder(out_dir: Path, step: int) -> Path:
 
 
 def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = None) -> None:
-    """The policy as a hub folder: all processes gather, the main one writes, whole or not."""
+    """The policy as a hub folder: all processes gather, the main one writes."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped) if sharded(trainer) else None
+    write(folder, model, trainer.processing_class, state, extra)
+
+
+def write(folder: Path, model, tokenizer, state: Any = None, extra: Callable | None = None) -> None:
+    """Write a hub folder on the main process, whole or not; all wait. extra(folder) adds to it."""
     if PartialState().is_main_process:
         with quiet_bars(), files.atomic_dir(folder) as new:
             model.save_pretrained(new, state_dict=state)
-            trainer.processing_class.save_pretrained(new)
+            tokenizer.save_pretrained(new)
             if extra is not None:
                 extra(new)
     PartialState().wait_for_everyone()
@@ -123,18 +118,15 @@ def save_model(trainer, folder: Path, extra: Callable[[Path], None] | None = Non
 
 @contextlib.contextmanager
 def reference_of(model, tokenizer, config: GRPOConfig, out_dir: Path, first: int, lora: Any):
-    """TRL loads the reference from the path that the model's configuration names: for the time of
-    this block, the one that belongs to step `first`."""
+    """TRL loads the reference from the path in the model's configuration: inside this block, the
+    path of the reference that belongs to step `first`."""
     if config.kl_coef == 0 or lora:
         yield
         return
     step = first // config.ref_refresh * config.ref_refresh if config.ref_refresh else 0
     folder = reference_folder(out_dir, step)
-    if PartialState().is_main_process and first == 0:
-        with quiet_bars(), files.atomic_dir(folder) as new:
-            model.save_pretrained(new)
-            tokenizer.save_pretrained(new)
-    PartialState().wait_for_everyone()
+    if first == 0:
+        write(folder, model, tokenizer)
     if not folder.exists():
         raise R1LabError(
             f"the reference of step {step} is missing ({folder}). All machines of a run must see "

@@ -1,9 +1,9 @@
 """Reward models on TRL's RewardTrainer.
 
-`r1lab.reward_model` is the loop to read. TRL's trainer learns from pairs alone, with a loss that is
-a mean of means, and reads the score at the last token that is not the padding token: where the end
-of the text pads, that is the token before the end. Here it learns from marked answers too (R1's
-safety model), the loss is the mean over a step whatever the passes, and another token pads.
+`r1lab.reward_model` is the loop to read. TRL's trainer learns from pairs only, its loss is a mean
+of micro-batches' means, and it reads the score at the last token that is not the padding token:
+where EOS pads, that is the token before the end. Here it learns from labelled completions too (R1's
+safety model), the loss is the mean over a step, and another token pads.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
 from r1lab.sft import batch_at, steps_of
 from r1lab.trl_backend import folders
-from r1lab.trl_backend.supervised import known, lay_before, lent
-from r1lab.trl_backend.trainer import OwnRate, without_cudnn_attention
+from r1lab.trl_backend.supervised import known, lay_before
+from r1lab.trl_backend.trainer import OwnRate, lent, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
 
 
 class RewardTrainer(OwnRate, TRLRewardTrainer):
-    """TRL's, with our learning rate, which is constant, on rows of one text (marked) or two (a
-    pair), and a sign: 1 where the first text is the better one, or safe; -1; 0 for a blank."""
+    """TRL's with a constant learning rate, on rows of one labelled text or of a pair, and a sign:
+    1 where the first text is the better one, or safe; else -1; 0 for a blank."""
 
-    sizes: Sequence[int]  # judgements of each step
+    sizes: Sequence[int]  # labels or pairs of each step
 
     def rate(self, update: int) -> float:
         return 1.0
@@ -65,7 +65,7 @@ def collate(rows: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Ten
 
 
 def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template: str):
-    """Token ids of the first texts and of the second (none of marked answers), and the signs."""
+    """Token ids of the first and the second texts (empty for labelled completions), and signs."""
     problems = [one.problem for one in judgements]
     pairs = isinstance(judgements[0], Pair)
 
@@ -75,8 +75,8 @@ def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template:
     if pairs:
         first = ids([one.chosen for one in judgements])
         return first, ids([one.rejected for one in judgements]), [1] * len(first)
-    first = ids([one.completion for one in judgements])
-    return first, [[]] * len(first), [1 if one.safe else -1 for one in judgements]
+    signs = [1 if one.safe else -1 for one in judgements]
+    return ids([one.completion for one in judgements]), [[]] * len(signs), signs
 
 
 class JudgeWatch(Watch):
@@ -85,11 +85,8 @@ class JudgeWatch(Watch):
 
 
 def reward_trainer(model, tokenizer, texts: tuple, watch: Watch) -> RewardTrainer:
-    """TRL's trainer for the run on these texts (`texts_of`), each with EOS at its end.
-
-    The score is read at the rightmost token that is not the padding token, so another than EOS must
-    pad; any will do, for every text ends in EOS. `lent` gives the tokenizer its own back.
-    """
+    """TRL's trainer for the run on these texts (`texts_of`), each with EOS at its end. Any token
+    but EOS may pad; `lent` gives the tokenizer its own padding token back."""
     (first, second, signs), config, eos = texts, watch.config, tokenizer.eos_token_id
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(0 if eos != 0 else 1)
     collator = functools.partial(collate, padding=tokenizer.pad_token_id)
@@ -101,7 +98,7 @@ def reward_trainer(model, tokenizer, texts: tuple, watch: Watch) -> RewardTraine
         return {"chosen_ids": first[one], "rejected_ids": second[one], "sign": signs[one]}
 
     given = (RewardTrainer, TRLRewardConfig, model, tokenizer, watch, sizes, columns)
-    trainer = lay_before(*given, data_collator=collator, remove_unused_columns=False)
+    trainer = lay_before(*given, collator=collator, remove_unused_columns=False)
     trainer.sizes = [len(batch_at(step, len(first), config)) for step in range(watch.steps)]
     return trainer
 
@@ -117,14 +114,15 @@ def reward_train(
 ) -> list[dict[str, float]]:
     """`r1lab.reward_model.train` on TRL: a model of `reward_model.from_base` is trained in place
     and saved in out_dir; returns the metrics of every step (on the main process; others get []).
-    Short, so not resumable: it is made whole or not at all. It computes where `settle` said.
+    Short, so not resumable.
 
     Raises R1LabError when there is nothing to train on, for a gradient that is not finite, and for
     too little memory.
     """
     known(config, RewardModelConfig)
+    model.float()
     if not judgements:
-        raise R1LabError("a reward model needs judgements to learn from: there are none")
+        raise R1LabError("a reward model needs pairs or labels to learn from: there are none")
     texts = texts_of(tokenizer, judgements, config.template)
     without_cudnn_attention()
     with tempfile.TemporaryDirectory() as scratch:

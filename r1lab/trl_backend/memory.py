@@ -1,41 +1,32 @@
-"""The memory plan: what a run of either backend will hold at its peak, and whether that fits.
+"""The memory plan: what a run of either backend holds at its peak, and whether that fits.
 
-`plan` adds up what a run keeps, in bytes:
+`plan` adds up, in bytes:
 
-    weights, gradients    4 bytes each: float32 (bfloat16 is the arithmetic's, see --precision)
+    weights, gradients    4 bytes each: float32, also where --precision computes in bfloat16
     optimizer             AdamW's two moments of every trained weight, in float32
-    reference             a second copy of the weights, where there is a KL term and no LoRA
+    reference             a second copy of the weights, with a KL term and without LoRA
     sampling              the sampler's copies of weights, keys and values, logits
-    training              activations of one micro-batch, log-probabilities and the backward pass
+    training              activations of one micro-batch, log-probs and the backward pass
     before                what the process holds already: on a CPU mostly Python's libraries
 
-and takes the larger of sampling and training, for one ends before the other begins.
+The peak contains the larger of sampling and training, because one ends before the other begins.
 
-**Activations are rehearsed, not computed from a formula.** The forward and backward pass of one
-micro-batch runs on tensors that have a shape but no memory (torch's FakeTensorMode), while `Count`
-notes when each is made and freed. So every architecture, LoRA, bfloat16 and gradient checkpointing
-are counted as they are, in about a second of a CPU and none of a GPU. Deep models are rehearsed
-with 2 and with 4 layers; each further layer adds the same. Sampling is computed from shapes: the
-sampler's loop asks how many completions have ended, which a tensor without memory cannot say.
+Activations are rehearsed: the forward and backward pass of one micro-batch runs on tensors without
+memory (torch's FakeTensorMode), and `Count` adds up those that are alive. So any architecture,
+LoRA, bfloat16 and gradient checkpointing are counted as they are, in about a second. Sampling is
+computed from shapes: its loop depends on the tokens' values.
 
-**What the allocator adds.** On a CPU, tensors below 32 MiB lie in the C library's heap, between the
-holes that freed ones leave: `HEAP` times what is alive. Sampling leaves some more; the rest of a
-freed heap is used again, so sampling and training do not add up (`FIRST_STEP`). Larger tensors go
-back to the system, and a GPU's allocator counts what is alive.
-
-Plan over measured peak of whole steps: 0.95 to 0.98 for the tiny model on a CPU; 1.01 to 1.09 for
-SmolLM2-135M on a CPU, with either backend, gradient checkpointing, LoRA of rank 8 or both; 1.07 for
-SmolLM2-135M in bf16 on an H100, 256 completions of up to 256 tokens.
+Plan over measured peak of whole steps: 0.95 to 0.98 for the tiny model and 1.01 to 1.09 for
+SmolLM2-135M on a CPU (both backends, checkpointing, LoRA); 1.07 for the latter in bf16 on an H100.
 """
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
@@ -57,12 +48,12 @@ from r1lab.trl_backend.mapping import rows_a_pass
 
 PROMPTS = 512  # so many are read to find a long one
 MARGIN = 1.1  # gradient checkpointing is left off where the plan fits this many times
-FIRST_STEP = 60 << 20  # bytes: what libraries and sampling leave on a CPU's heap
-HEAP = 1.2  # memory that small tensors take on a CPU, by their size
-SMALL = 32 << 20  # bytes: glibc's largest threshold for giving a block back when it is freed
+FIRST_STEP = 60 << 20  # bytes that libraries and sampling leave on a CPU's heap
+HEAP = 1.2  # memory that small tensors take between the holes of a CPU's heap, by their size
+SMALL = 32 << 20  # bytes: glibc returns larger blocks to the system when they are freed
 
-
-# --- what is planned -----------------------------------------------------------------------------
+_COUNTED: dict[str, Counts] = {}
+_REHEARSED: dict[tuple, tuple[int, ...]] = {}
 
 
 @dataclass(frozen=True)
@@ -74,33 +65,28 @@ class Job:
     backend: str = "scratch"  # or trl
     device: str = "cpu"  # or cuda
     prompt_tokens: int = 32  # of the longest prompt
-    lengths: tuple[int, ...] | None = None  # of a rollout's answers; None: as long as they may be
+    lengths: tuple[int, ...] | None = None  # of a rollout's completions; None: max_new_tokens each
     precision: str = "fp32"  # or bf16: bfloat16 arithmetic on float32 weights
     gradient_checkpointing: bool = False
     lora: Any = None  # the adapters' rank, or None
     processes: int = 1
     sharded: bool = False  # weights, gradients, optimizer spread over the processes (FSDP, ZeRO-3)
-    sampler: str = "r1lab"  # as trl_backend.pick_sampler gives it
+    sampler: str = "r1lab"  # as `pick_sampler` gives it
     before: int = 0  # bytes that the process holds without the model
-    total: int = 0  # bytes of the device: vLLM takes a share of it
+    total: int = 0  # bytes of the device, of which vLLM takes a fraction
     workers: int = 1  # of machine.workers, which share rows and micro-batches on a CPU
 
     @property
     def answers(self) -> int:
-        """Of one process, in one rollout."""
+        """Completions of one process in one rollout."""
         return self.config.questions * self.config.group_size // self.processes
 
     @property
     def long(self) -> list[int]:
-        """The length of each of them, in tokens."""
+        """Their lengths in tokens."""
         if self.lengths is None:
             return [self.config.max_new_tokens] * self.answers
         return [max(1, n) for n in self.lengths[: self.answers]]
-
-    @property
-    def fast(self) -> bool:
-        """Is the sampler r1lab's FastEngine?"""
-        return self.sampler == "r1lab" and architecture(self.model) in FAMILIES
 
 
 @dataclass(frozen=True)
@@ -114,16 +100,16 @@ class Plan:
     reference: int
     sampler: int  # its copies of weights
     cache: int  # keys and values
-    logits: int  # of one position of all answers, and what becomes of them
+    logits: int  # of one position of all completions, and what is computed from them
     activations: int  # of one micro-batch
     step: int  # the optimizer's temporaries
-    gradients_stay: bool = False  # while answers are sampled
-    parameters: int = 0  # how many, not bytes: those trained, with LoRA
+    gradients_stay: bool = False  # during sampling
+    parameters: int = 0  # how many are trained
 
     @property
     def sampling(self) -> int:
-        held = self.gradients if self.gradients_stay else 0
-        return held + self.sampler + self.cache + self.logits
+        gradients = self.gradients if self.gradients_stay else 0
+        return gradients + self.sampler + self.cache + self.logits
 
     @property
     def training(self) -> int:
@@ -140,61 +126,49 @@ class Plan:
         names = ("weights", "gradients", "optimizer", "reference")
         kept = [f"{name} {size(getattr(self, name))}" for name in names if getattr(self, name)]
         kept[0] += f", of which {self.parameters:,} parameters are trained"
-        drawn = [("copies of weights", self.sampler), ("keys and values", self.cache)]
-        drawn = [f"{name} {size(n)}" for name, n in [*drawn, ("logits", self.logits)] if n]
+        drawn = {"copies of weights": self.sampler, "keys and values": self.cache}
+        drawn = [f"{name} {size(n)}" for name, n in (drawn | {"logits": self.logits}).items() if n]
         trained = f"activations {size(self.activations)}"
         if self.step > self.activations:
             trained = f"the optimizer's step {size(self.step)}"
         of = f" of {size(room)} that can be used" if room is not None else ""
-        return "\n".join(
-            [
-                f"memory: {size(self.peak)}{of}, at its peak, which is in {when}",
-                f"    kept: {', '.join(kept)}; held before {size(self.before)}",
-                f"    sampling: {', '.join(drawn) or 'elsewhere'}; training: {trained}",
-            ]
+        return (
+            f"memory: {size(self.peak)}{of}, at its peak, which is in {when}\n"
+            f"    kept: {', '.join(kept)}; held before {size(self.before)}\n"
+            f"    sampling: {', '.join(drawn) or 'elsewhere'}; training: {trained}"
         )
 
 
 def plan(job: Job) -> Plan:
     """What `job` will hold. Raises R1LabError for a model that cannot be rehearsed."""
     try:
-        return _plan(job)
+        counts, cpu = count(job.model), job.device == "cpu"
+        copies, cache, logits = sampling(job, counts)
+        share = job.processes if job.sharded else 1
+        trained = counts.adapters * job.lora if job.lora else counts.weights
+        # DDP gathers gradients in buckets beside the gradients; each worker has gradients too.
+        buckets = 2 if job.processes > 1 and not job.sharded else job.workers
+        # A sharded layer is put together when it is used, and the next one already.
+        gathered = 2 * 4 * counts.block if job.sharded else 0
+        biggest = 4 * max(counts.largest, 1)
+        reference = job.config.kl_coef > 0 and not job.lora
+        return Plan(
+            before=job.before + (FIRST_STEP if cpu else 0),
+            weights=4 * (counts.weights + (trained if job.lora else 0)) // share,
+            gradients=buckets * 4 * trained // share,
+            optimizer=8 * trained // share,
+            reference=4 * counts.weights // share if reference else 0,
+            sampler=copies + (gathered if job.sampler == "generate" else 0),
+            cache=cache,
+            logits=logits,
+            activations=activations(job) + gathered,
+            step=2 * biggest if cpu else max(4 * trained // share, 3 * biggest // 2),
+            gradients_stay=job.backend == "scratch",
+            parameters=trained,
+        )
     except Exception as error:  # code of a model that asks for the values of its tensors
         name = type(job.model).__name__
         raise R1LabError(f"the memory of {name} cannot be planned ({first_line(error)})") from error
-
-
-def _plan(job: Job) -> Plan:
-    counts = count(job.model)
-    share = job.processes if job.sharded else 1
-    trained = counts.adapters * job.lora if job.lora else counts.weights
-    weights = 4 * (counts.weights + (trained if job.lora else 0)) // share
-    reference = job.config.kl_coef > 0 and not job.lora
-    # DDP gathers gradients in buckets, beside the gradients.
-    buckets = 2 if job.processes > 1 and not job.sharded else job.workers  # each has its own
-    # A sharded layer is put together when it is used, and the next one already.
-    gathered = 2 * 4 * counts.block if job.sharded else 0
-    copies, cache, logits = sampling(job, counts)
-    first = FIRST_STEP if job.device == "cpu" else 0
-    biggest = 4 * max(counts.largest, 1)
-    temporaries = 4 * trained // share if job.device == "cuda" else 2 * biggest
-    return Plan(
-        before=job.before + first,
-        weights=weights,
-        gradients=buckets * 4 * trained // share,
-        optimizer=8 * trained // share,
-        reference=4 * counts.weights // share if reference else 0,
-        sampler=copies + (gathered if job.sampler == "generate" else 0),
-        cache=cache,
-        logits=logits,
-        activations=activations(job) + gathered,
-        step=max(temporaries, 3 * biggest // 2),
-        gradients_stay=job.backend == "scratch",
-        parameters=trained,
-    )
-
-
-# --- weights -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -209,13 +183,11 @@ class Counts:
 
 
 def count(config: Any) -> Counts:
-    """Of a transformers configuration; the model is built without memory."""
+    """The counts of a transformers configuration's model, which is built without memory."""
     key = config.to_json_string()
     if key not in _COUNTED:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-        head = model.get_output_embeddings()
-        linear = [m for m in model.modules() if isinstance(m, torch.nn.Linear) and m is not head]
         sizes = {name: p.numel() for name, p in model.named_parameters()}
         layers = [sum(p.numel() for p in layer.parameters()) for layer in blocks(model)]
         parts = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
@@ -224,23 +196,20 @@ def count(config: Any) -> Counts:
             largest=max(sizes.values()),
             block=max([*layers, *sizes.values()]),
             fused=sum(n for name, n in sizes.items() if any(part in name for part in parts)),
-            adapters=sum(m.in_features + m.out_features for m in linear),
+            adapters=sum(m.in_features + m.out_features for m in linear(model)),
         )
     return _COUNTED[key]
 
 
-_COUNTED: dict[str, Counts] = {}
+def linear(model) -> list[nn.Linear]:
+    """All linear layers but the head: those that get adapters."""
+    head = model.get_output_embeddings()
+    return [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]
 
 
-def blocks(model) -> list[torch.nn.Module]:
+def blocks(model) -> list[nn.Module]:
     """The layers of a transformers model, the first one first."""
     return [m for m in model.modules() if type(m).__name__.endswith(("Layer", "Block"))]
-
-
-def architecture(config: Any) -> str:
-    """The class that transformers makes of a configuration: "Qwen2ForCausalLM"."""
-    known = AutoModelForCausalLM._model_mapping
-    return known[type(config)].__name__ if type(config) in known else ""
 
 
 # --- sampling ------------------------------------------------------------------------------------
@@ -252,44 +221,44 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
         return 0, 0, 0
     if job.sampler == "vllm":  # in this process: TRL gives it 0.3 of the device
         return int(0.3 * job.total), 0, 0
-    text = job.model.get_text_config()
-    heads = text.num_attention_heads
+    text, config = job.model.get_text_config(), job.config
+    heads, layers, V = text.num_attention_heads, text.num_hidden_layers, text.vocab_size
     width = getattr(text, "head_dim", None) or text.hidden_size // heads
-    pair = 2 * width * (getattr(text, "num_key_value_heads", None) or heads)
     b = 2 if job.precision == "bf16" and job.sampler == "r1lab" else 4  # bytes of a number
-    N, P, lengths = job.answers, job.prompt_tokens, sorted(job.long, reverse=True)
-    longest = lengths[0]
-    layers, V = text.num_hidden_layers, text.vocab_size
-    token = layers * pair * b  # bytes of keys and values of one token
+    kv_heads = getattr(text, "num_key_value_heads", None) or heads
+    token = layers * 2 * width * kv_heads * b  # keys and values of one token
+    N, P, lengths = job.answers, job.prompt_tokens, job.long
+    longest = max(lengths)
 
+    known = AutoModelForCausalLM._model_mapping.get(type(job.model), None)
+    fast = job.sampler == "r1lab" and getattr(known, "__name__", "") in FAMILIES  # FastEngine
     copies = 0
     if job.backend == "trl" and job.sampler == "r1lab" and (job.lora or b == 2):
         copies = 4 * counts.weights  # a copy in float32, before it becomes bfloat16
-    if job.fast:
-        dealt = job.workers if job.answers // job.workers >= workers.FEW else 1
+    if fast:
+        dealt = job.workers if N // job.workers >= workers.FEW else 1
         copies = max(copies, (b * counts.weights if copies else 0) + dealt * b * counts.fused)
 
-    if job.fast:  # questions once, answers in rooms that double; ended answers have left
-        questions = job.config.questions // job.processes
-        cache = 2 * questions * P * token
+    if fast:  # each prompt once; completions in rooms that double, without those that ended
+        cache = 2 * (config.questions // job.processes) * P * token
         room = before = most = 0
         first = FIRST_CAPACITY if job.device == "cpu" else FIRST_WITH_KERNELS
         while room < longest:
             alive = sum(n > room for n in lengths)
-            room = min(job.config.max_new_tokens, max(first, 2 * room))
+            room = min(config.max_new_tokens, max(first, 2 * room))
             now = alive * room * token
             most = max(most, now + before // layers, before + now // layers)
             before = now
         cache += most
-    else:  # transformers' cache: prompts for every answer, one layer at a time copied to grow
+    else:  # transformers' cache: each prompt for every completion, copied layer by layer to grow
         cache = N * (P + longest) * token
         cache += 2 * cache // layers
     # logits / temperature, log-probs, probabilities, their sums; attention's scores and the MLP
-    logits = N * V * (4 * 4 + (b if b == 2 else 0) + (4 if job.config.temperature != 1 else 0))
+    logits = N * V * (4 * 4 + (b if b == 2 else 0) + (4 if config.temperature != 1 else 0))
     logits += N * heads * (P + longest) * 4 * 4
     logits += 3 * N * 4 * (getattr(text, "intermediate_size", None) or 4 * text.hidden_size)
-    drawn = N * (16 * job.config.max_new_tokens + (72 * longest if job.device == "cpu" else 0))
-    return copies, cache, logits + drawn
+    logits += N * (16 * config.max_new_tokens + (72 * longest if job.device == "cpu" else 0))
+    return copies, cache, logits
 
 
 # --- training: a rehearsal -----------------------------------------------------------------------
@@ -306,19 +275,15 @@ class Count(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
-        for tensor in tree_iter(out):
-            if isinstance(tensor, torch.Tensor):
-                self.add(tensor.untyped_storage())
+        for storage in (t.untyped_storage() for t in tree_iter(out) if isinstance(t, torch.Tensor)):
+            key, n = storage._cdata, storage.nbytes()
+            if key not in self.seen:
+                n = int(n * self.heap) if n < SMALL else n
+                self.seen.add(key)
+                self.now += n
+                weakref.finalize(storage, self.gone, key, n)
         self.most = max(self.most, self.now)
         return out
-
-    def add(self, storage) -> None:
-        key, n = storage._cdata, storage.nbytes()
-        if key not in self.seen:
-            n = int(n * self.heap) if n < SMALL else n
-            self.seen.add(key)
-            self.now += n
-            weakref.finalize(storage, self.gone, key, n)
 
     def gone(self, key: int, n: int) -> None:
         self.seen.discard(key)
@@ -335,39 +300,36 @@ def micro_batch(job: Job, worker: int = 0) -> tuple[int, int, int]:
     if job.lengths is None:
         lengths = lengths[: -(-len(lengths) // config.minibatches)]
     sizes = [P + n for n in lengths]
-    tokens = workers.budget(sizes, config.micro_batch_tokens, job.workers)
-    parts = micro_batches(sizes, tokens)
-    parts.sort(key=lambda part: -len(part) * (P + lengths[part[0]]))
+    parts = micro_batches(sizes, workers.budget(sizes, config.micro_batch_tokens, job.workers))
+    parts.sort(key=lambda part: -len(part) * sizes[part[0]])
     chosen = [lengths[i] for i in parts[min(worker, len(parts) - 1)]]
     return len(chosen), P + max(chosen), sum(chosen)
 
 
 def activations(job: Job) -> int:
-    """Bytes that the workers' forward and backward passes need at most, beside weights and
-    gradients."""
-    return sum(_activations(job, *micro_batch(job, worker)) for worker in range(job.workers))
-
-
-def _activations(job: Job, rows: int, width: int, answers: int) -> int:
-    """Of one micro-batch."""
-    layers = getattr(job.model, "num_hidden_layers", None)
-    if not isinstance(layers, int) or layers <= 6:
-        return max(rehearse(job, rows, width, answers))
-    few, more = (rehearse(job, rows, width, answers, layers=n) for n in (2, 4))
-    return max(more[0] + (more[0] - few[0]) * (layers - 4) // 2, more[1])
+    """Bytes of the workers' forward and backward passes at their peak, beside weights and
+    gradients. Deep models are rehearsed with 2 and 4 layers; each further layer adds the same."""
+    total, layers = 0, getattr(job.model, "num_hidden_layers", None)
+    for worker in range(job.workers):
+        batch = micro_batch(job, worker)
+        if isinstance(layers, int) and layers > 6:
+            parts = zip(*(rehearse(job, *batch, layers=n) for n in (2, 4)), strict=True)
+            total += max(four + (four - two) * (layers - 4) // 2 for two, four in parts)
+        else:
+            total += max(rehearse(job, *batch))
+    return total
 
 
 def rehearse(
     job: Job, rows: int, width: int, answers: int, layers: int | None = None
-) -> tuple[int, int]:
-    """As `activations`, for `rows` texts of `width` tokens, of which `answers` are learned from:
-    bytes at most until the backward pass has come to the first layer, and after that. To the first
-    each layer adds the same; the second, with the gradient of a large vocabulary, stays."""
+) -> tuple[int, int, int]:
+    """As `activations`, for `rows` texts of `width` tokens, of which `answers` are learned from.
+    Returns the peaks of the forward pass, of the backward pass until it reaches the first layer,
+    and of the rest; each grows linearly with the layers, or not at all."""
     config = shallow(job.model, layers)
     key = (
-        *(config.to_json_string(), job.backend, job.device, job.precision),
-        *(job.gradient_checkpointing, repr(job.lora), job.config.kl_coef > 0),
-        *(job.config.temperature == 1, rows, width, answers),
+        *(config.to_json_string(), job.backend, job.device, job.precision, rows, width, answers),
+        *(job.gradient_checkpointing, job.lora, job.config.kl_coef > 0, job.config.temperature),
     )
     if key in _REHEARSED:
         return _REHEARSED[key]
@@ -380,30 +342,29 @@ def rehearse(
             if weight.requires_grad:
                 weight.grad = torch.zeros_like(weight)
         counted.most = always = counted.now
-        until: list[int] = []
+        peaks: list[int] = []
 
-        def arrived(gradient) -> None:
-            until.append(counted.most)
+        def note(*_) -> None:
+            peaks.append(counted.most - always)
             counted.most = counted.now
 
         def watch(layer, inputs, output) -> None:
             output = output[0] if isinstance(output, tuple) else output
-            if output.requires_grad and not until:
-                output.register_hook(arrived)
+            if output.requires_grad and not peaks:  # with checkpointing it is computed twice
+                output.register_hook(note)
 
         for first in blocks(model)[:1]:
             first.register_forward_hook(watch)
-        forward().backward()
-        parts = (until[0] if until else counted.most, counted.most)
-        _REHEARSED[key] = parts[0] - always, parts[1] - always
+        loss = forward()
+        note()
+        loss.backward()
+        note()
+        _REHEARSED[key] = (*peaks, 0)[:3]
     return _REHEARSED[key]
 
 
-_REHEARSED: dict[tuple, tuple[int, int]] = {}
-
-
 def shallow(config: Any, layers: int | None) -> Any:
-    """The configuration with so many layers."""
+    """A copy of the configuration with so many layers."""
     config = copy.deepcopy(config)
     if layers is not None:
         config.num_hidden_layers = layers
@@ -412,27 +373,22 @@ def shallow(config: Any, layers: int | None) -> Any:
     return config
 
 
-def autocast(bf16: bool):
-    """As grpo.arithmetic and accelerate do it, on tensors without memory, which are a CPU's."""
-    return torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext()
+def autocast(job: Job):
+    """As machine.device.arithmetic does it, on tensors without memory, which are a CPU's."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=job.precision == "bf16")
 
 
 def _scratch_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitStack):
     """What grpo.backward does with a micro-batch; which tokens are predicted does not matter."""
-
-    def log_probs():
-        ids = torch.zeros(rows, width, dtype=torch.long)
-        where = torch.zeros(answers, dtype=torch.long)
-        return logps_at(model, ids, where, where, job.config.temperature)[0]
-
-    bf16 = job.precision == "bf16"
+    ids, where = (torch.zeros(n, dtype=torch.long) for n in ((rows, width), answers))
+    given = (model, ids, where, where, job.config.temperature)
 
     def forward():
-        with autocast(bf16):
-            logp = log_probs()
+        with autocast(job):
+            logp = logps_at(*given)[0]
         if job.config.kl_coef > 0:
-            with torch.no_grad(), autocast(bf16):
-                log_probs()
+            with torch.no_grad(), autocast(job):
+                logps_at(*given)
         return logp.sum()
 
     return forward
@@ -443,7 +399,7 @@ def _trl_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitS
     from trl.kernels import chunked_logprob
     from trl.trainer import utils
 
-    if job.device == "cuda":  # the tiles are worked on in place there, by Triton
+    if job.device == "cuda":  # there Triton works on the tiles in place
         for name in ("_forward_tile", "_backward_tile"):
             stack.enter_context(mock.patch.object(chunked_logprob, name, lambda *a, **k: None))
     else:  # of a tile wider than the vocabulary only the pages that are written to are there
@@ -463,7 +419,7 @@ def _trl_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitS
     mask = torch.ones(rows, 1, width, width, dtype=torch.bool)  # padding on both sides
 
     def forward():
-        with autocast(job.precision == "bf16"):
+        with autocast(job):
             out = model(input_ids=ids, attention_mask=mask, labels=ids, fused_lm_head=True)
         return out.log_probs.sum()
 
@@ -471,11 +427,10 @@ def _trl_pass(model, job: Job, rows: int, width: int, answers: int, stack: ExitS
 
 
 def adapt(model, rank: int) -> None:
-    """Freeze the model and put adapters on all its linear layers but the head, as peft computes
-    them (peft itself swaps tensors, which those without memory do not allow)."""
+    """Freeze the model and give its linear layers adapters as peft computes them (peft itself swaps
+    tensors, which FakeTensorMode refuses)."""
     model.requires_grad_(False)
-    head = model.get_output_embeddings()
-    for layer in [m for m in model.modules() if isinstance(m, nn.Linear) and m is not head]:
+    for layer in linear(model):
         down = nn.Linear(layer.in_features, rank, bias=False)
         layer.lora = nn.Sequential(down, nn.Linear(rank, layer.out_features, bias=False))
         layer.register_forward_hook(lambda own, args, out: out + own.lora(args[0]) * 2.0)
@@ -486,7 +441,7 @@ def adapt(model, rank: int) -> None:
 
 def check_fit(job: Job, room: int) -> Plan:
     """The plan of `job`, where it fits `room` bytes. Raises R1LabError, which names the first
-    change that leaves the result as it is and makes it fit, if there is one."""
+    change that keeps the result and makes it fit, if there is one."""
     planned = plan(job)
     if planned.peak <= room:
         return planned
@@ -506,22 +461,22 @@ def check_fit(job: Job, room: int) -> Plan:
 
 
 def harmless(job: Job) -> Iterator[tuple[str, Job]]:
-    """Changes that leave the result as it is: options, and the job with them."""
+    """Options that keep the result as it is, each with the job that has it."""
     if job.backend == "trl" and not job.gradient_checkpointing:
-        yield "--gradient-checkpointing", dataclasses.replace(job, gradient_checkpointing=True)
-    tokens, row = job.config.micro_batch_tokens, job.prompt_tokens + max(job.long)
-    tokens = min(tokens, row * job.answers)
+        yield "--gradient-checkpointing", replace(job, gradient_checkpointing=True)
+    row = job.prompt_tokens + max(job.long)
+    tokens = min(job.config.micro_batch_tokens, row * job.answers)
     while tokens > row:
         tokens = max(row, tokens // 2)
-        config = dataclasses.replace(job.config, micro_batch_tokens=tokens)
-        yield f"--micro-batch-tokens {tokens}", dataclasses.replace(job, config=config)
+        config = replace(job.config, micro_batch_tokens=tokens)
+        yield f"--micro-batch-tokens {tokens}", replace(job, config=config)
 
 
 # --- before a run --------------------------------------------------------------------------------
 
 
 def prompts_of(tokenizer, problems: Sequence, template: str) -> list[list[int]]:
-    """Token ids of the first PROMPTS questions, among which a long one is looked for."""
+    """Token ids of the first PROMPTS prompts, of which the longest counts."""
     return encode(tokenizer, [render(problem, template) for problem in problems[:PROMPTS]])
 
 
@@ -531,17 +486,16 @@ def job_of(model, config, *, prompts: Sequence[Sequence[int]], device: str, **op
     if next(model.parameters()).device.type == device:
         for weight in model.parameters():  # one mapped from a file is in memory once it was read
             weight.detach().sum()
-            here += weight.numel() * weight.element_size()
-    total = torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0
-    dealt = workers.number(device) if options.get("backend", "scratch") == "scratch" else 1
+            here += weight.nbytes
+    scratch = options.get("backend", "scratch") == "scratch"
     return Job(
         model=model.config,
         config=config,
         device=device,
         prompt_tokens=max(map(len, prompts)),
         before=max(0, held(device) - here),
-        total=total,
-        **{"workers": dealt} | options,
+        total=torch.cuda.get_device_properties(0).total_memory if device == "cuda" else 0,
+        **{"workers": workers.number(device) if scratch else 1} | options,
     )
 
 
@@ -549,14 +503,14 @@ def prepare(job: Job, *, checkpointing: Any = False, room: int | None = None) ->
     """Whether to use gradient checkpointing, and the plan in words.
 
     checkpointing: True, False or "auto": off where the plan fits without it and a tenth is left.
-    Raises R1LabError for a run that cannot fit. A model whose memory cannot be planned is not held
-    up: the words say so, and "auto" is then on for a GPU.
+    Raises R1LabError for a run that cannot fit. A model whose memory cannot be planned may train:
+    the words say so, and "auto" is then on for a GPU.
     """
     room = available(job.device) if room is None else room
     try:
         if checkpointing == "auto":
             checkpointing = MARGIN * plan(job).peak > room
-        job = dataclasses.replace(job, gradient_checkpointing=bool(checkpointing))
+        job = replace(job, gradient_checkpointing=bool(checkpointing))
         plan(job)
     except R1LabError as error:
         known = job.device == "cuda" if checkpointing == "auto" else bool(checkpointing)

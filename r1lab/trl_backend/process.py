@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
@@ -14,6 +13,7 @@ from typing import Any
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.state import AcceleratorState
+from accelerate.utils import parse_flag_from_env
 
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.machine.device import on_gpu
@@ -25,20 +25,14 @@ def sharded(trainer) -> bool:
 
 def is_spread() -> bool:
     """Were we launched with FSDP or DeepSpeed? accelerate says so in the environment."""
-    return any(
-        os.environ.get(name, "false").lower() in ("1", "true")
-        for name in ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
-    )
+    names = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
+    return any(parse_flag_from_env(name) for name in names)
 
 
 def settle(device: str | None = None) -> PartialState:
-    """accelerate's view of this process, computing on `device`: "cpu", "cuda", or None for a GPU
-    where there is one.
-
-    accelerate decides once a process and answers the same ever after, also to those that asked for
-    something else; here who asks last decides. Processes that were launched together keep what
-    their launcher gave them. Raises R1LabError for a device that is not here.
-    """
+    """accelerate's state of this process, on `device`: "cpu", "cuda", or None for a GPU where there
+    is one. accelerate fixes the device at the first call; here the last call decides. Processes
+    that were launched together keep their launcher's. R1LabError for a device that is not here."""
     if device not in (None, "cpu", "cuda"):
         raise R1LabError(f"TRL trains on the device 'cpu' or 'cuda', not {device!r}")
     cpu = not on_gpu(device)
@@ -50,18 +44,18 @@ def settle(device: str | None = None) -> PartialState:
 
 
 def main_decides(decide: Callable[[], Any], patient: bool = False) -> Any:
-    """What decide() gives on the main process, which alone calls it, on all of them; so with its
+    """decide() is called on the main process; all processes return its result or raise its
     R1LabError. patient: the others wait as long as it takes."""
-    found: list[Any] = [None]
+    found = None
     if PartialState().is_main_process:
         try:
-            found = [decide()]
+            found = decide()
         except R1LabError as error:
-            found = [error]
-    told = from_main(found[0], patient)
-    if isinstance(told, R1LabError):
-        raise told
-    return told
+            found = error
+    found = from_main(found, patient)
+    if isinstance(found, R1LabError):
+        raise found
+    return found
 
 
 def from_main(message: Any, patient: bool = False) -> Any:
@@ -74,14 +68,14 @@ def from_main(message: Any, patient: bool = False) -> Any:
 
 @functools.cache
 def _waiting_room():
-    """A group of all processes in which one may let the others wait for days: the usual group's
-    patience ends after ten minutes (NCCL) or thirty (gloo). A process that dies ends the wait."""
+    """A group of all processes in which one may let the others wait for days; the default group's
+    timeout is ten minutes (NCCL) or thirty (gloo). A process that dies ends the wait."""
     return dist.new_group(backend="gloo", timeout=timedelta(days=30))
 
 
 @contextlib.contextmanager
 def disk_errors(out_dir: Path):
-    """A full disk in one line, whoever met it."""
+    """A full disk in one line."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -91,8 +85,8 @@ def disk_errors(out_dir: Path):
 
 
 def patient(asked: list[str]) -> None:
-    """A scheduler may send SIGTERM to launcher and processes alike, so that it arrives twice: only
-    a second Ctrl-C means "at once"."""
+    """Ignore a second SIGTERM, which a process gets where a scheduler sends one to the launcher and
+    to its processes: only a second Ctrl-C means "at once"."""
     with contextlib.suppress(ValueError):  # not the main thread
         first = signal.getsignal(signal.SIGTERM)
         if callable(first):

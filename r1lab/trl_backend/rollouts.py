@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 import shutil
 import time
@@ -18,8 +16,8 @@ from accelerate.utils import gather_object
 from r1lab.advantages import get_advantage
 from r1lab.answers import measure
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import append_lines
-from r1lab.experience import Experience, describe, examples, save_batch
+from r1lab.basics.files import append_lines, read_json
+from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, questions_at
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
@@ -34,31 +32,32 @@ from r1lab.trl_backend.watch import Watch, local_probe
 
 
 class RolloutWatch(Watch):
-    """Sees every rollout through its rewards, and every update through TRL's log."""
+    """Receives every rollout through the reward functions, every update through TRL's log."""
 
     on_disk = (*ON_DISK, "references", "adapter", "summary.json")
     origin: dict[str, str | None] = {}
     price: float | None = None  # dollars an hour of all devices
-    drawn: list[list[float]] | None = None  # the sampler's log-probs of this process's answers
+    drawn: list[list[float]] | None = None  # the sampler's log-probs, of this process
 
     def __init__(self, config: GRPOConfig, tokenizer, task, problems, out_dir: Path, names, **how):
         """how: callbacks, and the budget."""
         self.budget = how.pop("budget", None)
         super().__init__(config, out_dir, config.steps, names, updates=updates(config), **how)
         self.tokenizer, self.task, self.problems = tokenizer, task, problems
-        self.entered, self.earlier = time.perf_counter(), 0.0  # when `train` was called; before it
-        self.counted = 0.0  # seconds spent when the last step had ended, of this process's
+        self.entered = time.perf_counter()
+        self.earlier = self.counted = 0.0  # seconds: before this process; up to the last step's end
+
+        self.every_refresh = config.ref_refresh if config.kl_coef > 0 else 0
 
     def go_on(self, model) -> str | None:
-        if self.main:  # with the steps that are lost, which took their time
+        if self.main:  # the steps after the last checkpoint took time too
             self.earlier = spent_in(metrics_of(self.out_dir))
         return super().go_on(model)
 
-    # -- the rollout: TRL calls the rewards one after the other, with all answers of this process
+    # -- the rollout: TRL calls each reward function with all completions of this process
 
     def reward_functions(self) -> list[Callable]:
-        """The rewards of the configuration, one function each, as TRL wants them. The first that
-        TRL calls computes all (`rewards.combine`, as r1lab.grpo does)."""
+        """The configuration's rewards, one function each. The first that TRL calls computes all."""
         config = self.config
         functions = [get_reward(reward, config.seed) for reward in config.rewards]
         names = [reward_name(function) for function in functions]
@@ -89,11 +88,10 @@ class RolloutWatch(Watch):
         return noted
 
     def rollout_ends(self, problems, ids, functions, context) -> dict[str, list[float]]:
-        """Pays this process's answers; every process's become one Experience, on all of them.
+        """Rewards of this process's completions, by name; self.batch gets those of all processes.
 
-        problems, ids: of this process's N / processes answers. context: what else TRL gives to a
-        reward. TRL's texts are not used: it decodes tags that are special tokens away. Returns the
-        rewards of this process's answers, by name.
+        problems, ids: of the N / processes completions. context: TRL's other keywords of a reward.
+        The texts are decoded anew: in TRL's, tags that are special tokens are missing.
         """
         config, tokenizer, log = self.config, self.tokenizer, Log()
         ends = {*self.trainer.eos_token_ids}
@@ -103,34 +101,29 @@ class RolloutWatch(Watch):
         texts = read(tokenizer, mine, config.template)
         context |= {"step": self.step, "task": self.task, "completion_ids": mine.completion_ids}
         context |= {"log_metric": log.metric, "log_extra": log.extra}
-        total, paid = combine(texts, problems, functions, config.reward_weights, **context)
-        rows = [
-            (
-                *(problems[i], mine.completion_ids[i], mine.logprobs[i], total[i]),
-                measure(
-                    *(problems[i], texts[i]),
-                    task=self.task,
-                    length=len(mine.completion_ids[i]),
-                    finished=mine.finished[i],
-                ),
-                {name: values[i] for name, values in paid.items()},
-                {name: values[i] for name, values in log.columns.items()},
-            )
-            for i in range(len(ids))
-        ]
-        rows = gather_object(rows)  # in the order of the processes, which is the questions'
-        problems, ids, drawn, total, measures, parts, extra = map(list, zip(*rows, strict=True))
+        total, parts = combine(texts, problems, functions, config.reward_weights, **context)
+        rows = []
+        for i, (problem, ids, ended) in enumerate(
+            zip(problems, mine.completion_ids, mine.finished, strict=True)
+        ):
+            how = {"task": self.task, "length": len(ids), "finished": ended}
+            found = measure(problem, texts[i], **how)
+            columns = [{name: v[i] for name, v in c.items()} for c in (parts, log.columns)]
+            rows.append((problem, ids, mine.logprobs[i], total[i], found, *columns))
+        rows = gather_object(rows)  # in the order of the processes, which is that of the prompts
+        problems, ids, drawn, total, measures, each, extra = map(list, zip(*rows, strict=True))
         self.drawn = None
         log.columns = {name: [one[name] for one in extra] for name in extra[0]}
         rewards = torch.tensor(total, dtype=torch.float32).view(-1, config.group_size)
-        asked = problems[:: config.group_size]
-        prompts = [render(problem, config.template) for problem in asked]
+        problems = problems[:: config.group_size]
+        prompts = [render(problem, config.template) for problem in problems]
+        finished = [found.finished for found in measures]
         self.batch = Experience(
-            asked,
+            problems,
             prompts,
-            Rollouts(tokenizer(prompts)["input_ids"], ids, drawn, [m.finished for m in measures]),
+            Rollouts(tokenizer(prompts)["input_ids"], ids, drawn, finished),
             measures,
-            {name: [one[name] for one in parts] for name in parts[0]},
+            {name: [one[name] for one in each] for name in each[0]},
             rewards,
             get_advantage(config.advantage)(rewards),
             log,
@@ -138,7 +131,7 @@ class RolloutWatch(Watch):
         self.sampled = time.perf_counter()
         if not all(map(math.isfinite, total)):
             self.fail(self.step, "a reward that is not a finite number")
-        return paid
+        return parts
 
     # -- the updates
 
@@ -148,19 +141,18 @@ class RolloutWatch(Watch):
     def step_ends(self) -> None:
         change = local_probe(self.trainer.model) - self.before
         self.update = float(change.norm()) / (float(self.before.norm()) or 1.0)
-        every = self.config.ref_refresh if self.config.kl_coef > 0 else 0
-        if every and self.step % every == 0 and self.trainer.ref_model is not None:
-            # TRL has just replaced the reference by the policy: so is what is kept on the disk
+        if self.every_refresh and self.step % self.every_refresh == 0 and self.trainer.ref_model:
+            # TRL has just replaced the reference by the policy; so does this folder
             save_model(self.trainer, reference_folder(self.out_dir, self.step))
         spent = self.spent()
         if self.budget and not self.over:
-            # The next step will take as long as this one, with the checkpoint's writing before it.
-            # The first step after a start takes longer: it compiles.
+            # The next step takes as long as this one and the checkpoint before it. The first step
+            # after a start says nothing about the next: it compiles.
             self.over = self.budget.exceeded(spent, spent - self.counted if self.counted else 0.0)
         self.counted = spent
 
     def spent(self) -> float:
-        """Seconds since `train` was called, loading, saving and all; and before a resumption."""
+        """Seconds since `train` was called, with those before a resumption."""
         return self.earlier + time.perf_counter() - self.entered
 
     def measure(self, step, logs) -> dict[str, Any]:
@@ -168,46 +160,36 @@ class RolloutWatch(Watch):
         metrics = describe(step, batch) | learned(logs, config)
         if not any(batch.rollouts.logprobs):
             metrics["entropy"] = fmean(one["entropy"] for one in logs)
-        metrics["update"] = self.update
-        metrics["sample_seconds"] = self.sampled - self.began
-        metrics["train_seconds"] = ended - self.sampled
-        metrics["seconds"] = ended - self.began
-        metrics["tokens_per_second"] = metrics["tokens"] / metrics["seconds"]
-        metrics["spent_seconds"] = self.spent()
-        history, questions = [*self.history, metrics], questions_at(step, self.problems, config)
-        metrics["diagnoses"] = explain(history, config, self.tokenizer, self.task, questions)
+        metrics |= {
+            "update": self.update,
+            "sample_seconds": self.sampled - self.began,
+            "train_seconds": ended - self.sampled,
+            "seconds": ended - self.began,
+            "tokens_per_second": metrics["tokens"] / (ended - self.began),
+            "spent_seconds": self.spent(),
+        }
+        how = (config, self.tokenizer, self.task, questions_at(step, self.problems, config))
+        metrics["diagnoses"] = explain([*self.history, metrics], *how)
         if config.samples_every and step % config.samples_every == 0:
             append_lines(self.out_dir / "samples.jsonl", examples(step, batch, self.tokenizer))
         return metrics
 
     def words(self, metrics: dict[str, Any]) -> str:
-        return (
-            f"accuracy {metrics['accuracy']:.2f}, length {metrics['length']:.0f}, "
-            f"{metrics['tokens_per_second']:,.0f} tok/s"
-        )
+        return words(metrics)
 
     def fail(self, step: int, words: str) -> None:
         """Stop before anything broken is saved; the batch can be looked at."""
-        path = self.out_dir / "nan_batch.json"
-        if self.main and self.batch is not None:
-            save_batch(path, step, self.batch, self.tokenizer, words)
-        raise R1LabError(
-            f"step {step} has {words}. Training stopped; the batch is in {path}, and the last "
-            f"checkpoint, of {self.saved} steps, is from before. Usual reasons: a learning rate "
-            "too high, a reward that is NaN, float16 weights."
-        )
+        raise diverged(self, step, self.batch if self.main else None, self.tokenizer, words)
 
     # -- the reference policy, which Trainer's checkpoints do not have
 
     def sealed(self) -> None:
         """Delete the references that no checkpoint needs any more."""
-        every = self.config.ref_refresh if self.config.kl_coef > 0 else 0
-        if not every:
+        if not (every := self.every_refresh):
             return
         steps = [self.step]
         for folder in newest_first(self.out_dir / "checkpoints"):
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                steps.append(json.loads((folder / SEAL).read_text("utf-8"))["step"])
+            steps.append((read_json(folder / SEAL) or {}).get("step", self.step))
         needed = {reference_folder(self.out_dir, step // every * every) for step in steps}
         for folder in (self.out_dir / "references").glob("step-*"):
             if folder not in needed:

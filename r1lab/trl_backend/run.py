@@ -1,21 +1,18 @@
-"""The same run on TRL's GRPOTrainer: the engine of one GPU, of many, and of a cluster.
+"""The run of `r1lab.grpo` on TRL's GRPOTrainer: on one GPU, on several, on a cluster.
 
-`r1lab.grpo` is the loop to read; a real model on eight GPUs wants what others have built: data and
-weights spread over devices (accelerate: DDP, FSDP2, DeepSpeed ZeRO-3), vLLM, LoRA (peft). TRL puts
-these behind one trainer. `train` here takes the same configuration as `r1lab.grpo.train`, asks the
-same questions in the same order, pays the same rewards and leaves the same files. `mapping` says
-what each option becomes, and what no option can make equal; what TRL cannot express is refused.
-Three of TRL's defaults are not the paper's:
+TRL brings DDP, FSDP2 and ZeRO-3 (accelerate), vLLM and LoRA (peft). `train` takes the configuration
+of `r1lab.grpo.train`, uses the same prompts in the same order and the same rewards, and leaves the
+same files. `mapping` translates each option and lists what remains different; what TRL cannot
+express is refused. Three of TRL's defaults are not the paper's:
 
     loss_type "dapo"                the mean over all tokens; the paper's is "grpo"
     use_bias_correction_kl True     multiplies the KL term by rho (DeepSeek-V3.2); not in the paper
     lr_scheduler_type "linear"      and any warm-up begins with a rate of 0: a wasted rollout
 
-TRL counts optimizer steps, we count rollouts. One rollout of N = questions * group_size answers is
-minibatches * inner_epochs optimizer steps; its answers go through in N / (processes * rows) passes
-a process. With one update a rollout is on-policy: rho = 1, and TRL, like us, then takes log pi_old
-from the pass that it makes anyway. Checkpoints are Trainer's own folders, written between two
-rollouts only (in the midst of one, TRL forgets its buffered answers), and sealed (`folders`).
+TRL counts optimizer steps, we count rollouts: one rollout is minibatches * inner_epochs steps.
+With one step per rollout both are on-policy and take log pi_old from the training forward pass.
+Checkpoints are Trainer's folders, written between rollouts only (TRL forgets the completions that
+it has buffered), and sealed (`folders`).
 """
 
 from __future__ import annotations
@@ -47,13 +44,7 @@ from r1lab.trl_backend.mapping import Launch, check
 from r1lab.trl_backend.process import is_spread, main_decides, settle
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import pick_sampler
-from r1lab.trl_backend.trainer import (
-    lora_config,
-    make_trainer,
-    put_back,
-    without_cudnn_attention,
-    without_dropout,
-)
+from r1lab.trl_backend.trainer import lent, lora_config, make_trainer, without_cudnn_attention
 
 log = logging.getLogger(__name__)
 
@@ -71,10 +62,9 @@ def train(
 ) -> list[dict[str, Any]]:
     """Train `model` in place by GRPO on TRL; returns the metrics of every step.
 
-    As r1lab.grpo.train: the same configuration, the same files in out_dir, the same names in
-    metrics.jsonl, resumed by the same call. Started by `accelerate launch`, all processes call it;
-    files, callbacks and the history that is returned are the main process's (others get []).
-    Before it starts, the memory plan says what it will take, and refuses what cannot fit.
+    Configuration, files in out_dir, metrics and resumption are those of r1lab.grpo.train. Started
+    by `accelerate launch`, all processes call it; files, callbacks and history belong to the main
+    process (others get []).
 
     Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
     express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
@@ -89,8 +79,8 @@ def train(
     problems = training_problems(task, model, tokenizer, config)
     launch = planned(launch, model, tokenizer, config, problems, say)
 
-    names, budget = identity(config, launch, task, problems), launch.budget
-    how = {"callbacks": callbacks, "budget": budget}
+    budget, how = launch.budget, {"callbacks": callbacks, "budget": launch.budget}
+    names = identity(config, launch, task, problems)
     watch = RolloutWatch(config, tokenizer, task, problems, out_dir, names, **how)
     watch.origin = origin(model.config._name_or_path)
     watch.price = getattr(budget, "dollars_per_hour", None) or costs.price_here()
@@ -98,21 +88,18 @@ def train(
     with watch.running(model, progress, launch.resume) as folder, contextlib.ExitStack() as stack:
         before = watch.seal.get("processes", state.num_processes)
         if main and before != state.num_processes:
-            log.warning(
-                "the run goes on on %d processes, after %d: from here on it draws other answers "
-                "than it would have",
-                *(state.num_processes, before),
-            )
+            words = "the run continues on %d processes, after %d: it samples other completions now"
+            log.warning(words, state.num_processes, before)
         steps = None
-        if budget and watch.first:  # what was spent before may be all: then not a step more
+        if budget and watch.first:  # where the budget is used up already: no further step
             watch.over = main_decides(lambda: budget.exceeded(watch.earlier))
             steps = watch.first if watch.over else None
-        stack.enter_context(without_dropout(model))
-        reference = reference_of(model, tokenizer, config, out_dir, watch.first, launch.lora)
-        stack.enter_context(reference)
-        own_forward = model.__dict__.get("forward")
+        stack.enter_context(lent(model, tokenizer))
+        reference = (model, tokenizer, config, out_dir, watch.first, launch.lora)
+        stack.enter_context(reference_of(*reference))
         trainer = make_trainer(model, tokenizer, watch, launch, steps)
-        stack.callback(put_back, model, trainer, own_forward, launch.lora)
+        if launch.lora:  # `finish` merges the adapters; an error leaves them
+            stack.callback(lambda: hasattr(trainer.model, "unload") and trainer.model.unload())
         trainer.train(resume_from_checkpoint=folder)
         watch.ended()
         finish(trainer, watch, launch.lora)
@@ -122,41 +109,33 @@ def train(
 
 
 def decided(launch: Launch, config: GRPOConfig, say: Callable[..., None]) -> Launch:
-    """The launch with sampler and precision chosen for this machine, and the repository to push to
-    made. Raises R1LabError for what cannot run here."""
+    """The launch with sampler and precision chosen for this machine, and with the hub repository
+    created. Raises R1LabError for what cannot run here."""
     without_cudnn_attention()
     state, spread = PartialState(), is_spread()
     check(config, processes=state.num_processes, lora=launch.lora, sharded=spread)
     precision = config.precision if launch.precision == "auto" else launch.precision
     cuda = state.device.type == "cuda"
     sampler, words = pick_sampler(launch.sampler, cuda=cuda, sharded=spread)
-    push_to_hub = launch.push_to_hub
+    hub = launch.push_to_hub
     if state.is_main_process:
-        if push_to_hub:
-            push_to_hub = hub_ready(push_to_hub)
+        hub = hub_ready(hub) if hub else hub
         say(words, flush=True)
     precision = precision_on(state.device, precision)
-    return replace(launch, sampler=sampler, precision=precision, push_to_hub=push_to_hub)
+    return replace(launch, sampler=sampler, precision=precision, push_to_hub=hub)
 
 
 def planned(launch: Launch, model, tokenizer, config, problems, say) -> Launch:
-    """The launch with gradient checkpointing decided by the memory plan. The main process plans,
-    all follow. Raises R1LabError, on all, for a run that cannot fit."""
+    """The launch with gradient checkpointing decided by the main process's memory plan. Raises
+    R1LabError, on all processes, for a run that cannot fit."""
     state, device = PartialState(), PartialState().device.type
 
     def decide() -> tuple[bool, str]:
-        job = memory.job_of(
-            model,
-            config,
-            prompts=memory.prompts_of(tokenizer, problems, config.template),
-            device=device,
-            backend="trl",
-            processes=state.num_processes,
-            precision=launch.precision,
-            lora=lora_config(launch.lora).r if launch.lora else None,
-            sharded=is_spread(),
-            sampler=launch.sampler,
-        )
+        how = {"backend": "trl", "processes": state.num_processes, "sharded": is_spread()}
+        how |= {"precision": launch.precision, "sampler": launch.sampler}
+        how["lora"] = lora_config(launch.lora).r if launch.lora else None
+        prompts = memory.prompts_of(tokenizer, problems, config.template)
+        job = memory.job_of(model, config, prompts=prompts, device=device, **how)
         free = room.available(device)
         if device == "cpu":  # the processes of this machine share it
             free //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -171,7 +150,7 @@ def planned(launch: Launch, model, tokenizer, config, problems, say) -> Launch:
 
 
 def identity(config: GRPOConfig, launch: Launch, task, problems: Sequence) -> Callable[[int], dict]:
-    """names(steps): what makes a run this run, after so many steps."""
+    """names(steps): what must be equal for a checkpoint of that step to belong to this run."""
 
     def names(steps: int) -> dict[str, Any]:
         asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])

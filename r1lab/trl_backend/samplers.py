@@ -16,26 +16,24 @@ from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.templates import read
 from r1lab.trl_backend.mapping import updates
 
-SAMPLERS = ("auto", "r1lab", "generate", "vllm", "vllm-server")
-
-
 WORDS = {
-    "r1lab": "r1lab's own: a question's keys and values are shared by its group, finished answers "
-    "leave the batch",
+    "r1lab": "r1lab's own: a prompt's keys and values are shared by its group, finished "
+    "completions leave the batch",
     "generate": "transformers' generate",
     "vllm": "vLLM in this process (colocated), new weights after every step",
     "vllm-server": "vLLM served by another process",
 }
+SAMPLERS = ("auto", *WORDS)
 
 
 def pick_sampler(
     name: str = "auto", *, cuda: bool | None = None, sharded: bool = False
 ) -> tuple[str, str]:
-    """Who writes the answers, and why, in words for the user.
+    """What samples the completions, and why, in words for the user.
 
-    name: "auto", "r1lab", "generate", "vllm" (in this process), "vllm-server" (at 0.0.0.0:8000) or
-    the server's http address. sharded: the weights are spread over devices (FSDP, ZeRO-3). Raises
-    R1LabError for a name that is not known, and for a sampler that cannot run here.
+    name: one of SAMPLERS ("vllm-server": at 0.0.0.0:8000), or the server's http address. sharded:
+    by FSDP or ZeRO-3. Raises R1LabError for a name that is not known, and for a sampler that cannot
+    run here.
     """
     cuda = torch.cuda.is_available() if cuda is None else cuda
     vllm = importlib.util.find_spec("vllm") is not None
@@ -67,33 +65,32 @@ def pick_sampler(
 def own_sampler(
     config: GRPOConfig, tokenizer, *, precision: str = "fp32", shares: int | None = None
 ) -> Callable[[list[str], Any], dict[str, Any]]:
-    """`r1lab.rollouts.sample` as TRL's `rollout_func`. All that we know of this experimental
-    interface is here.
+    """r1lab's sampler as TRL's `rollout_func`, an experimental interface.
 
-    TRL calls it with this process's prompts, each question G times in a row, and with its trainer.
-    It wants, an entry for each prompt: prompt_ids, completion_ids (not empty, EOS kept) and
-    logprobs, those of the drawn tokens under softmax(logits / temperature), as lists of floats.
+    TRL calls it with this process's prompts, each G times in a row, and with its trainer. It takes,
+    per entry: prompt_ids, completion_ids (not empty, EOS kept) and logprobs of the sampled tokens
+    under softmax(logits / temperature).
 
-    shares: in how many parts, each with a seed of its own, a whole batch is drawn (default: one a
-    process). As long as it stays the same the same answers are drawn on any number of processes
-    that divides it. The first share has the seed that r1lab.grpo gives the whole batch, so with one
-    share the two loops draw the same answers from the same weights.
+    shares: the number of parts of a batch, each with its own seed (default: one per process). With
+    the same number, any number of processes that divides it samples the same completions. The
+    first part has r1lab.grpo's seed: with one part, both loops sample the same completions.
     """
 
     def rollout(prompts: list[str], trainer) -> dict[str, Any]:
         G, state = trainer.num_generations, trainer.accelerator.state
-        asked = list(prompts[::G])  # (b) this process's questions
-        if [prompt for prompt in asked for _ in range(G)] != list(prompts):
+        distinct = list(prompts[::G])  # (b) of this process
+        if [prompt for prompt in distinct for _ in range(G)] != list(prompts):
             raise R1LabError(
                 "this version of TRL hands prompts to rollout_func in another way than each "
-                f"question {G} times in a row; use --sampler generate, or the pinned version of TRL"
+                f"prompt {G} times in a row; use --sampler generate, or the pinned version of TRL"
             )
         step = trainer.state.global_step // updates(config)
         mine = max(1, (shares or state.num_processes) // state.num_processes)
-        size, left = divmod(len(asked), mine)
+        size, left = divmod(len(distinct), mine)
         if left:
-            raise R1LabError(f"{len(asked)} questions a process cannot be cut into {mine} shares")
-        ids = tokenizer(asked)["input_ids"]
+            words = f"{len(distinct)} prompts of a process cannot be cut into {mine} shares"
+            raise R1LabError(words)
+        ids = tokenizer(distinct)["input_ids"]
         model = whole_weights(trainer, precision)
         prompt_ids, completion_ids, logprobs = [], [], []
         for part in range(mine):
@@ -105,7 +102,7 @@ def own_sampler(
                 group_size=G,
                 eos_token_id=trainer.eos_token_ids,
             )
-            read(tokenizer, drawn, config.template)  # what follows a template's stop is cut off
+            read(tokenizer, drawn, config.template)  # drops what follows the template's stop
             prompt_ids += [list(ids) for ids in drawn.prompt_ids for _ in range(G)]
             completion_ids += drawn.completion_ids
             logprobs += drawn.logprobs
@@ -122,11 +119,8 @@ def share_seed(seed: int, step: int, share: int) -> int:
 
 
 def whole_weights(trainer, precision: str):
-    """The policy as our sampler wants it: plain layers, in the type that it is to compute in.
-
-    The trainer's own model where that is so. Else a copy for this rollout, with the adapters merged
-    and in bfloat16.
-    """
+    """The policy for our sampler: the trainer's model or, in bfloat16 or with adapters, a copy with
+    the adapters merged."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if precision == "fp32" and not hasattr(model, "merge_and_unload"):
         return model

@@ -1,8 +1,7 @@
 """The pipeline's stages on TRL, by any number of processes (`accelerate launch`).
 
-All processes run `pipeline.run` and come to the same stages. The main one decides whether a stage
-has to be made, and writes its record; all make it together: they train on one set of weights, draw
-their parts of the answers, and wait where one process does the work (filters, scorecards).
+All processes run `pipeline.run`. The main one decides whether a stage has to be made, and writes
+its record; all train and sample together, and wait where one does the work (filters, scorecards).
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from r1lab.training import stages
 from r1lab.trl_backend import judges, process, run, supervised
 from r1lab.trl_backend.mapping import Launch, check
 
-BATCH = 32  # questions that a process answers at a time
+BATCH = 32  # prompts that a process samples at a time
 
 
 def backend(config: PipelineConfig) -> Backend:
@@ -37,9 +36,9 @@ def backend(config: PipelineConfig) -> Backend:
         check(rl_config(config, name), processes=state.num_processes)
     return Backend(
         "trl",
-        rl=_told(partial(run.train, launch=Launch(device=device))),
-        sft=_told(supervised.sft_train),
-        judge=_told(judges.reward_train),
+        rl=_shared(partial(run.train, launch=Launch(device=device))),
+        sft=_shared(supervised.sft_train),
+        judge=_shared(judges.reward_train),
         load=lambda config, folder: models.load(folder),  # TRL moves it itself
         evaluate=dealt,
         stage=stage,
@@ -48,8 +47,8 @@ def backend(config: PipelineConfig) -> Backend:
     )
 
 
-def _told(train: Callable) -> Callable:
-    """A trainer whose history, which the main process has, all get."""
+def _shared(train: Callable) -> Callable:
+    """A trainer that returns the main process's history on all processes."""
     return lambda *args, **options: process.from_main(train(*args, **options))
 
 
@@ -60,7 +59,7 @@ def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:
         if PartialState().is_main_process:
             process.from_main("make it", patient=True)
         metrics = make(folder)
-        clear_device_cache(garbage_collection=True)  # a trainer and its watch are a circle
+        clear_device_cache(garbage_collection=True)  # trainer and watch refer to each other
         return metrics
 
     def decide() -> dict[str, Any]:
@@ -74,8 +73,8 @@ def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:
 
 
 def dealt(model, tokenizer, task, problems: Sequence, *, sampling: Sampling, **how) -> Evaluation:
-    """`r1lab.evaluate.evaluate`, batch by batch on all processes. Each batch has a seed of its own,
-    so the answers are the same on any number of them."""
+    """`r1lab.evaluate.evaluate`, batch by batch on all processes. Each batch has its own seed, so
+    any number of processes samples the same completions."""
     state, mine = PartialState(), []
     for n, start in enumerate(range(0, len(problems), BATCH)):
         if n % state.num_processes == state.process_index:

@@ -1,64 +1,51 @@
 """Supervised fine-tuning on TRL's SFTTrainer.
 
-`r1lab.sft` is the loop to read. `sft_train` takes the same configuration, shows the same examples
-in the same order and steps along the same gradient, on as many devices as were launched. TRL 1.16's
-defaults are not ours in five places, and would train all the same:
+`r1lab.sft` is the loop to read. `sft_train` takes its configuration and computes the same gradients
+from the same examples in the same order, on any number of devices. TRL 1.16 differs by default:
 
     data order         Trainer shuffles; ours is `sft.batch_at`
-    warm-up, cosine    Trainer's warm-up begins with a rate of 0, and "cosine_with_min_lr" would
-                       reach its lowest rate one step after the last
-    prompt + answer    TRL tokenizes both as one text, where tokens may merge across the boundary;
-                       labels are made here, from the tokens that the policy will see
-    mean over tokens   right for accumulated passes only where the model "accepts loss kwargs"; else
-                       each pass is divided by its own tokens: a mean of means
-    dropout            SFTTrainer trains with it; RewardTrainer without nn.Dropout only
+    warm-up, cosine    Trainer's warm-up begins with a rate of 0, and "cosine_with_min_lr" reaches
+                       its lowest rate one step after the last
+    prompt + response  TRL tokenizes both as one text, where tokens may merge across the boundary
+    mean over tokens   of all micro-batches only where the model "accepts loss kwargs"; else each
+                       micro-batch is divided by its own tokens: a mean of means
+    dropout            SFTTrainer trains with it; RewardTrainer only disables nn.Dropout
 
-A Trainer knows a list of items, passes of equal numbers of them, and a number of passes a step. So
-a whole run is laid out beforehand as one epoch (`lay_out`): step after step, in each the longest
-first, so that a pass is padded to examples of like length; blank items, of which nothing is
-learned, fill a step up. Any number of processes then takes its passes of the same steps. (TRL's own
-packing would pack the whole data set before it is dealt out: a step would then be so many packs,
-not so many examples.)
+Trainer takes a list of items, micro-batches of equal numbers of them, and a number of micro-batches
+per step. So `lay_out` lays a whole run out as one epoch: in each step the longest examples first,
+which saves padding, and blank items, which have no loss, to fill the step up. (TRL's own packing
+would change which examples are in a step.)
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import PrinterCallback
 from trl import SFTConfig as TRLSFTConfig
 from trl import SFTTrainer as TRLSFTTrainer
 
 from r1lab import sft
-from r1lab.basics import quiet
 from r1lab.basics.errors import R1LabError
 from r1lab.machine.device import precision_on
 from r1lab.sampler.score import max_positions
 from r1lab.sft import Example, SFTConfig, batch_at, steps_of
 from r1lab.trl_backend import folders
 from r1lab.trl_backend.mapping import shared_options
-from r1lab.trl_backend.trainer import (
-    OwnRate,
-    on_one_gpu,
-    put_back,
-    without_cudnn_attention,
-    without_dropout,
-)
+from r1lab.trl_backend.trainer import OwnRate, assemble, lent, without_cudnn_attention
 from r1lab.trl_backend.watch import Watch
-
-# --- a run as one epoch --------------------------------------------------------------------------
 
 
 class Layout(NamedTuple):
-    """A run as Trainer's one epoch: `passes` a step, by all processes, of `rows` items each."""
+    """A run as Trainer's one epoch: per step `passes` micro-batches (of all processes together) of
+    `rows` items each."""
 
     rows: int
     passes: int
@@ -68,8 +55,8 @@ class Layout(NamedTuple):
 def lay_out(
     batches: Sequence[Sequence[int]], sizes: Sequence[int], tokens: int, processes: int = 1
 ) -> Layout:
-    """batches: of each step, the indices of its examples. sizes: tokens of each example. tokens: of
-    a pass, padding included; one example may be longer."""
+    """batches: each step's indices of examples. sizes: tokens of each example. tokens: the most in
+    a micro-batch, padding included, where one example is not longer."""
     steps = [sorted(batch, key=lambda i: -sizes[i]) for batch in batches]
     most, widest = max(1, tokens // max(sizes)), max(map(len, steps))
     passes = math.ceil(widest / (most * processes)) * processes
@@ -79,13 +66,13 @@ def lay_out(
 
 
 def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, sizes, columns, **more):
-    """TRL's trainer for the run that `watch` holds, its examples laid out. sizes: tokens of each
-    example. columns(i): of example i; of a blank for None. more: other options of config_class."""
-    config, state, collator = watch.config, PartialState(), more.pop("data_collator", None)
+    """TRL's trainer for the run of `watch`. sizes: tokens of each example. columns(i): example i as
+    a row of the data set; None: a blank. more: collator, and options of config_class."""
+    config, state, how = watch.config, PartialState(), {"data_collator": more.pop("collator", None)}
     batches = [batch_at(step, len(sizes), config) for step in range(watch.steps)]
     layout = lay_out(batches, sizes, config.micro_batch_tokens, state.num_processes)
     distinct = {one: n for n, one in enumerate(dict.fromkeys(layout.items))}
-    kept = Dataset.from_list([columns(one) for one in distinct])  # what is shown twice: once
+    kept = Dataset.from_list([columns(one) for one in distinct])
     precision = precision_on(state.device, getattr(config, "precision", "auto"))
     options = shared_options(config, watch.out_dir, precision) | {
         "max_steps": watch.steps,
@@ -95,50 +82,19 @@ def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, size
         "max_length": None,
         "use_cpu": state.device.type == "cpu",
     }
-    with quiet.quiet_bars():
-        watch.trainer = trainer_class(
-            model=model,
-            args=on_one_gpu(config_class(**options | more)),
-            processing_class=tokenizer,
-            data_collator=collator,
-            train_dataset=kept.select([distinct[one] for one in layout.items]),
-            callbacks=[watch],
-        )
-    watch.trainer.remove_callback(PrinterCallback)
-    return watch.trainer
-
-
-@contextlib.contextmanager
-def lent(model, tokenizer):
-    """Model and tokenizer to TRL, for the time of a block: in float32, without dropout. They come
-    back trained and otherwise as they were: without TRL's forward, with their own padding token."""
-    model.float()  # AdamW's small steps are lost in bfloat16 weights
-    forward, pad = model.__dict__.get("forward"), tokenizer.pad_token
-    configs = [model.config.get_text_config(), getattr(model, "generation_config", None)]
-    pads = [(one, one.pad_token_id) for one in configs if one is not None]
-    with without_dropout(model):
-        try:
-            yield
-        finally:
-            put_back(model, None, forward, None)
-            tokenizer.pad_token = pad
-            for one, value in pads:
-                one.pad_token_id = value
+    how["train_dataset"] = kept.select([distinct[one] for one in layout.items])
+    return assemble(trainer_class, config_class(**options | more), model, tokenizer, watch, **how)
 
 
 def known(config: Any, kind: type) -> None:
     if type(config) is not kind:
-        raise R1LabError(
-            f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
-        )
-
-
-# --- supervised fine-tuning ----------------------------------------------------------------------
+        words = f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
+        raise R1LabError(words)
 
 
 class SFTTrainer(OwnRate, TRLSFTTrainer):
-    """TRL's, with our learning rate, and with the mean over all answer tokens of a step whatever
-    the model's signature."""
+    """TRL's, with our learning rate and the mean over all completion tokens of a step, whatever the
+    model's signature."""
 
     run: SFTConfig
 
@@ -153,8 +109,6 @@ class SFTTrainer(OwnRate, TRLSFTTrainer):
 
 
 class SFTWatch(Watch):
-    """A Watch that knows how many tokens each step learns."""
-
     def __init__(self, config: SFTConfig, out_dir: Path, rows: Sequence, names, callbacks=()):
         super().__init__(config, out_dir, steps_of(len(rows), config), names, callbacks)
         self.rows = rows
@@ -169,13 +123,13 @@ class SFTWatch(Watch):
             "lr": log["learning_rate"],
             "tokens": sum(len(self.rows[i][1]) for i in batch),
             "epoch": (step + 1) * config.epochs / self.steps,
-            "seconds": self.seconds(),
+            "seconds": time.perf_counter() - self.began,
         }
 
 
 def sft_trainer(model, tokenizer, rows: Sequence, watch: Watch) -> SFTTrainer:
-    """TRL's trainer for the run that `watch` holds. rows: (prompt ids, completion ids with EOS) of
-    each example; labels of -100 are read and not learned."""
+    """TRL's trainer for the run of `watch`. rows: (prompt ids, completion ids with EOS) of each
+    example; labels of -100 have no loss."""
     eos, sizes = tokenizer.eos_token_id, [len(prompt) + len(answer) for prompt, answer in rows]
 
     def columns(one: int | None) -> dict[str, list[int]]:
@@ -201,16 +155,15 @@ def sft_train(
 ) -> list[dict[str, Any]]:
     """`r1lab.sft.train` on TRL: the model is trained in place; returns the metrics of every step.
 
-    The same configuration, the same files in out_dir, the same names in metrics.jsonl, resumed by
-    the same call, to the same bits on a CPU. Started by `accelerate launch`, all processes call it;
-    files, callbacks and the history that is returned are the main process's (others get []).
-    It computes where `process.settle` said, or on a GPU where there is one.
+    Configuration, files in out_dir, metrics and resumption are those of r1lab.sft.train. Started by
+    `accelerate launch`, all processes call it; files, callbacks and history belong to the main
+    process (others get []). The device is the one of `process.settle`.
 
-    Raises Stopped after a stop signal, when all is saved, and R1LabError when there is no example
-    that fits, for another run's checkpoint, for a gradient that is not finite, for a full disk and
-    for too little memory.
+    Raises Stopped after a stop signal, when all is saved, and R1LabError when no example fits, for
+    another run's checkpoint, a gradient that is not finite, a full disk, too little memory.
     """
     known(config, SFTConfig)
+    model.float()  # AdamW's small steps are lost in bfloat16 weights
     out_dir, state = Path(out_dir), PartialState()
     rows = sft.fitting(examples, tokenizer, config, max_positions(model))
     run = sft.identity(config, rows, precision_on(state.device, config.precision))

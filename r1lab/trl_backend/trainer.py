@@ -24,6 +24,7 @@ from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options, updates
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import own_sampler
+from r1lab.trl_backend.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,12 @@ class OwnRate:
 
 class Trainer(OwnRate, GRPOTrainer):
     """TRL's trainer with our learning rate, which counts rollouts and begins above 0, and with
-    answers of like length in each pass."""
+    micro-batches of completions of similar length."""
 
     run: GRPOConfig
 
     def create_model_card(self, *args, **kwargs) -> None:
-        """`card` is written with the model; TRL's own would not know what the base was."""
+        """`card` writes ours; TRL's does not know the base model."""
 
     def rate(self, update: int) -> float:
         return lr_share(update // updates(self.run), self.run)
@@ -57,112 +58,96 @@ class Trainer(OwnRate, GRPOTrainer):
         if self._buffered_inputs is before:
             return inputs
         # A new rollout: TRL has shuffled it and cut it into passes, all as wide as the longest.
-        passes = self.args.gradient_accumulation_steps
-        self._buffered_inputs = [
-            dealt
-            for first in range(0, len(self._buffered_inputs), passes)
-            for dealt in by_length(self._buffered_inputs[first : first + passes])
-        ]
+        passes, buffered = self.args.gradient_accumulation_steps, self._buffered_inputs
+        steps = [buffered[i : i + passes] for i in range(0, len(buffered), passes)]
+        self._buffered_inputs = [dealt for step in steps for dealt in by_length(step)]
         return self._buffered_inputs[self._step % self.args.steps_per_generation]
 
 
 def by_length(passes: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The answers of one optimizer step dealt anew to its forward passes: the longest first, each
-    pass as wide as its own longest answer. Gradients add up to the same; padding costs less.
+    """Deal the completions of one optimizer step anew to its micro-batches: the longest first, each
+    micro-batch as wide as its own longest. The gradient is the same, with less padding.
 
     passes: TRL's buffered inputs, dicts of tensors with n rows (prompts padded on the left to P,
-    answers on the right to T), or with no rows, or None. Anything else in them: as it was.
+    completions on the right to T), of scalars or None. With anything else in them: unchanged.
     """
-    kept = [value for one in passes for value in one.values() if value is not None]
-    if not all(isinstance(value, torch.Tensor) for value in kept):
+    values = [value for one in passes for value in one.values() if value is not None]
+    if not all(isinstance(value, torch.Tensor) for value in values):
         return passes  # images and the like
-    joined = {
-        name: torch.cat([one[name] for one in passes])
-        if value is not None and value.ndim > 0
-        else value
-        for name, value in passes[0].items()
-    }
+    names = [name for name, value in passes[0].items() if value is not None and value.ndim > 0]
+    joined = {name: torch.cat([one[name] for one in passes]) for name in names}
     P, T = joined["prompt_ids"].shape[1], joined["completion_ids"].shape[1]
     lengths = joined["completion_mask"].sum(1)
-    order = lengths.argsort(descending=True, stable=True)
-    dealt, rows = [], len(order) // len(passes)
-    for i in range(len(passes)):
-        some = order[i * rows : (i + 1) * rows]
-        asked, wide = int(joined["prompt_mask"][some].sum(1).max()), int(lengths[some].max())
-        dealt.append({})
+    dealt = []
+    for some in lengths.argsort(descending=True, stable=True).chunk(len(passes)):
+        prompt, wide = int(joined["prompt_mask"][some].sum(1).max()), int(lengths[some].max())
+        dealt.append(dict(passes[0]))
         for name, value in joined.items():
-            if value is not None and value.ndim > 0:
-                value = value[some]
-                if name in ("prompt_ids", "prompt_mask"):
-                    value = value[:, P - asked :]
-                elif value.ndim == 2 and value.shape[1] == T:
-                    value = value[:, : max(1, wide)]
+            value = value[some]
+            if name in ("prompt_ids", "prompt_mask"):
+                value = value[:, P - prompt :]
+            elif value.ndim == 2 and value.shape[1] == T:
+                value = value[:, : max(1, wide)]
             dealt[-1][name] = value
     return dealt
 
 
 def lr_share(step: int, config: GRPOConfig) -> float:
-    """The learning rate of a rollout's updates, as a share of config.learning_rate.
-
-    The schedule is asked once more after the last update, and the answer is kept in the checkpoint,
-    from which a longer run may go on: so it must be the rate of the step that would follow.
-    """
+    """The learning rate of a rollout's updates, as a fraction of config.learning_rate. Trainer also
+    saves the rate of the step after the last, from which a longer run may go on."""
     if config.lr_schedule == "linear" and step >= config.steps:
         return 0.0
     return grpo.learning_rate(step, dataclasses.replace(config, learning_rate=1.0))
 
 
 def make_trainer(
-    model,
-    tokenizer,
-    watch: RolloutWatch,
-    launch: Launch,
-    steps: int | None = None,
+    model, tokenizer, watch: RolloutWatch, launch: Launch, steps: int | None = None
 ) -> Trainer:
-    """TRL's trainer for the run that `watch` holds: options, data, rewards, sampler. launch: with
-    nothing left to "auto". steps: where to end, if not at the end of the run."""
-    config, asked = watch.config, watch.problems
-    prompts = [render(problem, config.template) for problem in asked]
+    """TRL's trainer for the run of `watch`. launch: without "auto". steps: where to end, if not at
+    the end of the run."""
+    config, problems, state = watch.config, watch.problems, PartialState()
+    prompts = [render(problem, config.template) for problem in problems]
     options = trl_options(
         config,
         out_dir=watch.out_dir,
         prompt_tokens=max(map(len, tokenizer(prompts)["input_ids"])),
-        processes=PartialState().num_processes,
+        processes=state.num_processes,
         sampler=launch.sampler,
         precision=launch.precision,
         gradient_checkpointing=launch.gradient_checkpointing,
-        cpu=PartialState().device.type == "cpu",
+        cpu=state.device.type == "cpu",
     )
-    if steps is not None:  # a data set that ends there: else the Trainer would do one step more
-        options["max_steps"], asked = steps * updates(config), asked[: steps * config.questions]
+    if steps is not None:  # a data set that ends there: else Trainer would make one step more
+        options["max_steps"] = steps * updates(config)
+        problems = problems[: steps * config.questions]
     rollout = None
     if launch.sampler == "r1lab":
-        rollout = own_sampler(config, tokenizer, precision=launch.precision, shares=launch.shares)
-        rollout = watch.rollout_func(rollout)
-    with quiet_bars():
-        trainer = Trainer(
-            model=model,
-            args=on_one_gpu(TRLConfig(**options)),
-            processing_class=tokenizer,
-            train_dataset=as_dataset(asked, config.template),
-            reward_funcs=watch.reward_functions(),
-            callbacks=[watch],
-            rollout_func=rollout,
-            peft_config=lora_config(launch.lora) if launch.lora else None,
-        )
+        how = {"precision": launch.precision, "shares": launch.shares}
+        rollout = watch.rollout_func(own_sampler(config, tokenizer, **how))
+    how = {"train_dataset": as_dataset(problems, config.template), "rollout_func": rollout}
+    how |= {"peft_config": lora_config(launch.lora) if launch.lora else None}
+    how["reward_funcs"] = watch.reward_functions()
+    trainer = assemble(Trainer, TRLConfig(**options), model, tokenizer, watch, **how)
     found = trainer.accelerator.mixed_precision
     if found != ("bf16" if launch.precision == "bf16" else "no"):
         raise R1LabError(
             f"accelerate's configuration says mixed_precision {found}, and --precision asks for "
-            f"{launch.precision}: write mixed_precision: 'no' there, then r1lab decides"
+            f"{launch.precision}: write mixed_precision: 'no' there, then --precision decides"
         )
     trainer.eos_token_ids = end_ids(model, tokenizer, config.template)
     if not trainer.use_vllm:
         trainer.generation_config.eos_token_id = trainer.eos_token_ids
     trainer.run = config
-    trainer.remove_callback(PrinterCallback)
-    watch.trainer = trainer
     return trainer
+
+
+def assemble(trainer_class, args, model, tokenizer, watch: Watch, **how):
+    """One of TRL's trainers, which tells `watch` all and prints nothing."""
+    args, how = on_one_gpu(args), how | {"callbacks": [watch]}
+    with quiet_bars():
+        watch.trainer = trainer_class(model=model, args=args, processing_class=tokenizer, **how)
+    watch.trainer.remove_callback(PrinterCallback)
+    return watch.trainer
 
 
 def lora_config(lora: Any):
@@ -179,52 +164,43 @@ def lora_config(lora: Any):
 
 
 def on_one_gpu(args):
-    """TRL's options for this process alone: where several GPUs are seen and nothing was launched,
-    the first one trains (the Trainer would cut each batch for nn.DataParallel, which TRL refuses).
-    """
+    """TRL's options for this process alone: where it sees several GPUs, it trains on the first
+    (Trainer would use nn.DataParallel, which TRL refuses)."""
     if args.n_gpu > 1:
-        log.warning(
-            "%d GPUs are here, and one process trains on one of them; all of them: r1lab train "
-            "--print-launch ddp",
-            args.n_gpu,
-        )
+        words = "%d GPUs are here, one is used; to use all of them: r1lab train --print-launch ddp"
+        log.warning(words, args.n_gpu)
         args._n_gpu = 1
     return args
 
 
 def without_cudnn_attention() -> None:
-    """Keep torch's attention off cuDNN in this process: TRL pads prompts on the left, so the first
-    positions of short ones look at nothing, of which cuDNN made NaN (H100, torch 2.11, bfloat16).
-    """
+    """Keep torch's attention off cuDNN: TRL pads prompts on the left, so the first positions of
+    short ones attend to nothing, where cuDNN returned NaN (H100, torch 2.11, bfloat16)."""
     torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 @contextlib.contextmanager
-def without_dropout(model):
-    """No chance in the model's passes for the time of a block: neither nn.Dropout's nor that of a
-    layer's own setting (attention_dropout)."""
-    chances = [
-        (module, name, value)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, float)
-        and ("drop" in name or (name == "p" and isinstance(module, torch.nn.Dropout)))
-    ]
-    for module, name, _ in chances:
-        setattr(module, name, 0.0)
+def lent(model, tokenizer):
+    """Inside the block the model has no dropout, neither nn.Dropout's nor a layer's own
+    (attention_dropout). Afterwards it is in evaluation mode, without TRL's forward, and model and
+    tokenizer have their own padding token again."""
+    forward, pad = model.__dict__.get("forward"), tokenizer.pad_token
+    configs = [model.config.get_text_config(), getattr(model, "generation_config", None)]
+    kept = [(one, "pad_token_id", one.pad_token_id) for one in configs if one is not None]
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            own = name == "p" and isinstance(module, torch.nn.Dropout)
+            if isinstance(value, float) and (own or "drop" in name):
+                kept.append((module, name, value))
+                setattr(module, name, 0.0)
     try:
         yield
     finally:
-        for module, name, value in chances:
-            setattr(module, name, value)
-
-
-def put_back(model, trainer, own_forward, lora: Any) -> None:
-    """The model as the user gave it, but trained: without TRL's forward and without adapters."""
-    if lora and hasattr(trainer.model, "unload"):
-        trainer.model.unload()
-    for name in ("forward", "_original_forward"):
-        model.__dict__.pop(name, None)
-    if own_forward is not None:
-        model.forward = own_forward
-    model.eval()
+        for name in ("forward", "_original_forward"):
+            model.__dict__.pop(name, None)
+        if forward is not None:
+            model.forward = forward
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+        tokenizer.pad_token = pad
+        model.eval()

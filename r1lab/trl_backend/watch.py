@@ -1,4 +1,4 @@
-"""What every run on TRL does around its steps: NaN, metrics, stop signals, checkpoints."""
+"""What every run on TRL does around its steps: NaN checks, metrics, stop signals, checkpoints."""
 
 from __future__ import annotations
 
@@ -29,30 +29,27 @@ from r1lab.trl_backend.process import disk_errors, main_decides, patient
 
 
 class Watch(TrainerCallback):
-    """Stops before a broken number reaches the weights, keeps the run's files on the main process,
-    and stops all processes at the same step.
-
-    A step of ours is `updates` optimizer steps of TRL's. What a kind of run adds: `measure`, its
-    metrics of a step; `step_begins`, `step_ends`; `words`, what the progress bar shows.
+    """Stops before a NaN reaches the weights, writes the run's files on the main process, and stops
+    all processes at the same step. A step of ours is `updates` optimizer steps of TRL's.
     """
 
-    batch: Any = None  # what the step was computed from, where callbacks want it
-    over: str | None = None  # the budget is used up, in words
-    on_disk: Sequence[str] = ON_DISK  # what an earlier run may have left
-    seal: dict[str, Any] = {}  # of the checkpoint that the run goes on from
+    batch: Any = None  # the step's data, where callbacks want it
+    over: str | None = None  # words: the budget is used up
+    on_disk: Sequence[str] = ON_DISK  # files of a run
+    seal: dict[str, Any] = {}  # of the checkpoint that the run is resumed from
     first = saved = 0  # steps done when this process began, and in the last checkpoint
+    trainer: Any = None
+    bar: Any = None
+    base = ""  # fingerprint of the model that the run began with
+    stopped: str | None = None  # the stop signal that all processes agree on
 
     def __init__(self, config, out_dir: Path, steps: int, names: Callable, callbacks=(), updates=1):
-        """names(step): what makes this run this run, for `latest_of_run`. A config without
-        checkpoint_every is of a run that keeps no files."""
+        """names(step): the run's identity, for `latest_of_run`. A config without checkpoint_every
+        means that the run keeps no files."""
         self.config, self.out_dir, self.steps, self.names = config, out_dir, steps, names
         self.callbacks, self.updates = callbacks, updates
         self.every = getattr(config, "checkpoint_every", None)
-        self.trainer: Any = None
-        self.base = ""  # fingerprint of the model that the run began with
         self.asked: list[str] = []  # stop signals that this process has got
-        self.stopped: str | None = None  # the one that all agree on
-        self.bar: Any = None
         self.history: list[dict[str, Any]] = []
         self.logs: list[dict[str, float]] = []  # TRL's, of this step's updates
 
@@ -62,15 +59,15 @@ class Watch(TrainerCallback):
 
     @property
     def step(self) -> int:
-        """The step that is being worked on."""
+        """The current step."""
         return self.trainer.state.global_step // self.updates
 
     # -- before and after
 
     @contextlib.contextmanager
     def running(self, model, progress: bool, resume: bool = True, unit: str = "step"):
-        """Around a run, in its folder alone: stop signals are collected, shortages are told in one
-        line, the main process shows a bar. Yields the checkpoint folder to go on from, or None.
+        """The context of a run, which locks its folder, collects stop signals, explains a full disk
+        or memory, and shows a progress bar. Yields the checkpoint folder to resume from, or None.
 
         resume: False moves an earlier run's files to out_dir/earlier-<n>. Raises R1LabError for
         another run's folder, and for one that another process is working in.
@@ -93,7 +90,7 @@ class Watch(TrainerCallback):
             yield folder
 
     def go_on(self, model) -> str | None:
-        """The newest whole checkpoint of this run, and the metrics up to there."""
+        """Find the run's newest whole checkpoint, and read the metrics up to there."""
         self.base = fingerprint(model)
         found = main_decides(lambda: latest_of_run(self.out_dir, model, self.names, self.steps))
         if found is not None:
@@ -105,35 +102,27 @@ class Watch(TrainerCallback):
         return None if found is None else str(folder)
 
     def ended(self) -> None:
-        """Raises Stopped where a signal has ended the run before its last step."""
+        """Raises Stopped where a signal ended the run before its last step."""
         if self.stopped and self.step < self.steps:
             raise Stopped.after(self.stopped, self.step, self.steps, self.out_dir)
 
     # -- what a kind of run adds
 
     def measure(self, step: int, logs: Sequence[dict[str, float]]) -> dict[str, Any]:
+        """The metrics of a step."""
         raise NotImplementedError
 
-    def step_begins(self) -> None:
-        pass
-
-    def step_ends(self) -> None:
-        pass
-
-    def seconds(self) -> float:
-        """Of this step, so far."""
-        return time.perf_counter() - self.began
+    def step_begins(self) -> None: ...
+    def step_ends(self) -> None: ...
+    def sealed(self) -> None: ...
 
     def words(self, metrics: dict[str, Any]) -> str:
         return f"loss {metrics['loss']:.3f}"
 
     def about(self) -> dict[str, Any]:
         """What a checkpoint's seal says of it."""
-        now = fingerprint_of(self.trainer)
-        run, processes = self.names(self.step), PartialState().num_processes
-        return {
-            "step": self.step, "base": self.base, "now": now, "run": run, "processes": processes
-        }  # fmt: skip
+        names = {"step": self.step, "base": self.base, "now": fingerprint_of(self.trainer)}
+        return names | {"run": self.names(self.step), "processes": PartialState().num_processes}
 
     def fail(self, step: int, words: str) -> None:
         raise R1LabError(
@@ -188,7 +177,7 @@ class Watch(TrainerCallback):
             callback(step, metrics, *([] if self.batch is None else [self.batch]))
 
     def on_save(self, args, state, control, **kwargs):
-        """Trainer has written its folder: seal it, then delete what is too old."""
+        """Seal the folder that Trainer has written, and delete those that are too old."""
         PartialState().wait_for_everyone()
         if self.main:
             folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -197,17 +186,14 @@ class Watch(TrainerCallback):
         self.saved = self.step
         PartialState().wait_for_everyone()
 
-    def sealed(self) -> None:
-        pass
-
 
 def finite(tensors) -> bool:
-    """Whether all values are finite, of this process's parts."""
+    """Whether all values of this process's parts are finite."""
     return all([local(tensor).isfinite().all() for tensor in tensors])
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This process's part of a tensor that FSDP2 or ZeRO-3 has spread; else the tensor."""
+    """This process's part of a tensor that FSDP2 or ZeRO-3 shards; else the tensor."""
     if hasattr(tensor, "to_local"):
         return tensor.to_local().detach()
     return getattr(tensor, "ds_tensor", tensor).detach()

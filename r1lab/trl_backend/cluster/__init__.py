@@ -1,23 +1,20 @@
-"""Launching a run on several GPUs, on several machines, or on rented ones.
+"""Launch recipes for several GPUs, several machines, or rented ones.
 
-The recipes are files beside this one, made to be read and changed. `r1lab train --print-launch
-NAME`, with the options of your run, prints the exact command that starts it, and the file:
+The recipes are files in this folder, made to be read and changed. `r1lab train --print-launch
+NAME`, with the options of your run, prints the command that starts it, and the file:
 
     ddp       accelerate: every GPU holds the whole model. For models that train on one GPU
-    fsdp      accelerate: weights, gradients and optimizer spread over the GPUs (FSDP2)
+    fsdp      accelerate: weights, gradients and optimizer sharded over the GPUs (FSDP2)
     zero3     accelerate: the same by DeepSpeed ZeRO-3
     slurm     a SLURM job of two nodes with eight GPUs; saves and queues itself again at its limit
     sky-1     SkyPilot, which rents where it is cheapest: one GPU
     sky-8     one machine with eight
     sky-2x8   two machines with eight each
-    vllm      a vLLM server on GPUs of its own, which writes the answers of any of these
+    vllm      a vLLM server on its own GPUs, which samples for any of these
 
-All but sky-1 start `r1lab train` once on every GPU. The processes deal a step's questions among
-themselves, average their gradients and keep one set of files, so the folder of --out must be one
-that all machines see. All stages of R1 run the same way: `pipeline` in place of `train`
-(R1LAB_COMMAND=pipeline for slurm and sky); on eight GPUs of one machine
-
-    accelerate launch --num_processes 8 -m r1lab pipeline --backend trl --out FOLDER
+All but sky-1 start `r1lab train` once on every GPU. The processes share a step's prompts, average
+their gradients and write one set of files, so all machines must see the folder of --out. All stages
+of R1: `pipeline` in place of `train` (R1LAB_COMMAND=pipeline for slurm and sky).
 """
 
 from __future__ import annotations
@@ -44,11 +41,9 @@ FILES = {
     "sky-2x8": "sky-2x8.yaml",
     "vllm": "vllm-server.sh",
 }
-
-
-ACCELERATE = ("ddp", "fsdp", "zero3")  # those that start the processes of this machine
-GPUS = {"slurm": 16, "sky-1": 1, "sky-8": 8, "sky-2x8": 16}  # of the recipes that say how many
-PATIENCE = 600  # seconds that a launcher, told to stop, gives its processes to finish and to save
+ACCELERATE = ("ddp", "fsdp", "zero3")  # on this machine
+GPUS = {"slurm": 16, "sky-1": 1, "sky-8": 8, "sky-2x8": 16}  # in the recipe's file
+PATIENCE = 600  # seconds that a launcher, told to stop, gives its processes to save
 
 
 def python() -> str:
@@ -67,27 +62,20 @@ def path(name: str) -> Path:
 def accelerate(
     name: str, options: Sequence[str], gpus: int, device: str, command: str = "train"
 ) -> list[str]:
-    """The words that start `r1lab COMMAND --backend trl OPTIONS` by ddp, fsdp or zero3. command:
-    train or pipeline."""
+    """The words that start `r1lab COMMAND --backend trl OPTIONS` by ddp, fsdp or zero3."""
     launch = ["-m", "accelerate.commands.launch", "--config_file", str(path(name))]
     words = ["-m", "r1lab", command, "--backend", "trl", "--device", device, *options]
     return [*launch, "--num_processes", str(gpus), *words]
 
 
 def command(
-    name: str,
-    options: Sequence[str],
-    *,
-    gpus: int = 8,
-    model: str = "MODEL",
-    device: str = "cuda",
+    name: str, options: Sequence[str], *, gpus: int = 8, model: str = "MODEL", device: str = "cuda"
 ) -> str:
-    """The shell command that starts `r1lab train --backend trl OPTIONS` by a recipe, or the vLLM
-    server. Run it in the project's folder.
+    """The shell command, for the project's folder, that starts `r1lab train --backend trl OPTIONS`
+    by a recipe, or the vLLM server.
 
-    gpus: of this machine, for ddp, fsdp and zero3; the other recipes say how many in their files.
-    model: what the vLLM server loads. device: for ddp, fsdp and zero3; where there is none, "cuda"
-    is an error, and not a slow run on a rented machine's CPU.
+    gpus, device: for ddp, fsdp and zero3; "cuda" is an error where there is none, not a slow run on
+    a rented machine's CPU. model: what the vLLM server loads.
     """
     file = str(path(name))
     if name in ACCELERATE:
@@ -111,12 +99,10 @@ def commands(
     sampler: str = "auto",
     lora: Any = None,
 ) -> list[str]:
-    """All lines that a user needs of a recipe, to print: `command`, and for vllm also the training
-    that asks the server. Options are those of `config` and of sampler and lora.
+    """The lines to print for a recipe: `command`, for vllm also the training that uses the server,
+    and a note where the questions cannot be dealt evenly to the GPUs in the recipe's file.
 
-    Raises R1LabError for what would be refused when it is started, maybe on a rented machine. How
-    many GPUs slurm and sky have stands in their files, which are made to be changed: where the
-    questions do not go evenly into what stands there, a line says so.
+    Raises R1LabError for what would be refused when it is started, maybe on a rented machine.
     """
     from r1lab.trl_backend import mapping, samplers
 
@@ -129,12 +115,9 @@ def commands(
     if sampler == "r1lab":  # the others depend on what is installed there
         samplers.pick_sampler(sampler, sharded=spread)
     if name == "vllm":
-        asking = [*options, "--sampler", "http://127.0.0.1:8000"]
-        return [
-            command(name, [], model=model),
-            "# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:",
-            command("ddp", asking, gpus=trainers),
-        ]
+        training = [*options, "--sampler", "http://127.0.0.1:8000"]
+        between = "# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:"
+        return [command(name, [], model=model), between, command("ddp", training, gpus=trainers)]
     lines = [command(name, options, gpus=gpus)]
     if many and config.questions % many:
         lines.append(
@@ -161,28 +144,19 @@ def options(config: Any) -> list[str]:
 
 
 def launch(name: str, options: Sequence[str], *, processes: int, cpu: bool = False) -> None:
-    """Start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3 on this machine, and wait.
-
-    cpu: without GPUs; the processes talk by gloo, with one thread each. What they print is printed
-    here as it comes. Interrupted, it waits until they have saved. Raises R1LabError when the run
-    fails.
-    """
+    """Start `r1lab train --backend trl OPTIONS` by ddp, fsdp or zero3 on this machine, print its
+    output, and wait; interrupted, until all is saved. cpu: without GPUs, by gloo, with one thread
+    per process. Raises R1LabError when the run fails."""
     if name not in ACCELERATE:
-        raise R1LabError(f"the recipe '{name}' is for another machine; its command is printed by "
-                         f"r1lab train --print-launch {name}")  # fmt: skip
+        words = f"the recipe '{name}' is for another machine; its command is printed by"
+        raise R1LabError(f"{words} r1lab train --print-launch {name}")
     words = accelerate(name, options, processes, "cpu" if cpu else "cuda")
     words = [sys.executable, *words[:2], "--main_process_port", "0", *words[2:]]
     environment = os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(PATIENCE)}
     if cpu:
         environment |= {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        words,
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(words, cwd=ROOT, env=environment, **pipes)
     last = ""
     try:
         for line in process.stdout:

@@ -1,5 +1,5 @@
 #!/bin/bash
-# A vLLM server that writes the answers, on GPUs of its own; TRL sends it the new weights after every
+# A vLLM server that samples the completions, on its own GPUs; TRL sends it the new weights after every
 # step (NCCL), so trainer and server must see each other on the network. Needs `pip install vllm`,
 # in a version that the pinned TRL takes (0.22 to 0.31).
 #   GPUs 0 and 1 serve, the others train:
