@@ -202,7 +202,7 @@ def load_json(path: str | os.PathLike) -> dict[str, Any]:
     if not Path(path).exists():
         raise R1LabError(f"there is no {path}; a run writes it (make run, make figures)")
     if (data := read_json(path)) is None:
-        raise R1LabError(f"cannot read {path}: it should hold a JSON object")
+        raise R1LabError(f"{path} should hold a JSON object, and cannot be read as one")
     return data
 
 
