@@ -445,19 +445,15 @@ def check_fit(job: Job, room: int) -> Plan:
     planned = plan(job)
     if planned.peak <= room:
         return planned
-    advice = (
-        "take a smaller model, --lora-rank 16 with --backend trl, fewer --questions, or a larger "
-        "machine"
-    )
+    advice = "take a smaller model, --lora-rank 16 with --backend trl, fewer --questions, or a "
+    advice += "larger machine"
     for option, changed in harmless(job):
         if (smaller := plan(changed)).peak <= room:
             advice = f"{option} would fit ({size(smaller.peak)})"
             break
     where = "the GPU" if job.device == "cuda" else "this machine"
-    raise R1LabError(
-        f"this run needs {size(planned.peak)} of memory and {where} has {size(room)} for it: "
-        f"{advice}"
-    )
+    needs = f"this run needs {size(planned.peak)} of memory and {where} has {size(room)} for it"
+    raise R1LabError(f"{needs}: {advice}")
 
 
 def harmless(job: Job) -> Iterator[tuple[str, Job]]:

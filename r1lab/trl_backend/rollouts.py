@@ -46,7 +46,6 @@ class RolloutWatch(Watch):
         self.tokenizer, self.task, self.problems = tokenizer, task, problems
         self.entered = time.perf_counter()
         self.earlier = self.counted = 0.0  # seconds: before this process; up to the last step's end
-
         self.every_refresh = config.ref_refresh if config.kl_coef > 0 else 0
 
     def go_on(self, model) -> str | None:

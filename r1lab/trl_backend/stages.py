@@ -6,6 +6,7 @@ its record; all train and sample together, and wait where one does the work (fil
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -76,12 +77,10 @@ def dealt(model, tokenizer, task, problems: Sequence, *, sampling: Sampling, **h
     """`r1lab.evaluate.evaluate`, batch by batch on all processes. Each batch has its own seed, so
     any number of processes samples the same completions."""
     state, mine = PartialState(), []
-    for n, start in enumerate(range(0, len(problems), BATCH)):
-        if n % state.num_processes == state.process_index:
-            batch = problems[start : start + BATCH]
-            drawn = replace(sampling, seed=sampling.seed * 100_003 + n)
-            found = evaluate(model, tokenizer, task, batch, sampling=drawn, **how)
-            mine.append((start, found))
+    for n in range(state.process_index, math.ceil(len(problems) / BATCH), state.num_processes):
+        batch = problems[n * BATCH : (n + 1) * BATCH]
+        drawn = replace(sampling, seed=sampling.seed * 100_003 + n)
+        mine.append((n, evaluate(model, tokenizer, task, batch, sampling=drawn, **how)))
     parts = [part for _, part in sorted(gather_object(mine), key=lambda one: one[0])]
     rows = [row for part in parts for row in part.completions]
     settings = parts[0].settings | {"seed": sampling.seed}

@@ -84,7 +84,8 @@ class Watch(TrainerCallback):
             stack.enter_context(quiet_bars())
             stack.enter_context(signals.memory_errors(self.config.micro_batch_tokens))
             stack.enter_context(disk_errors(self.out_dir))
-            stack.enter_context(logging_redirect_tqdm() if progress else contextlib.nullcontext())
+            if progress:
+                stack.enter_context(logging_redirect_tqdm())
             bar = {"total": self.steps, "initial": self.first, "disable": not show, "unit": unit}
             self.bar = stack.enter_context(tqdm(**bar))
             yield folder
@@ -201,5 +202,4 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 def local_probe(model) -> torch.Tensor:
     """As checkpoints.probe, of this process's part of the weights."""
-    parts = [local(p).flatten()[:1024].double().cpu() for p in model.parameters()]
-    return torch.cat(parts)
+    return torch.cat([local(p).flatten()[:1024].double().cpu() for p in model.parameters()])
