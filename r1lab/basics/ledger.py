@@ -37,26 +37,14 @@ def record(
 ) -> None:
     """Write one figure into the `figures.json` at `path` (or in the folder `path`).
 
-    <<<<<<< HEAD
-        name    what it is, by lesson, stage and measure: "r1_zero/trained/pass@1"
-        value   the measured number; low, high: its 95 % interval; n: how many it is the mean of
-        unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a plain count
-        paper   DeepSeek's corresponding figure in the same unit, or None
+    name    by lesson, stage and measure: "r1_zero/trained/pass@1"; an earlier entry is replaced
+    value   the number; low, high: its 95 % interval; n: sample size
+    unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a count
+    paper   the paper's value in the same unit, or None
 
-        Its source is the notebook that the runner is executing (R1LAB_NOTEBOOK), else "".
-        An entry of the same name is replaced, the others stay; the file is replaced in one move, so
-        that it is never half-written. Raises R1LabError for a number that is not finite, an interval
-        that does not hold its value, or a file that is no ledger.
-    =======
-        name    by lesson, stage and measure: "r1_zero/trained/pass@1"; an earlier entry is replaced
-        value   the number; low, high: its 95 % interval; n: sample size
-        unit    "share" (0 to 1, shown as per cent), "tokens", "s", "x", ... or "" for a count
-        paper   the paper's value in the same unit, or None
-        source  the notebook (default: the one that the runner executes)
-
-        Raises R1LabError for a number that is not finite, an interval that does not hold its value, or
-        another kind of file.
-    >>>>>>> main
+    Its source is the notebook that the runner executes (R1LAB_NOTEBOOK), else "". Raises R1LabError
+    for a number that is not finite, an interval that does not hold its value, or another kind of
+    file.
     """
     path = _file(path)
     entry = {
