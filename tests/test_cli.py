@@ -111,8 +111,11 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("pipeline --only r1 --r1-steps 0", "r1_steps must be at least 1"),
         ("pipeline --base no/such/folder", "cannot load the model"),
         ("pipeline --only dev1", "make cold first"),
-        ("pretrain --heads 5", "5 heads do not divide width 192"),
-        ("pretrain --recipe tiny-general-small --heads 5", "5 heads do not divide width 96"),
+        ("pretrain --heads 5", "width 192 must be a multiple of 5 heads"),
+        (
+            "pretrain --recipe tiny-general-small --heads 5",
+            "width 96 must be a multiple of 5 heads",
+        ),
         ("pretrain --recipe huge", "there is no recipe 'huge'; known: tiny, tiny-general"),
         ("pretrain --muon half", "muon: 'half' is none of bfloat16, float32"),
         ("pretrain --device abacus", "--device cpu works"),
