@@ -247,7 +247,7 @@ def test_solutions_are_folded_and_hold_their_words(pages):
 
 def test_what_has_run_and_what_has_not_is_said(pages):
     index = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", pages["index.html"]))
-    assert "2 of 4 lessons have run to their end; 1 of them checked all" in index
+    assert "2 of 4 lessons have finished; 1 of them checked all" in index
     assert "Not so: 01_next" in index and "all claims hold 3 s" in index
     assert "failed: cell 2: ZeroDivisionError &lt;script&gt;" in index
     assert "50.0 % [40.0, 60.0]" in index and "profile smoke · seed 3" in index
