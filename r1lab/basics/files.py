@@ -67,11 +67,12 @@ def check_writable(path: str | os.PathLike) -> None:
 def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
     """A folder that is whole or not there: fill the temporary folder that this yields.
 
-    When the block ends without an error, the temporary folder takes the name `path`. A folder of
-    that name is deleted only if it has the file `mark`, which every folder made here gets: others
-    move to earlier-<n> beside it. Raises R1LabError when the folder cannot be written.
+    When the block ends without an error, the temporary folder takes the name `path`; a link stays
+    a link. A folder of that name is deleted only if it has the file `mark`, which every folder made
+    here gets, and no names that MARK does not list: others move to earlier-<n> beside it.
+    Raises R1LabError when the folder cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent))
@@ -80,12 +81,14 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             new.mkdir()
             yield new
             (new / mark).touch()
+            names = sorted(one.name for one in new.iterdir() if one.name != MARK)
+            (new / MARK).write_text("\n".join(names))
             for file in new.rglob("*"):
                 if file.is_file():
                     _sync(file)
-            if path.exists() and not (path / mark).exists():
+            if path.exists() and any(path.iterdir()) and _foreign(path, mark):
                 aside = set_aside(path.parent, [path.name])
-                log.warning("%s was not made by r1lab: it is in %s now", path, aside)
+                log.warning("%s had files that r1lab did not make: it is in %s now", path, aside)
             elif path.exists():
                 os.replace(path, old)
             os.replace(new, path)
@@ -96,6 +99,13 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _foreign(path: Path, mark: str) -> bool:
+    """Does a folder hold what was not made here, by its mark and the names in MARK?"""
+    names = {one.name for one in path.iterdir()}
+    made = (path / MARK).read_text(errors="replace").split("\n") if MARK in names else []
+    return mark not in names or (made != [""] and bool(made) and bool(names - {MARK, *made}))
 
 
 def check_replaceable(path: str | os.PathLike, mark: str = MARK) -> None:
