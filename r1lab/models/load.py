@@ -31,6 +31,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,13 @@ def read(
             f"cannot load the model '{name}': {weights} lacks {len(lost)} of the weights that "
             f"config.json (model_type {config.model_type}) asks for: {', '.join(lost[:3])}"
             f"{', ...' if len(lost) > 3 else ''}"
+        )
+    known = {re.sub(r"\.\d+\.", ".#.", key) for key in model.state_dict()}
+    more = [k for k in sorted(found["unexpected_keys"]) if re.sub(r"\.\d+\.", ".#.", k) in known]
+    if more:
+        raise R1LabError(
+            f"cannot load the model '{name}': {weights} holds more layers than config.json says: "
+            f"{', '.join(more[:3])}{', ...' if len(more) > 3 else ''}"
         )
     for key, there, asked in found["mismatched_keys"]:
         raise R1LabError(
