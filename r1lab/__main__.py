@@ -1,8 +1,16 @@
-"""`python -m r1lab` is `r1lab`."""
+"""`r1lab` and `python -m r1lab`. Ctrl-C is one line and exit code 130 while modules load, too."""
 
 import sys
 
-from r1lab.cli import main
+
+def main() -> int:
+    try:
+        from r1lab.cli import main as run  # takes a while: so Ctrl-C may come here
+    except KeyboardInterrupt:
+        print("r1lab: stopped", file=sys.stderr)
+        return 130
+    return run()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -61,6 +61,7 @@ GSM8K_ANSWERS = [
     *[("18", answer, False) for answer in ("18%", "18_8", "18 or 19", "18 million", "1 8", "180")],
     *[("18", answer, False) for answer in ("$18.01", "18 and a half", "9 + 9", "18 dozen", "-18")],
     *[("18", answer, False) for answer in ("18 no 19", "about", "18 thousand", "18 x", "18 i", "")],
+    *[("18", answer, False) for answer in ("18 squared", "18 twice")],
     ("3000", "3 thousand", True),
     ("72", "72_{8}", False),
     ("72", "72%", False),

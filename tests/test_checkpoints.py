@@ -27,7 +27,7 @@ from r1lab.basics.files import (
 from r1lab.training import checkpoints
 from r1lab.training.checkpoints import latest, save
 from r1lab.training.loop import one_run
-from r1lab.training.metrics import metrics_of
+from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.signals import Stopped, stop_signals
 
 
@@ -346,3 +346,22 @@ def test_a_notebook_shows_a_stop_as_one_line():
     stopped = Stopped("stopped by SIGINT after 3 of 9 steps")
     assert isinstance(stopped, KeyboardInterrupt)
     assert stopped._render_traceback_() == ["stopped by SIGINT after 3 of 9 steps"]
+
+
+def test_a_folder_made_here_is_moved_once_it_holds_more_and_a_link_stays_one(tmp_path, caplog):
+    """A model made here, to which someone added notes; a linked folder on another disk."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "disk")
+    for text in ("first", "second", "third"):
+        with atomic_dir(tmp_path / "model") as folder:
+            (folder / "weights").write_text(text)
+        if text == "second":
+            assert not (tmp_path / "earlier-1").exists()
+            (tmp_path / "model" / "notes.txt").write_text("mine")
+    assert (tmp_path / "model").is_symlink()
+    assert (tmp_path / "disk" / "weights").read_text() == "third"
+    assert (tmp_path / "earlier-1" / "disk" / "notes.txt").read_text() == "mine"
+
+
+def test_metrics_without_seconds_do_not_end_a_run():
+    assert spent_in([{"step": 0, "seconds": 2.0}, {"step": 1}]) == 2.0

@@ -438,6 +438,26 @@ def test_the_start_does_not_wait_for_torch():
     assert done.returncode == 0, done.stderr
 
 
+def test_ctrl_c_within_a_del_ends_the_command_too():
+    """Python drops what is raised there; here the signal comes once more."""
+    code = (
+        "import signal, time, types\n"
+        "class Lost:\n"
+        "    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
+        "class Slow: pass\n"
+        "def slow(args):\n"
+        "    Lost()\n"
+        "    time.sleep(60)\n"
+        "sys.modules['r1lab.cli.own'] = types.SimpleNamespace(slow=slow)\n"
+        "cli.COMMANDS['slow'] = (Slow, 'own.slow')\n"
+        "cli.parse = lambda argv: Slow()\n"
+        "sys.exit(cli.main())"
+    )
+    start = f"import sys\nfrom r1lab import cli\n{code}"
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (130, "r1lab: stopped\n")
+
+
 def test_sigterm_before_the_first_step_ends_with_130(tmp_path):
     code = "from r1lab import cli; print('up', flush=True); raise SystemExit(cli.main())"
     argv = ["train", "--quiet", "--out", str(tmp_path / "out")]

@@ -223,6 +223,7 @@ SEVERAL = [
     ["Is 2:3 even?", "Is 23 even?", "Is |2 3| even?"],
     ["Add x − y.", "Add x + y.", "Add x × y.", "Add x ÷ y.", "Add x y."],
     ["What is a-b?", "What is a b?"],
+    ["What is 5²?", "What is 52?"],
 ]
 ONE = ["What is 9 - 4?", "what is  9 -4", "What is 9 − 4 ?", "What – is: 9-4..."]
 

@@ -229,6 +229,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
         (lambda f: change(f, CONFIG, model_type="gpt2"), r"model_type gpt2\) asks for"),
         (lambda f: change(f, CONFIG, model_type="bert"), r"model_type bert\) asks for"),
         (lambda f: change(f, CONFIG, num_hidden_layers=3), "layers.2"),
+        (lambda f: change(f, CONFIG, num_hidden_layers=1), "holds more layers .*layers.1"),
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-999]), WEIGHTS),
         (lambda f: (f / WEIGHTS).write_bytes(b""), WEIGHTS),
         (lambda f: (f / WEIGHTS).write_bytes(os.urandom(5000)), WEIGHTS),

@@ -61,10 +61,11 @@ def check_writable(path: str | os.PathLike) -> None:
 def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
     """Yields a temporary folder, which takes the name `path` when the block ends without an error.
 
-    An earlier folder is deleted if it has the file `mark`, as all folders made here; others move to
-    earlier-<n> beside it. Raises R1LabError when the folder cannot be written.
+    A link stays a link. An earlier folder is deleted only if it has the file `mark`, as all folders
+    made here, and no names that MARK does not list; others move to earlier-<n> beside it. Raises
+    R1LabError when the folder cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}{path.name}-", dir=path.parent))
@@ -73,11 +74,13 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             new.mkdir()
             yield new
             (new / mark).touch()
+            names = sorted(one.name for one in new.iterdir() if one.name != MARK)
+            (new / MARK).write_text("\n".join(names))
             for file in filter(Path.is_file, new.rglob("*")):
                 _sync(file)
-            if path.exists() and not (path / mark).exists():
+            if path.exists() and any(path.iterdir()) and _foreign(path, mark):
                 aside = set_aside(path.parent, [path.name])
-                log.warning("%s was not made by r1lab: it is in %s now", path, aside)
+                log.warning("%s had files that r1lab did not make: it is in %s now", path, aside)
             elif path.exists():
                 os.replace(path, old)
             os.replace(new, path)
@@ -88,6 +91,13 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _foreign(path: Path, mark: str) -> bool:
+    """Does a folder hold what was not made here, by its mark and the names in MARK?"""
+    names = {one.name for one in path.iterdir()}
+    made = (path / MARK).read_text(errors="replace").split("\n") if MARK in names else []
+    return mark not in names or (made != [""] and bool(made) and bool(names - {MARK, *made}))
 
 
 def check_replaceable(path: str | os.PathLike, mark: str = MARK) -> None:

@@ -20,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from r1lab import ROOT, __version__
 from r1lab.basics.errors import R1LabError, did_you_mean, shortage
@@ -126,17 +127,25 @@ def _terminal() -> Iterator[None]:
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt("stopped by SIGTERM")
 
+    def lost(what: Any) -> None:  # Ctrl-C within a __del__, where Python drops it: once more
+        if isinstance(what.exc_value, KeyboardInterrupt):
+            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+        else:
+            sys.__unraisablehook__(what)
+
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")
     main_thread = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGTERM, stop) if main_thread else None
+    hook, sys.unraisablehook = sys.unraisablehook, lost
     records = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_Record)
     try:
         yield
     finally:
         logging.setLogRecordFactory(records)
+        sys.unraisablehook = hook
         if main_thread:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 

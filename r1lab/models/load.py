@@ -19,6 +19,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,11 @@ def read(
         wrong += f"{weights} lacks {len(lost)} of the weights that config.json (model_type "
         some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
         raise R1LabError(f"{wrong}{config.model_type}) asks for: {some}")
+    known = {re.sub(r"\.\d+\.", ".#.", key) for key in model.state_dict()}
+    more = [k for k in sorted(found["unexpected_keys"]) if re.sub(r"\.\d+\.", ".#.", k) in known]
+    if more:
+        some = ", ".join(more[:3]) + (", ..." if len(more) > 3 else "")
+        raise R1LabError(f"{wrong}{weights} holds more layers than config.json says: {some}")
     for key, there, asked in found["mismatched_keys"]:
         wrong += f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
         raise R1LabError(wrong)

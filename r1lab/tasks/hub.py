@@ -32,7 +32,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.tasks import countdown, math_equal
 from r1lab.tasks.base import Problem, number, shuffled
 from r1lab.tasks.countdown import Countdown
-from r1lab.tasks.formulas.spelling import spell
+from r1lab.tasks.formulas.spelling import POWERS, spell
 from r1lab.tasks.formulas.units import split_unit
 from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source_of
 
@@ -180,7 +180,7 @@ def math_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         gold = row.get("answer")
         if gold is None or gold == "":
             gold = math_equal.boxed(str(column(row, "solution", "answer")))
-        plain = isinstance(gold, (str, int, float)) and not isinstance(gold, bool)
+        plain = isinstance(gold, (str, int, float)) and not isinstance(gold, bool) and gold == gold
         gold, level = str(gold).strip() if plain else "", row.get("level")
         if math_equal.clean(gold) is None:
             raise LeftOut(f"without an answer of at most {math_equal.MAX_CHARS} characters to read")
@@ -221,7 +221,8 @@ _TOKEN = re.compile(r"\d+(?:[.:]\d+)*|\.\d+|[^\W\d]\w*|[^\w\s]")
 
 def content(question: str) -> str:
     """A question without differences in spaces, case and the punctuation of sentences."""
-    text = unicodedata.normalize("NFKC", question.lower())
+    text = POWERS.sub(r"^\g<0>", question.lower())  # x² is not x2
+    text = unicodedata.normalize("NFKC", text)
     kept: list[str] = []
     for found in _TOKEN.finditer(text):
         token, before = found[0], kept[-1] if kept else ""

@@ -2,6 +2,7 @@
 JSON object per line, UTF-8), or the same as .parquet."""
 
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -43,7 +44,7 @@ def _short(value: Any) -> str:
 @lru_cache(maxsize=8)
 def load_rows(source: str, configs: str | tuple[str, ...] | None, split: str) -> Rows:
     """The rows of a split, from the hub (all of the configs) or from a folder."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         return Rows(tuple(_read_file(source, split)))
     names = configs if isinstance(configs, tuple) else (configs,)
     return Rows(tuple(row for name in names for row in _from_hub(source, name, split)))
@@ -52,7 +53,7 @@ def load_rows(source: str, configs: str | tuple[str, ...] | None, split: str) ->
 @lru_cache(maxsize=2)
 def countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     """(numbers, target) of every row with 3 or 4 numbers."""
-    if Path(source).is_dir():
+    if os.path.isdir(source):
         rows = _read_file(source, "train")
         pairs = [(row.get("nums"), row.get("target")) for row in rows]
     else:

@@ -21,4 +21,4 @@ def spent_in(history: Sequence[dict[str, Any]]) -> float:
     """Seconds of a run by its metrics, with what lies between its steps: loading and saving."""
     if not history:
         return 0.0
-    return history[-1].get("spent_seconds") or sum(m["seconds"] for m in history)
+    return history[-1].get("spent_seconds") or sum(m.get("seconds", 0.0) for m in history)

@@ -24,7 +24,7 @@ SIGNS = {
     "¢": " cents", "′": "'", "’": "'", "∣": "|",
     "⟨": r"\langle ", "⟩": r"\rangle ", "∖": r"\setminus ", "∼": r"\sim ", "µ": r"\mu ",
 }  # fmt: skip
-_POWERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+POWERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _INDICES = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 
 
@@ -38,7 +38,7 @@ def ascii_of(text: str) -> str:
 
     text = re.sub(r"([√∛∜])\s*(\d+)", r"\1{\2}", text)
     text = re.sub(r"([€£¥₹])\s*([-+]?\s*[\d.,]*\d)|(?<=\d)\s*([€£¥₹])", _money, text)
-    text = _POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
+    text = POWERS.sub(lambda found: f"^{{{plain(found)}}}", text)
     text = _INDICES.sub(lambda found: f"_{{{plain(found)}}}", text)
     return "".join(SIGNS.get(char) or _latex(char) for char in text)
 

@@ -20,7 +20,7 @@ _NO_UNIT = frozenset(
     "not no or and nor but none never half halves third thirds fourth fourths fifth fifths sixth "
     "sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths minus plus "
     "times point over base mod wait versus less more than else except factorial am pm about maybe "
-    "negative if is are was be without score scores gross".split()
+    "negative if is are was be without score scores gross twice thrice".split()
 )
 """Words that change the number before them, or cast doubt on it."""
 _GLUED = frozenset("cm mm km kg ft in lb mph min ml".split())
@@ -64,7 +64,11 @@ def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
     tail = _TAIL.search(text)
     terms = _TERM.findall(tail[0]) if tail else []
     value = text[: tail.start()] if tail else text
-    doubt = len(terms) > 6 or _NO_UNIT & {term[1] for term in terms}
+    doubt = (
+        len(terms) > 6
+        or (terms and terms[0][1] in ("squared", "cubed"))
+        or _NO_UNIT & {term[1] for term in terms}
+    )
     if doubt or re.search(r"^$|\\text|\$|^\\(?:angle|triangle)$", value):
         return nothing
     multiple = 1
