@@ -129,7 +129,8 @@ def _terminal() -> Iterator[None]:
 
     def lost(what: Any) -> None:  # Ctrl-C within a __del__, where Python drops it: once more
         if isinstance(what.exc_value, KeyboardInterrupt):
-            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+            main = threading.main_thread().ident
+            threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
         else:
             sys.__unraisablehook__(what)
 
