@@ -189,10 +189,10 @@ def test_any_text_gets_a_verdict(text):
 @pytest.mark.parametrize("text", ["7 , " * 100_000, "can not " * 500, "9" * 10**6, "\0", "\ud800"])
 def test_hostile_answers_are_judged_at_once(text):
     for problem in (PLUS, SORT, CAKE, BOMB):
-        began = time.perf_counter()
+        began = time.process_time()
         task = get_task(problem.task)
         task.judge(problem, text), task.vote(problem, text)
-        assert time.perf_counter() - began < 0.05
+        assert time.process_time() - began < 0.05
 
 
 @pytest.mark.parametrize("answer", [None, 7, ["7"], {}])

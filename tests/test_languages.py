@@ -92,13 +92,13 @@ def test_any_text_has_a_share_or_no_words(text):
 @pytest.mark.parametrize(
     "text", ["wait " * 10**6, "等" * 10**6, "a." * 10**6, "\\" * 10**6, "<" * 10**6]
 )
-def test_megabytes_take_less_than_50_ms(text):
+def test_megabytes_take_less_than_50_ms_of_the_processor(text):
     problem = get_task("countdown").problem([7, 6, 10], 23)
     detected_language_reward([f"<think>{ENGLISH}</think>"], problem=[problem])  # loads the model
     for reward in (language_reward, detected_language_reward):
         times = []
         for _ in range(3):
-            began = time.perf_counter()
+            began = time.process_time()
             reward([f"<think>{text}</think>"], problem=[problem])
-            times.append(time.perf_counter() - began)
+            times.append(time.process_time() - began)
         assert min(times) < 0.05
