@@ -49,7 +49,7 @@ samples = [{"step": t, "text": f"step {t}", "correct": i % 2 == 0, "advantage": 
 inspector = show.rollout_inspector(samples)
 """
 TRAINING = f"""
-import pathlib
+import pathlib, time
 from r1lab import grpo, models
 from r1lab.basics import ledger
 from r1lab.tasks import get_task
@@ -57,6 +57,13 @@ out, seed, steps = pathlib.Path("out"), 0, {STEPS}
 policy, tokenizer = models.load("tiny")
 task = get_task("countdown")
 config = grpo.GRPOConfig(steps=steps, questions=2, group_size=4, max_new_tokens=48)
+
+# On a fast machine the run would be over before the mouse gets there.
+grpo.hurried = getattr(grpo, "hurried", grpo.collect)
+def unhurried(*arguments, **options):
+    time.sleep(0.3)
+    return grpo.hurried(*arguments, **options)
+grpo.collect = unhurried
 """
 
 
