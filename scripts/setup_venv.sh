@@ -117,7 +117,7 @@ fi
 say "installing the pinned packages (a few minutes the first time)"
 setuptools_pin=$(sed -n 's/^setuptools==//p' constraints.txt)
 { "${pip[@]}" --quiet "setuptools==$setuptools_pin" &&
-  "${pip[@]}" --quiet --no-build-isolation --editable '.[test]'; } ||
+  "${pip[@]}" --quiet --no-build-isolation --editable '.[test,figures]'; } ||
   fail "the packages could not be installed; check the network and run make again"
 
 # An editable installation leaves out data files; JupyterLab draws the figures with this one.

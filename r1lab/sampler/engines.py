@@ -65,7 +65,7 @@ def _warn(name: str) -> None:
 def _whole(model: nn.Module, text: list[int]) -> Tensor:
     """The probabilities after each token of one text, as `score` has them: (S, V)."""
     ids = torch.tensor([text], device=next(model.parameters()).device)
-    return model(input_ids=ids, use_cache=False).logits[0].float().softmax(-1)
+    return model(input_ids=ids, use_cache=False).logits[0].detach().float().softmax(-1)
 
 
 def _cached(model: nn.Module, prompts: list[list[int]], more: list[int]) -> list[Tensor]:
