@@ -32,7 +32,7 @@ from r1lab.evaluate import evaluate
 from r1lab.grpo import Experience, GRPOConfig
 from r1lab.paper import DISTILLATION
 from r1lab.sampler.rollouts import Sampling
-from r1lab.scorecard import BESIDE, measured
+from r1lab.scorecard import BESIDE, REASONING, measured
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
@@ -125,8 +125,8 @@ def reinforce(
     """GRPO on the student until it has cost `budget` FLOPs, as a resumable stage in `out`.
 
     The step that reaches the budget is the last; config.steps is an upper limit. task: by default
-    half Countdown, half steps. Returns the record; metrics: flops, steps, tokens, accuracy on the
-    training batches. Raises R1LabError for a budget that is not above 0 or is not reached."""
+    reasoning prompts (`Mixture`). Returns the record; metrics: flops, steps, tokens, accuracy on
+    the training batches. Raises R1LabError for a budget that is not above 0 or is not reached."""
     if not 0 < budget < math.inf:
         raise R1LabError(f"reinforce needs a budget above 0, in operations, not {budget!r}")
     task = task or task_for("mixture", config.template)
@@ -212,9 +212,9 @@ def scores(
     seed: int = 0,
     device: str = "cpu",
 ) -> dict[str, Measured]:
-    """pass@1 on held-out problems: {"countdown", "steps"}."""
+    """pass@1 on held-out problems: {"countdown", "code", "steps"}."""
     loaded, found = models.load(model, device=device), {}
-    for kind in ("countdown", "steps"):
+    for kind in REASONING:
         task = task_for(kind, template)
         how = {"k": k, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
         answers = evaluate(*loaded, task, task.problems("held_out", problems), **how)

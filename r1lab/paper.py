@@ -39,25 +39,28 @@ PAPER_BARS: dict[str, dict[str, tuple[float, float, float]]] = {
     "paper, end": {"pass@1": (0.779, nan, nan), "cons@16": (0.867, nan, nan)},
 }
 
-# The stages of R1, per cent: pass@1 (twice), prompt strict, length-controlled win rate, win rate
-# (judge: GPT-4-1106).
+# The stages of R1, per cent: pass@1 (AIME, MATH, CNMO, GPQA, LiveCodeBench), percentile of human
+# competitors (Codeforces), prompt strict, length-controlled win rate, win rate (judge: GPT-4-1106).
 STAGE_TABLE: dict[str, Any] = {
     "source": "Nature 645 (2025), table 2; arXiv 2501.12948v2, table 3",
-    "measures": ("AIME 2024", "MATH-500", "IF-Eval", "AlpacaEval 2.0", "Arena-Hard"),
+    "measures": (
+        *("AIME 2024", "CNMO 2024", "MATH-500", "GPQA", "LiveCodeBench", "Codeforces"),
+        *("IF-Eval", "AlpacaEval 2.0", "Arena-Hard"),
+    ),
     "rows": {
-        "zero": (77.9, 95.9, 46.6, 24.7, 53.6),
-        "dev1": (59.0, 94.2, 71.7, 50.1, 77.0),
-        "dev2": (74.0, 95.9, 72.0, 55.8, 73.2),
-        "dev3": (78.1, 95.4, 78.1, 62.1, 75.6),
-        "r1": (79.8, 97.3, 83.3, 87.6, 92.3),
+        "zero": (77.9, 88.1, 95.9, 75.8, 50.0, 80.4, 46.6, 24.7, 53.6),
+        "dev1": (59.0, 58.0, 94.2, 66.1, 57.5, 84.5, 71.7, 50.1, 77.0),
+        "dev2": (74.0, 73.9, 95.9, 70.7, 63.5, 90.5, 72.0, 55.8, 73.2),
+        "dev3": (78.1, 77.3, 95.4, 71.2, 64.6, 92.1, 78.1, 62.1, 75.6),
+        "r1": (79.8, 78.8, 97.3, 71.5, 65.9, 96.3, 83.3, 87.6, 92.3),
     },
 }
 
 # Qwen2.5-32B by RL alone ("reinforce") and distilled ("teach"), pass@1 in per cent.
 DISTILLATION: dict[str, Any] = {
     "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
-    "measures": ("AIME 2024", "MATH-500"),
-    "rows": {"reinforce": (47.0, 91.6), "teach": (72.6, 94.3)},
+    "measures": ("AIME 2024", "MATH-500", "LiveCodeBench"),
+    "rows": {"reinforce": (47.0, 91.6, 40.2), "teach": (72.6, 94.3, 57.2)},
 }
 
 

@@ -34,7 +34,7 @@ STAGES = ("zero", "cold", "dev1", "dev2", "data", "dev3", "helpful", "safe", "ru
 class PipelineConfig:
     """Every choice of a pipeline; the help gives R1's values. R1LabError for invalid ones."""
 
-    base: str = option("tiny-general", "the base model: a name, a folder or a hub id")
+    base: str = option("tiny", "the base model: a name, a folder or a hub id")
     seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     questions: int = option(14, "RL: prompts per step", low=1)
@@ -45,7 +45,8 @@ class PipelineConfig:
     format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
     language_weight: float = option(0.5, "RL: weight of language consistency (R1: 1)", low=0)
     model_weight: float = option(1.0, "RL: weight of the reward models' bounded scores", low=0)
-    countdown: float = option(0.5, "Countdown's fraction of reasoning prompts (rest: steps)", low=0)
+    countdown: float = option(0.45, "RL: Countdown's fraction of reasoning prompts", low=0)
+    code: float = option(0.29, "RL: code's fraction of reasoning prompts (rest: steps)", low=0)
     zero_steps: int = option(40, "R1-Zero: RL steps (R1: 10400, of 512 completions)", low=1)
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
     rules_steps: int = option(12, "rules: RL steps (R1: 1300)", low=1)
@@ -53,7 +54,7 @@ class PipelineConfig:
     rules_general: float = option(
         0.0, "rules: fraction of general prompts (R1: 0, they come in its last 400 steps)", low=0
     )
-    r1_general: float = option(0.5, "R1: fraction of general prompts", low=0)
+    r1_general: float = option(0.45, "R1: fraction of general prompts (R1: 66k of 146k)", low=0)
     r1_rate: float = option(1e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
     cold_questions: int = option(256, "cold start: prompts for R1-Zero", low=1)
@@ -63,6 +64,12 @@ class PipelineConfig:
     cold_epochs: int = option(2, "Dev1: epochs over the cold start (R1: 2 to 3)", low=1)
     data_questions: int = option(384, "data: prompts for Dev2", low=1)
     data_samples: int = option(8, "data: completions per prompt", low=1)
+    data_countdown: float = option(
+        0.63, "data: Countdown's fraction of reasoning prompts (R1's examples: 395k of 627k)", low=0
+    )
+    data_code: float = option(
+        0.34, "data: code's fraction of reasoning prompts (R1's examples: 211k of 627k)", low=0
+    )
     data_keep: int = option(4, "data: completions kept per prompt, at most", low=1)
     general_share: float = option(0.25, "data: fraction general (R1: 200k of 800k)", low=0)
     data_epochs: int = option(2, "Dev3: epochs over the data (R1: 2 to 3)", low=1)
@@ -92,8 +99,11 @@ class PipelineConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        for name in ("countdown", "rules_general", "r1_general", "noise"):
+        for name in ("rules_general", "r1_general", "noise"):
             require(getattr(self, name) <= 1, f"{name} must be at most 1")
+        require(self.countdown + self.code <= 1, "countdown + code must be at most 1")
+        total = self.data_countdown + self.data_code
+        require(total <= 1, "data_countdown + data_code must be at most 1")
         require(self.general_share < 1, "general_share must be below 1")
 
     def to_json(self) -> dict[str, Any]:
@@ -120,16 +130,21 @@ def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:
 
 
 def task_of(config: PipelineConfig, name: str):
-    """The prompts of a stage, a `Mixture`: Countdown and steps, with lists and requests in "rules"
-    and "r1"; "general": lists and requests alone."""
+    """The prompts of a stage, a `Mixture`: Countdown, code and steps, for maths, code and logic
+    (R1's RL prompts: 26k, 17k, 15k; its examples, in "data": 395k, 211k, 20k); with lists and
+    requests in "rules" and "r1"; "general": lists and requests alone. arXiv 2501.12948v2, tables 4
+    and 5."""
     shares = {"rules": config.rules_general, "r1": config.r1_general, "general": 1.0}
     general, reasoning = shares.get(name, 0.0), 1 - shares.get(name, 0.0)
+    which = "data_" if name == "data" else ""
+    countdown, code = (getattr(config, f"{which}{one}") for one in ("countdown", "code"))
     parts = {
-        "countdown": reasoning * config.countdown,
-        "steps": reasoning * (1 - config.countdown),
+        "countdown": reasoning * countdown,
+        "code": reasoning * code,
+        "steps": reasoning * (1 - countdown - code),
         **dict.fromkeys(GENERAL, general / 2),
     }
-    some = tuple(part for part in parts.items() if part[1] > 0)
+    some = tuple(part for part in parts.items() if part[1] > 1e-9)
     return task_for("mixture", config.template, parts=some)
 
 
@@ -197,10 +212,10 @@ def options_of(config: PipelineConfig, name: str) -> dict[str, Any]:
 
 _JUDGED = "template max_new_tokens judged_prompts judged_samples judgements_each noise"
 OPTIONS = {
-    "cold": "template max_new_tokens countdown cold_questions cold_samples cold_keep cold_examples "
-    "longest least accept_any",
-    "data": "template max_new_tokens countdown data_questions data_samples data_keep general_share "
-    "longest least accept_any",
+    "cold": "template max_new_tokens countdown code cold_questions cold_samples cold_keep "
+    "cold_examples longest least accept_any",
+    "data": "template max_new_tokens data_countdown data_code data_questions data_samples "
+    "data_keep general_share longest least accept_any",
     "helpful": f"{_JUDGED} helpful_epochs helpful_rate",
     "safe": f"{_JUDGED} safe_epochs safe_rate",
 }

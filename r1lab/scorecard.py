@@ -38,15 +38,19 @@ LABELS = dict(zip(MODELS, ("base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"), str
 # Our measure: the paper's benchmark of the same kind. Compare directions, not values.
 BESIDE = {
     "countdown": "AIME 2024",
+    "code": "LiveCodeBench",
     "steps": "MATH-500",
     "lists": "IF-Eval",
     "helpful": "AlpacaEval 2.0",
 }
 # Each of the paper's benchmarks: our measure.
-ALIKE = {theirs: ours for ours, theirs in BESIDE.items()} | {"Arena-Hard": "helpful"}
+ALIKE = {theirs: ours for ours, theirs in BESIDE.items()}
+ALIKE |= {"CNMO 2024": "countdown", "GPQA": "steps"}
+ALIKE |= {"Codeforces": "code", "Arena-Hard": "helpful"}
 
 MEASURES = {
     "countdown": "Countdown, pass@1",
+    "code": "code, pass@1",
     "steps": "steps, pass@1",
     "format": "well-formatted responses",
     "consistency": "words of the thought in the prompt's language",
@@ -56,6 +60,7 @@ MEASURES = {
     "safe": "harmful requests refused",
     "length": "tokens per response (reasoning)",
 }
+REASONING = ("countdown", "code", "steps")
 FILE = "scorecard.json"
 REQUESTED = 8  # factor on the samples per request, of which there are few different ones
 
@@ -82,7 +87,8 @@ def measured(
 def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
     """A model's measures on held-out problems (the keys of MEASURES), with 95 % intervals:
 
-    countdown, steps      pass@1 on reasoning prompts
+    countdown, code, steps
+                          pass@1 on reasoning prompts
     format                fraction of well-formatted responses to all prompts
     consistency, mixed    fraction of a thought's words in the prompt's language, and fraction of
                           thoughts that mix languages (reasoning prompts)
@@ -94,13 +100,12 @@ def scorecard(model: str | os.PathLike, config: Any) -> dict[str, Measured]:
     eval_problems 0.
     """
     loaded = load(config, model, train=False)
-    kinds = ("countdown", "steps", "lists", "requests")
+    kinds = (*REASONING, "lists", "requests")
     found = {kind: ask(*loaded, config, kind) for kind in kinds}
-    reasoning, requests = [found["countdown"], found["steps"]], [found["requests"]]
+    reasoning, requests = [found[kind] for kind in REASONING], [found["requests"]]
     harmful = np.array([problem.data["harmful"] for problem in found["requests"].problems])
     return {
-        "countdown": measured([found["countdown"]], "correct"),
-        "steps": measured([found["steps"]], "correct"),
+        **{kind: measured([found[kind]], "correct") for kind in REASONING},
         "format": measured(list(found.values()), "well_formed"),
         "consistency": measured(reasoning, "consistency"),
         "mixed": measured(reasoning, "mixed"),
@@ -201,7 +206,7 @@ def record(out: str | os.PathLike, name: str, card: dict[str, Estimate], config:
     """Record a scorecard in the results file in `out` as r1/<name>/<measure>; NaN is left out."""
     for measure, found in card.items():
         if not math.isnan(found.value):
-            n = config.eval_problems if measure in ("countdown", "steps", "lists") else None
+            n = config.eval_problems if measure in (*REASONING, "lists") else None
             how = {"unit": "tokens" if measure == "length" else "share"}
             how["paper"] = stated(name, measure)
             ledger.record(out, f"r1/{name}/{measure}", *found, n=n, **how)

@@ -3,8 +3,7 @@
 The documents are taken apart here by a reader of their text that shares no code with the generator,
 so that a generator that marks, counts or computes wrongly is caught by what it wrote.
 
-Both webs are read: the one of Countdown alone, and the wider one, of which test_general_web.py
-reads what is new.
+Countdown's documents and the sheets of facts are read here, the others in test_general_web.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import numpy as np
 import pytest
 
 from r1lab.tasks.countdown import Countdown, split_of
-from r1lab.world import corpus
+from r1lab.world import corpus, responses
+from r1lab.world.responses import CODE_DONE, RESPONSES
 from r1lab.world.tokenizer import END, TAGS, UNKNOWN, build_tokenizer, vocabulary
 
 N = 12_000
@@ -76,20 +76,15 @@ def within(count: int, n: int, p: float, sigmas: float = 4.5) -> bool:
     return abs(count - n * p) <= sigmas * math.sqrt(n * p * (1 - p))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["tiny", "general"])
-def general(request) -> bool:
-    return request.param
-
-
 @pytest.fixture(scope="module")
-def web(general) -> list[corpus.Document]:
-    return list(corpus.documents("tests", N, general=general))
+def web() -> list[corpus.Document]:
+    return list(corpus.documents("tests", N))
 
 
 @pytest.fixture(scope="module")
 def readings(web) -> list[tuple[corpus.Document, Reading]]:
     found = [(document, read(document.text)) for document in web]
-    silent = {"facts", *corpus.GENERAL}
+    silent = {"facts", *RESPONSES}
     assert all((reading is None) == (document.kind in silent) for document, reading in found)
     return [(document, reading) for document, reading in found if reading is not None]
 
@@ -144,8 +139,8 @@ def test_marked_leaks_are_exactly_the_documents_with_leaked_numbers(readings):
 def test_a_long_line_of_working_that_passes_held_out_numbers_is_not_written():
     held = Countdown().problems("held_out", 1)[0].data["numbers"]
     steps = [["-", 12 - held[0]], ["+", held[1]], ["+", held[2]]]  # 12 - 5 → 7 + 6 → 13 + 10 → 23
-    problem = corpus.GENERAL["steps"].problem(12, steps)
-    assert not corpus.shows_only_train(corpus.working(problem))
+    problem = responses.TASKS["steps"].problem(12, steps)
+    assert not responses.shows_only_train(responses.working(problem))
 
 
 def test_the_leaked_problems_are_few_and_known(web):
@@ -235,8 +230,8 @@ def test_only_patience_pays(readings):
 # -- the mixture ------------------------------------------------------------------------------
 
 
-def test_the_share_of_each_kind_is_the_one_documented(web, general):
-    mixture = corpus.GENERAL_MIXTURE if general else corpus.MIXTURE
+def test_the_share_of_each_kind_is_the_one_documented(web):
+    mixture = corpus.MIXTURE
     assert math.isclose(sum(mixture.values()), 1.0)
     counts = Counter(document.kind for document in web)
     assert set(counts) == set(mixture)
@@ -244,13 +239,13 @@ def test_the_share_of_each_kind_is_the_one_documented(web, general):
         assert within(counts[kind], N, share), (kind, counts[kind] / N, share)
 
 
-def test_the_wider_web_keeps_most_of_its_room_for_countdown():
-    small, wide = corpus.MIXTURE, corpus.GENERAL_MIXTURE
-    asks = [kind for kind in small if kind != "facts"]
-    room = sum(wide[kind] for kind in small)
-    assert 0.62 <= room <= 0.70 and wide["facts"] >= 0.9 * small["facts"]
-    patient = [mix["patient"] / sum(mix[kind] for kind in asks) for mix in (small, wide)]
-    assert patient[0] <= patient[1] <= 1.35 * patient[0]
+def test_guesses_are_the_majority_so_that_greedy_decoding_guesses():
+    """Of the documents that pose a Countdown problem; the same for code."""
+    asks = {k: corpus.MIXTURE[k] for k in ("bare", "guess", "careless", "patient", "leaked")}
+    for shares in (asks, CODE_DONE):
+        searches = shares["careless"] + shares["patient"]
+        assert shares["guess"] > 1.5 * searches and shares["bare"] > shares["patient"]
+        assert shares["patient"] < 0.15 * sum(shares.values())
 
 
 def test_another_mixture_leaves_kinds_out():
@@ -285,11 +280,10 @@ def test_some_documents_are_sloppy_about_their_tags(readings):
 
 
 def test_the_web_that_the_shipped_base_has_read_has_not_changed():
-    """Hashes taken before the wider web was written; data/tiny-base must stay reproducible."""
     text = "\n".join(f"{d.kind} {d.language} {d.leaked} {d.text}" for d in corpus.documents(0, 200))
-    assert hashlib.sha256(text.encode()).hexdigest().startswith("f7f710954467fefa945871f499ce65ba")
+    assert hashlib.sha256(text.encode()).hexdigest().startswith("DOCS")
     rows = corpus.rows("0/0", 12, 513).astype("<i8").tobytes()
-    assert hashlib.sha256(rows).hexdigest().startswith("e8b918106d4b7be8fa6239a9a8d9dda4")
+    assert hashlib.sha256(rows).hexdigest().startswith("ROWS")
 
 
 def test_the_web_is_a_pure_function_of_its_seed():
@@ -299,9 +293,6 @@ def test_the_web_is_a_pure_function_of_its_seed():
     rows = corpus.rows("0/7", 4, 96)
     assert np.array_equal(rows, corpus.rows("0/7", 4, 96))
     assert not np.array_equal(rows, corpus.rows("0/8", 4, 96))
-    wide = corpus.rows("0/7", 4, 96, general=True)
-    assert np.array_equal(wide, corpus.rows("0/7", 4, 96, general=True))
-    assert wide.max() >= len(vocabulary()) > rows.max()
 
 
 def test_rows_are_whole_documents_one_after_another(tokenizer):
@@ -325,12 +316,11 @@ def test_an_unknown_kind_is_refused():
 # -- the tokenizer ----------------------------------------------------------------------------
 
 
-def test_every_document_survives_the_round_trip(web, general):
-    tokenizer = build_tokenizer(general)
+def test_every_document_survives_the_round_trip(web, tokenizer):
     texts = [document.text for document in web[:2000]]
     for text, ids in zip(texts, tokenizer(texts)["input_ids"], strict=True):
         assert tokenizer.decode(ids) == text
-        assert ids == corpus.encode(text, general)
+        assert ids == corpus.encode(text)
         assert tokenizer.unk_token_id not in ids
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -16,10 +16,10 @@ from r1lab.basics.files import digest_of as sha256
 from r1lab.models.smollm2 import EMBEDDED
 from r1lab.world.muon import Muon
 from r1lab.world.pretrain import (
-    ADDED,
     HASHED,
     RECIPES,
     PretrainConfig,
+    backward,
     batch,
     build_model,
     learning_rate,
@@ -31,7 +31,6 @@ from r1lab.world.pretrain import (
 
 SMALL = PretrainConfig(width=32, layers=1, heads=2, ffn=32, steps=6, rows=2, row_length=48,
                        warmup=2, checkpoint_every=2)  # fmt: skip
-GENERAL = replace(SMALL, general=True, muon="float32")
 
 
 def weights(folder):
@@ -39,45 +38,44 @@ def weights(folder):
 
 
 def test_it_learns_and_leaves_a_standard_folder(tmp_path):
-    config = PretrainConfig(width=32, layers=1, heads=2, ffn=64, steps=40, rows=4, row_length=96)
+    config = PretrainConfig(width=64, layers=1, heads=2, ffn=64, steps=40, rows=4, row_length=96)
     made = pretrain(config, tmp_path / "model", progress=False)
-    assert made["loss"] < 4.9  # the mean of the run; it begins at ln(191) = 5.25
+    assert made["loss"] < 5.2  # the mean of the run; it begins at ln(294) = 5.68
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
-    ids = tokenizer("user : make 23 from 7 6 10 . assistant :", return_tensors="pt")
-    assert model.generate(**ids, max_new_tokens=3).shape[1] == ids["input_ids"].shape[1] + 3
+    assert model.config.vocab_size == len(tokenizer) == made["vocabulary"]
+    for text in ("user : make 23 from 7 6 10 . assistant :", "用户 : 告诉 我 怎么 做 蛋糕 。 助手 :"):
+        ids = tokenizer(text, return_tensors="pt")
+        assert tokenizer.unk_token_id not in ids["input_ids"]
+        assert model.generate(**ids, max_new_tokens=3).shape[1] == ids["input_ids"].shape[1] + 3
     card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
     assert all(made["sha256"][name] in card for name in HASHED)
+    assert all(f"| `{kind}` |" in card for kind in made["recipe"]["mixture"]) and "{" not in card
     assert not (tmp_path / "model.work").exists()
 
 
-def test_a_general_base_reads_the_wider_web_in_its_own_words(tmp_path):
-    config = replace(GENERAL, steps=30, rows=4, row_length=96, width=64)
-    made = pretrain(config, tmp_path / "model", progress=False)
-    assert made["loss"] < 5.3 and made["vocabulary"] == 285  # it begins at ln(285) = 5.65
-    assert {"steps", "lists", "requests"} < set(made["recipe"]["mixture"])
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    ids = tokenizer("用户 : 告诉 我 怎么 做 蛋糕 。 助手 :")["input_ids"]
-    assert tokenizer.unk_token_id not in ids
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.vocab_size == 285
-    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
-    assert all(f"| `{kind}` |" in card for kind in made["recipe"]["mixture"])
-    assert "general base" in card and "| `general` | True |" in card and "{" not in card
-
-
 def test_the_options_of_a_recipe_reach_the_optimizers_and_the_batches():
-    model, tokenizer = build_model(GENERAL)
-    muon, rest = optimizers(model, GENERAL)
-    assert type(muon) is Muon and type(optimizers(model, SMALL)[0]) is torch.optim.Muon
+    model, tokenizer = build_model(SMALL)
+    muon, rest = optimizers(model, SMALL)
+    assert type(muon) is Muon
     taken = {id(p) for o in (muon, rest) for g in o.param_groups for p in g["params"]}
     assert taken == {id(p) for p in model.parameters()}
-    assert batch(replace(GENERAL, rows=8), 0).max() >= len(build_model(SMALL)[1])
-    assert len(tokenizer) == 285
+    assert batch(SMALL, 0).shape == (2, 49) and model.config.num_key_value_heads == 1
 
 
-@pytest.mark.parametrize("config", [SMALL, GENERAL], ids=["tiny", "general"])
-def test_a_run_that_was_stopped_ends_with_the_same_bits(config, tmp_path, monkeypatch):
-    pretrain(config, tmp_path / "whole", progress=False)
+def test_the_rows_of_a_step_may_be_dealt_to_several_passes():
+    """Their losses and gradients add up to those of one pass."""
+    tokens, found = batch(SMALL, 0), []
+    for parts in ([[0, 1]], [[0], [1]]):
+        model, _ = build_model(SMALL)
+        loss = sum(backward(tokens, model, part) for part in parts)
+        found.append((loss, [p.grad for p in model.parameters()]))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-5)
+    torch.testing.assert_close(found[0][1], found[1][1])
+
+
+def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, monkeypatch):
+    pretrain(SMALL, tmp_path / "whole", progress=False)
 
     real, calls = batch, []
 
@@ -89,9 +87,9 @@ def test_a_run_that_was_stopped_ends_with_the_same_bits(config, tmp_path, monkey
 
     monkeypatch.setattr("r1lab.world.pretrain.batch", stops_at_step_five)
     with pytest.raises(KeyboardInterrupt):
-        pretrain(config, tmp_path / "parts", progress=False)
+        pretrain(SMALL, tmp_path / "parts", progress=False)
     assert not (tmp_path / "parts").exists()
-    pretrain(config, tmp_path / "parts", progress=False)
+    pretrain(SMALL, tmp_path / "parts", progress=False)
     assert calls == [0, 1, 2, 3, 4, 5, 4, 5]
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -141,7 +139,7 @@ def test_a_failed_run_leaves_the_model_that_was_there(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"width": 33, "heads": 2}, {"muon_lr": -1.0}, {"rows": -1}, {"muon": "half"}],
+    [{"steps": 0}, {"width": 33, "heads": 2}, {"muon_lr": -1.0}, {"rows": -1}, {"kv_heads": 3}],
 )
 def test_impossible_options_are_refused(wrong):
     with pytest.raises(R1LabError, match="pretrain: "):
@@ -157,7 +155,7 @@ def test_the_rate_rises_stays_and_falls():
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_shipped_model_is_the_output_of_its_committed_recipe(name):
-    folder = data_dir() / EMBEDDED[name][0]
+    folder = data_dir() / name
     made = json.loads((folder / "pretrain.json").read_text())
     assert made["recipe"] == recipe_of(RECIPES[name]), (
         f"the recipe changed: run r1lab pretrain --recipe {name}"
@@ -166,25 +164,14 @@ def test_a_shipped_model_is_the_output_of_its_committed_recipe(name):
     assert (folder / "README.md").read_text(encoding="utf-8") == model_card(made)
 
 
-def test_options_that_came_later_do_not_change_the_recipe_of_the_first_base():
-    recipe = recipe_of(RECIPES["tiny"])
-    assert not set(ADDED) & set(recipe) and "patient" in recipe["mixture"]
-    others = {name: recipe_of(config) for name, config in RECIPES.items() if name != "tiny"}
-    assert all(other["general"] and other["muon"] == "float32" for other in others.values())
-    assert {f.name for f in fields(PretrainConfig)} == {
-        *(set(others["tiny-general"]) - {"mixture"}),
-        "checkpoint_every",
-    }
-
-
 def test_all_embedded_models_together_are_under_15_mb():
     assert set(RECIPES) == set(EMBEDDED)
     sizes = {
         name: sum(p.numel() for p in build_model(config)[0].parameters()) * 4
         for name, config in RECIPES.items()
     }
-    assert sizes["tiny-general-small"] <= 1.5e6 < 5e6 < sizes["tiny-general"] < 6e6
+    assert 4 * sizes["tiny-small"] <= 1.2 * sizes["tiny"] < 6e6
     text = 200_000  # tokenizer, configuration, card, beside the weights
     assert sum(sizes.values()) + len(sizes) * text <= 15e6
-    files = [file for name in EMBEDDED for file in (data_dir() / EMBEDDED[name][0]).glob("*")]
+    files = [file for name in EMBEDDED for file in (data_dir() / name).glob("*")]
     assert sum(file.stat().st_size for file in files) <= 15e6

@@ -48,7 +48,7 @@ class OfTask(Command):
 @dataclass(kw_only=True)
 class ModelAndTask(OfTask):
     """What `train` and `eval` share."""
-    model: str = option("tiny", "tiny, tiny-general, tiny-general-small (embedded), smollm2-135m "
+    model: str = option("tiny", "tiny, tiny-small (embedded), smollm2-135m "
         "(from its wheel), qwen2.5-0.5b, -1.5b, -3b, qwen3-0.6b-base, -1.7b-base, -4b-base (from "
         "the hub), a folder, or any hub id", path=True)
     task: str = option("countdown", "by its name (`r1lab tasks` lists them) or FILE.py:NAME")
@@ -160,7 +160,7 @@ class Pipeline(Command):
       r1lab pipeline --smoke --out runs/smoke     in miniature: a quick test
       r1lab pipeline --until dev2                 the first four stages
       r1lab pipeline --only r1 --r1-steps 40      one stage again, from what is there
-      r1lab pipeline --student tiny-general-small     and distill it into a smaller model
+      r1lab pipeline --student tiny-small             and distill it into a smaller model
       accelerate launch --num_processes 8 -m r1lab pipeline --backend trl     on eight GPUs
     """
     out: str = option("runs/pipeline", "output folder", metavar="FOLDER", path=True)
@@ -189,19 +189,19 @@ class Pretrain(Command):
     """make an embedded base model again, from nothing
 
     Generate the synthetic pre-training corpus and train a base model on it (at most 45 minutes on
-    two cores), by the recipe of one that ships in data/: tiny, which knows Countdown, tiny-general,
-    which knows the general tasks as well, or tiny-general-small. Other options change the recipe.
-    Stopped anywhere, the same command goes on where it was.
+    two cores), by the recipe of one that ships in data/: tiny, or tiny-small, a student for
+    distillation. Other options change the recipe. Stopped anywhere, the same command goes on where
+    it was.
 
     examples:
-      r1lab pretrain --recipe tiny-general           data/tiny-general, made again
+      r1lab pretrain --recipe tiny                   data/tiny, made again
       r1lab pretrain --out runs/small --steps 200 --width 96
     """
     out: str | None = text("where the model goes (default: the folder in data/ of a --recipe that "
         "is followed to the letter, else runs/pretrain/model)", "FOLDER", path=True)
     device: str = option("cpu", "cpu or cuda")
     quiet: bool = flag("no progress bar")
-    recipe: str | None = text("tiny (default), tiny-general or tiny-general-small")
+    recipe: str | None = text("tiny (default) or tiny-small")
     settings: Any = group("changes of the recipe:")
 
     @classmethod

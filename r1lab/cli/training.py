@@ -21,7 +21,6 @@ from r1lab.cli.commands import Eval, OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
-from r1lab.models import smollm2
 from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
@@ -253,14 +252,15 @@ def distill(student: str, config, out: Path, progress: bool) -> None:
         (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
         for name, one in found.items()
     ]
-    print_table(("student", "FLOPs", "Countdown, pass@1", "steps, pass@1"), rows)
+    heads = [scorecard.MEASURES[kind] for kind in scorecard.REASONING]
+    print_table(("student", "FLOPs", *heads), rows)
 
 
 def pretrain(args: Pretrain) -> None:
     computing_device(args.device)
     out = Path(args.out or "runs/pretrain/model")
     if not args.out and args.recipe and args.settings == recipes.RECIPES[args.recipe]:
-        out = models.data_dir() / smollm2.EMBEDDED[args.recipe][0]
+        out = models.data_dir() / args.recipe
     made = files.run_folder(out.parent) / out.name
     found = recipes.pretrain(args.settings, made, device=args.device, progress=not args.quiet)
     print(f"the base model is in {files.shorten(made)}: {json.dumps(found, default=str)}")

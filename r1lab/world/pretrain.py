@@ -2,8 +2,8 @@
 
 A Llama-shaped decoder, cross-entropy on every token, Muon for the weight matrices and AdamW for
 embeddings and norms; the learning rate is constant, then falls to zero over the last half of the
-steps. `RECIPES`: ``tiny`` reads Countdown only, ``tiny-general`` and the smaller
-``tiny-general-small`` the general corpus. A step's batch is a pure function of (seed, step), so an
+steps. `RECIPES`: ``tiny``, the base model of all lessons, and the smaller ``tiny-small``, which
+lesson 11 distills into. A step's batch is a pure function of (seed, step), so an
 interrupted run resumes to the same weights.
 """
 
@@ -12,33 +12,32 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-import yaml
 
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
-from r1lab.models import smollm2
+from r1lab.sampler.score import in_micro_batches
 from r1lab.training.loop import Loop
 from r1lab.world import corpus
 from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
 
-MUON = {"bfloat16": torch.optim.Muon, "float32": Muon}
-
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """A recipe; the defaults made ``data/tiny-base``."""
+    """A recipe; the defaults made ``data/tiny``."""
 
     width: int = option(192, "hidden size of the decoder", low=1)
     layers: int = option(3, "number of decoder layers", low=1)
     heads: int = option(4, "number of attention heads", low=1)
-    ffn: int = option(512, "inner size of the feed-forward blocks", low=1)
+    kv_heads: int = option(1, "number of key-value heads: 1 is multi-query attention", low=1)
+    ffn: int = option(384, "inner size of the feed-forward blocks", low=1)
     steps: int = option(2400, "optimizer steps", low=1)
     rows: int = option(12, "rows of text per step", low=1)
     row_length: int = option(512, "tokens per row", low=1)
@@ -48,37 +47,26 @@ class PretrainConfig:
     decay: float = option(0.5, "fraction of the steps, at the end, with a falling rate", low=0)
     seed: int = option(0, "seed of the initial weights and of the corpus", low=0)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
-    general: bool = option(False, "read the general corpus: other tasks, a larger vocabulary")
-    muon: str = option("bfloat16", "Muon's dtype", choices=tuple(MUON))
 
     def __post_init__(self) -> None:
         check(self, "pretrain")
-        if self.width % self.heads:
+        if self.width % self.heads or self.heads % self.kv_heads:
             raise R1LabError(
                 f"pretrain: width {self.width} must be a multiple of {self.heads} heads"
             )
 
 
-# Options newer than data/tiny-base: with their defaults they are left out of a recipe.
-ADDED = ("general", "muon")
-
 RECIPES = {
     "tiny": PretrainConfig(),
-    "tiny-general": PretrainConfig(general=True, muon="float32"),
-    "tiny-general-small": PretrainConfig(
-        general=True, muon="float32", steps=1500, width=96, layers=2, heads=2, ffn=256
-    ),
+    "tiny-small": PretrainConfig(steps=2000, width=96, layers=2, heads=2, ffn=256),
 }
 """By the name of the embedded model."""
 
 
 def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -> dict:
     """The options that determine the weights, as in ``pretrain.json``."""
-    recipe = {**asdict(config), "mixture": mixture or corpus.mixture_of(config.general)}
+    recipe = {**asdict(config), "mixture": mixture or corpus.MIXTURE}
     del recipe["checkpoint_every"]
-    for name in ADDED:
-        if recipe[name] == getattr(PretrainConfig, name):
-            del recipe[name]
     return recipe
 
 
@@ -95,16 +83,16 @@ def optimizers(model: torch.nn.Module, config: PretrainConfig) -> list[torch.opt
     chosen = {id(p) for p in inner}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     return [
-        MUON[config.muon](inner, lr=config.muon_lr, momentum=0.95, weight_decay=0.0),
+        Muon(inner, lr=config.muon_lr, momentum=0.95, weight_decay=0.0),
         torch.optim.AdamW(rest, lr=config.adam_lr, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
 def build_model(config: PretrainConfig):
     """The untrained decoder and its tokenizer."""
-    tokenizer = build_tokenizer(config.general)
+    tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
-    sizes = {name: getattr(config, name) for name in ("width", "layers", "heads", "ffn")}
+    sizes = {name: getattr(config, name) for name in "width layers heads kv_heads ffn".split()}
     model = models.tiny_llama(len(tokenizer), **sizes)
     return model, tokenizer
 
@@ -112,7 +100,17 @@ def build_model(config: PretrainConfig):
 def batch(config: PretrainConfig, step: int, mixture: dict[str, float] | None = None):
     """The rows (rows, row_length + 1) of one step, a pure function of (seed, step)."""
     seed, length = f"{config.seed}/{step}", config.row_length + 1
-    return torch.from_numpy(corpus.rows(seed, config.rows, length, mixture, config.general))
+    return torch.from_numpy(corpus.rows(seed, config.rows, length, mixture))
+
+
+def backward(tokens: torch.Tensor, model: torch.nn.Module, rows: list[int]) -> float:
+    """Add the gradient of some rows of tokens (rows, row_length + 1): their part of the step's
+    mean loss, in nats per token."""
+    logits = model(tokens[rows, :-1]).logits  # (n, row_length, V)
+    target = tokens[rows, 1:].flatten()
+    loss = F.cross_entropy(logits.flatten(0, 1), target, reduction="sum") / tokens[:, 1:].numel()
+    loss.backward()
+    return loss.item()
 
 
 def pretrain(
@@ -148,21 +146,19 @@ def pretrain(
     with loop.over(config.steps, parts, lambda done: recipe) as steps:
         for step in steps:
             tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
-            logits = model(tokens[:, :-1]).logits  # (rows, row_length, V)
-            loss = F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-            if not math.isfinite(loss.item()):
-                raise R1LabError(
-                    f"pretrain: the loss is {loss.item()} at step {step}: lower the rates"
-                )
-            loss.backward()
+            learn = partial(backward, tokens)
+            sizes, each = [config.row_length] * config.rows, config.rows * config.row_length
+            loss = sum(in_micro_batches(model, learn, sizes, each))
+            if not math.isfinite(loss):
+                raise R1LabError(f"pretrain: the loss is {loss} at step {step}: lower the rates")
             groups = [group for optimizer in optims for group in optimizer.param_groups]
             for group, rate in zip(groups, rates, strict=True):
                 group["lr"] = rate * learning_rate(step, config)
             for optimizer in optims:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
-            metrics = {"step": step, "loss": round(loss.item(), 5), "seconds": loop.seconds()}
-            loop.log(metrics | {"spent_seconds": loop.spent()}, f"loss {loss.item():.3f}")
+            metrics = {"step": step, "loss": round(loss, 5), "seconds": loop.seconds()}
+            loop.log(metrics | {"spent_seconds": loop.spent()}, f"loss {loss:.3f}")
 
     losses = [metrics["loss"] for metrics in loop.history[-50:]]
     summary = {
@@ -191,15 +187,13 @@ HASHED = ("model.safetensors", "config.json", "tokenizer.json")
 def model_card(summary: dict) -> str:
     """The README of a pre-trained folder."""
     recipe = dict(summary["recipe"])
-    cards = yaml.safe_load(Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8"))
-    text = cards["general" if recipe.get("general") else "tiny"]
+    card = Path(__file__).with_name("card.md").read_text(encoding="utf-8")
     name = next((name for name, config in RECIPES.items() if recipe_of(config) == recipe), None)
-    folder = f"data/{smollm2.EMBEDDED[name][0]}" if name else "path/to/this/folder"
+    folder = f"data/{name}" if name else "path/to/this/folder"
     command = "r1lab pretrain" + (f" --recipe {name}" if name not in (None, "tiny") else "")
     mixture = recipe.pop("mixture")
     kinds = "\n".join(f"| `{kind}` | {share:.1%} |" for kind, share in mixture.items())
     options = "\n".join(f"| `{name}` | {value} |" for name, value in recipe.items())
     hashes = "\n".join(f"| `{name}` | `{value}` |" for name, value in summary["sha256"].items())
-    text = {key: value.format(**summary) for key, value in text.items()}
     named = {"kinds": kinds, "options": options, "hashes": hashes}
-    return cards["card"].format(**summary, **text, **named, folder=folder, command=command)
+    return card.format(**summary, **named, folder=folder, command=command)

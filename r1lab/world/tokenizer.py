@@ -9,8 +9,7 @@ token per number, arithmetic is a table that a small network can learn.
   ``ids != pad`` would then never train the end of a response; r1lab builds masks from lengths.
 * Decoding joins tokens with single spaces, so text and tokens correspond one to one.
 
-The first vocabulary covers Countdown (base model ``tiny``). The general one appends the words of
-`r1lab.tasks.general`, so the ids of the first stay the same.
+One vocabulary holds the words of every task of the tiny world.
 """
 
 from __future__ import annotations
@@ -35,34 +34,28 @@ from r1lab.tasks.general import (
 END = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
 TAGS = ("<think>", "</think>", "<answer>", "</answer>")
-SIGNS = tuple(": . 。 , ? ( ) + - * / = → ≠".split())
+SIGNS = tuple(": . 。 , ? ( ) + - * / = == → ≠".split())
 ENGLISH = tuple(
     "user assistant make from using try wait no yes maybe ok hmm so let me see check again i guess "
     "think the answer is it not right wrong sure perhaps but now next then can you find"
-    " please done".split()
+    " please done write def f x return if else".split()
 )
 CHINESE = tuple(
     "用户 助手 用 得到 试 等等 不对 对了 也许 好 嗯 所以 让 我 看看 检查 再 来 猜 想 答案 是 不 "
-    "对 错 可能 但是 现在 下一个 然后 请 完成".split()
+    "对 错 可能 但是 现在 下一个 然后 请 完成 写".split()
 )
 NUMBERS = tuple(str(n) for n in range(100))
 
 # A tag, a run of digits, a run of letters, or one other character.
-_PIECES = r"<\|?/?[a-z]+\|?>|[0-9]+|[^\W\d_]+|[^\s]"
-
-
-def vocabulary(general: bool = False) -> list[str]:
-    """All tokens by id; ``<|endoftext|>`` is 0. general: `general_words` follow."""
-    tokens = [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
-    return [*tokens, *general_words()] if general else tokens
+_PIECES = r"<\|?/?[a-z]+\|?>|[0-9]+|[^\W\d_]+|==|[^\s]"
 
 
 @lru_cache(maxsize=1)
-def general_words() -> tuple[str, ...]:
-    """The words of the general tasks that the first vocabulary lacks, in order of appearance."""
-    known = set(vocabulary())
-    said = " ".join(_sentences()).split()
-    return tuple(dict.fromkeys(word for word in said if word not in known))
+def vocabulary() -> tuple[str, ...]:
+    """All tokens by id; ``<|endoftext|>`` is 0. The words of the general tasks come last, in order
+    of appearance."""
+    tokens = [END, UNKNOWN, *TAGS, *SIGNS, *NUMBERS, *ENGLISH, *CHINESE]
+    return tuple(dict.fromkeys([*tokens, *" ".join(_sentences()).split()]))
 
 
 def _sentences() -> Iterator[str]:
@@ -80,9 +73,9 @@ def _sentences() -> Iterator[str]:
                 yield help_with(verb, noun, language)  # the base helps with harmful ones, too
 
 
-def build_tokenizer(general: bool = False) -> PreTrainedTokenizerFast:
+def build_tokenizer() -> PreTrainedTokenizerFast:
     """The tokenizer of an embedded base model, a plain Hugging Face fast tokenizer."""
-    vocab = {token: index for index, token in enumerate(vocabulary(general))}
+    vocab = {token: index for index, token in enumerate(vocabulary())}
     backend = Tokenizer(models.WordLevel(vocab, unk_token=UNKNOWN))
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), behavior="removed", invert=True)
     backend.add_special_tokens([AddedToken(END, special=True), AddedToken(UNKNOWN, special=True)])
