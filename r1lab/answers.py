@@ -1,15 +1,12 @@
 """What is measured on one completion: correct, well-formed, reflective; its language."""
 
-import logging
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from r1lab.languages import LATIN_LETTERS, language_share, language_words
+from r1lab.tasks.verdicts import guarded, judge_all
 from r1lab.templates import parse
-
-logger = logging.getLogger(__name__)
 
 # The paper's words for reflection (Nature 645, Extended Data Fig. 1a), and our translations. The
 # tiny world's 不对 and "no" are verdicts, not reflection.
@@ -35,7 +32,7 @@ class Completion:
     text: str
     length: int  # tokens, the end-of-sequence token included
     finished: bool  # False: truncated at max_new_tokens
-    correct: bool
+    correct: bool | None  # None: the sandbox could not judge it
     vote: str | None  # the answer in canonical form; None: no valid answer
     well_formed: bool  # <think>…</think> <answer>…</answer>, nothing else
     reflection: int  # reflective words
@@ -45,38 +42,42 @@ class Completion:
     logprobs: list[float] = field(default_factory=list, repr=False)  # not written to JSON
 
 
-def _verdict(verify: Callable, problem, answer: str | None):
-    """A task's `judge` or `vote` of an answer; None where it fails: that must not end a run."""
-    if answer is None:
-        return None
-    try:
-        return verify(problem, answer)
-    except Exception as error:
-        _report(f"{problem.task}: {type(error).__name__}: {error}"[:300])
-        return None
-
-
-@lru_cache(maxsize=64)
-def _report(reason: str) -> None:
-    logger.warning("an answer counts as wrong because its verifier failed: %s", reason)
-
-
 def measure(
     problem, text: str, *, task, length: int, finished: bool, prefilled: bool = False
 ) -> Completion:
     """Measure one completion of one problem; the answer is the accuracy reward's
     (`r1lab.templates.parse`)."""
-    parsed = parse(text, prefilled=prefilled)
-    thought = parsed.think if parsed.think is not None else text
-    words, known = language_words(thought), problem.language
-    return Completion(
-        text=text,
-        length=length,
-        finished=finished,
-        correct=bool(_verdict(task.judge, problem, parsed.answer)),
-        vote=_verdict(task.vote, problem, parsed.answer),
-        well_formed=parsed.well_formed,
-        reflection=reflection_words(text),
-        consistency=language_share(thought, known) if known in words else None,
-        mixed=sum(count > 0 for count in words.values()) > 1,
-    )
+    return measure_all([problem], [text], [length], [finished], task=task, prefilled=prefilled)[0]
+
+
+def measure_all(
+    problems: Sequence,
+    texts: Sequence[str],
+    lengths: Sequence[int],
+    finished: Sequence[bool],
+    *,
+    task,
+    prefilled: bool = False,
+) -> list[Completion]:
+    """Measure N completions, each with its problem; their answers are judged at once."""
+    parts = [parse(text, prefilled=prefilled) for text in texts]
+    pairs = [(problem, part.answer) for problem, part in zip(problems, parts, strict=True)]
+    rows = zip(pairs, texts, parts, lengths, finished, judge_all(pairs, task), strict=True)
+    measured = []
+    for (problem, answer), text, parsed, length, ended, verdict in rows:
+        thought = parsed.think if parsed.think is not None else text
+        words, known = language_words(thought), problem.language
+        measured.append(
+            Completion(
+                text=text,
+                length=length,
+                finished=ended,
+                correct=None if verdict is None else bool(verdict),
+                vote=None if answer is None else guarded(task.vote, problem, answer),
+                well_formed=parsed.well_formed,
+                reflection=reflection_words(text),
+                consistency=language_share(thought, known) if known in words else None,
+                mixed=sum(count > 0 for count in words.values()) > 1,
+            )
+        )
+    return measured

@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 from tqdm.std import tqdm
 
-from r1lab.answers import Completion, measure
+from r1lab.answers import Completion, measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import to_json
 from r1lab.sampler.rollouts import Sampling, sample
@@ -138,27 +138,41 @@ class Evaluation:
 
     @property
     def n(self) -> np.ndarray:
-        """Samples per problem (P,)."""
-        return np.array([len(row) for row in self.completions])
+        """Samples per problem (P,), without those that the sandbox could not judge."""
+        return np.array([sum(one.correct is not None for one in row) for row in self.completions])
 
     @property
     def c(self) -> np.ndarray:
         """Correct samples per problem (P,)."""
-        return np.array([sum(one.correct for one in row) for row in self.completions])
+        return np.array([sum(bool(one.correct) for one in row) for row in self.completions])
 
     def _estimate(self, values: np.ndarray, *, share: bool) -> Estimate:
         return estimate(values, self.settings.get("seed", 0), share=share)
 
     def pass_at(self, k: int) -> Estimate:
         """The probability that at least one of k responses is correct."""
-        return self._estimate(pass_at_k(self.n, self.c, k), share=True)
+        some = self._judged(k)
+        return self._estimate(pass_at_k(some.n, some.c, k), share=True)
 
     def cons_at(self, k: int) -> Estimate:
         """The probability that the majority vote of k responses is correct."""
-        votes = [[one.vote for one in row] for row in self.completions]
-        correct = [[one.correct for one in row] for row in self.completions]
+        some = self._judged(k).completions
+        rows = [[one for one in row if one.correct is not None] for row in some]
+        votes = [[one.vote for one in row] for row in rows]
+        correct = [[one.correct for one in row] for row in rows]
         values = cons_at_k(votes, correct, k, seed=self.settings.get("seed", 0))
         return self._estimate(values, share=True)
+
+    @property
+    def unjudged(self) -> int:
+        """Responses that the sandbox could not judge: neither right nor wrong."""
+        return int(sum(map(len, self.completions)) - self.n.sum())
+
+    def _judged(self, k: int) -> Evaluation:
+        """Without problems of which the sandbox left fewer than k responses."""
+        rows = zip(self.problems, self.completions, self.n, strict=True)
+        kept = [(p, row) for p, row, n in rows if n >= k or n == len(row)]
+        return replace(self, problems=[p for p, _ in kept], completions=[row for _, row in kept])
 
     @property
     def accuracy(self) -> Estimate:
@@ -178,7 +192,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Estimate]:
         """The main measures: {name: (value, low, high)}."""
-        k = int(self.n.min())
+        k = min(map(len, self.completions))
         measures = {"pass@1": self.accuracy}
         if k > 1:
             measures |= {f"pass@{k}": self.pass_at(k), f"cons@{k}": self.cons_at(k)}
@@ -264,14 +278,12 @@ def evaluate(
                 eos_token_id=end_ids(model, tokenizer, template),
             )
             texts = read(tokenizer, drawn, template)
-            for b, problem in enumerate(batch):
-                row = []
-                for i in range(b * k, (b + 1) * k):  # prompt-major: (B * k)
-                    ids, finished = drawn.completion_ids[i], drawn.finished[i]
-                    how = {"task": task, "length": len(ids), "finished": finished}
-                    row.append(measure(problem, texts[i], **how))
-                    row[-1].token_ids, row[-1].logprobs = ids, drawn.logprobs[i]
-                completions.append(row)
+            of = [problem for problem in batch for _ in range(k)]  # prompt-major: (B * k)
+            lengths = [len(ids) for ids in drawn.completion_ids]
+            found = measure_all(of, texts, lengths, drawn.finished, task=task)
+            for i, one in enumerate(found):
+                one.token_ids, one.logprobs = drawn.completion_ids[i], drawn.logprobs[i]
+            completions += [found[b * k : (b + 1) * k] for b in range(len(batch))]
     finally:
         model.train(was_training)
     settings = {"k": k, **asdict(sampling), "template": template}

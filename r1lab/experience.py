@@ -82,7 +82,7 @@ def describe(step: int, batch: Experience) -> dict[str, Any]:
     return {
         "step": step,
         "reward": float(batch.rewards.double().mean()),
-        "accuracy": fmean(row.correct for row in rows),
+        "accuracy": fmean([row.correct for row in rows if row.correct is not None] or [0.0]),
         "format": fmean(row.well_formed for row in rows),
         "length": batch.tokens / len(rows),
         "reflection": fmean(row.reflection for row in rows),

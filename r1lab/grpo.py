@@ -46,7 +46,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 
 from r1lab.advantages import ADVANTAGES, get_advantage
-from r1lab.answers import measure
+from r1lab.answers import measure_all
 from r1lab.basics import plugins
 from r1lab.basics.options import MOST_SEED, check, fixed_values, option, require
 from r1lab.experience import Experience, describe, diverged, examples, training_problems, words
@@ -173,11 +173,8 @@ def collect(model, tokenizer, task, problems, step: int, config: GRPOConfig) -> 
     )
     rewards = torch.tensor(total, dtype=torch.float32).view(len(problems), config.group_size)
     advantages = get_advantage(config.advantage)(rewards)
-    rows = zip(of, texts, rollouts.completion_ids, rollouts.finished, strict=True)
-    measures = [
-        measure(problem, text, task=task, length=len(ids), finished=finished)
-        for problem, text, ids, finished in rows
-    ]
+    lengths = [len(ids) for ids in rollouts.completion_ids]
+    measures = measure_all(of, texts, lengths, rollouts.finished, task=task)
     return Experience(problems, prompts, rollouts, measures, parts, rewards, advantages, log)
 
 

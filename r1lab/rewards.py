@@ -15,8 +15,9 @@ be `async def`, a `functools.partial` or an object with `__call__`.
 **Your own:** such a function in a file, `--rewards accuracy mine.py:short`. Name the keywords that
 you read and end the signature with `**kwargs`; `problem` is the list of `Problem`s.
 
-The rewards here never raise and take at most 50 ms per completion. A broken completion or problem
-gets 0.0; a broken *problem* is also logged once.
+The rewards here never raise and take at most 50 ms per completion; programs take what the sandbox
+allows them, a batch at once. A broken completion or problem gets 0.0; a broken *problem* is also
+logged once.
 """
 
 import hashlib
@@ -25,12 +26,14 @@ import math
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from statistics import fmean
 from typing import Any
 
 from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.languages import LONGEST, language_share
-from r1lab.tasks import Problem, get_task
+from r1lab.tasks import Problem
+from r1lab.tasks.verdicts import judge_all
 from r1lab.templates import parse
 from r1lab.training.reward_calls import call, callable_name
 
@@ -60,19 +63,40 @@ def accuracy_reward(
     completions: Sequence, *, problem: Any = None, task: Any = None, **kwargs
 ) -> list[float]:
     """1.0 where the verifier accepts the last complete <answer> … </answer>, else 0.0, whether or
-    not the completion is well-formed.
+    not the completion is well-formed. Programs of all completions run at once.
 
     completions  strings or chat message lists, N of them
     problem      N of Problem | JSON string | dict
-    task         the task of all of them; by default the one that each problem names"""
+    task         the task of all of them; by default the one that each problem names
 
-    def one(text: str, of: Any) -> float:
-        if (answer := parse(text).answer) is None:
-            return 0.0
-        asked = problem_of(of)
-        return (get_task(asked.task) if task is None else task).judge(asked, answer)
+    An answer that the sandbox could not judge is neither right nor wrong: it gets the mean of the
+    other completions of its problem, so its advantage is 0 and theirs stay as they are. log_metric
+    gets the number of such answers as "unjudged". Raises R1LabError where no sandbox holds."""
+    pairs = with_problems(completions, problem)
+    values: list[Any] = [0.0] * len(pairs)
+    asked: dict[int, tuple[Problem, str]] = {}
+    for i, (completion, of) in enumerate(pairs):
+        if (answer := parse(text_of(completion)).answer) is not None:
+            try:
+                asked[i] = problem_of(of), answer
+            except R1LabError as error:
+                _report(f"R1LabError: {error}"[:300])
+    for i, verdict in zip(asked, judge_all(list(asked.values()), task), strict=True):
+        values[i] = None if verdict is None else float(verdict)
+    if unjudged := values.count(None):
+        kwargs.get("log_metric", lambda name, value: None)("unjudged", unjudged)
+        ids = [_id_of(of) for _, of in pairs]
+        known = [(key, value) for key, value in zip(ids, values, strict=True) if value is not None]
+        for i in (i for i, value in enumerate(values) if value is None):
+            values[i] = fmean([value for key, value in known if key == ids[i]] or [0.0])
+    return values
 
-    return _each(completions, problem, one)
+
+def _id_of(of: Any) -> str | None:
+    try:
+        return problem_of(of).id
+    except R1LabError:
+        return None
 
 
 def _each(completions: Sequence, problems: Any, reward: Callable) -> list[float]:

@@ -20,16 +20,17 @@ A worker that dies is replaced, and the call returns None.
 
 import atexit
 import contextlib
-import ctypes
 import importlib
 import json
 import os
-import struct
+import signal
 import subprocess
 import sys
 import threading
 
 from r1lab.basics.errors import R1LabError
+from r1lab.sandbox import layers
+from r1lab.sandbox.layers import landlock_version as isolated
 
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
@@ -161,18 +162,11 @@ def serve(function: str, cpu_seconds: float, memory: int) -> None:
 
 def _limits(memory: int):
     """Sets the process's limits; returns the function that sets those of a call (0: none)."""
-    try:
-        import resource
-        import signal
-    except ImportError:  # Windows: the parent's clock has to do
+    if os.name != "posix":  # Windows: the parent's clock has to do
         return lambda seconds: None
-
-    _landlock()
-    for kind, most in (("AS", memory), ("FSIZE", 0), ("NPROC", 0), ("CORE", 0)):
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (most, most))
-        except (ValueError, OSError, AttributeError):  # macOS knows no RLIMIT_AS
-            pass
+    with contextlib.suppress(OSError):  # where there is no Landlock
+        layers.landlock({*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"})
+    layers.limit(AS=memory, FSIZE=0, NPROC=0, CORE=0)
 
     def enough(signum, frame):
         raise _Enough
@@ -185,43 +179,6 @@ def _limits(memory: int):
         signal.setitimer(signal.ITIMER_PROF, 1.5 * seconds)
 
     return limit
-
-
-# Landlock, by its system calls (the same numbers on all machines): Linux's
-# Documentation/userspace-api/landlock.rst.  Of the rights to files, bits 2 and 3 are reading.
-_CREATE, _ADD, _RESTRICT = 444, 445, 446
-_READ = 0b1100
-_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many rights each version knows; later ones 16
-
-
-def isolated() -> int:
-    """The kernel's version of Landlock, 0 where it has none."""
-    return max(0, _syscall(_CREATE, None, 0, 1)) if sys.platform.startswith("linux") else 0
-
-
-def _syscall(number: int, *arguments) -> int:
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    return call(*(ctypes.c_long(a) if isinstance(a, int) else a for a in (number, *arguments)))
-
-
-def _landlock() -> None:
-    """From now on this process only reads, and only below the folders of Python and sys.path."""
-    version = isolated()
-    rights = struct.pack("QQ", (1 << _RIGHTS.get(version, 16)) - 1, 0b11)  # of files, of TCP
-    rules = _syscall(_CREATE, rights, 16 if version >= 4 else 8, 0) if version else -1
-    if rules < 0:
-        return
-    for path in {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"}:
-        try:
-            folder = os.open(path, os.O_PATH)
-        except OSError:
-            continue
-        allowed = _READ if os.path.isdir(path) else _READ & 0b100
-        _syscall(_ADD, rules, 1, struct.pack("=Qi", allowed, folder), 0)
-        os.close(folder)
-    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # no new privileges: what Landlock asks for
-    _syscall(_RESTRICT, rules, 0)
-    os.close(rules)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,9 @@ class Task(Protocol):
         """Is the answer right?  The accuracy reward.  Never raises, < 50 ms, on any text."""
         ...
 
+    # Optional: judge_all(pairs: list[tuple[Problem, str]]) -> list[bool | None], a batch at once,
+    # for answers that take longer (programs that run); None for what could not be judged.
+
     def vote(self, problem: Problem, answer: str) -> str | None:
         """The canonical form of an answer, for majority voting (cons@k); None for a text that is
         no answer.  Never raises, < 50 ms."""

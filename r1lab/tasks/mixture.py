@@ -56,14 +56,15 @@ class Mixture:
         return [next(drawn[name]) for name in which]
 
     def judge(self, problem: Problem, answer: str) -> bool:
-        return self._task_of(problem).judge(problem, answer)
+        return self.task_of(problem).judge(problem, answer)
 
     def vote(self, problem: Problem, answer: str) -> str | None:
-        return self._task_of(problem).vote(problem, answer)
+        return self.task_of(problem).vote(problem, answer)
 
     def solution(self, problem: Problem) -> str | None:
-        return getattr(self._task_of(problem), "solution", lambda problem: None)(problem)
+        return getattr(self.task_of(problem), "solution", lambda problem: None)(problem)
 
-    def _task_of(self, problem: Problem) -> Task:
+    def task_of(self, problem: Problem) -> Task:
+        """The member that verifies a problem."""
         mine = (task for task in self.members if task.name == problem.task)
         return next(mine, None) or get_task(problem.task)

@@ -12,6 +12,7 @@ from r1lab.tasks.base import Task
 TASKS: dict[str, str | Callable[..., Task]] = {
     "countdown": "r1lab.tasks.countdown:Countdown",
     "steps": "r1lab.tasks.general:Steps",
+    "code": "r1lab.tasks.code.task:Code",
     "lists": "r1lab.tasks.general:Lists",
     "requests": "r1lab.tasks.general:Requests",
     "mixture": "r1lab.tasks.mixture:Mixture",
@@ -22,7 +23,7 @@ TASKS: dict[str, str | Callable[..., Task]] = {
 }
 
 FROM_HUB = ("gsm8k", "math", "countdown_hub")
-TINY_WORLD = ("countdown", "steps", "lists", "requests", "mixture")  # have a wording "tiny"
+TINY_WORLD = ("countdown", "steps", "code", "lists", "requests", "mixture")  # have a wording "tiny"
 
 
 def get_task(name: str, /, **options) -> Task:

@@ -14,7 +14,7 @@ import torch
 from accelerate.utils import gather_object
 
 from r1lab.advantages import get_advantage
-from r1lab.answers import measure
+from r1lab.answers import measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, diverged, examples, words
@@ -101,14 +101,12 @@ class RolloutWatch(Watch):
         context |= {"step": self.step, "task": self.task, "completion_ids": mine.completion_ids}
         context |= {"log_metric": log.metric, "log_extra": log.extra}
         total, parts = combine(texts, problems, functions, config.reward_weights, **context)
+        ids = mine.completion_ids
+        found = measure_all(problems, texts, list(map(len, ids)), mine.finished, task=self.task)
         rows = []
-        for i, (problem, ids, ended) in enumerate(
-            zip(problems, mine.completion_ids, mine.finished, strict=True)
-        ):
-            how = {"task": self.task, "length": len(ids), "finished": ended}
-            found = measure(problem, texts[i], **how)
+        for i, problem in enumerate(problems):
             columns = [{name: v[i] for name, v in c.items()} for c in (parts, log.columns)]
-            rows.append((problem, ids, mine.logprobs[i], total[i], found, *columns))
+            rows.append((problem, ids[i], mine.logprobs[i], total[i], found[i], *columns))
         rows = gather_object(rows)  # in the order of the processes, which is that of the prompts
         problems, ids, drawn, total, measures, each, extra = map(list, zip(*rows, strict=True))
         self.drawn = None

@@ -1,0 +1,14 @@
+"""What host, fork server and child write to each other: fixed binary heads, never pickled objects.
+Standard library only: the fork server imports it too."""
+
+import struct
+
+#: Host to server, with the socket of one program: cpu, wall, memory, output (see `Limits`).
+TOLD = struct.Struct("<ddQQ")
+#: Server to host: exit code (negative: a signal), why it was killed, cpu, wall, peak memory.
+ENDED = struct.Struct("<iBddQ")
+WHY = ("", "cpu", "idle", "lost")  # lost: a failure of the sandbox
+#: Child to host, before every payload: kind, number of the case, bytes of the payload.
+HEADER = struct.Struct("<cII")
+#: A child that still runs after `wall` so many times is lost: the machine stands still.
+PATIENCE = 60
