@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 
 from r1lab.tasks.base import Problem, drawn_by_weight
-from r1lab.tasks.code import Code
+from r1lab.tasks.code.task import Code
 from r1lab.tasks.countdown import LARGEST as COUNTDOWN_LARGEST
 from r1lab.tasks.countdown import SMALLEST, Chain, apply, split_of
 from r1lab.tasks.functions import CORES, LARGEST, Function, functions, lookup, through
