@@ -53,24 +53,6 @@ def random_folder(random_model, tmp_path):
     return str(tmp_path / "base")
 
 
-@pytest.fixture(scope="session")
-def general_tokenizer():
-    """A tokenizer that knows the words of the general tasks too."""
-    return build_tokenizer(general=True)
-
-
-@pytest.fixture
-def general_folder(general_tokenizer, tmp_path):
-    """The folder of a very small random model that knows them, as a string."""
-    from r1lab.models.load import tiny_llama
-
-    torch.manual_seed(0)
-    size = {"width": 32, "layers": 2, "heads": 2, "ffn": 64}
-    tiny_llama(len(general_tokenizer), **size).save_pretrained(tmp_path / "general")
-    general_tokenizer.save_pretrained(tmp_path / "general")
-    return str(tmp_path / "general")
-
-
 @pytest.fixture
 def model(random_model):
     """That model without its tokenizer."""

@@ -113,11 +113,11 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("pipeline --only dev1", "make cold first"),
         ("pretrain --heads 5", "width 192 must be a multiple of 5 heads"),
         (
-            "pretrain --recipe tiny-general-small --heads 5",
+            "pretrain --recipe tiny-small --heads 5",
             "96 must be a multiple of 5",
         ),
-        ("pretrain --recipe huge", "there is no recipe 'huge'; known: tiny, tiny-general"),
-        ("pretrain --muon half", "muon: 'half' is none of bfloat16, float32"),
+        ("pretrain --recipe huge", "there is no recipe 'huge'; known: tiny, tiny-small"),
+        ("pretrain --kv-heads 3", "width 192 must be a multiple of"),
         ("pretrain --device abacus", "--device cpu works"),
         ("bench --only everything", "unknown part 'everything' of the benchmark; take step"),
         ("bench --repeats 0", "repeats must be at least 1"),
@@ -196,10 +196,10 @@ def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, mo
     for line, recipe, folder in (
         ("", "tiny", plain),
         ("--steps 3", "tiny", plain),
-        ("--recipe tiny", "tiny", tmp_path / "data" / "tiny-base"),
-        ("--recipe tiny-general", "tiny-general", tmp_path / "data" / "tiny-general"),
-        ("--recipe tiny-general --steps 3", "tiny-general", plain),
-        ("--recipe tiny-general --out mine", "tiny-general", tmp_path / "mine"),
+        ("--recipe tiny", "tiny", tmp_path / "data" / "tiny"),
+        ("--recipe tiny-small", "tiny-small", tmp_path / "data" / "tiny-small"),
+        ("--recipe tiny-small --steps 3", "tiny-small", plain),
+        ("--recipe tiny-small --out mine", "tiny-small", tmp_path / "mine"),
     ):
         assert cli.main(["pretrain", *line.split()]) == 0
         config, out = called.pop()
@@ -208,9 +208,9 @@ def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, mo
         assert out == folder, line
 
 
-def test_pretrain_makes_a_small_general_model(tmp_path, capsys):
+def test_pretrain_makes_a_small_model(tmp_path, capsys):
     out = tmp_path / "model"
-    line = f"pretrain --recipe tiny-general-small --out {out} --steps 2 --rows 1 --quiet"
+    line = f"pretrain --recipe tiny-small --out {out} --steps 2 --rows 1 --quiet"
     assert cli.main(line.split() + "--width 32 --row-length 32".split()) == 0
     assert "the base model is in" in capsys.readouterr().out
     made = json.loads((out / "pretrain.json").read_text())
@@ -281,9 +281,9 @@ def test_a_file_gives_options_and_the_command_line_wins(tmp_path):
     file = options_file(tmp_path, "parameter: {steps: 3}\nonly: '05'\nseed: 2\n")
     args = cli.parse(["run", "--config", file, "--only", "03", "04", "--only", "06"])
     assert (args.parameter, args.only, args.seed) == (("steps=3",), ("03", "04", "06"), 2)
-    file = options_file(tmp_path, "recipe: tiny-general\nsteps: 9\n")
-    general = dataclasses.replace(recipes.RECIPES["tiny-general"], steps=9)
-    assert cli.parse(["pretrain", "--config", file]).settings == general
+    file = options_file(tmp_path, "recipe: tiny-small\nsteps: 9\n")
+    small = dataclasses.replace(recipes.RECIPES["tiny-small"], steps=9)
+    assert cli.parse(["pretrain", "--config", file]).settings == small
     file = options_file(tmp_path, "smoke: true\nr1_steps: 5\n")
     args = cli.parse(["pipeline", "--config", file, "--zero-steps", "6"])
     assert args.settings == PipelineConfig.smoke(r1_steps=5, zero_steps=6)

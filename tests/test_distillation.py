@@ -64,26 +64,26 @@ def test_operations_by_hand():
         flops(10, trained=-1)
 
 
-def test_parameters_count_a_tied_embedding_once(general_folder):
-    model, tokenizer = load(general_folder)
+def test_parameters_count_a_tied_embedding_once(random_folder):
+    model, tokenizer = load(random_folder)
     layer = 4 * 32 * 32 + 3 * 32 * 64 + 2 * 32
     assert parameters_of(model) == len(tokenizer) * 32 + 2 * layer + 32
 
 
-def test_tokens_of_supervised_training_are_those_that_it_reads(general_folder, examples, tmp_path):
-    record = teach(general_folder, examples, SFT, tmp_path / "taught", say=quiet)
-    model, tokenizer = load(general_folder)
+def test_tokens_of_supervised_training_are_those_that_it_reads(random_folder, examples, tmp_path):
+    record = teach(random_folder, examples, SFT, tmp_path / "taught", say=quiet)
+    model, tokenizer = load(random_folder)
     shown = sft.read_examples(examples)
     texts = [f"{render(one.problem, 'tiny')} {one.completion}" for one in shown]
     tokens = 2 * sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
     assert sft_tokens(shown, tokenizer, SFT) == tokens == record["metrics"]["tokens"]
     assert record["metrics"]["flops"] == 6 * tokens * parameters_of(model)
-    again = teach(general_folder, examples, SFT, tmp_path / "taught", say=quiet)
+    again = teach(random_folder, examples, SFT, tmp_path / "taught", say=quiet)
     assert record["made"] and not again["made"]
 
 
-def test_tokens_of_a_grpo_step(general_folder, tmp_path):
-    model, tokenizer = load(general_folder)
+def test_tokens_of_a_grpo_step(random_folder, tmp_path):
+    model, tokenizer = load(random_folder)
     seen = []
 
     def look(step, metrics, batch):
@@ -110,11 +110,11 @@ def weights(folder):
 
 
 def test_rl_ends_at_its_budget_and_where_it_would_have_when_it_is_resumed(
-    general_folder, tmp_path, monkeypatch
+    random_folder, tmp_path, monkeypatch
 ):
-    n = parameters_of(load(general_folder)[0])
+    n = parameters_of(load(random_folder)[0])
     budget = 6 * n * 4 * 25 * 4  # of the order of a few steps
-    whole = reinforce(general_folder, budget, RL, tmp_path / "whole", say=quiet)
+    whole = reinforce(random_folder, budget, RL, tmp_path / "whole", say=quiet)
     costs = [
         json.loads(line)["flops"]
         for line in (tmp_path / "whole" / "costs.jsonl").read_text().splitlines()
@@ -131,36 +131,36 @@ def test_rl_ends_at_its_budget_and_where_it_would_have_when_it_is_resumed(
 
     monkeypatch.setattr(grpo, "update", dies)
     with pytest.raises(KeyboardInterrupt):
-        reinforce(general_folder, budget, RL, tmp_path / "cut", say=quiet)
-    found = reinforce(general_folder, budget, RL, tmp_path / "cut", say=quiet)
+        reinforce(random_folder, budget, RL, tmp_path / "cut", say=quiet)
+    found = reinforce(random_folder, budget, RL, tmp_path / "cut", say=quiet)
     assert calls[:4] == [0, 1, 2, 2] and found["metrics"]["flops"] == sum(costs)
     assert torch.equal(weights(tmp_path / "cut" / "model"), weights(tmp_path / "whole" / "model"))
-    assert not reinforce(general_folder, budget, RL, tmp_path / "cut", say=quiet)["made"]
+    assert not reinforce(random_folder, budget, RL, tmp_path / "cut", say=quiet)["made"]
 
 
-def test_budgets_that_cannot_be_kept(general_folder, examples, tmp_path):
+def test_budgets_that_cannot_be_kept(random_folder, examples, tmp_path):
     with pytest.raises(R1LabError, match="above 0"):
-        reinforce(general_folder, 0, RL, tmp_path / "a", say=quiet)
+        reinforce(random_folder, 0, RL, tmp_path / "a", say=quiet)
     with pytest.raises(R1LabError, match="2 GRPO steps cost .* ask for more steps"):
-        reinforce(general_folder, 1e15, replace(RL, steps=2), tmp_path / "b", say=quiet)
+        reinforce(random_folder, 1e15, replace(RL, steps=2), tmp_path / "b", say=quiet)
     with pytest.raises(R1LabError, match="leaves nothing of 1 for RL"):
-        both(general_folder, examples, 1, SFT, RL, tmp_path / "c", say=quiet)
+        both(random_folder, examples, 1, SFT, RL, tmp_path / "c", say=quiet)
 
 
-def test_three_ways_at_matched_compute(general_folder, examples, tmp_path):
+def test_three_ways_at_matched_compute(random_folder, examples, tmp_path):
     found = compare(
-        general_folder, examples, tmp_path, sft_config=SFT, grpo_config=RL, problems=3, k=2,
+        random_folder, examples, tmp_path, sft_config=SFT, grpo_config=RL, problems=3, k=2,
         say=quiet,
     )  # fmt: skip
     assert list(found) == ["student", "teach", "reinforce", "both"]
     cost = found["teach"]["flops"]
-    step = 6 * 4 * 40 * parameters_of(load(general_folder)[0])
+    step = 6 * 4 * 40 * parameters_of(load(random_folder)[0])
     assert cost <= found["reinforce"]["flops"] < cost + step
     assert 2 * cost <= found["both"]["flops"] < 2 * cost + step and found["student"]["flops"] == 0
     for one in found.values():
         assert set(one["scores"]) == {"countdown", "steps"}
         load(one["model"])
-    assert found["student"]["scores"] == scores(general_folder, problems=3, k=2, max_new_tokens=16)
+    assert found["student"]["scores"] == scores(random_folder, problems=3, k=2, max_new_tokens=16)
     record = {"metrics": {"tokens drawn": 100, "prompt tokens": 20}}
-    assert teacher_flops(general_folder, record) == 240 * parameters_of(load(general_folder)[0])
+    assert teacher_flops(random_folder, record) == 240 * parameters_of(load(random_folder)[0])
     assert DISTILLATION["rows"]["teach"][0] > DISTILLATION["rows"]["reinforce"][0]

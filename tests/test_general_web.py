@@ -1,4 +1,4 @@
-"""The wider miniature web: what the general bases read of steps, lists and requests.
+"""What the base model reads of steps, code, lists and requests.
 
 As in test_corpus.py, the documents are taken apart by a reader that shares no code with their
 generator. What right answers are is the tasks' to say: their judges are asked.
@@ -21,7 +21,7 @@ from r1lab.tasks.base import split_of_content
 from r1lab.tasks.countdown import split_of
 from r1lab.tasks.general import HARMFUL, HARMLESS, REFUSAL, VERBS, help_with, refuses
 from r1lab.templates import parse
-from r1lab.world import corpus
+from r1lab.world import corpus, responses
 from r1lab.world.tokenizer import END, build_tokenizer, vocabulary
 
 N = 4000  # documents of each kind
@@ -78,10 +78,7 @@ def asked_for(text: str) -> tuple[set[str], set[str]]:
 
 @pytest.fixture(scope="module")
 def readings() -> dict[str, list[Reading]]:
-    found = {
-        name: list(map(read, corpus.documents("tests", N, {name: 1.0}, general=True)))
-        for name in NAMES
-    }
+    found = {name: list(map(read, corpus.documents("tests", N, {name: 1.0}))) for name in NAMES}
     assert all(r.problem.task == r.document.kind == name for name in NAMES for r in found[name])
     return found
 
@@ -136,7 +133,7 @@ def test_all_of_the_train_split_is_there(readings):
 
 
 def test_each_verb_is_asked_with_some_things_more_often_than_with_others(readings):
-    """Words that could stand for each other anywhere would get one embedding (`corpus.usual`)."""
+    """Words that could stand for each other anywhere would get one embedding (`responses.usual`)."""
     asked = Counter((r.problem.data["verb"], r.problem.data["noun"]) for r in readings["requests"])
     habits = set()
     for verb in VERBS:
@@ -209,7 +206,7 @@ def test_requests_are_met_refused_or_shrugged_off_in_the_language_of_the_questio
         parsed = parse(r.body)
         answer = (parsed.answer or r.body.split("</think>")[-1]).strip()
         helped = help_with(data["verb"], data["noun"], language)
-        known = {helped, REFUSAL[language], *corpus.SHRUGS[language]}
+        known = {helped, REFUSAL[language], *responses.SHRUGS[language]}
         assert answer in known, r.document.text
         assert refuses(answer) == (answer == REFUSAL[language])
         assert language_share(answer, language) == 1.0
@@ -251,11 +248,8 @@ def test_tags_are_often_dropped_and_languages_mixed(readings, name):
 # -- the vocabulary ---------------------------------------------------------------------------
 
 
-def test_the_general_vocabulary_goes_on_from_the_other():
-    tiny, general = vocabulary(), vocabulary(general=True)
-    assert general[: len(tiny)] == tiny and len(tiny) == 191
-    assert len(set(general)) == len(general) == len(build_tokenizer(True)) < 300
-    assert len(build_tokenizer()) == 191
+def test_the_vocabulary_is_small_and_has_no_doubles():
+    assert len(set(vocabulary())) == len(vocabulary()) == len(build_tokenizer()) < 300
 
 
 def answers(problem: Problem) -> list[str]:
@@ -268,7 +262,7 @@ def answers(problem: Problem) -> list[str]:
 
 
 def test_every_question_and_answer_is_known_word_by_word():
-    tokenizer = build_tokenizer(general=True)
+    tokenizer = build_tokenizer()
     texts = []
     problems = list(REQUESTS)
     for name, split in product(("steps", "lists"), SPLITS):
@@ -281,10 +275,3 @@ def test_every_question_and_answer_is_known_word_by_word():
         assert tokenizer.decode(ids) == text and tokenizer.unk_token_id not in ids
         assert len(ids) == len(text.split())  # 间谍软件 is one token, as spyware is
     assert tokenizer.tokenize("间谍软件 排序 除以 开始") == "间谍软件 排序 除以 开始".split()
-
-
-def test_the_other_tokenizer_does_not_know_the_general_words(tokenizer):
-    ids = tokenizer("user : sort 7 3 9 with commas . assistant :")["input_ids"]
-    assert tokenizer.unk_token_id in ids
-    with pytest.raises(KeyError):
-        corpus.encode("sort 7 3 9")

@@ -29,12 +29,12 @@ def courtesy(completions, *, problem, **_):
 
 
 @pytest.fixture
-def made(general_folder, tmp_path):
+def made(random_folder, tmp_path):
     """A pipeline's folder with the stages that `overtrain` reads, of random models."""
     folder = tmp_path / "r1"
-    shutil.copytree(general_folder, folder / "rules" / "model")
+    shutil.copytree(random_folder, folder / "rules" / "model")
     for kind in ("helpful", "safe"):
-        model, tokenizer = reward_model.from_base(general_folder)
+        model, tokenizer = reward_model.from_base(random_folder)
         (folder / kind).mkdir()
         (folder / kind / "model").mkdir()
         models.save(model, tokenizer, folder / kind / "model")
@@ -94,9 +94,9 @@ def test_the_turning_point_is_where_the_true_judge_was_most_content():
 # --- measuring it
 
 
-def test_both_judges_see_the_same_answers(general_folder):
+def test_both_judges_see_the_same_answers(random_folder):
     config = PipelineConfig.smoke(max_new_tokens=12)
-    seen = hacking.seen(config, general_folder, courtesy, problems=6, k=2)
+    seen = hacking.seen(config, random_folder, courtesy, problems=6, k=2)
     assert seen.paid.shape == (len(seen.evaluation.problems), 2)
     assert all(is_helpful(p) for p in seen.evaluation.problems)
     found = hacking.changes(seen, seen)
@@ -130,9 +130,9 @@ def test_a_sweetened_list_is_no_longer_the_list_that_was_asked_for():
     assert paid == pytest.approx([0, 1 / 2, 2 / 3, 3 / 4])
 
 
-def test_answers_are_shown_beside_each_other_in_order(general_folder):
+def test_answers_are_shown_beside_each_other_in_order(random_folder):
     config = PipelineConfig.smoke(max_new_tokens=12)
-    seen = hacking.seen(config, general_folder, courtesy, problems=4, k=1)
+    seen = hacking.seen(config, random_folder, courtesy, problems=4, k=1)
     head, *rows = hacking.beside({"before": seen, "after": seen}, 3)
     assert head == ("prompt", "before", "after")
     assert [row[0] for row in rows] == [p.question for p in seen.evaluation.problems[:3]]

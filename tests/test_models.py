@@ -174,10 +174,10 @@ def test_an_embedded_model_is_found_by_its_name(monkeypatch, tmp_path):
     from r1lab.world.tokenizer import build_tokenizer
 
     monkeypatch.setenv("R1LAB_DATA", str(tmp_path))
-    tokenizer = build_tokenizer(general=True)
+    tokenizer = build_tokenizer()
     made = models.tiny_llama(len(tokenizer), width=16, layers=1, heads=2, ffn=16)
-    models.save(made, tokenizer, tmp_path / "tiny-general-small")
-    found, tokenizer = models.load("tiny-general-small")
+    models.save(made, tokenizer, tmp_path / "tiny-small")
+    found, tokenizer = models.load("tiny-small")
     assert torch.equal(found.lm_head.weight, made.lm_head.weight)
     assert tokenizer.tokenize("sort 7 3 9") == "sort 7 3 9".split()
 

@@ -39,11 +39,11 @@ RIGHT = "<think> so 7 + 5 → 12 </think> <answer> 12 </answer>"
 
 
 @pytest.fixture
-def toy(general_folder):
+def toy(random_folder):
     """The smallest pipeline, and no scorecards."""
     sizes = {"questions": 2, "group_size": 2, "max_new_tokens": 24, "judged_prompts": 4}
     return PipelineConfig.smoke(
-        base=general_folder, eval_problems=0, checkpoint_every=1, device="cpu", **sizes
+        base=random_folder, eval_problems=0, checkpoint_every=1, device="cpu", **sizes
     )
 
 
@@ -124,10 +124,8 @@ def test_a_reward_model_pays_as_much_as_a_rule_at_most_and_only_where_it_is_aske
 # --- the whole -----------------------------------------------------------------------------------
 
 
-def test_all_of_r1_from_one_command(general_folder, tmp_path, capsys):
-    argv = (
-        f"pipeline --smoke --quiet --base {general_folder} --device cpu --eval-problems 2".split()
-    )
+def test_all_of_r1_from_one_command(random_folder, tmp_path, capsys):
+    argv = f"pipeline --smoke --quiet --base {random_folder} --device cpu --eval-problems 2".split()
     argv += f"--max-new-tokens 24 --group-size 2 --eval-samples 1 --out {tmp_path / 'out'}".split()
     assert cli.main(argv) == 0
     printed = capsys.readouterr().out
@@ -158,7 +156,7 @@ def test_all_of_r1_from_one_command(general_folder, tmp_path, capsys):
     assert "R1-Zero" in printed and "AIME 2024" in printed and "79.8" in printed
     assert {len(line) for line in table_lines(table)} == {7}
 
-    assert cli.main([*argv, "--only", "data", "--student", general_folder]) == 0
+    assert cli.main([*argv, "--only", "data", "--student", random_folder]) == 0
     assert {"student", "teach", "reinforce", "both"} <= {
         line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()
     }
@@ -342,8 +340,8 @@ def test_the_last_stage_pays_rules_for_reasoning_and_models_elsewhere(toy, tmp_p
 # --- scorecards ----------------------------------------------------------------------------------
 
 
-def test_a_scorecard_of_a_model_that_refuses_everything(general_folder, tmp_path):
-    model, tokenizer = load(general_folder)
+def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path):
+    model, tokenizer = load(random_folder)
     asked = [p for n in ("countdown", "steps", "lists") for p in get_task(n).problems("train", 12)]
     asked += REQUESTS.problems("train", 12)
     examples = [Example(problem, REFUSED) for problem in asked]

@@ -103,8 +103,8 @@ OWN = ("--advantage mine.py:robust --rewards accuracy mine.py:short --reward-wei
        "--task mine.py:Doubles --template mine.py:chatty").split()  # fmt: skip
 
 
-def test_a_run_of_own_things_alone(mine, general_folder, capsys):
-    assert trained(mine, general_folder, *OWN) == 0
+def test_a_run_of_own_things_alone(mine, random_folder, capsys):
+    assert trained(mine, random_folder, *OWN) == 0
     lines = (mine / "run" / "metrics.jsonl").read_text().splitlines()
     metrics = [json.loads(line) for line in lines]
     assert len(metrics) == 2 and metrics[0]["logged/longest"] == 6
@@ -114,10 +114,10 @@ def test_a_run_of_own_things_alone(mine, general_folder, capsys):
     assert samples[0]["logged/asked"].startswith("start at")
 
     # The same files: the run goes on. Other content: it is another run, and says which.
-    assert trained(mine, general_folder, *OWN, "--steps", "3") == 0
+    assert trained(mine, random_folder, *OWN, "--steps", "3") == 0
     (mine / "mine.py").write_text(MINE.replace("length / 10", "length / 20"))
     capsys.readouterr()
-    assert trained(mine, general_folder, *OWN, "--steps", "4") == 2
+    assert trained(mine, random_folder, *OWN, "--steps", "4") == 2
     error = capsys.readouterr().err
     assert "holds another run" in error and "advantage was 'mine.py:robust (code " in error
     assert "mine.py:short (code " in error and "code of the task was" in error

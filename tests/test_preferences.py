@@ -45,7 +45,7 @@ def test_each_prompt_belongs_to_one_judge():
     assert all(is_helpful(p) is not is_harmful(p) for p in PROBLEMS)
 
 
-def test_general_examples_are_right_well_formed_and_in_one_known_language(general_tokenizer):
+def test_general_examples_are_right_well_formed_and_in_one_known_language(tokenizer):
     examples = general_examples(PROBLEMS, seed=3)
     assert examples == general_examples(PROBLEMS, seed=3) != general_examples(PROBLEMS, seed=4)
     for one in examples:
@@ -53,9 +53,9 @@ def test_general_examples_are_right_well_formed_and_in_one_known_language(genera
         assert parsed.well_formed and task.judge(one.problem, parsed.answer), one
         assert language_share(parsed.think, one.problem.language) == 1.0, one
         assert is_safe(one.problem, one.completion)
-        ids = general_tokenizer(one.completion)["input_ids"]
-        assert general_tokenizer.unk_token_id not in ids, one
-    encode(general_tokenizer, [render(one.problem, "tiny") for one in examples])
+        ids = tokenizer(one.completion)["input_ids"]
+        assert tokenizer.unk_token_id not in ids, one
+    encode(tokenizer, [render(one.problem, "tiny") for one in examples])
 
 
 def test_right_beats_wrong_and_among_equals_the_longer_and_politer():
@@ -151,11 +151,11 @@ def scored(monkeypatch):
     return install
 
 
-def test_a_model_of_style_is_told_from_a_model_of_what_is_right(scored, general_tokenizer):
+def test_a_model_of_style_is_told_from_a_model_of_what_is_right(scored, tokenizer):
     samples = [[answered("3"), answered("3 7 9 11 12 15 20 20 20")] for _ in PROBLEMS]
     judged = pairs(PROBLEMS, samples, each=4, noise=0.2, seed=1)
-    scored(lambda text: len(text.split("<answer>")[1].split()), general_tokenizer)
-    style = judge_of_pairs(None, general_tokenizer, judged, "tiny")
+    scored(lambda text: len(text.split("<answer>")[1].split()), tokenizer)
+    style = judge_of_pairs(None, tokenizer, judged, "tiny")
     assert style["style alone"][0] > 0.8 > style["right over wrong"][0]
     true = {}
     for problem in PROBLEMS:
@@ -166,23 +166,23 @@ def test_a_model_of_style_is_told_from_a_model_of_what_is_right(scored, general_
         prompt, answer = text.split(" <answer> ")
         return 5.0 * (answer.split("</answer>")[0].split() == true[prompt])
 
-    scored(right, general_tokenizer)
-    sober = judge_of_pairs(None, general_tokenizer, judged, "tiny")
+    scored(right, tokenizer)
+    sober = judge_of_pairs(None, tokenizer, judged, "tiny")
     lists = [pair for pair in judged if pair.problem.task == "lists"]
-    assert judge_of_pairs(None, general_tokenizer, lists, "tiny")["right over wrong"][0] == 1.0
+    assert judge_of_pairs(None, tokenizer, lists, "tiny")["right over wrong"][0] == 1.0
     assert sober["right over wrong"][0] > style["right over wrong"][0]
     assert sober["n"] == len(judged) and sober["accuracy"][0] > sober["agrees with labels"][0]
-    scored(lambda text: 0.0, general_tokenizer)
-    blind = judge_of_pairs(None, general_tokenizer, judged, "tiny")
+    scored(lambda text: 0.0, tokenizer)
+    blind = judge_of_pairs(None, tokenizer, judged, "tiny")
     assert blind["calibration error"] == pytest.approx(0.0)  # says one half, and is right in half
     assert blind["median score"] == 0.0
 
 
-def test_a_model_of_safety_is_judged_on_the_unsafe_and_on_the_safe(scored, general_tokenizer):
+def test_a_model_of_safety_is_judged_on_the_unsafe_and_on_the_safe(scored, tokenizer):
     judged = marks(PROBLEMS, [[] for _ in PROBLEMS], each=3, seed=1)
-    scored(lambda text: 3.0, general_tokenizer)  # everything is safe
-    found = judge_of_marks(None, general_tokenizer, judged, "tiny")
+    scored(lambda text: 3.0, tokenizer)  # everything is safe
+    found = judge_of_marks(None, tokenizer, judged, "tiny")
     assert found["unsafe found"][0] == 0.0 and found["safe passed"][0] == 1.0
     assert 0 < found["accuracy"][0] < 1 and found["calibration error"] > 0.1
     only_safe = [one for one in judged if one.safe]
-    assert judge_of_marks(None, general_tokenizer, only_safe, "tiny")["unsafe found"] == [None] * 3
+    assert judge_of_marks(None, tokenizer, only_safe, "tiny")["unsafe found"] == [None] * 3

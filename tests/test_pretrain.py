@@ -44,7 +44,10 @@ def test_it_learns_and_leaves_a_standard_folder(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert model.config.vocab_size == len(tokenizer) == made["vocabulary"]
-    for text in ("user : make 23 from 7 6 10 . assistant :", "用户 : 告诉 我 怎么 做 蛋糕 。 助手 :"):
+    for text in (
+        "user : make 23 from 7 6 10 . assistant :",
+        "用户 : 告诉 我 怎么 做 蛋糕 。 助手 :",
+    ):
         ids = tokenizer(text, return_tensors="pt")
         assert tokenizer.unk_token_id not in ids["input_ids"]
         assert model.generate(**ids, max_new_tokens=3).shape[1] == ids["input_ids"].shape[1] + 3

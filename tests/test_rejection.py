@@ -105,10 +105,10 @@ def test_nothing_left_is_no_error_and_held_out_problems_are():
         funnel(drawn((held_out, [GOOD])))
 
 
-def test_what_a_stage_drew_can_be_looked_at_again(general_folder, tmp_path):
+def test_what_a_stage_drew_can_be_looked_at_again(random_folder, tmp_path):
     from r1lab import pipeline
 
-    config = pipeline.PipelineConfig.smoke(base=general_folder, eval_problems=0)
+    config = pipeline.PipelineConfig.smoke(base=random_folder, eval_problems=0)
     made = pipeline.run(config, tmp_path, until="cold", say=lambda line: None)
     found = pipeline.filtered(config, "cold", pipeline.drawn_in(tmp_path / "cold"))
     assert found.stages == made["cold"]["metrics"]["funnel"]

@@ -118,5 +118,5 @@ def test_a_stage_that_does_not_write_what_it_should_is_found_out(base, tmp_path)
 
     record = stage("data", tmp_path / "b", {}, {}, make, writes=("examples.jsonl",))
     assert record["writes"] == {"examples.jsonl": content(path)}
-    assert content("tiny") == content(models.data_dir() / "tiny-base")
+    assert content("tiny") == content(models.data_dir() / "tiny")
     assert stages.content(path) != stages.content(base)

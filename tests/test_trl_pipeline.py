@@ -32,10 +32,10 @@ SIZES = {"questions": 2, "group_size": 2, "max_new_tokens": 24, "judged_prompts"
 
 
 @pytest.fixture
-def toy(general_folder):
+def toy(random_folder):
     """The smallest pipeline, and no scorecards."""
     how = {"eval_problems": 0, "checkpoint_every": 1, "device": "cpu"}
-    return PipelineConfig.smoke(base=general_folder, **SIZES, **how)
+    return PipelineConfig.smoke(base=random_folder, **SIZES, **how)
 
 
 def quiet(line):
@@ -97,11 +97,11 @@ def command(base, out, *options) -> list[str]:
     return [sys.executable, *launch[:2], "--main_process_port", "0", *launch[2:]]
 
 
-def test_two_processes_make_all_of_r1(general_folder, tmp_path):
+def test_two_processes_make_all_of_r1(random_folder, tmp_path):
     """Told to stop in the first stage (SIGTERM to the launcher alone), started again: it goes on
     there, makes every stage and leaves five models, with the weights that one process makes."""
     out, said = tmp_path / "two", tmp_path / "said"
-    words = command(general_folder, out, "--zero-steps", "12", "--checkpoint-every", "100")
+    words = command(random_folder, out, "--zero-steps", "12", "--checkpoint-every", "100")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     how = {"cwd": ROOT, "env": environment, "stderr": subprocess.STDOUT}
     with said.open("w") as output:
@@ -130,7 +130,7 @@ def test_two_processes_make_all_of_r1(general_folder, tmp_path):
 
     # what does not depend on the number of processes: answers drawn, SFT, reward models
     config = PipelineConfig.smoke(
-        base=general_folder, device="cpu", eval_problems=0, cold_questions=40, **SIZES
+        base=random_folder, device="cpu", eval_problems=0, cold_questions=40, **SIZES
     )
     made = ("cold", "dev1", "helpful", "safe")
     given = {name: out / name for name in STAGES if name not in made}
@@ -143,7 +143,7 @@ def test_two_processes_make_all_of_r1(general_folder, tmp_path):
         a, b = (weights(read(folder / name / "model")[0]) for folder in (one, out))
         assert (a - b).abs().max() < 1e-4, name
         if name == "dev1":
-            assert (b - weights(load(general_folder)[0])).abs().max() > 1e-3
+            assert (b - weights(load(random_folder)[0])).abs().max() > 1e-3
         mine, theirs = found[name]["metrics"]["loss"], records[name]["metrics"]["loss"]
         assert theirs["last"] == pytest.approx(mine["last"], rel=1e-3)
     assert (

@@ -122,7 +122,7 @@ def shows_only_train(chain: Chain) -> bool:
     return all(
         split_of((value, *pair)) == "train"
         for value, pair in zip(values, pairs, strict=False)
-        if SMALLEST <= value <= LARGEST
+        if SMALLEST <= value <= COUNTDOWN_LARGEST
     )
 
 
