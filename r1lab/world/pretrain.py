@@ -59,7 +59,7 @@ class PretrainConfig:
 
 RECIPES = {
     "tiny": PretrainConfig(),
-    "tiny-small": PretrainConfig(steps=2000, width=96, layers=2, heads=2, ffn=256),
+    "tiny-small": PretrainConfig(width=96, ffn=192),
 }
 """By the name of the embedded model."""
 
