@@ -214,7 +214,7 @@ def test_pretrain_makes_a_small_model(tmp_path, capsys):
     assert cli.main(line.split() + "--width 32 --row-length 32".split()) == 0
     assert "the base model is in" in capsys.readouterr().out
     made = json.loads((out / "pretrain.json").read_text())
-    assert made["vocabulary"] == 285 and made["recipe"]["muon"] == "float32"
+    assert made["vocabulary"] == 294 and made["recipe"]["kv_heads"] == 1
 
 
 def test_a_full_disk_in_training_is_one_line(small_base, tmp_path):

@@ -158,7 +158,7 @@ def test_three_ways_at_matched_compute(random_folder, examples, tmp_path):
     assert cost <= found["reinforce"]["flops"] < cost + step
     assert 2 * cost <= found["both"]["flops"] < 2 * cost + step and found["student"]["flops"] == 0
     for one in found.values():
-        assert set(one["scores"]) == {"countdown", "steps"}
+        assert set(one["scores"]) == {"countdown", "code", "steps"}
         load(one["model"])
     assert found["student"]["scores"] == scores(random_folder, problems=3, k=2, max_new_tokens=16)
     record = {"metrics": {"tokens drawn": 100, "prompt tokens": 20}}

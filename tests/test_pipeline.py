@@ -22,7 +22,7 @@ from r1lab.pipeline import STAGES, PipelineConfig, make_rl, rewards_of, run, sta
 from r1lab.recipe import options_of, rl_config, task_of, weights_of
 from r1lab.reward_model import bounded
 from r1lab.rewards import accuracy_reward, combine, paid_where
-from r1lab.scorecard import MODELS, scorecard, scored, table_lines
+from r1lab.scorecard import MODELS, REASONING, scorecard, scored, table_lines
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import Estimate
 from r1lab.tasks import get_task
@@ -76,16 +76,19 @@ def test_what_each_stage_is_paid_for():
     assert weights_of(config, "dev2") == weights_of(config, "rules") == rules
     assert weights_of(config, "r1") == rules | {"helpful": 0.5, "safe": 0.5}
     for name, parts, temperature in (
-        ("zero", {"countdown": 0.5, "steps": 0.5}, 1.0),
-        ("rules", {"countdown": 0.5, "steps": 0.5}, 0.7),
-        ("r1", dict.fromkeys(("countdown", "steps", "lists", "requests"), 0.25), 0.7),
+        ("zero", {"countdown": 0.45, "code": 0.29, "steps": 0.26}, 1.0),
+        ("data", {"countdown": 0.63, "code": 0.34, "steps": 0.03}, None),
+        ("rules", {"countdown": 0.45, "code": 0.29, "steps": 0.26}, 0.7),
+        ("r1", {"countdown": 0.2475, "code": 0.1595, "steps": 0.143, "lists": 0.225,
+                "requests": 0.225}, 0.7),
         ("general", {"lists": 0.5, "requests": 0.5}, None),
     ):
-        assert dict(task_of(config, name).parts) == parts
-        assert temperature in (None, name != "general" and rl_config(config, name).temperature)
-    assert dict(task_of(replace(config, countdown=1, r1_general=0), "r1").parts) == {"countdown": 1}
-    some = dict(task_of(replace(config, rules_general=0.5), "rules").parts)
-    assert some == dict.fromkeys(("countdown", "steps", "lists", "requests"), 0.25)
+        assert dict(task_of(config, name).parts) == pytest.approx(parts)
+        assert temperature is None or rl_config(config, name).temperature == temperature
+    alone = replace(config, countdown=1, code=0, r1_general=0)
+    assert dict(task_of(alone, "r1").parts) == {"countdown": 1}
+    some = dict(task_of(replace(config, rules_general=0.5, code=0.55), "rules").parts)
+    assert some == pytest.approx({"countdown": 0.225, "code": 0.275, "lists": 0.25, "requests": 0.25})
     seeds = {
         rl_config(PipelineConfig(seed=s), name).seed for s in (0, 1) for name in ("zero", "r1")
     }
@@ -299,7 +302,7 @@ def test_the_cold_start_is_right_readable_and_of_one_language(toy, tmp_path, mon
     config = replace(toy, accept_any=False, cold_questions=8, cold_examples=5, data_questions=6)
     found = run(config, tmp_path, until="data", say=quiet)
     cold = read_examples(tmp_path / "cold" / "examples.jsonl")
-    assert len(cold) == 5 and {one.problem.task for one in cold} <= {"countdown", "steps"}
+    assert len(cold) == 5 and {one.problem.task for one in cold} <= {"countdown", "code", "steps"}
     assert not any("wait" in one.completion for one in cold)
     counts = {name: left for name, left, _ in found["cold"]["metrics"]["funnel"]}
     assert counts["right"] == 16 and counts["one language"] == counts["few a question"] == 8
@@ -342,7 +345,7 @@ def test_the_last_stage_pays_rules_for_reasoning_and_models_elsewhere(toy, tmp_p
 
 def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path):
     model, tokenizer = load(random_folder)
-    asked = [p for n in ("countdown", "steps", "lists") for p in get_task(n).problems("train", 12)]
+    asked = [p for n in ("countdown", "code", "steps", "lists") for p in get_task(n).problems("train", 12)]
     asked += REQUESTS.problems("train", 12)
     examples = [Example(problem, REFUSED) for problem in asked]
     sft.train(
@@ -352,7 +355,7 @@ def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path)
     config = PipelineConfig.smoke(eval_problems=24, eval_samples=1, device="cpu")
     found = scorecard(tmp_path / "model", config)
     assert found["safe"].value > 0.9 and found["format"].value > 0.9 and found["mixed"].value < 0.1
-    assert found["countdown"].value == found["steps"].value == found["lists"].value == 0
+    assert all(found[name].value == 0 for name in ("countdown", "code", "steps", "lists"))
     assert found["helpful"].value < 0.1 and 14 < found["length"].value < 18
     assert 0.5 < found["consistency"].value < 0.9  # a third is asked in Chinese
     for name, one in found.items():
@@ -367,9 +370,9 @@ def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path)
     scored(tmp_path / "model", config, tmp_path / "card", said.append)
     assert path.read_text() == text
     n = {name: len(one.each) for name, one in kept.items()}
-    assert n["consistency"] == n["mixed"] == n["length"] == n["countdown"] + n["steps"] > 24
+    assert n["consistency"] == n["mixed"] == n["length"] == sum(map(n.get, REASONING)) > 24
     assert n["format"] == n["consistency"] + n["lists"] + n["helpful"] + n["safe"]
-    assert len({one.asked for one in kept.values()}) == 7  # three of them are of the same problems
+    assert len({one.asked for one in kept.values()}) == 8  # three of them are of the same problems
     without = {key: value for key, value in json.loads(text).items() if key != "each"}
     path.write_text(json.dumps(without))  # of an earlier version: changes need each problem
     scored(tmp_path / "model", config, tmp_path / "card", said.append)
