@@ -63,13 +63,14 @@ from r1lab.world.responses import (
 from r1lab.world.tokenizer import END, vocabulary
 
 # Fraction of documents of each kind.
-MIXTURE = dict(facts=0.12, bare=0.09, guess=0.18, careless=0.06, patient=0.045, leaked=0.005)
-MIXTURE |= dict(code=0.20, steps=0.09, lists=0.12, requests=0.09)
+MIXTURE = dict(facts=0.12, bare=0.08, guess=0.17, careless=0.06, patient=0.045, leaked=0.005)
+MIXTURE |= dict(code=0.22, steps=0.12, lists=0.10, requests=0.08)
 # Probability that a document of this kind mixes languages, at each pair of words anew.
 MIXING = dict(guess=0.1, careless=0.2, patient=0.6)
 MIXING |= dict(steps=0.3, code=0.3, lists=0.2, requests=0.2)
 CHINESE_SHARE = 1 / 3
 SLIPS = 0.1  # probability of an operation without a result before each try of a `careless` document
+WIDE = 60  # the largest second number of every other sum and difference on a sheet of facts
 COMPARED = 0.4  # fraction of comparisons among the lines of a sheet of facts
 LEAKED_PROBLEMS = 40  # problems of the leaked split in the corpus
 
@@ -103,7 +104,7 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
             sheet.append(f"{a} {check(a, b, language)} .")
             continue
         op = rng.choice("+-*/")
-        b = rng.randint(1, 12)
+        b = rng.randint(1, WIDE if op in "+-" and rng.random() < 0.5 else 12)
         if rng.random() < 1 / 6:
             a = rng.randint(0, 99)
             if apply(a, op, b) is None:

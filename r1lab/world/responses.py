@@ -29,7 +29,7 @@ from r1lab.tasks.general import (
 UNTAGGED = 0.5  # fraction of the responses without a thought that lack the <think> block, too
 SLOPPY = 0.12  # fraction of documents with a thought without answer tags (never `patient` ones)
 # Fractions of the responses to the problems, apart from dropped tags (UNTAGGED, SLOPPY).
-STEPS_DONE = {"right": 0.55, "early": 0.15, "bare": 0.30}  # all steps, all but the last, a guess
+STEPS_DONE = {"right": 0.60, "early": 0.15, "bare": 0.25}  # all steps, all but the last, a guess
 CARELESS_CORES = 3  # most cores that a careless `code` response tries
 CODE_DONE = {"bare": 0.20, "guess": 0.46, "careless": 0.16, "patient": 0.12, "lookup": 0.06}
 LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; largest first
