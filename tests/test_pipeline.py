@@ -381,6 +381,6 @@ def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path)
     assert path.read_text() == text
     path.write_text("{}")
     with pytest.raises(R1LabError, match="is no scorecard"):
-        (tmp_path / "base").mkdir()
+        (tmp_path / "base").mkdir(exist_ok=True)
         (tmp_path / "base" / "scorecard.json").write_text("{}")
         stage_table(tmp_path)
