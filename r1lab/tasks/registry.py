@@ -17,6 +17,7 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "requests": "r1lab.tasks.general:Requests",
     "mixture": "r1lab.tasks.mixture:Mixture",
     "word_problems": "r1lab.tasks.gym:WordProblems",
+    "humaneval": "r1lab.tasks.code.humaneval:HumanEval",
     "gsm8k": "r1lab.tasks.hub:GSM8K",
     "math": "r1lab.tasks.hub:MATH",
     "countdown_hub": "r1lab.tasks.hub:CountdownHub",
