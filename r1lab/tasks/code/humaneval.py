@@ -15,6 +15,7 @@ import ast
 import gzip
 import importlib.util
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -87,7 +88,7 @@ def source(problem: Problem, program: str) -> str:
     continues the prompt."""
     prompt, entry = problem.data["prompt"], problem.data["entry"]
     if f"def {entry}" not in program:
-        return prompt + program
+        return prompt + textwrap.indent(program, "    ")
     return prompt[: prompt.index(f"def {entry}")] + program
 
 
