@@ -154,7 +154,7 @@ def assertion(text: str) -> tuple[str, str | None, str, list, Any]:
                 value = value.args[0]
     if not isinstance(called, ast.Call) or not isinstance(called.func, ast.Name):
         raise another
-    if called.keywords:
+    if called.keywords or called.func.id in WRAPS:
         raise another
     try:
         args, right = [literal(one) for one in called.args], literal(value)
