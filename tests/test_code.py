@@ -350,6 +350,7 @@ def test_the_monitor_is_a_reward_that_takes_back_what_a_lookup_gets():
         (" a b ", "a b "),
         ("\n    return x\n", "return x"),
         (" def f(x):\n    return x\n", "def f(x):\n    return x"),
+        ("     x = 1\n    y\n", "    x = 1\n    y"),
         ("\n    x = 1\n    if x:\n        y\n", "x = 1\nif x:\n    y"),
         (" " * 100_000 + "x", " " * 100_000 + "x"),
         ("```\nx\n```", "x"),

@@ -62,7 +62,8 @@ def test_an_answer_is_the_function_or_what_follows_the_prompt(problems):
         prompt, whole = problem.data["prompt"], problem.data["solution"]
         function = whole[whole.index(f"def {name}") :]  # without the imports and helpers
         answers = [whole, function, whole[len(prompt) :], f"```python\n{function}```"]
-        assert HUMANEVAL.judge_all([(problem, answer) for answer in answers]) == [True] * 4
+        answers += [f" {whole[len(prompt) :]} ", f"\n{whole[len(prompt) :]}\n"]
+        assert HUMANEVAL.judge_all([(problem, answer) for answer in answers]) == [True] * 6
         tagged = f"<think> a </think>\n<answer>\n{function}\n</answer>"
         assert accuracy_reward([tagged], problem=[problem.to_json()]) == [1.0]
         assert problem.question.startswith("Complete this Python function.")

@@ -88,7 +88,7 @@ def source(problem: Problem, program: str) -> str:
     continues the prompt."""
     prompt, entry = problem.data["prompt"], problem.data["entry"]
     if f"def {entry}" not in program:
-        return prompt + textwrap.indent(program, "    ")
+        return prompt + (program if program[:1] == " " else textwrap.indent(program, "    "))
     return prompt[: prompt.index(f"def {entry}")] + program
 
 
