@@ -97,7 +97,7 @@ def workings(problem: Problem) -> list[Chain]:
 
 
 def read_sums(f: Function, x: int) -> list[Chain]:
-    """`applied` as a trace of two steps, where the constant is one that Countdown could have drawn."""
+    """`applied` as a trace, where the constant is a number that Countdown could have drawn."""
     op, n = ("-", -f.constant) if f.constant < 0 else ("+", f.constant)
     if f.core == "x" or not SMALLEST <= n <= COUNTDOWN_LARGEST:
         return []
