@@ -74,7 +74,7 @@ def calibration_curve(
         predicted = [float(p) for p, _, _ in rows]
         happened = [(share, *wilson(share * n, n)) for _, share, n in rows]
         points = dots(predicted, happened, label, ink, lines=False)
-        most = max(n for *_, n in rows)  # the area of a point is its n
+        most = max((n for *_, n in rows), default=1)  # the area of a point is its n
         fig.add_trace(points.update(marker_size=[4 + 16 * math.sqrt(n / most) for *_, n in rows]))
     for update in (fig.update_xaxes, fig.update_yaxes):
         update(range=[-0.03, 1.03], tickformat=".0%")
