@@ -65,9 +65,6 @@ def learning_curves(
     for col, key in enumerate(keys, 1):
         style_axis(fig, key, col)
     fig.update_xaxes(title_text=x_title, tickformat=",d")
-    last = max((max(trace.x, default=0) for trace in fig.data if len(trace.x)), default=0)
-    if not steps and 0 < last < 20:  # plotly would set ticks between two steps
-        fig.update_xaxes(dtick=1 + int(last) // 7)
     if steps:
         fig.update_xaxes(range=[-0.02 * steps, max(1, steps - 1) + 0.02 * steps])
     return finish(fig, title, width=max(560, 340 * len(keys)), height=400)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOConfig, GRPOTrainer
 
-from r1lab.basics.quiet import quietly
+from r1lab.basics.quiet import no_bars, quietly
 from r1lab.rewards import accuracy_reward
 from r1lab.trl_backend.data import as_dataset
 
@@ -35,7 +35,7 @@ def trl_loss(
     fixed |= {"num_generations": len(rows) // len(problems)}
     fixed |= {"per_device_train_batch_size": len(rows)}
     data = {"train_dataset": as_dataset(problems, "tiny"), "processing_class": tokenizer}
-    with quietly(), tempfile.TemporaryDirectory() as folder:
+    with quietly(), no_bars(), tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(output_dir=folder, **fixed, **settings)
         trainer = GRPOTrainer(copy.deepcopy(policy), accuracy_reward, arguments, **data)
         model = trainer.model.eval()
