@@ -6,17 +6,17 @@ The paper (arXiv 2501.12948, section 2.1, equations 1 and 2) writes, for G answe
     rho_i = pi(o_i | q) / pi_old(o_i | q)         KL = pi_ref/pi - log(pi_ref/pi) - 1
 
 with one ratio per completion and no division by its length: on-policy every token has the weight
-1/G, as with a constant denominator (Dr. GRPO). DeepSeekMath (arXiv 2402.03300, equation 3), where GRPO comes from,
-writes the bracket for every token t and takes the mean over a completion's tokens:
+1/G, as with a constant denominator (Dr. GRPO). DeepSeekMath (arXiv 2402.03300, equation 3), where
+GRPO comes from, writes the bracket for every token t and takes the mean over the tokens:
 
     J = E[ 1/G sum_i 1/|o_i| sum_t  min(rho A_i, clip(rho, 1 - eps, 1 + eps) A_i) - beta KL ]
     rho = pi(o_t | q, o_<t) / pi_old(o_t | q, o_<t)
 
 That is another objective: a token of a long completion weighs less. It is TRL's loss_type="grpo",
 and the default here; which of the two R1-Zero's code computed is not published. Each term is a
-function below; `grpo_loss` combines them and returns -J. Options come from later papers: one ratio per completion (GSPO, arXiv
-2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv 2503.14476), division by a
-constant instead of the length (Dr. GRPO, arXiv 2503.20783).
+function below; `grpo_loss` combines them and returns -J. Options come from later papers: one ratio
+per completion (GSPO, arXiv 2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv
+2503.14476), division by a constant instead of the length (Dr. GRPO, arXiv 2503.20783).
 
 N completions of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1
 on a completion's tokens (EOS included) and 0 on the padding behind. Padding, NaN included, reaches
