@@ -13,8 +13,10 @@ from r1lab import losses, show
 from r1lab.advantages import ADVANTAGES, dr_grpo, group_relative
 from r1lab.basics.errors import R1LabError
 from r1lab.course import profiles
-from r1lab.models import load
+from r1lab.grpo import GRPOConfig
+from r1lab.models.load import tiny_llama
 from r1lab.sampler.score import token_logps
+from r1lab.tasks import get_task
 from r1lab.trl_backend.compare import trl_loss
 
 
@@ -118,7 +120,7 @@ def test_04_3_a_large_step_goes_far_beyond_the_clip(batch):
     policy, rows, A, old, mask = batch
 
     def after(rate, passes=3):
-        model = load.tiny_llama(64, width=32, layers=2, heads=2, ffn=48)
+        model = tiny_llama(64, width=32, layers=2, heads=2, ffn=48)
         model.load_state_dict(policy.state_dict())
         optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.0)
         for _ in range(passes):
@@ -142,7 +144,7 @@ def test_04_3_a_large_step_goes_far_beyond_the_clip(batch):
 def batch():
     """A random model, four completions of one prompt, their advantages, old log-probs, mask."""
     torch.manual_seed(0)
-    policy = load.tiny_llama(64, width=32, layers=2, heads=2, ffn=48).eval()
+    policy = tiny_llama(64, width=32, layers=2, heads=2, ffn=48).eval()
     rows = [([5, 6, 7], ids) for ids in ([9, 8, 7, 6], [5, 6], [4, 9, 2], [3, 3, 8, 8, 1])]
     with torch.no_grad():
         old, mask, _ = token_logps(policy, rows)
@@ -203,10 +205,11 @@ def test_which_kl_term_has_the_true_gradient_on_policy(kl):
     assert torch.allclose(g, truth) == (kl != "k3")
 
 
-def test_trls_loss_of_a_batch_is_ours(tokenizer, problems_of_countdown):
+def test_trls_loss_of_a_batch_is_ours(tokenizer):
     """`trl_loss` on a random model; the policy and its gradients stay as they were."""
+    problems = get_task("countdown").problems("train", 1, seed=0)
     torch.manual_seed(0)
-    policy = load.tiny_llama(len(tokenizer), width=32, layers=2, heads=2, ffn=48).eval()
+    policy = tiny_llama(len(tokenizer), width=32, layers=2, heads=2, ffn=48).eval()
     rows = [([5, 6, 7], ids) for ids in ([9, 8, 7, 6], [5, 6], [4, 9, 2], [3, 3, 8, 8, 1])]
     logp, mask, _ = token_logps(policy, rows)
     A = torch.tensor([1.5, -0.5, -0.5, -0.5])
@@ -214,20 +217,13 @@ def test_trls_loss_of_a_batch_is_ours(tokenizer, problems_of_countdown):
     old, ref = logp.detach() + noise[0], logp.detach() + noise[1]
     given = {"advantages": A, "old_per_token_logps": old, "ref_per_token_logps": ref}
     how = {"loss_type": "grpo", "beta": 0.1, "use_bias_correction_kl": False}
-    theirs, gradients = trl_loss(policy, tokenizer, problems_of_countdown, rows, given, **how)
+    theirs, gradients = trl_loss(policy, tokenizer, problems, rows, given, **how)
     loss, _ = losses.grpo_loss(logp, old, A, mask, ref, losses.Objective(kl_coef=0.1))
     assert loss.item() == pytest.approx(theirs, abs=1e-5)
     assert all(weight.grad is None for weight in policy.parameters())
     mine = torch.autograd.grad(loss, list(policy.parameters()))
     for a, b in zip(mine, gradients, strict=True):
         assert torch.allclose(a, b, atol=1e-5)
-
-
-@pytest.fixture
-def problems_of_countdown():
-    from r1lab.tasks import get_task
-
-    return get_task("countdown").problems("train", 1, seed=0)
 
 
 # --- the roadmap, the glossary, the shape of the two lessons -------------------------------------
@@ -246,14 +242,13 @@ def test_what_the_glossary_names_exists():
     text = (profiles.NOTEBOOKS / "glossary.md").read_text()
     for lesson in re.findall(r"\((\d\d_\w+\.ipynb)\)", text):
         assert (profiles.NOTEBOOKS / lesson).is_file(), lesson
-    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 9]
-    columns = [row[-4:-1] for row in rows if "term" not in row[1] and "---" not in row[1]]
-    known = set(TRLConfig.__dataclass_fields__)
+    rows = [line.split("|") for line in text.splitlines() if line.count("|") == 8]
     options = {"num_generations", "max_completion_length", "scale_rewards", "epsilon_high",
                "importance_sampling_level", "ref_model_sync_steps", "use_bias_correction_kl",
                "loss_type", "num_iterations", "steps_per_generation"}  # fmt: skip
-    named = {w for trl, _, _ in columns for w in re.findall(r"`(\w+)`", trl)}
-    assert options <= named & known
+    trl, ours = ({w for row in rows for w in re.findall(r"`(\w+)`", row[i])} for i in (5, 6))
+    assert options <= trl & set(TRLConfig.__dataclass_fields__)
+    assert {"clip_low", "kl_coef", "length_norm"} <= ours & set(GRPOConfig.__dataclass_fields__)
 
 
 @pytest.mark.parametrize("number", ["03", "04"])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from trl import GRPOConfig, GRPOTrainer
 
-from r1lab.basics.quiet import no_bars, quietly
+from r1lab.basics.quiet import quietly
 from r1lab.rewards import accuracy_reward
 from r1lab.trl_backend.data import as_dataset
 
@@ -23,21 +23,23 @@ def trl_loss(
     problems: Sequence[Any],
     rows: Sequence[tuple[list[int], list[int]]],
     given: dict[str, Tensor],
+    beta: float = 0.0,
     **settings: Any,
 ) -> tuple[float, list[Tensor]]:
     """`GRPOTrainer.compute_loss` of a batch, and its gradient by parameter, in the policy's order.
 
     rows: (prompt ids, completion ids) of N completions, prompt by prompt. given: advantages (N),
-    old_per_token_logps and ref_per_token_logps (N, T). settings: of TRL's GRPOConfig. The policy is
-    left as it is.
+    old_per_token_logps and ref_per_token_logps (N, T). beta, settings: of TRL's GRPOConfig. The
+    policy is left as it is.
     """
     fixed = {"use_cpu": True, "bf16": False, "gradient_checkpointing": False, "report_to": []}
     fixed |= {"num_generations": len(rows) // len(problems)}
     fixed |= {"per_device_train_batch_size": len(rows)}
     data = {"train_dataset": as_dataset(problems, "tiny"), "processing_class": tokenizer}
-    with quietly(), no_bars(), tempfile.TemporaryDirectory() as folder:
+    with quietly(), tempfile.TemporaryDirectory() as folder:
         arguments = GRPOConfig(output_dir=folder, **fixed, **settings)
         trainer = GRPOTrainer(copy.deepcopy(policy), accuracy_reward, arguments, **data)
+        trainer.beta = beta  # set late: the reference is given, and TRL would load its own
         model = trainer.model.eval()
         prompts, completions = zip(*rows, strict=True)
         inputs = dict(given)
