@@ -8,13 +8,13 @@ from r1lab.show.style import COLOURS
 
 #: station -> its words and its symbol
 STATIONS = {
-    "sample": ("sample", "G completions to one prompt", "o₁ … o_G ~ π_old", "lesson 01"),
-    "reward": ("reward", "a verifier checks each", "r₁ … r_G", "lesson 02"),
-    "advantage": ("advantage", "compare with the group", "A₁ … A_G", "lesson 03"),
+    "sample": ("sample", "G completions", "o₁ … o_G ~ π_old", "lesson 01"),
+    "reward": ("reward", "a verifier checks", "r₁ … r_G", "lesson 02"),
+    "advantage": ("advantage", "against the group", "A₁ … A_G", "lesson 03"),
     "objective": ("objective", "ratio, clip, KL term", "J(θ)", "lesson 04"),
-    "update": ("update", "one gradient step", "θ ← θ + η ∇J(θ)", "lesson 05"),
+    "update": ("update", "a gradient step", "θ ← θ + η ∇J", "lesson 05"),
 }
-_WIDTH, _GAP, _TOP, _HEIGHT = 158, 22, 26, 96  # of a station
+_WIDTH, _GAP, _TOP, _HEIGHT = 132, 20, 26, 96  # of a station
 
 
 def roadmap_svg(*here: str) -> str:
@@ -29,13 +29,13 @@ def roadmap_svg(*here: str) -> str:
     back = f"M{last} {bottom} V{bottom + 26} H{10 + _WIDTH / 2} V{bottom + 5}"
     words = "repeat with new prompts: the updated policy samples the next rollout (lesson 05)"
     return (
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 900 180" role="img" '
-        'style="width:100%;min-width:680px;max-width:900px;height:auto" fill="currentColor" '
-        'font-family="DejaVu Sans, Verdana, Helvetica, Arial, sans-serif" font-size="11">'
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 180" role="img" '
+        'style="width:100%;min-width:600px;max-width:800px;height:auto" fill="currentColor" '
+        'font-family="DejaVu Sans, Verdana, Helvetica, Arial, sans-serif" font-size="12">'
         f"<title>{_described(here)}</title>{''.join(parts)}"
         f'<path d="{back}" fill="none" stroke="currentColor" stroke-width="1.5"/>'
         f"{_head(10 + _WIDTH / 2, bottom + 3, 'up')}"
-        f'<text x="450" y="{bottom + 45}" text-anchor="middle">{words}</text></svg>'
+        f'<text x="380" y="{bottom + 45}" text-anchor="middle">{words}</text></svg>'
     )
 
 
@@ -60,7 +60,7 @@ def _station(number: int, name: str, marked: bool) -> str:
     fill = f'fill="{ink}"' if marked else 'fill="#888888" fill-opacity="0.12"'
     line = f'stroke="{ink if marked else "#888888"}" stroke-width="1.5"'
     lines = ((words, 22, 'font-size="15" font-weight="600"'), (detail, 42, ""),
-             (symbol, 64, 'font-size="13"'), (lesson, 84, 'opacity="0.85"'))  # fmt: skip
+             (symbol, 64, 'font-size="13"'), (lesson, 85, 'opacity="0.85"'))  # fmt: skip
     text = "".join(
         f'<text x="{middle}" y="{_TOP + y}" text-anchor="middle" {look}>{what}</text>'
         for what, y, look in lines

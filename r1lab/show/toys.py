@@ -27,7 +27,7 @@ def estimate_dots(
         fig.add_vline(0, line=GREY_LINE, **place)
         fig.add_scatter(
             x=points[:, 0].tolist(), y=points[:, 1].tolist(), mode="markers", showlegend=False,
-            name="one estimate", marker={"size": 6, "color": faint(ink, 0.4)}, **place,
+            name="one estimate", marker={"size": 10, "color": faint(ink, 0.15)}, **place,
         )  # fmt: skip
         marks = {"mean of the dots": (points.mean(0), "x"), "exact": (exact, "diamond-open")}
         for name, ((x, y), symbol) in marks.items():
