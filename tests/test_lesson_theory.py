@@ -24,7 +24,7 @@ def solutions(number: str) -> str:
     """The solutions that a lesson prints."""
     (path,) = profiles.select([number])
     nb = profiles.read_notebook(path)
-    return next(c.source for c in nb.cells if "<summary>Solutions" in c.source)
+    return next(c.source for c in nb.cells if "## Exercises" in c.source)
 
 
 def numbers(advantage, rewards):
@@ -50,14 +50,14 @@ def test_03_2_a_perfect_critic_on_guess_right():
     assert all(words in solutions("03") for words in ("-0.12", "+0.7", "0.58"))
 
 
-@pytest.mark.parametrize("G, percent", [(2, 41), (16, 3)])
-def test_03_3_the_other_denominator(G, percent):
+@pytest.mark.parametrize("G, factor", [(2, 1.41), (16, 1.03)])
+def test_03_3_the_other_denominator(G, factor):
     r = torch.rand(50, G, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 1e4
     mine = (r - r.mean(1, keepdim=True)) / (r.std(1, keepdim=True, correction=0) + 1e-4)
     grown = mine / group_relative(r)
     assert torch.allclose(grown, torch.tensor(G / (G - 1.0)).double().sqrt(), rtol=1e-3)
-    assert round(100 * ((G / (G - 1)) ** 0.5 - 1)) == percent
-    assert f"{percent} % for $G = {G}$" in solutions("03")
+    assert round((G / (G - 1)) ** 0.5, 2) == factor
+    assert f"${factor}$ for $G = {G}$" in solutions("03")
 
 
 def test_03_4_one_std_for_the_batch_leaves_dr_grpos_fractions():
@@ -81,11 +81,10 @@ def test_03_5_when_no_baseline_wins():
         return float(pi @ ((r - b).square() * squared) - truth.square().sum())
 
     best = float((pi * r) @ squared / (pi @ squared))
-    stated = [round(variance(0), 4), round(variance(0.9), 4), round(best, 3), variance(best)]
-    assert stated[:3] == [0.0009, 0.1384, 0.048] and round(stated[3], 4) == 0.0005
-    assert round(variance(0.9) / variance(0)) == 152
+    stated = [round(variance(0), 4), round(variance(0.9), 4), round(best, 3)]
+    assert stated == [0.0009, 0.1384, 0.048]
     assert min(variance(b / 100) for b in range(101)) >= variance(best)
-    assert all(words in solutions("03") for words in ("0.0009", "0.1384", "152", "0.048", "0.0005"))
+    assert all(words in solutions("03") for words in ("0.0009", "0.1384", "0.048"))
 
 
 def test_03_6_the_objective_behind_the_division():
