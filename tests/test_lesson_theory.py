@@ -266,3 +266,12 @@ def test_a_lesson_is_short_and_its_plumbing_is_folded(number):
     asked = text.count("**Predict")
     minutes = len(re.sub(r"\$[^$]*\$", " x ", text).split()) / 200 + len(lines) / 20
     assert minutes + asked / 3 <= 40 and asked >= 6
+
+
+def test_the_toys_figures_draw_what_they_are_given():
+    clouds = {"a": [[0.0, 0.0], [1.0, 2.0]], "b": [[3.0, 3.0]]}
+    fig = show.estimate_dots(clouds, [0.5, 0.5], axes=("x", "y"), title="t")
+    assert [len(trace.x) for trace in fig.data] == [2, 1, 1, 1, 1, 1]  # dots, mean, exact
+    assert (fig.data[1].x, fig.data[1].y) == ((0.5,), (1.0,))
+    lines = show.run_lines({"a": [[0.1, 0.2]] * 5, "b": [[1.0]]}, y_title="J", title="t", most=3)
+    assert [tuple(trace.y) for trace in lines.data] == [(0.1, 0.2)] * 3 + [(1.0,)]
