@@ -601,20 +601,20 @@ RESOURCES = parse_verdict(r"""
 def f(x):
     for k in range(40_000_000): pass
 # loop_in_c, timeout
-def f(x): return sum(range(60_000_000)) > 0
+def f(x): return sum(range(30_000_000)) > 0
 # loop_while_defined, timeout
-for k in range(40_000_000): pass
+for k in range(18_000_000): pass
 def f(x): return 0
 # loop_that_catches_everything, timeout
 def f(x):
-    for k in range(40_000_000):
+    for k in range(2_500_000):
         try: k / 0
         except BaseException: pass
 # power, timeout
 def f(x): return 7 ** 700_000 % 10 ** 9 + len(hex(7 ** 900_000))
 # hashes, timeout
 import hashlib
-def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000))
+def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 1_800_000))
 # regular_expression, timeout
 import re
 def f(x): return re.match("(a+)+$", "a" * 24 + "b")
@@ -627,10 +627,10 @@ def f(x): return fib(33)
 class Slow:
     def __hash__(self): return 1
     def __eq__(self, other): return sum(range(30000)) < 0
-def f(x): return len({Slow() for _ in range(80)})
+def f(x): return len({Slow() for _ in range(48)})
 # loop_in_the_collector, timeout
 class Slow:
-    def __del__(self): sum(range(60_000_000))
+    def __del__(self): sum(range(30_000_000))
 def f(x):
     Slow()
     return 0

@@ -148,6 +148,19 @@ class Tasks(OfTask):
 
 
 @dataclass(kw_only=True)
+class Sandbox(Command):
+    """what holds the programs that models write
+
+    `doctor` tells which layers of the code sandbox hold on this machine, what each stops, what is
+    not stopped, and what a program costs. It exits with 1 where nothing contains a program.
+
+    examples:
+      r1lab sandbox doctor
+    """
+    what: tuple = option((), "doctor", positional=True, metavar="doctor")
+
+
+@dataclass(kw_only=True)
 class Pipeline(Command):
     """make all of R1: cold start, RL, rejection sampling, reward models
 
@@ -291,6 +304,7 @@ COMMANDS = {  # the options, and the function that does the work
     "train": (Train, "training.train"),
     "eval": (Eval, "training.evaluate"),
     "tasks": (Tasks, "training.tasks"),
+    "sandbox": (Sandbox, "sandbox.sandbox"),
     "pipeline": (Pipeline, "training.pipeline"),
     "pretrain": (Pretrain, "training.pretrain"),
     "bench": (Bench, "lessons.bench"),
