@@ -76,7 +76,8 @@ def parse(text: str) -> list[Attack]:
             lines = body.strip("\n").split("\n")
             lines[-1] = "return " + lines[-1]
             body = "def attack(w):\n" + "\n".join(f"    {line}" for line in lines)
-        found.append(Attack(name, kind, PRELUDE + body, stops, bool(inside)))
+        source = f"{PRELUDE}{body}\ndef succeeds(w): return attack(w) or None\n"
+        found.append(Attack(name, kind, source, stops, bool(inside)))
     return found
 
 
@@ -740,7 +741,7 @@ def succeed(sandbox: Sandbox, attacks: Iterable[Attack], w: dict, alone: bool = 
         fill(w)
         before = state(w)
         seen = {name: value for name, value in w.items() if name != "top"}
-        jobs = [(attack.source, "attack", [Case((seen,), None)]) for attack in batch]
+        jobs = [(attack.source, "succeeds", [Case((seen,), None)]) for attack in batch]
         verdicts = sandbox.judge_all(jobs, limits=Limits(0.3, 5.0))
         os.kill(w["pid"], signal.SIGCONT)
         for attack, verdict in zip(batch, verdicts, strict=True):

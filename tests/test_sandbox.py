@@ -394,10 +394,10 @@ def test_any_frames_get_a_verdict(frames, rest, cut, ended):
 
 # --- ten thousand programs -----------------------------------------------------------------------
 
-WORDS = """def f ( x ) : return \n  x + - * / ** % 1 0 7 99 10**6 [ ] { } , for in range while True if
-else not and lambda try except finally raise yield import os sys print len sum str open exec eval input
-global del class with as assert None is f f(x) f(x-1) x*x [x]*x x==x 'a' "b" \\ \0 \ud800 é ( ) :
-os.fork() os._exit(0) os.kill(os.getppid(),9) exit() __import__('os') while(1):pass
+WORDS = """def f ( x ) : return \n  x + - * / ** % 1 0 7 99 10**6 [ ] { } , for in range while if
+True else not and lambda try except finally raise yield import os sys print len sum str open exec
+eval input global del class with as assert None is f f(x) f(x-1) x*x [x]*x x==x 'a' "b" \\ \0 \ud800
+os.fork() os._exit(0) os.kill(os.getppid(),9) exit() __import__('os') while(1):pass é ( ) :
 sys.setrecursionlimit(10**9) bytearray(10**9) open('/tmp/r1lab-fuzz','w') threading""".split(" ")
 SEEDS = [
     "def f(x):\n    return x * 3 + 2\n",

@@ -42,6 +42,8 @@ class OfTask(Command):
     """The options of a task."""
     task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
         "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
+    weak_sandbox: bool = flag("run programs where nothing contains them, too (`r1lab sandbox "
+        "doctor` says what is open)")
     numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
 
 
@@ -242,7 +244,8 @@ class Bench(Command):
     quick: bool = flag("toy sizes, to see that it works; writes nothing")
     gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
         choices=("sampler", "step", "run"))
-    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy", "PART")
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, sandbox, "
+        "busy", "PART")
     repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
     model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
     out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "

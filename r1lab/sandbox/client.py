@@ -343,12 +343,15 @@ _default: Sandbox | None = None
 _default_lock = threading.Lock()
 
 
-def default(weak: bool = False) -> Sandbox:
-    """The sandbox that tasks share; nothing starts before it is used. weak: from now on it runs
-    where nothing contains a program, too."""
+#: Set to 1, also by --weak-sandbox: `default` runs where nothing contains a program, too. In the
+#: environment, so that processes that a run starts do as it does.
+WEAK = "R1LAB_WEAK_SANDBOX"
+
+
+def default() -> Sandbox:
+    """The sandbox that tasks share; nothing starts before it is used."""
     global _default
     with _default_lock:
         if _default is None:
-            _default = Sandbox()
-        _default.weak = _default.weak or weak
+            _default = Sandbox(weak=os.environ.get(WEAK) == "1")
         return _default
