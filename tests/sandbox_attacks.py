@@ -257,6 +257,8 @@ os.sched_setaffinity(0, os.sched_getaffinity(0)) is None
 __import__("resource").prlimit(w["pid"], 7)
 # more_time, time, seccomp, inside
 signal.setitimer(signal.ITIMER_PROF, 0) is not None
+# delete_the_alarm, time, seccomp, inside
+call(226 if w["x86"] else 111, 0)
 # block_the_alarm, time, seccomp, inside
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF]) is not None
 # catch_the_alarm, time, seccomp, inside

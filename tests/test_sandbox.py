@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import Case, Limits, Sandbox, client, default, grader, layers, verdicts
+from r1lab.sandbox import Case, Limits, Sandbox, client, default, grader, seccomp, verdicts
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the layers are Linux's")
 CASES = [Case((3,), 11), Case((5,), 17)]
@@ -347,6 +347,24 @@ def test_servers_end_with_their_process():
 
 
 @linux
+def test_a_program_has_no_descriptor_but_its_channel_however_many_the_host_has():
+    files = [open(os.devnull) for _ in range(400)]  # noqa: SIM115
+    try:
+        with Sandbox(1, layers=(), weak=True) as sandbox:
+            source = "import os\ndef f(): return os.listdir('/proc/self/fd')"
+            assert set(sandbox.run(source, [()], "f")[0].value) <= {
+                "0",
+                "1",
+                "2",
+                "3",
+                "4",
+            }  # its own
+    finally:
+        for file in files:
+            file.close()
+
+
+@linux
 def test_the_host_is_not_asked_to_wait_for_a_program_that_stops_reading():
     with Sandbox(1) as sandbox:
         big = [Case(("x" * 500_000,), 1), Case(("x" * 500_000,), 1)]
@@ -356,9 +374,9 @@ def test_the_host_is_not_asked_to_wait_for_a_program_that_stops_reading():
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="seccomp is Linux's")
 def test_the_filter_of_system_calls_kills_other_tables_and_has_one_for_arm():
-    x86 = layers.filter_program("x86_64")
+    x86 = seccomp.filter_program("x86_64")
     assert len(x86) % 8 == 0 and len(x86) // 8 < 256
-    assert layers.filter_program("aarch64") != x86
+    assert seccomp.filter_program("aarch64") != x86
     if os.uname().machine == "x86_64":
         source = "import ctypes\ndef f(x): ctypes.CDLL(None).syscall(ctypes.c_long((1 << 30) + 39))"
         with Sandbox(1) as sandbox:
