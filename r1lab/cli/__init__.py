@@ -20,6 +20,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from r1lab import ROOT, __version__
@@ -36,19 +37,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = os.environ.get("R1LAB_DEBUG", "0") not in ("", "0")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    with _terminal():
+    with _terminal() as stopped:
         try:
             args = parse(argv)
             module, name = COMMANDS[type(args).__name__.lower()][1].split(".")
             return getattr(importlib.import_module(f"r1lab.cli.{module}"), name)(args) or 0
         except KeyboardInterrupt as stop:
-            return _say(str(stop) or "stopped", 130)
+            stopped.caught.set()
+            return _say(stopped.by or str(stop) or "stopped", 130)
         except BrokenPipeError:  # `r1lab eval ... | head`
             sys.stdout = open(os.devnull, "w")
             return 0
         except Exception as error:
             if debug:
                 raise
+            if stopped.by:  # a library that was being imported turned the stop into another error
+                return _say(stopped.by, 130)
             return _say(f"error: {explain(error)}", 2)
 
 
@@ -120,19 +124,25 @@ class _Record(logging.LogRecord):
 
 
 @contextlib.contextmanager
-def _terminal() -> Iterator[None]:
+def _terminal() -> Iterator[SimpleNamespace]:
     """While a command runs: SIGTERM ends it as Ctrl-C does, output in any encoding never raises,
-    and log lines cannot steer the terminal."""
+    and log lines cannot steer the terminal. Yields what is known of a stop."""
+
+    stopped = SimpleNamespace(by=None, caught=threading.Event())
 
     def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt("stopped by SIGTERM")
+        stopped.by = "stopped by SIGTERM"
+        raise KeyboardInterrupt(stopped.by)
 
-    def lost(what: Any) -> None:  # Ctrl-C within a __del__, where Python drops it: once more
+    def lost(what: Any) -> None:  # Ctrl-C within a __del__, where Python drops it: until it arrives
         if isinstance(what.exc_value, KeyboardInterrupt):
-            main = threading.main_thread().ident
-            threading.Timer(0.1, signal.pthread_kill, [main, signal.SIGINT]).start()
+            threading.Thread(target=again, daemon=True).start()
         else:
             sys.__unraisablehook__(what)
+
+    def again() -> None:
+        while not stopped.caught.wait(0.1):
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
@@ -143,8 +153,9 @@ def _terminal() -> Iterator[None]:
     records = logging.getLogRecordFactory()
     logging.setLogRecordFactory(_Record)
     try:
-        yield
+        yield stopped
     finally:
+        stopped.caught.set()
         logging.setLogRecordFactory(records)
         sys.unraisablehook = hook
         if main_thread:
