@@ -31,7 +31,9 @@ def completions(trained: str | os.PathLike, base: str = "tiny", seed: int = 0) -
         rows = []
         for model in (base, trained):
             how = {"k": 1, "sampling": Sampling(448, seed=seed)}
-            rows.append([c[0] for c in evaluate(*models.load(model), task, problems, **how).completions])
+            rows.append(
+                [c[0] for c in evaluate(*models.load(model), task, problems, **how).completions]
+            )
         for problem, before, after in zip(problems, *rows, strict=True):
             if after.correct and not before.correct:
                 texts = {"base": before.text, "R1-Zero": after.text}
@@ -64,7 +66,9 @@ def curves(results: str | os.PathLike = RESULTS) -> None:
     runs = []
     for seed in next(iter(by_measure.values())):
         rows = zip(*(values[seed] for values in by_measure.values()), strict=True)
-        runs.append([dict(zip(by_measure, row, strict=True)) | {"step": t} for t, row in enumerate(rows)])
+        runs.append(
+            [dict(zip(by_measure, row, strict=True)) | {"step": t} for t, row in enumerate(rows)]
+        )
     title = "R1-Zero in the reference run, on its training batches"
     return show.figure(show.learning_curves({"R1-Zero": runs}, title=title), f"{title}.")
 

@@ -30,7 +30,6 @@ import threading
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import layers
-from r1lab.sandbox.layers import landlock_version as isolated
 
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
