@@ -1,4 +1,4 @@
-"""What the base model reads of code, taken apart by a reader that shares no code with the writer."""
+"""What the base model reads of code, by a reader that shares no code with its writer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ ASKED = re.compile(
 )
 PROGRAM = re.compile(r"def f \( x \) : return (.+?)(?: </answer>| <\|endoftext\|>)")
 TRY = re.compile(
-    r"(\d+)(?: \* (\d+) → (\d+))? ([+-]) (\d+) , (\d+)(?: \* (\d+) → (\d+))? ([+-]) (\d+) → (\d+|≠)"
+    r"(\d+)(?: \* (\d+) → (\d+))? \? (\d+) (\d+) , "
+    r"(\d+)(?: \* (\d+) → (\d+))? ([+-]) (\d+) → (\d+|≠)"
     r"(?: \? (\d+) (\d+))? (no|yes|不对|对了)"
 )
 
@@ -65,7 +66,7 @@ def readings() -> list[Reading]:
 
 
 def test_the_functions_asked_for_are_train_functions(readings):
-    """Each problem is determined by its examples; its split is that of the only fitting function."""
+    """The examples determine each function; its split is that of the only one that fits."""
     task = get_task("code")
     for r in readings[:500]:
         bodies = [f"x{core}" for core in ("", *(f" * {n}" for n in range(2, 7)), " * x")]
@@ -87,8 +88,8 @@ def test_no_stretch_of_a_sum_shows_numbers_that_countdown_holds_out(readings):
     shown = 0
     for r in readings:
         for one in r.tries:
-            for a, b, op, n in ((one[0], one[1], one[3], one[4]), (one[5], one[6], one[8], one[9])):
-                if b and 1 <= int(n) <= 12 and op:
+            for a, b, n in ((one[0], one[1], one[4]), (one[5], one[6], one[9])):
+                if b and 1 <= int(n) <= 12:
                     shown += 1
                     assert split_of([int(a), int(b), int(n)]) == "train", r.text
     assert shown > 200
@@ -98,14 +99,14 @@ def test_sums_constants_and_verdicts_are_right(readings):
     tries = 0
     for r in readings:
         (x, y), (other, wanted) = r.examples
-        for a, b, ab, s, c, d, e, de, t, k, value, target, apart, verdict in r.tries:
+        for a, b, ab, first, c, d, e, de, t, k, value, target, apart, verdict in r.tries:
             tries += 1
-            assert (int(a), int(d), s, c) == (x, other, t, k), r.text
+            assert (int(a), int(d), c, int(first)) == (x, other, k, y), r.text
             left = int(ab) if b else x
             right = int(de) if e else other
             assert not b or (left == x * int(b) and right == other * int(e))
-            assert left + int(s + c) == y, r.text
-            found = right + int(s + c)
+            assert left + int(t + k) == y, r.text
+            found = right + int(t + k)
             assert value == (str(found) if 0 <= found <= 99 else "≠"), r.text
             assert (verdict in ("yes", "对了")) == (found == wanted), r.text
             if target:
@@ -145,5 +146,5 @@ def test_a_judge_that_runs_them_agrees(readings):
 
 
 def test_tags_are_dropped_now_and_then(readings):
-    formed = np.mean([parse(r.text.removesuffix(" <|endoftext|>").split(" : ", 2)[-1]).well_formed for r in readings])
-    assert 0.6 < formed < 0.95
+    bodies = [r.text.removesuffix(" <|endoftext|>").split(" : ", 2)[-1] for r in readings]
+    assert 0.6 < np.mean([parse(body).well_formed for body in bodies]) < 0.95
