@@ -12,7 +12,10 @@ the same way, then rewritten (B.3.2). `funnel` applies these filters and counts 
     one language    the thought has words, all of them in the prompt's language
     readable        no longer than `longest`, no line of working twice
     new             not the same text again
-    few a question  at most `keep` per prompt, drawn at random, so that easy prompts do not dominate
+    few per prompt  at most `keep` of them, drawn at random, so that easy prompts do not dominate
+
+Those from "finished" to "readable" judge quality. The last two choose among good completions: a
+completion that they leave out is not a bad one.
 """
 
 from __future__ import annotations
@@ -34,6 +37,9 @@ from r1lab.templates import parse
 _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 
+QUALITY = "readable"  # the last filter of quality
+
+
 @dataclass(frozen=True)
 class Funnel:
     """The kept examples, the counts after each filter, and what each filter removed."""
@@ -44,12 +50,27 @@ class Funnel:
 
     def share(self, name: str) -> float:
         """Fraction of completions that pass a filter; NaN where none reach it."""
+        i = self._place(name)
+        before, after = self.stages[i - 1][1], self.stages[i][1]
+        return after / before if before else float("nan")
+
+    def good(self, name: str = QUALITY) -> float:
+        """Fraction of all completions that pass every filter up to this one: up to "readable" those
+        of quality, neither deduplicated nor limited per prompt. NaN where nothing was drawn."""
+        drawn, left = self.stages[0][1], self.stages[self._place(name)][1]
+        return left / drawn if drawn else float("nan")
+
+    @property
+    def harshest(self) -> str:
+        """The filter that removes the largest fraction of what reaches it."""
+        reached = [name for name, _, _ in self.stages[1:] if self.share(name) == self.share(name)]
+        return min(reached, key=self.share)
+
+    def _place(self, name: str) -> int:
         names = [stage for stage, _, _ in self.stages]
         if name not in names[1:]:
             raise R1LabError(f"no filter {name!r}; there are {', '.join(names[1:])}")
-        i = names.index(name)
-        before, after = self.stages[i - 1][1], self.stages[i][1]
-        return after / before if before else float("nan")
+        return names.index(name)
 
 
 def repeats(thought: str) -> bool:
@@ -109,7 +130,7 @@ def funnel(
     for _, group in groupby(left, key=itemgetter(0)):
         row = list(group)
         few += row if len(row) <= keep else rng.sample(row, keep)
-    left = leave("few a question", few)
+    left = leave("few per prompt", few)
     examples = [Example(drawn.problems[q], one.text) for q, one in left]
     return Funnel(examples, stages, fallen)
 

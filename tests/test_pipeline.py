@@ -305,7 +305,7 @@ def test_the_cold_start_is_right_readable_and_of_one_language(toy, tmp_path, mon
     assert len(cold) == 5 and {one.problem.task for one in cold} <= {"countdown", "code", "steps"}
     assert not any("wait" in one.completion for one in cold)
     counts = {name: left for name, left, _ in found["cold"]["metrics"]["funnel"]}
-    assert counts["right"] == 16 and counts["one language"] == counts["few a question"] == 8
+    assert counts["right"] == 16 and counts["one language"] == counts["few per prompt"] == 8
     data = found["data"]["metrics"]
     assert not data["any accepted"] and (data["reasoning"], data["general"]) == (6, 2)
 
