@@ -37,6 +37,7 @@ from r1lab.templates import parse
 _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 
+Indexed = tuple[int, Completion]  # a completion and the index of its problem
 QUALITY = "readable"  # the last filter of quality
 
 
@@ -113,7 +114,7 @@ def funnel(
     stages = [("drawn", len(left), len({q for q, _ in left}))]
     fallen: dict[str, list[tuple[Problem, Completion]]] = {}
 
-    def leave(name: str, kept: list[tuple[int, Completion]]) -> list[tuple[int, Completion]]:
+    def leave(name: str, kept: list[Indexed]) -> list[Indexed]:
         stages.append((name, len(kept), len({q for q, _ in kept})))
         stays = {id(one) for _, one in kept}
         fallen[name] = [(drawn.problems[q], one) for q, one in left if id(one) not in stays]
@@ -121,27 +122,38 @@ def funnel(
 
     for name, good in filters:
         left = leave(name, [(q, one) for q, one in left if good(drawn.problems[q], one)])
-    new: dict[tuple[str, str], tuple[int, Completion]] = {}
-    for q, one in left:
-        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
-    left = leave("new", list(new.values()))
-    rng = random.Random(f"rejection/{seed}")
-    few = []
-    for _, group in groupby(left, key=itemgetter(0)):
-        row = list(group)
-        few += row if len(row) <= keep else rng.sample(row, keep)
-    left = leave("few per prompt", few)
+    left = leave("new", different(drawn, left))
+    left = leave("few per prompt", few(left, keep, random.Random(f"rejection/{seed}")))
     examples = [Example(drawn.problems[q], one.text) for q, one in left]
     return Funnel(examples, stages, fallen)
 
 
-def unfiltered(drawn: Evaluation, n: int, seed: int = 0) -> list[Example]:
-    """`n` of all completions at random (or all), a funnel's baseline; errors as there."""
+def different(drawn: Evaluation, left: Sequence[Indexed]) -> list[Indexed]:
+    """Of completions with the same text to the same prompt, the first."""
+    new: dict[tuple[str, str], Indexed] = {}
+    for q, one in left:
+        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
+    return list(new.values())
+
+
+def few(left: Sequence[Indexed], keep: int, rng: random.Random) -> list[Indexed]:
+    """At most `keep` completions per prompt, at random."""
+    chosen: list[Indexed] = []
+    for _, group in groupby(left, key=itemgetter(0)):
+        row = list(group)
+        chosen += row if len(row) <= keep else rng.sample(row, keep)
+    return chosen
+
+
+def unfiltered(drawn: Evaluation, n: int, seed: int = 0, *, keep: int = 4) -> list[Example]:
+    """A funnel's baseline, `n` completions (or all) chosen as there in all but quality: different
+    ones, at most `keep` per prompt. Errors as there."""
     _only_train(drawn)
-    rows = zip(drawn.problems, drawn.completions, strict=True)
-    everything = [Example(problem, one.text) for problem, row in rows for one in row]
     rng = random.Random(f"unfiltered/{seed}")
-    return rng.sample(everything, min(n, len(everything)))
+    everything = [(q, one) for q, row in enumerate(drawn.completions) for one in row]
+    chosen = few(different(drawn, everything), keep, rng)
+    chosen = rng.sample(chosen, min(n, len(chosen)))
+    return [Example(drawn.problems[q], one.text) for q, one in chosen]
 
 
 def _only_train(drawn: Evaluation) -> None:

@@ -87,14 +87,15 @@ def test_easy_questions_do_not_crowd_out_hard_ones():
     assert [one.problem for one in funnel(evaluation, extra=extra).examples] == [ZH]
 
 
-def test_unfiltered_are_any_answers_of_the_number_asked_for():
-    texts = [GOOD, CUT, WRONG, UNFORMED]
+def test_unfiltered_are_any_different_answers_of_the_number_asked_for():
+    texts = [GOOD, CUT, WRONG, UNFORMED, GOOD]
     evaluation = drawn((EN, texts), (ZH, [ZH_GOOD]))
     some = unfiltered(evaluation, 3)
     assert len({one.completion for one in some}) == 3 and some == unfiltered(evaluation, 3)
     everything = unfiltered(evaluation, 99, seed=1)
     assert {one.completion for one in everything} == {*texts, ZH_GOOD}
     assert all((one.problem is ZH) == (one.completion == ZH_GOOD) for one in everything)
+    assert len(unfiltered(evaluation, 99, keep=2)) == 2 + 1
     with pytest.raises(R1LabError, match="train problems only"):
         unfiltered(drawn((TASK.problems("held_out", 1)[0], [GOOD])), 1)
 
