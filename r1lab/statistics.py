@@ -136,6 +136,8 @@ def in_words(change: Estimate, unit: str = "points") -> str:
     text = f"{value} {unit} [{low}, {high}]"
     if math.isnan(change.low):
         return f"{value} {unit}"
+    if change.low == change.high:
+        return f"{value} {unit}, the same on every problem"
     if way(change) != LEVEL:
         return f"{text}, a clear {'rise' if way(change) == UP else 'fall'}"
     size = f"{scale * resolved(change):{form}}".lstrip("+")
