@@ -252,6 +252,24 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
     assert [found[name]["writes"] for name in found] == [whole[name]["writes"] for name in found]
 
 
+def test_r1_zero_trained_by_hand_is_the_stage(toy, tmp_path):
+    """As lesson 05 does it: `begin`, `grpo.train`, `run`; other options set it aside."""
+    folder = pipeline.begin(toy, tmp_path)
+    model, tokenizer = pipeline.load(toy, toy.base)
+    options = rl_config(toy, "zero"), folder
+    history = grpo.train(model, tokenizer, task_of(toy, "zero"), *options, progress=False)
+    before = metrics_of(folder)
+    assert len(history) == toy.zero_steps and pipeline.begin(toy, tmp_path) == folder
+    found = run(toy, tmp_path, only="zero", say=quiet)["zero"]
+    assert found["made"] and metrics_of(folder) == before and not list(folder.glob("earlier-*"))
+    assert found["writes"] == run(toy, tmp_path / "whole", only="zero", say=quiet)["zero"]["writes"]
+    assert not run(toy, tmp_path, only="zero", say=quiet)["zero"]["made"]
+    pipeline.begin(toy, tmp_path)  # a made stage stays
+    assert (folder / stages.RECORD).exists()
+    pipeline.begin(replace(toy, format_weight=0.5), tmp_path)
+    assert not metrics_of(folder) and list(folder.glob("earlier-*"))
+
+
 def test_stages_alone_skipped_and_given(toy, tmp_path):
     with pytest.raises(R1LabError, match=r"stage dev1 reads .*: make cold first"):
         run(toy, tmp_path, only="dev1", say=quiet)
