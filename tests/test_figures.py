@@ -223,11 +223,12 @@ def test_the_picture_shows_every_seed_and_the_base_decoded_greedily(tmp_path):
     book = load_ledger(LEDGER)
     for theme in picture.THEMES:
         fig = picture.draw(book, theme)
-        assert len(fig.data) == 15
+        assert len(fig.data) == 18
         highest = max(max(values) for values in book["curves"]["accuracy"].values())
         assert max(fig.data[1].y) == highest
-        greedy = book["figures"]["r1_zero/base/greedy"]["value"]
-        assert any(trace.y == (greedy, greedy) for trace in fig.data)
+        for model in ("base", "trained"):
+            greedy = book["figures"][f"r1_zero/{model}/greedy"]["value"]
+            assert any(trace.y == (greedy, greedy) for trace in fig.data)
     changed = copy.deepcopy(book)
     changed["curves"]["length"]["0"][0] += 1
     assert picture.stamp(changed) != picture.stamp(book)

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 from markdown_it import MarkdownIt
@@ -18,7 +19,7 @@ from mdit_py_plugins.dollarmath import dollarmath_plugin
 from r1lab import ROOT
 from r1lab.basics import ledger
 from r1lab.basics.options import fixed_values
-from r1lab.course import book, offline, profiles
+from r1lab.course import book, claims, offline, profiles
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
@@ -68,6 +69,9 @@ def test_it_is_committed_without_outputs(name):
     assert nb.metadata.kernelspec.name == "python3"
     assert "widgets" not in nb.metadata
     for number, cell in enumerate(nb.cells, start=1):
+        folded = {"hide-input", "remove-input"} & set(cell.metadata.get("tags", ()))  # in the book
+        in_lab = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert bool(folded) == in_lab, f"cell {number} is folded by its tag and by its metadata"
         if cell.cell_type == "code":
             assert not cell.outputs and cell.execution_count is None, f"cell {number}"
         assert "execution" not in cell.metadata and "papermill" not in cell.metadata, number
@@ -82,7 +86,7 @@ def test_it_is_a_lesson(name):
         assert part.lower() in text.lower(), f"{name} lacks '{part}'"
     assert "<details>" in text, "exercises come with solutions"
     last = [cell.source for cell in nb.cells if cell.cell_type == "code"][-1]
-    assert "assert" in last, "the last code cell checks what was claimed"
+    assert "claims.check(" in last or "assert" in last, "the last code cell checks what was claimed"
     for formula in formulas(text):
         drawn = offline.mathml(formula)
         known = not drawn.startswith("<code>") and not re.search(r"\\[A-Za-z]", drawn)
@@ -206,6 +210,11 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs):
 
     recorded = ledger.load(out)
     assert recorded and {entry["source"] for entry in recorded.values()} == {name}
+    if any("claims.check(" in cell.source for cell in nb.cells):
+        cut = partial(re.sub, r"@\d+$", "@k")  # of a smaller k on smoke
+        asked = {cut(one["measure"]) for one in claims.registered(name).values()}
+        missing = asked - set(map(cut, recorded))
+        assert not missing, f"claims are about figures that the lesson does not record: {missing}"
 
 
 @every_lesson

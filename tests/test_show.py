@@ -96,6 +96,7 @@ def test_what_is_said_of_the_paper_names_its_section():
 def test_the_paper_is_drawn_only_where_it_states_values():
     fig = show.side_by_side(history(0))
     assert list(named(fig, "stated").y) == [0.156, 0.779]
+    assert named(fig, "stated").mode == "markers+text"  # a line would read as its curve
     with pytest.raises(R1LabError, match="states nothing of 'kl'"):
         show.side_by_side(history(0), "kl")
 
@@ -145,20 +146,58 @@ def test_bars_compare_models_and_the_paper_where_it_has_the_measure():
         show.compare_bars({**ours, **paper.PAPER_BARS}, ["cons@16"])
 
 
-def test_histograms_count_each_number_once():
-    fig = show.histogram({"base": [0, 1, 1, math.nan], "trained": [3, 9]}, x_title="tries")
-    assert list(fig.data[0].x) == [0, 1, 1]
-    bins = fig.data[0].xbins
-    assert (bins.start, bins.size, bins.end) == (-0.5, 1, 10)  # each bar stands on its number
-    assert fig.data[0].histnorm == "percent"
-    assert show.histogram({"base": [0, 100]}, x_title="tries").data[0].xbins.size == 4
+def test_distributions_are_the_fraction_up_to_each_value():
+    fig = show.distribution({"base": [0, 1, 1, math.nan, 5], "trained": [3, 9]}, x_title="tries")
+    assert list(fig.data[0].x) == [0, 0, 1, 5] and list(fig.data[0].y) == [0, 0.25, 0.75, 1]
+    assert list(fig.data[1].x) == [0, 3, 9] and list(fig.data[1].y) == [0, 0.5, 1]
+    assert fig.data[0].line.shape == "hv"
     with pytest.raises(R1LabError, match="empty"):
-        show.histogram({"base": [math.nan]}, x_title="tries")
-    lengths = show.length_histogram(evaluation([[1, 0, 0], [0, 0, 0]]))
+        show.distribution({"base": [math.nan]}, x_title="tries")
+    lengths = show.length_distribution(evaluation([[1, 0, 0], [0, 0, 0]]))
     assert [trace.name for trace in lengths.data] == [
         "correct: 1, mean 60",
         "incorrect: 5, mean 20",
     ]
+
+
+def test_decodings_are_points_with_intervals_and_a_model_a_colour():
+    one = {"pass@1": (0.2, 0.1, 0.35), "length": (30, 28, 32)}
+    two = {"pass@1": (0.8, 0.7, 0.9), "length": (120, math.nan, math.nan)}
+    fig = show.decodings({"base": {"T = 1": one, "greedy": two}, "trained": {"T = 1": two}},
+                         ["pass@1", "length"])  # fmt: skip
+    assert [(t.name, t.xaxis, t.mode) for t in fig.data] == [
+        *(("base", "x", "markers"), ("base", "x2", "markers")),
+        *(("trained", "x", "markers"), ("trained", "x2", "markers")),
+    ]
+    assert list(fig.data[0].x) == ["T = 1", "greedy"] and list(fig.data[0].y) == [0.2, 0.8]
+    assert fig.data[0].error_y.array[0] == pytest.approx(0.15)
+    assert [t.showlegend for t in fig.data] == [True, False, True, False]
+
+
+def test_bars_lie_down_where_their_names_would_overlap():
+    standing = show.grouped_bars(["a", "b"], {"t": [1, 2]}, title="t", y_title="y", x_title="x")
+    assert standing.data[0].orientation is None and standing.layout.yaxis.title.text == "y"
+    names = [f"zero3, {i} GPUs of 80 GB" for i in range(20)]
+    lying = show.grouped_bars(names, {"t": range(20)}, title="t", y_title="y",
+                              errors={"t": [(i, i, i + 2) for i in range(20)]})  # fmt: skip
+    assert list(lying.data[0].y) == names and list(lying.data[0].x) == list(range(20))
+    assert lying.layout.xaxis.title.text == "y" and lying.data[0].error_x.array[3] == 2
+    assert lying.layout.height > 20 * 20 and lying.layout.margin.l > 7 * 20
+
+
+def test_ticks_of_steps_are_whole_and_coinciding_curves_stay_visible():
+    from r1lab.show.curves import whole_ticks
+
+    assert [whole_ticks(n) for n in (0, 6, 10, 36, 60, 10_400)] == [1, 1, 2, 10, 10, 2_000]
+    fig = show.learning_curves({"TRL": [history(0)], "ours": [history(0)]}, keys=("accuracy",))
+    assert fig.layout.xaxis.dtick == 2
+    assert named(fig, "TRL, mean").line.dash != named(fig, "ours, mean").line.dash
+
+
+def test_points_of_a_calibration_grow_with_their_number():
+    fig = show.calibration_curve({"trained": [(0.1, 0.0, 10), (0.9, 0.75, 40)]})
+    small, large = named(fig, "trained").marker.size
+    assert small < large and named(fig, "trained").mode == "markers"
 
 
 # --- the stages of R1
@@ -230,7 +269,17 @@ def gallery() -> dict[str, go.Figure]:
         "panels": show.compare_bars(
             {"base": {"pass@1": interval, "length": (30, 28, 32)}}, ["length"]
         ),
-        "histogram": show.length_histogram(one),
+        "distribution": show.length_distribution(one),
+        "decodings": show.decodings(
+            {"base": {"T = 1": one.summary(), "greedy": one.summary()}}, ["pass@1", "length"]
+        ),
+        "lying bars": show.grouped_bars(
+            [f"a long category, number {i}" for i in range(9)],
+            {"trained": range(9)},
+            title="t",
+            y_title="y",
+            errors={"trained": [(i, i - 1, i + 1) for i in range(9)]},
+        ),
         "objective": show.objective_with_kl(),
         "clip": show.clip_objective(),
         "stages": show.stage_bars({**CARDS, "R1": CARDS["base"]}, WORDS),

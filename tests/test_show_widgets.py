@@ -90,6 +90,17 @@ again.finish()
 done = show.live_dashboard(20, run)
 done.finish()
 """,
+    "prediction": """
+import tempfile
+guess = show.predict("pass@1", 0, 1, folder=tempfile.mkdtemp())
+""",
+    "prediction, moved": """
+import ipywidgets
+slider = next(w for w in ipywidgets.Widget.widgets.values()
+              if isinstance(w, ipywidgets.FloatRangeSlider))
+slider.value = (0.25, 0.5)
+print(guess.band, guess.words())
+""",
 }
 
 
@@ -108,7 +119,7 @@ def executed():
 def test_every_control_shows_its_result_first_and_words_where_no_widget_is(executed):
     for name, outputs in executed.items():
         forms = [list(output.data) for output in outputs if output.output_type != "stream"]
-        if name in ("dashboard", "resumed", "trained"):
+        if name in ("dashboard", "resumed", "trained", "prediction", "prediction, moved"):
             continue
         assert len(forms) == 2, name  # the drawing and the control: redrawing adds none
         assert {notebook.PLOTLY, "text/html"} & set(forms[0]), name
@@ -222,6 +233,33 @@ def test_samples_of_a_killed_run_load(tmp_path):
         show.load_samples(file)
     with pytest.raises(R1LabError, match="not there"):
         show.load_samples(tmp_path / "elsewhere")
+
+
+def test_a_prediction_is_kept_and_drawn_into_the_result(tmp_path):
+    guess = show.Prediction("pass@1 after RL", "share", tmp_path / "predictions.json")
+    fig = show.compare_bars({"base": {"length": (9, 8, 10), "pass@1": (0.2, 0.1, 0.3)}}, ["length"])
+    before = fig.to_json()
+    assert guess.draw(fig).to_json() == before and "Enter it here" in guess.words()
+    guess.enter(0.3, 0.5)
+    other = show.Prediction("length", "tokens", guess.path)
+    other.enter(20, 40)
+    again = show.Prediction("pass@1 after RL", "share", guess.path)  # in another kernel
+    assert again.words() == "Your prediction of pass@1 after RL: 30% to 50%"
+    assert other.words() == "Your prediction of length: 20 to 40 tokens"
+    fig = other.draw(fig)
+    assert [(s.yref, s.y0, s.y1) for s in fig.layout.shapes][-1] == ("y", 20, 40)
+    assert fig.layout.yaxis.range[1] > 40, "the band lies within the axis"
+    two = again.draw(show.learning_curves([{"step": 0, "accuracy": 0.1, "length": 3}],
+                                          keys=("length", "accuracy")), panel=2)  # fmt: skip
+    assert two.layout.shapes[-1].yref == "y2" and two.layout.shapes[-1].xref == "x2 domain"
+
+
+def test_a_prediction_waits_for_nobody_and_moving_it_keeps_it(executed):
+    (output,) = executed["prediction"]
+    assert output.data["text/plain"].startswith("Predict: pass@1.")
+    assert "application/vnd.jupyter.widget-view+json" in output.data
+    (output,) = executed["prediction, moved"]
+    assert output.text == "(0.25, 0.5) Your prediction of pass@1: 25% to 50%\n"
 
 
 def test_what_cannot_be_a_control_is_named():

@@ -12,3 +12,7 @@ document.querySelectorAll(".plotly-figure").forEach((box) => {
     modeBarButtonsToRemove: ["sendDataToCloud", "sendChartToCloud"],
   });
 });
+// A figure in a fold has no width until the fold opens.
+document.querySelectorAll("details").forEach((fold) =>
+  fold.addEventListener("toggle", () => window.dispatchEvent(new Event("resize")))
+);

@@ -25,9 +25,10 @@ from sphinx.errors import SphinxError
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
 from r1lab.course import offline, profiles, readme
+from r1lab.course.claims import HOLD
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
-HOLD = "all claims hold"  # what a lesson's last cell prints
+PREDICT = re.compile(r"^(#+ |\W*\*\*)Predict\b", re.M)  # the next result is folded
 UNSEEN = ("left out", "not run")  # of lessons without results
 CAPTIONS = {
     "parameters": "*Parameters, with the values of the profile cpu:*",
@@ -128,7 +129,8 @@ def _claims(nb: nbformat.NotebookNode) -> str:
     """The status of a finished lesson, whose last cell checks its claims."""
     if any(re.search(r"^assert_learning = False", cell.source, re.M) for cell in nb.cells):
         return "done; too small a run to check what is learned"
-    printed = "".join(o.get("text", "") for c in nb.cells for o in c.get("outputs", []))
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    printed = "".join(o.get("text", "") + o.get("data", {}).get("text/plain", "") for o in outputs)
     return HOLD if HOLD in printed else "done"
 
 
@@ -236,6 +238,13 @@ def _time(seconds: Any) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
+def fold(cell: nbformat.NotebookNode) -> None:
+    """Fold the outputs of a cell behind "Show the result"."""
+    cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-output"]
+    words = {f"code_prompt_{way}": f"{way.title()} the result" for way in ("show", "hide")}
+    cell.metadata["mystnb"] = words
+
+
 def _prepared(lesson: dict) -> nbformat.NotebookNode:
     """The notebook for Sphinx: its state below the title, outputs that need no kernel."""
     heading, cells = f"# {lesson['title']}\n", []
@@ -243,8 +252,7 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
         words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))
         kind = "danger" if lesson["bad"] else "note"
         heading += f'\n<div class="admonition {kind}"><p>In this run: {words}</p></div>\n'
-    nb = copy.deepcopy(lesson["nb"])
-    widgets = nb.metadata.get("widgets", {}).get(offline.STATES, {}).get("state", {})
+    nb, asked = copy.deepcopy(lesson["nb"]), False
     for cell in nb.cells:
         tags = cell.metadata.get("tags", [])
         if "papermill-error-cell-tag" in tags:
@@ -253,7 +261,12 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
         if cell.cell_type == "markdown" and lesson["heading"]:
             cell.source = cell.source.replace(lesson["heading"], "", 1)
         for output in cell.get("outputs", []):
-            offline.make_portable(output, widgets)
+            offline.make_portable(output)
+        if cell.cell_type == "markdown":
+            asked |= bool(PREDICT.search(cell.source))
+        elif asked and cell.outputs and "predict(" not in cell.source:
+            fold(cell)
+            asked = False
         cells.append(cell)
     cells.insert(0, new_markdown_cell(heading))
     return new_notebook(cells=cells, metadata={"language_info": {"name": "python"}})

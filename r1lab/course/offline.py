@@ -28,8 +28,6 @@ from sphinx.application import Sphinx
 
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
-STATES = "application/vnd.jupyter.widget-state+json"
-NO_KERNEL = "A control stands here in JupyterLab: run <code>make lab</code> and open this lesson."
 OVERWRITTEN = re.compile(r"[^\n]*\r(?=[^\r\n])")  # earlier states of a progress bar
 HERE = Path(__file__).parent
 PROJECT = "DeepSeek-R1 from scratch"
@@ -60,6 +58,8 @@ SETTINGS: dict[str, Any] = {
     "html_use_index": False,
     "nb_execution_mode": "off",
     "nb_merge_streams": True,
+    "nb_code_prompt_show": "Show the {type}",
+    "nb_code_prompt_hide": "Hide the {type}",
     "nb_ipywidgets_js": {},  # the default is a CDN
     "myst_enable_extensions": ["dollarmath", "tasklist"],
     "myst_dmath_allow_space": False,  # $5 and $6 are prices
@@ -71,17 +71,16 @@ ADDRESSES = {"src", "href", "xlink:href", "poster", "data", "action", "backgroun
 LOADS = re.compile(r"@import[^;]*;?|url\(\s*(?!['\"]?(?:#|data:))[^)]*\)?", re.I)
 
 
-def make_portable(output: NotebookNode, widgets: dict) -> None:
-    """Make an output work without a kernel. widgets: their states by model id."""
+def make_portable(output: NotebookNode) -> None:
+    """Make an output work without a kernel; a control leaves its line of text."""
     if output.output_type == "stream":
         output.text = OVERWRITTEN.sub("", output.text)
     data = output.get("data", {})
     if PLOTLY in data:
         output.data = {"text/html": _figure(data[PLOTLY], data.get("text/plain", ""))}
     elif WIDGET in data:
-        drawn = [_figure(one) for one in _figures_in(data[WIDGET].get("model_id"), widgets)]
-        note = f'<p class="no-kernel">{NO_KERNEL}</p>'
-        output.data = {"text/html": "".join(drawn) or note}
+        words = html.escape(data.get("text/plain", ""))
+        output.data = {"text/html": f'<p class="no-kernel">{words}</p>'}
 
 
 def _figure(figure: dict, words: str = "") -> str:
@@ -94,22 +93,6 @@ def _figure(figure: dict, words: str = "") -> str:
         f'<div class="plotly-figure" role="figure" aria-label="{words}"><script '
         f'type="application/json">{spec}</script><noscript>{words}</noscript></div>'
     )
-
-
-def _figures_in(model: str | None, widgets: dict) -> list[dict]:
-    """The FigureWidgets in a widget, in the last state of its kernel."""
-    state = widgets.get(model, {}).get("state", {})
-    if "_widget_data" not in state:
-        children = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
-        return [figure for child in children for figure in _figures_in(child, widgets)]
-    for buffer in widgets[model].get("buffers", []):
-        if buffer["path"][0] in ("_widget_data", "_widget_layout"):
-            place = state
-            for step in buffer["path"][:-1]:
-                place = place[step]
-            place["bdata"] = buffer["data"]  # and its shape, as plotly.js reads them
-            place["shape"] = ",".join(map(str, place.get("shape", [])))
-    return [{"data": state["_widget_data"], "layout": state["_widget_layout"]}]
 
 
 def clean(body: str) -> str:

@@ -75,15 +75,30 @@ def headline_table(figures: dict[str, dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def claims_table(claims: dict[str, dict]) -> str:
+    """Each claim with its verdict over the seeds, and how many were registered before they ran."""
+    words = {True: "yes", False: "**no**", None: "not measured"}
+    lines = ["", "| claim | | measured | holds |", "|---|---|---|---|"]
+    for name, one in claims.items():
+        measured = "–" if one["value"] is None else show_with_interval(one)
+        late = "" if one["registered"] else ", not registered before"
+        lines.append(f"| `{name}` | {one['says']} | {measured} | {words[one['holds']]}{late} |")
+    hold, early = (sum(bool(one[k]) for one in claims.values()) for k in ("holds", "registered"))
+    told = f"{hold} of {len(claims)} claims hold over the seeds; {early} were registered before."
+    return "\n".join([*lines, "", told, "", ""])
+
+
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """The text between a page's markers: a table, and how it was measured. patterns: of figure
     names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
-    rows."""
+    rows, ["claims"] for the registered claims."""
     if patterns == ["stages"]:
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:
             return NOT_MEASURED
         return f"\n{scorecard.markdown(table)}{scorecard.told_by_seed(ledger['figures'])}\n"
+    if patterns == ["claims"]:
+        return claims_table(ledger["claims"]) if ledger.get("claims") else NOT_MEASURED
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])
     machine, jobs = ledger["hardware"], ledger.get("jobs", 1)
     beside = f", {jobs} seeds side by side" if jobs > 1 else ""

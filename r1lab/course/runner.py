@@ -39,7 +39,7 @@ from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
 from r1lab.basics.files import run_folder, set_aside, shorten, write_json
-from r1lab.course import profiles
+from r1lab.course import claims, profiles
 from r1lab.machine.about import hardware, versions
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
@@ -119,7 +119,10 @@ def run(
                 if aside := set_aside(out_dir, sorted(made)):
                     there = ", ".join(sorted(p.name for p in aside.iterdir()))
                     _say(f"{label}  {there} moved to {shorten(aside)}")
-            entry = {"seed": seed, "made": sorted(made)}
+            now = claims.registered(path.stem, folder)  # a run that goes on keeps its earlier ones
+            goes_on = start != "fresh" and known.get("fingerprint") == mark
+            now = known.get("claims", now) if goes_on else now
+            entry = {"seed": seed, "made": sorted(made), "claims": now}
             state["notebooks"][path.stem] = entry | {"status": "running"}
             write_json(out_dir / "run.json", state)
             before, ended = _folders(out_dir), {"status": "stopped"}

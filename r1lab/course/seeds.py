@@ -17,7 +17,7 @@ from r1lab import ROOT
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger
-from r1lab.course import picture, profiles
+from r1lab.course import claims, picture, profiles
 from r1lab.course.readme import update_readme
 from r1lab.course.runner import run
 from r1lab.machine.about import hardware, versions
@@ -47,8 +47,9 @@ def measure(
     jobs    seeds that run in parallel, each with its part of the cores (faster in all)
     note    a remark on this machine, kept in the results file and printed below its tables
 
-    A notebook that has finished for a seed, with the same code, is not run again. Raises R1LabError
-    when a notebook fails; the results file stays as it was.
+    A notebook that has finished for a seed, with the same code, is not run again. A claim that
+    fails for a seed ends nothing: the claims that each lesson registered at its start are judged
+    over the seeds. Raises R1LabError when a notebook fails; the results file stays as it was.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise R1LabError("--seeds needs one or more different whole numbers, such as 0 1 2")
@@ -63,21 +64,28 @@ def measure(
     paths = []
     for seed in seeds:
         out = base / f"seed-{seed}"
-        result = run(profile, notebooks, out, seed=seed, folder=folder, start="resume")
+        with claims.reported():
+            result = run(profile, notebooks, out, seed=seed, folder=folder, start="resume")
         if not result.ok:
             failed = [n for n, e in result.notebooks.items() if e["status"] == "failed"]
             raise R1LabError(f"seed {seed}: {failed[0]} failed; the results file was not changed")
         paths.append(out / "figures.json")
     figures, curves = aggregate(paths, list(seeds)), learning_curves(base, seeds)
+    states = [files.load_json(path.with_name("run.json")) for path in paths]
+    verdicts = claims.judged(states, figures)
     if notebooks:
         chosen = {path.stem for path in profiles.select(notebooks, folder)}
         figures = {k: v for k, v in figures.items() if v["source"] in chosen}
         old = earlier["figures"].items()
         figures = {k: v for k, v in old if v["source"] not in chosen or k in figures} | figures
         curves = earlier.get("curves", {}) | curves
+        chosen = {name[:2] for name in chosen}
+        verdicts = {k: v for k, v in verdicts.items() if k[:2] in chosen}
+        kept = {k: v for k, v in earlier.get("claims", {}).items() if k[:2] not in chosen}
+        verdicts = kept | verdicts
     about = {"profile": profile, "seeds": list(seeds), "measured": time.strftime("%Y-%m-%d")}
     about |= {"jobs": jobs, "note": note, "hardware": hardware(), "versions": versions()}
-    book = about | {"figures": figures, "curves": curves}
+    book = about | {"claims": verdicts, "figures": figures, "curves": curves}
     files.write_json(ledger, book)
     return book
 
@@ -110,6 +118,7 @@ def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) 
     in the run that follows, which resumes."""
     threads = str(max(1, hardware()["cores"] // jobs))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    environment |= claims.REPORT
     code = "import sys, json; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
     say = partial(print, file=sys.stderr, flush=True)
     where = f"{files.shorten(base)}/seed-N.log"

@@ -10,10 +10,11 @@ and dashed (colours of Okabe and Ito, told apart by colour-blind readers too).
 from r1lab.show.bars import (
     advantage_bars,
     compare_bars,
+    decodings,
+    distribution,
     grouped_bars,
     heatmap,
-    histogram,
-    length_histogram,
+    length_distribution,
 )
 from r1lab.show.curves import learning_curves, running_mean, side_by_side
 from r1lab.show.dashboard import live_dashboard
@@ -28,6 +29,7 @@ from r1lab.show.inspectors import (
 from r1lab.show.notebook import bundle, figure, show_html
 from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
 from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
+from r1lab.show.predictions import Prediction, predict
 from r1lab.show.stages import funnel, stage_bars, stage_panels
 from r1lab.show.style import COLOURS, RIGHT, STAGES, WRONG, colour
 from r1lab.show.text import (

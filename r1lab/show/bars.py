@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,11 +14,13 @@ from r1lab.show.style import (
     GREY_LINE,
     RIGHT,
     WRONG,
+    dots,
     error_bars,
     finish,
     is_fraction,
     palette,
     panels,
+    style_axis,
 )
 
 
@@ -88,20 +89,30 @@ def grouped_bars(
     """Bars in groups: one group a category, one colour a series.
 
     series: {label: values}; errors: {label: [(value, low, high)]} adds error bars. For advantages
-    by method, for token weights under each length normalisation.
+    by method, for token weights under each length normalisation. The bars lie down where the names
+    of the categories would overlap below them.
     """
-    fig = go.Figure()
+    fig, names = go.Figure(), [str(c) for c in categories]
+    longest = max((len(part) for name in names for part in name.split("<br>")), default=0)
+    flat = 7 * longest * len(names) > 1.3 * (width - 102)
     for (label, values), ink in zip(series.items(), palette(list(series)), strict=True):
         if len(values) != len(categories):
             raise R1LabError(f"{label!r} has {len(values)} values for {len(categories)} bars.")
-        extra = {} if errors is None else {"error_y": error_bars(errors[label])}
-        x, y = [str(c) for c in categories], [float(v) for v in values]
-        fig.add_bar(x=x, y=y, name=label, marker={"color": ink}, **extra)
+        extra = {} if errors is None else {f"error_{'yx'[flat]}": error_bars(errors[label])}
+        both = {"x": names, "y": [float(v) for v in values]}
+        if flat:
+            both = {"x": both["y"], "y": names, "orientation": "h"}
+        fig.add_bar(**both, name=label, marker={"color": ink}, **extra)
     fig.update_layout(barmode="group", showlegend=len(series) > 1)
-    fig.update_xaxes(type="category", title_text=x_title or None)
-    fig.update_yaxes(title_text=y_title, tickformat=tickformat)
-    fig.add_hline(0, line=GREY_LINE)
-    return finish(fig, title, width=width)
+    by_name, by_value = (fig.update_xaxes, fig.update_yaxes)[:: -1 if flat else 1]
+    by_name(type="category", title_text=x_title or None)
+    by_value(title_text=y_title, tickformat=tickformat)
+    if not flat:
+        fig.add_hline(0, line=GREY_LINE)
+        return finish(fig, title, width=width)
+    fig.update_yaxes(autorange="reversed", showgrid=False)
+    fig = finish(fig, title, width=width, height=110 + len(names) * (12 + 14 * len(series)))
+    return fig.update_layout(margin_l=40 + 7 * longest)
 
 
 def advantage_bars(
@@ -115,52 +126,72 @@ def advantage_bars(
     return grouped_bars(names, advantages, title=title, y_title="advantage")
 
 
-def histogram(
+def distribution(
     groups: Mapping[str, Sequence[float]],
     *,
     x_title: str,
-    bins: int = 30,
-    title: str = "How often each value occurs",
+    title: str = "Fraction of each group up to a value",
     colours: Mapping[str, str] | None = None,
 ) -> go.Figure:
-    """Whole numbers counted by group (tries, tokens per response), as fractions of their group.
+    """The cumulative distribution of each group: the fraction that is at most x, as steps.
 
-    groups: {label: values}; NaN is left out. Bars are 1 wide while `bins` of them reach the largest
-    value, else wider. Overlaid and see-through. Raises R1LabError when there is nothing to count.
+    groups: {label: values}; NaN is left out. Raises R1LabError when there is nothing to count.
     """
     kept = {label: np.asarray(values, dtype=float) for label, values in groups.items()}
     kept = {label: values[~np.isnan(values)] for label, values in kept.items()}
     kept = {label: values for label, values in kept.items() if len(values)}
     if not kept:
         raise R1LabError("nothing to count: every group is empty.")
-    edge = max(float(values.max()) for values in kept.values()) + 1
-    size = max(1.0, math.ceil(edge / bins))
-    start = -0.5 if size == 1 else 0  # bars of width 1 stand on their number
     colours = colours or dict(zip(kept, palette(list(kept)), strict=True))
+    first = min(0.0, *(float(values.min()) for values in kept.values()))
     fig = go.Figure()
     for label, values in kept.items():
-        fig.add_histogram(
-            x=values, histnorm="percent", opacity=0.6,
-            xbins={"start": start, "end": size * math.ceil(edge / size), "size": size},
-            marker={"color": colours[label]},
+        x, counts = np.unique(values, return_counts=True)
+        fig.add_scatter(
+            x=[first, *x.tolist()], y=[0.0, *(counts.cumsum() / len(values)).tolist()],
+            mode="lines", line={"shape": "hv", "color": colours[label], "width": 2.5},
             name=f"{label}: {len(values):,}, mean {values.mean():.3g}",
         )  # fmt: skip
-    fig.update_layout(barmode="overlay", bargap=0, showlegend=True)
+    fig.update_layout(showlegend=True)
     fig.update_xaxes(title_text=x_title)
-    fig.update_yaxes(title_text="fraction of the group", ticksuffix=" %", rangemode="tozero")
+    fig.update_yaxes(title_text="fraction at or below", tickformat=".0%", range=[0, 1.02])
     return finish(fig, title)
 
 
-def length_histogram(
+def length_distribution(
     evaluation: Evaluation, *, title: str = "Response length, correct and incorrect responses"
 ) -> go.Figure:
     """How long correct and incorrect responses are, each as a fraction of its own kind."""
     lengths = evaluation.column("length")  # (P, n)
     correct = evaluation.column("correct") == 1
-    return histogram(
+    return distribution(
         {"correct": lengths[correct], "incorrect": lengths[~correct]}, x_title=AXES["length"][0],
         title=title, colours={"correct": RIGHT, "incorrect": WRONG},
     )  # fmt: skip
+
+
+def decodings(
+    table: Mapping[str, Mapping[str, Mapping[str, tuple[float, float, float]]]],
+    names: Sequence[str] = ("pass@1", "length", "reflection"),
+    *,
+    title: str = "Each model by decoding, with 95 % intervals",
+) -> go.Figure:
+    """One panel a measure: a point for each model and each way of decoding.
+
+    table: {model: {decoding: Evaluation.summary()}}, such as {"base": {"T = 1": ..., "T = 0.6,
+    top-p 0.95": ..., "greedy": ...}, "trained": {...}}."""
+    fig = panels(len(names))
+    for (model, by), ink in zip(table.items(), palette(list(table)), strict=True):
+        x = [label.replace(", ", ",<br>") for label in by]
+        for col, name in enumerate(names, 1):
+            values = [summary[name] for summary in by.values()]
+            points = dots(x, values, model, ink, lines=False, size=10)
+            fig.add_trace(points.update(showlegend=col == 1, legendgroup=model), row=1, col=col)
+    for col, name in enumerate(names, 1):
+        style_axis(fig, "accuracy" if name == "pass@1" else name, col)
+    fig.update_xaxes(type="category", tickangle=0)
+    fig = finish(fig, title, width=max(560, 320 * len(names)), height=400)
+    return fig.update_layout(margin_b=fig.layout.margin.b + 17, height=fig.layout.height + 17)
 
 
 def heatmap(

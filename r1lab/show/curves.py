@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from r1lab.show.style import (
 from r1lab.statistics import t_interval
 
 History = Sequence[Mapping[str, float]]
+DASHES = ("solid", "dash", "dot", "dashdot")  # curves that coincide stay visible
 FEW = 25  # steps that are drawn with markers too
 
 
@@ -59,15 +61,23 @@ def learning_curves(
     """
     fig = panels(len(keys))
     groups = {} if steps and not histories else by_label(histories)
-    for (label, runs), ink in zip(groups.items(), palette(list(groups)), strict=True):
+    looks = zip(groups.items(), palette(list(groups)), cycle(DASHES))
+    for (label, runs), ink, dash in looks:
         for col, key in enumerate(keys, 1):
-            draw_runs(fig, runs, key, label, ink, smooth, col=col, legend=col == 1)
+            draw_runs(fig, runs, key, label, ink, smooth, col=col, dash=dash)
     for col, key in enumerate(keys, 1):
         style_axis(fig, key, col)
-    fig.update_xaxes(title_text=x_title, tickformat=",d")
+    last = steps or max(int(m["step"]) for runs in groups.values() for r in runs for m in r)
+    fig.update_xaxes(title_text=x_title, tickformat=",d", tick0=0, dtick=whole_ticks(last))
     if steps:
         fig.update_xaxes(range=[-0.02 * steps, max(1, steps - 1) + 0.02 * steps])
     return finish(fig, title, width=max(560, 340 * len(keys)), height=400)
+
+
+def whole_ticks(last: int) -> int:
+    """The distance of ticks from 0 to `last`, a whole number: 1, 2, 5, 10, 20, ... at most six."""
+    sizes = (base * 10**power for power in range(9) for base in (1, 2, 5))
+    return next(size for size in sizes if last <= 6 * size)
 
 
 def by_label(histories: Any) -> dict[str, list[History]]:
@@ -91,7 +101,7 @@ def draw_runs(
     smooth: int,
     *,
     col: int = 1,
-    legend: bool = True,
+    dash: str = "solid",
 ) -> None:
     """One metric of the runs of one label into panel `col`."""
     series = [
@@ -106,8 +116,9 @@ def draw_runs(
     ]
     steps = sorted(set.intersection(*(set(run) for run in smoothed)))
     values = np.array([[run[t] for t in steps] for run in smoothed])  # (seeds, T)
-    shared = {"showlegend": legend, "row": 1, "col": col}
-    bold = {"line": {"color": ink, "width": 2.5}, "legendgroup": label}
+    named = any(trace.legendgroup == label for trace in fig.data)
+    shared = {"showlegend": not named, "row": 1, "col": col}
+    bold = {"line": {"color": ink, "width": 2.5, "dash": dash}, "legendgroup": label}
     bold["mode"] = "lines+markers" if len(steps) <= FEW else "lines"
     each_step = f"{label}, one seed: each step"
     if len(series) > 1:
@@ -136,10 +147,9 @@ def side_by_side(
 
     ours: as `learning_curves` takes it. key: "accuracy", on one vertical scale; "reflection" or
     "length", ours as multiples of their start, the mean of the first `smooth` steps of all seeds.
-    Only what the paper states is drawn: accuracy at both ends (the thin dashed line leads from one
-    to the other); the factor by which reflection grows (5 to 7), as a bar with both ends; of length
-    the limit, which doubled at step 8,200. Raises R1LabError for other metrics, or when ours starts
-    at zero.
+    Only what the paper states is drawn: accuracy at both ends, not joined; the factor by which
+    reflection grows (5 to 7), as a bar with both ends; of length the limit, which doubled at step
+    8,200. Raises R1LabError for other metrics, or when ours starts at zero.
     """
     if key not in ("accuracy", "reflection", "length"):
         raise R1LabError(f"the paper states nothing of {key!r}: accuracy, reflection or length.")
@@ -153,8 +163,8 @@ def side_by_side(
     if key == "accuracy":
         steps, values = zip(*stated["points"], strict=True)
         fig.add_scatter(
-            x=steps, y=values, mode="lines+markers+text", name="stated in the paper",
-            line={"color": ink, "dash": "dash", "width": 1}, marker={"size": 10, "color": ink},
+            x=steps, y=values, mode="markers+text", name="stated in the paper",
+            marker={"size": 10, "color": ink},
             text=[f"{v:.1%}" for v in values], textposition=["bottom right", "top left"],
             textfont={"size": 13}, **left,
         )  # fmt: skip
@@ -180,7 +190,8 @@ def side_by_side(
         fig.add_annotation(
             x=0.06, y=0.06, xref="x domain", yref="y domain", showarrow=False, xanchor="left",
             yanchor="bottom", align="left", font={"size": 13},
-            text="responses grow steadily below it;<br>no lengths are stated",
+            text="not the length: its limit. Responses grow below it<br>and jump where it doubles; "
+            "no lengths are stated",
         )  # fmt: skip
     shown = key if key == "accuracy" else "growth"
     for (label, some), colour in zip(runs.items(), palette(list(runs)), strict=True):

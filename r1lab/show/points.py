@@ -62,8 +62,8 @@ def calibration_curve(
     """How often what was predicted with p happened, against p; one line per model.
 
     bins: {label: rows (mean predicted, fraction that happened, n)}, as `reward_model.calibration`
-    gives them. Error bars: Wilson's 95 % interval of the fraction. Dashed: perfect calibration.
-    Below it a model is overconfident. Raises R1LabError when there is nothing.
+    gives them. Points grow with n; error bars: Wilson's 95 % interval of the fraction. Dashed:
+    perfect calibration. Below it a model is overconfident. Raises R1LabError when there is nothing.
     """
     if not any(bins.values()):
         raise R1LabError("no predictions to draw: every model's bins are empty.")
@@ -73,7 +73,9 @@ def calibration_curve(
     for (label, rows), ink in zip(bins.items(), palette(list(bins)), strict=True):
         predicted = [float(p) for p, _, _ in rows]
         happened = [(share, *wilson(share * n, n)) for _, share, n in rows]
-        fig.add_trace(dots(predicted, happened, label, ink, lines=True))
+        points = dots(predicted, happened, label, ink, lines=False)
+        most = max((n for *_, n in rows), default=1)  # the area of a point is its n
+        fig.add_trace(points.update(marker_size=[4 + 16 * math.sqrt(n / most) for *_, n in rows]))
     for update in (fig.update_xaxes, fig.update_yaxes):
         update(range=[-0.03, 1.03], tickformat=".0%")
     fig.update_xaxes(title_text="predicted (mean of the bin)")
