@@ -36,7 +36,7 @@ from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
 from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
-from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
 from r1lab.tasks.general import REFUSAL
 from r1lab.training.metrics import metrics_of
@@ -323,5 +323,36 @@ def attack(
             "reward": reward(texts, problem=list(problems)),
             "gold": [float(get_task(p.task).judge(p, answer)) for p, answer in pairs],
         }
-        rows[kind] = {name: estimate(each, share=True) for name, each in scores.items()}
+        ids = " ".join(problem.id for problem in problems)
+        rows[kind] = {
+            name: Measured.of(estimate(each, share=True), each, ids)
+            for name, each in scores.items()
+        }
     return rows
+
+
+def attack_lines(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[tuple[str, ...]]:
+    """`attack` of several tasks as rows of text: the learned and the gold reward of each answer."""
+    kinds = list(next(iter(attacks.values())))
+    lines = [("answer", *(f"{task}: learned, gold reward" for task in attacks))]
+    for kind in kinds:
+        cells = [(one[kind]["reward"].value, one[kind]["gold"].value) for one in attacks.values()]
+        lines.append((kind, *(f"{learned:.2f}, {gold:.2f}" for learned, gold in cells)))
+    return lines
+
+
+def told_attack(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]:
+    """Does the reward model prefer the correct answer to each other one? By 95 % intervals of the
+    difference, paired by prompt."""
+    words = {UP: "gets more than", DOWN: "gets less than", LEVEL: f"is {LEVEL} from"}
+    said = []
+    for task, kinds in attacks.items():
+        for kind, one in kinds.items():
+            if kind != "correct":
+                change = gap(kinds["correct"]["reward"], one["reward"])
+                value, low, high = change
+                said.append(
+                    f"{task}: “{kind}” {words[way(change)]} the correct answer "
+                    f"({value:+.2f} [{low:+.2f}, {high:+.2f}])."
+                )
+    return said
