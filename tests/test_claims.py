@@ -182,7 +182,7 @@ def results(values, other=None):
 
 def test_the_reference_says_what_was_found_and_what_it_means():
     up = claims.told(WORDS, results((0.49, 0.50, 0.51)))
-    assert up == "(seeds 0, 1, 2), accuracy: 50.0 % [40.0, 60.0]. It rose."
+    assert up == "(seeds 0, 1, 2), accuracy: +50.0 points [47.5, 52.5]. It rose."
     down = claims.told(WORDS | {"against": "o"}, results((0.2, 0.5, 0.8), (0.3, 0.61, 0.92)))
     assert "against 20.0 % [10.0, 30.0]; difference -11.0 points [-13.5, -8.5]. It fell." in down
     level = claims.told(WORDS | {"against": 0.5}, results((0.45, 0.50, 0.55)))

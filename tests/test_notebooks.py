@@ -12,6 +12,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+import nbformat
 import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -20,6 +21,7 @@ from r1lab import ROOT
 from r1lab.basics import ledger
 from r1lab.basics.options import fixed_values
 from r1lab.course import book, claims, offline, profiles
+from r1lab.course.exercises import with_solutions
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]
@@ -162,13 +164,19 @@ def test_ruff_finds_nothing_in_the_notebooks():
 
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
-    """Each lesson's run on the smoke profile, as a future of (folder, process): two at a time with
-    one thread each, which takes little more than half the time on two cores."""
+    """Each lesson's run on the smoke profile, with its solutions, as a future of (folder, process):
+    two at a time with one thread each, which takes little more than half the time on two cores."""
+
+    lessons = tmp_path_factory.mktemp("lessons") / "notebooks"
+    shutil.copytree(profiles.NOTEBOOKS, lessons)
+    for path in profiles.notebooks(lessons):  # the solutions' code below each lesson
+        nbformat.write(with_solutions(profiles.read_notebook(path)), path)
 
     def execute(name, out):
         program = "import json, sys; from r1lab.course import runner; "
         program += "sys.exit(not runner.run(**json.loads(sys.argv[1])).ok)"
         how = {"profile": "smoke", "notebooks": [name], "out_dir": str(out), "book": False}
+        how["folder"] = str(lessons)
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         return out, subprocess.run(
             [sys.executable, "-c", program, json.dumps(how)],

@@ -259,8 +259,9 @@ def reference(name: str, results: str | os.PathLike = RESULTS) -> None:
 def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """What the results say of a reference {what, figure, against?, up, down, level?}.
 
-    against: a figure (compared seed by seed) or a number, default 0. The last sentence is `up` or
-    `down` where the interval of the difference excludes zero, else `level`."""
+    against: a figure (compared seed by seed) or a number; without it the figure is a difference
+    itself. The last sentence is `up` or `down` where the interval of the difference excludes zero,
+    else `level`."""
     against = entry.get("against", 0)
     names = [entry["figure"], *([against] if isinstance(against, str) else [])]
     figures = [results.get("figures", {}).get(name) for name in names]
@@ -271,7 +272,8 @@ def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     base = figures[1]["values"] if len(figures) == 2 else dict.fromkeys(first["values"], against)
     apart = [value - base[seed] for seed, value in first["values"].items()]
     low, high = t_interval(apart)
-    words = f"(seeds {seeds}), {entry['what']}: {show_with_interval(first)}"
+    found = show_with_interval(first) if "against" in entry else _points(apart, unit)
+    words = f"(seeds {seeds}), {entry['what']}: {found}"
     if len(figures) == 2:
         words += f" against {show_with_interval(figures[1])}; difference {_points(apart, unit)}"
     if low is None:
