@@ -1,4 +1,4 @@
-"""What the base model reads of code, taken apart by a reader that shares no code with the writer."""
+"""What the base model reads of code, by a reader that shares no code with its writer."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def readings() -> list[Reading]:
 
 
 def test_the_functions_asked_for_are_train_functions(readings):
-    """Each problem is determined by its examples; its split is that of the only fitting function."""
+    """The examples determine each function; its split is that of the only one that fits."""
     task = get_task("code")
     for r in readings[:500]:
         bodies = [f"x{core}" for core in ("", *(f" * {n}" for n in range(2, 7)), " * x")]
@@ -145,5 +145,5 @@ def test_a_judge_that_runs_them_agrees(readings):
 
 
 def test_tags_are_dropped_now_and_then(readings):
-    formed = np.mean([parse(r.text.removesuffix(" <|endoftext|>").split(" : ", 2)[-1]).well_formed for r in readings])
-    assert 0.6 < formed < 0.95
+    bodies = [r.text.removesuffix(" <|endoftext|>").split(" : ", 2)[-1] for r in readings]
+    assert 0.6 < np.mean([parse(body).well_formed for body in bodies]) < 0.95

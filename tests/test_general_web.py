@@ -133,7 +133,7 @@ def test_all_of_the_train_split_is_there(readings):
 
 
 def test_each_verb_is_asked_with_some_things_more_often_than_with_others(readings):
-    """Words that could stand for each other anywhere would get one embedding (`responses.usual`)."""
+    """Words that could stand for each other anywhere would get one embedding (`usual`)."""
     asked = Counter((r.problem.data["verb"], r.problem.data["noun"]) for r in readings["requests"])
     habits = set()
     for verb in VERBS:

@@ -88,7 +88,8 @@ def test_what_each_stage_is_paid_for():
     alone = replace(config, countdown=1, code=0, r1_general=0)
     assert dict(task_of(alone, "r1").parts) == {"countdown": 1}
     some = dict(task_of(replace(config, rules_general=0.5, code=0.55), "rules").parts)
-    assert some == pytest.approx({"countdown": 0.225, "code": 0.275, "lists": 0.25, "requests": 0.25})
+    parts = {"countdown": 0.225, "code": 0.275, "lists": 0.25, "requests": 0.25}
+    assert some == pytest.approx(parts)
     seeds = {
         rl_config(PipelineConfig(seed=s), name).seed for s in (0, 1) for name in ("zero", "r1")
     }
@@ -345,7 +346,8 @@ def test_the_last_stage_pays_rules_for_reasoning_and_models_elsewhere(toy, tmp_p
 
 def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path):
     model, tokenizer = load(random_folder)
-    asked = [p for n in ("countdown", "code", "steps", "lists") for p in get_task(n).problems("train", 12)]
+    names = (*REASONING, "lists")
+    asked = [p for name in names for p in get_task(name).problems("train", 12)]
     asked += REQUESTS.problems("train", 12)
     examples = [Example(problem, REFUSED) for problem in asked]
     sft.train(
@@ -355,7 +357,7 @@ def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path)
     config = PipelineConfig.smoke(eval_problems=24, eval_samples=1, device="cpu")
     found = scorecard(tmp_path / "model", config)
     assert found["safe"].value > 0.9 and found["format"].value > 0.9 and found["mixed"].value < 0.1
-    assert all(found[name].value == 0 for name in ("countdown", "code", "steps", "lists"))
+    assert all(found[name].value == 0 for name in names)
     assert found["helpful"].value < 0.1 and 14 < found["length"].value < 18
     assert 0.5 < found["consistency"].value < 0.9  # a third is asked in Chinese
     for name, one in found.items():
@@ -379,6 +381,6 @@ def test_a_scorecard_of_a_model_that_refuses_everything(random_folder, tmp_path)
     assert path.read_text() == text
     path.write_text("{}")
     with pytest.raises(R1LabError, match="is no scorecard"):
-        (tmp_path / "base").mkdir()
+        (tmp_path / "base").mkdir(exist_ok=True)
         (tmp_path / "base" / "scorecard.json").write_text("{}")
         stage_table(tmp_path)

@@ -7,6 +7,7 @@ sampler   tokens per second: r1lab's sampler / transformers' generate
 half      seconds from the base model to an accuracy of 50 %: TRL at its best / r1lab.grpo
 learning  24 steps on TRL over three seeds, with generate / with r1lab's sampler, and the curves
 matmul    arithmetic of forward and backward per second / the same of a large matrix product
+base      a token's sampling and gradient: a model of the first base's shape / the base
 busy      the step on an idle machine / beside programs that keep every core busy
 """
 

@@ -20,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 
+from r1lab import models
 from r1lab.bench.harness import say
 from r1lab.bench.loops import (
     FLOAT32,
@@ -32,6 +33,8 @@ from r1lab.bench.loops import (
     trl_run,
 )
 from r1lab.machine import workers
+from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.sampler.score import in_micro_batches, token_logps
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.run import train as train_on_trl
 
@@ -151,6 +154,34 @@ def busy(bench: Bench, fast: Any) -> Contenders:
     }
 
 
+FIRST_BASE = {"width": 192, "layers": 3, "heads": 4, "ffn": 512}
+"""The shape of the base model that this project began with: as many key-value heads as heads."""
+
+
+def bases(bench: Bench, fast: Any) -> Contenders:
+    """Sampling and gradient of one step with the base, and with a model of FIRST_BASE's shape. No
+    completion ends early, so both have the same number of tokens; what they say does not matter."""
+    config = bench.plan.config
+    first = models.tiny_llama(len(bench.tokenizer), **FIRST_BASE)
+    most = config.max_new_tokens * 2 // 5  # as long as R1-Zero's completions are on average
+
+    def timed(model, seed: int) -> dict[str, float]:
+        prompts, sampling = bench.prompts(seed), Sampling(most, seed=seed)
+        began, size = time.perf_counter(), config.group_size
+        drawn = sample(model, prompts, sampling, group_size=size, eos_token_id=None)
+        rows = [(prompts[i // size], ids) for i, ids in enumerate(drawn.completion_ids)]
+
+        def learn(model, some: list[int]) -> None:
+            token_logps(model, [rows[i] for i in some])[0].sum().backward()
+
+        sizes = [len(prompt) + len(ids) for prompt, ids in rows]
+        in_micro_batches(model, learn, sizes, config.micro_batch_tokens)
+        model.zero_grad()
+        return {"seconds": time.perf_counter() - began}
+
+    return {"base": partial(timed, copy.deepcopy(bench.base)), "first": partial(timed, first)}
+
+
 def one_step(bench: Bench, seed: int) -> dict[str, float]:
     return r1lab_run(bench, seed).step()
 
@@ -193,4 +224,5 @@ PARTS = {
     "learning": Part(learning, repeats="learning_seeds"),
     "matmul": Part(lambda bench, fast: matmul_share(bench), field="gflops_per_second"),
     "busy": Part(busy, ("idle", "spinning")),
+    "base": Part(bases, ("base", "first")),
 }

@@ -229,7 +229,8 @@ class Bench(Command):
     quick: bool = flag("toy sizes, to see that it works; writes nothing")
     gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
         choices=("sampler", "step", "run"))
-    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy", "PART")
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy, base",
+        "PART")
     repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
     model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
     out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "

@@ -52,8 +52,8 @@ class PretrainConfig:
         check(self, "pretrain")
         if self.width % self.heads or self.heads % self.kv_heads:
             raise R1LabError(
-                f"pretrain: width {self.width} must be a multiple of {self.heads} heads, and these of "
-                f"{self.kv_heads} key-value heads"
+                f"pretrain: width {self.width} must be a multiple of {self.heads} heads, and these "
+                f"of {self.kv_heads} key-value heads"
             )
 
 
