@@ -66,11 +66,11 @@ DATA: dict[str, dict[str, int]] = {
     "general": {"prompts": 66_000, "examples": 177_812, "tokens": 1_420},
 }
 
-# Qwen2.5-32B by RL alone ("reinforce") and distilled ("teach"), pass@1 in per cent.
+# Qwen2.5-32B by RL alone ("rl") and distilled ("distilled"), pass@1 in per cent.
 DISTILLATION: dict[str, Any] = {
     "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
     "measures": ("AIME 2024", "MATH-500", "LiveCodeBench"),
-    "rows": {"reinforce": (47.0, 91.6, 40.2), "teach": (72.6, 94.3, 57.2)},
+    "rows": {"rl": (47.0, 91.6, 40.2), "distilled": (72.6, 94.3, 57.2)},
 }
 
 

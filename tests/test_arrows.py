@@ -8,7 +8,7 @@ import pytest
 
 from r1lab import scorecard, statistics
 from r1lab.paper import STAGE_TABLE
-from r1lab.scorecard import OTHERWISE, REPRODUCED
+from r1lab.scorecard import DIVIDED, OTHERWISE, REPRODUCED
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_interval
 
 
@@ -87,20 +87,48 @@ def test_an_arrow_needs_an_interval_that_leaves_no_other():
     assert found["helpful"] == found["safe"] == found["steps"] == LEVEL
 
 
-def test_the_papers_movements_are_held_against_ours():
+def test_the_papers_movements_are_held_against_ours_each_once():
     one = table(countdown=Estimate(0.3, 0.26, 0.34), lists=Estimate(0.2, 0.15, 0.25))
-    found = {row.paper: row for row in scorecard.beside_paper(one)}
-    assert found["AIME 2024"].stated == -18.9 and found["AIME 2024"].verdict == REPRODUCED
-    assert found["IF-Eval"].stated == 25.1 and found["IF-Eval"].verdict == OTHERWISE
-    assert found["MATH-500"].verdict == found["Arena-Hard"].verdict == LEVEL
-    assert set(found) == set(STAGE_TABLE["measures"]) == set(scorecard.ALIKE)
+    found = {row.ours.measure: row for row in scorecard.beside_paper(one)}
+    assert list(found) == list(scorecard.ALIKE)
+    assert found["countdown"].stated == {"AIME 2024": -18.9, "CNMO 2024": -30.1}
+    assert found["countdown"].verdict == REPRODUCED
+    assert found["countdown"].mean == pytest.approx(-0.245)
+    assert found["lists"].verdict == OTHERWISE
+    assert found["steps"].verdict == found["helpful"].verdict == LEVEL
+    # our interval is 7.1 points to either side; the paper moves 5.7 (steps) and 24.4 (helpful)
+    assert found["helpful"].powered and not found["steps"].powered
     said = scorecard.told(list(found.values()))
-    first = "reproduced: 2 of the paper's 9 changes: AIME 2024 R1-Zero → Dev1; "
-    assert said[0].split("CNMO")[0] == first
-    assert said[0].endswith("CNMO 2024 R1-Zero → Dev1")
-    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith(f"{LEVEL}: 6 of")
+    assert said[0] == "reproduced: 1 of the paper's 5 movements: countdown R1-Zero → Dev1"
+    assert said[1].endswith("lists R1-Zero → Dev1") and said[3].startswith(f"{LEVEL}: 3 of")
+    assert "in 1 of them a change of the paper's size would have been seen" in said[3]
     without = {"ours": {"zero": one["ours"]["zero"]}, "paper": STAGE_TABLE}
     assert scorecard.beside_paper(without) == []
+
+
+def test_the_paper_has_twenty_movements_and_is_divided_about_two():
+    card = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.49, 0.51))
+    up = dict.fromkeys(scorecard.MEASURES, Estimate(0.7, 0.69, 0.71))
+    models = dict(zip(scorecard.MODELS[1:], (card, up, card, up, card), strict=True))
+    found = scorecard.beside_paper({"ours": models, "paper": STAGE_TABLE})
+    assert len(found) == 20 and all(row.verdict != LEVEL for row in found)
+    divided = [(row.ours.measure, row.ours.after) for row in found if row.verdict == DIVIDED]
+    assert divided == [("steps", "dev3"), ("helpful", "dev2")]
+    stated = [name for names in scorecard.ALIKE.values() for name in names]
+    assert sorted(stated) == sorted(STAGE_TABLE["measures"])
+
+
+def test_a_repair_is_not_told_as_a_gain():
+    def card(x):
+        return dict.fromkeys(scorecard.MEASURES, Estimate(x, x - 0.02, x + 0.02))
+
+    ours = {"base": card(0.42), "zero": card(0.25), "r1": card(0.43)}
+    assert {repair for _, repair in scorecard.since_zero(ours)} == {scorecard.REPAIR}
+    gained = ours | {"r1": card(0.6)}
+    assert {repair for _, repair in scorecard.since_zero(gained)} == {""}
+    assert {repair for _, repair in scorecard.since_zero(gained | {"zero": card(0.42)})} == {""}
+    text = scorecard.markdown({"ours": ours, "paper": STAGE_TABLE})
+    assert f"(lists) +18 [+15, +21] ({scorecard.REPAIR})" in text
 
 
 def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
@@ -111,7 +139,8 @@ def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     assert all(len(row) == 3 for row in rows)
     cells = {row[0]: row[1:] for row in rows}
     assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
-    assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: statistically indistinguishable")
+    both = "paper: AIME 2024, CNMO 2024"
+    assert cells[both] == ("–", "↓ -18.9, -30.1: statistically indistinguishable")
 
 
 def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():

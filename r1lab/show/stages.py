@@ -105,14 +105,13 @@ def stage_panels(
         titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
         horizontal_spacing=0.09, vertical_spacing=0.15,
     )  # fmt: skip
-    dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
     for place, measure in enumerate(MEASURES):
         where = {"row": 1 + place // cols, "col": 1 + place % cols}
         values = [row[measure] for row in ours.values()]
         x = [LABELS[model] for model in ours]
         line = dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
         fig.add_trace(line.update(showlegend=place == 0), **where)
-        for name in (one for one, own in ALIKE.items() if own == measure):
+        for name, dash in zip(ALIKE.get(measure, ()), ("dash", "dot"), strict=False):
             stated = paper["rows"].items()
             at = paper["measures"].index(name)
             points = [(LABELS[model], row[at] / 100) for model, row in stated if model in ours]
@@ -120,7 +119,7 @@ def stage_panels(
                 x, y = zip(*points, strict=True)
                 values = [(value, math.nan, math.nan) for value in y]
                 line = dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
-                fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
+                fig.add_trace(line.update(line={"dash": dash, "width": 1}), **where)
         share = measure != "length"
         fig.update_yaxes(
             tickformat=".0%" if share else None,
