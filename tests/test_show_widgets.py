@@ -95,10 +95,7 @@ import tempfile
 guess = show.predict("pass@1", 0, 1, folder=tempfile.mkdtemp())
 """,
     "prediction, moved": """
-import ipywidgets
-slider = next(w for w in ipywidgets.Widget.widgets.values()
-              if isinstance(w, ipywidgets.FloatRangeSlider))
-slider.value = (0.25, 0.5)
+guess.slider.value = (0.25, 0.5)
 print(guess.band, guess.words())
 """,
 }

@@ -72,7 +72,7 @@ def predict(
     It is kept in <folder>/predictions.json once it is moved. unit: "share" is shown in per cent.
     Returns the Prediction."""
     guess = Prediction(what, unit, Path(folder) / "predictions.json")
-    slider = ipywidgets.FloatRangeSlider(
+    guess.slider = slider = ipywidgets.FloatRangeSlider(
         value=guess.band or (low, high), min=low, max=high, step=(high - low) / 100,
         readout_format=".0%" if unit == "share" else ",.3g", layout={"width": "440px"},
     )  # fmt: skip
