@@ -15,10 +15,19 @@ from r1lab.basics.ledger import load_ledger
 MARKERS = re.compile(
     r"(<!-- figures:begin(?P<patterns>[^>]*?) ?-->\n)(?P<table>.*?)(<!-- figures:end -->)", re.S
 )
-HEADLINE = (  # row, figure when sampled at temperature 1, figure when decoded greedily
-    ("accuracy (pass@1)", "pass@1", "greedy"),
-    ("tokens per completion", "length", "greedy_length"),
-    ("reflective words per completion", "reflection", "greedy_reflection"),
+DECODINGS = ("T = 1", "T = 0.6", "greedy")
+
+
+def by_decoding(measure: str) -> tuple[str, ...]:
+    """The names of a measure at DECODINGS, as lesson 05 records them."""
+    return measure, f"t06_{measure}", f"greedy_{measure}"
+
+
+HEADLINE = (  # row, its figures' first part, their names at DECODINGS
+    ("Countdown: accuracy (pass@1)", "r1_zero", ("pass@1", "t06", "greedy")),
+    ("tokens per completion", "r1_zero", by_decoding("length")),
+    ("reflective words per completion", "r1_zero", by_decoding("reflection")),
+    ("code: accuracy (pass@1)", "r1_zero/code", ("pass@1", "t06", "greedy")),
 )
 
 
@@ -63,15 +72,21 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
 
 
 def headline_table(figures: dict[str, dict]) -> str:
-    """R1-Zero in three rows: base and trained, each sampled at temperature 1 and greedy."""
-    lines = [
-        "| held-out Countdown | base, T = 1 | base, greedy | after RL, T = 1 | after RL, greedy |",
-        "|---|---|---|---|---|",
+    """R1-Zero: base and trained by three decodings, in the rows of HEADLINE. Rows and columns of
+    which nothing was measured are left out."""
+    columns = [(model, at) for model in ("base", "trained") for at in range(len(DECODINGS))]
+    columns = [
+        (model, at)
+        for model, at in columns
+        if any(f"{first}/{model}/{names[at]}" in figures for _, first, names in HEADLINE)
     ]
-    for label, sampled, greedy in HEADLINE:
-        names = [f"r1_zero/{m}/{name}" for m in ("base", "trained") for name in (sampled, greedy)]
-        cells = (show_with_interval(figures[n]) if n in figures else "–" for n in names)
-        lines.append(f"| {label} | {' | '.join(cells)} |")
+    words = {"base": "base", "trained": "after RL"}
+    heads = [f"{words[model]}, {DECODINGS[at]}" for model, at in columns]
+    lines = [f"| held-out | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    for label, first, names in HEADLINE:
+        row = [figures.get(f"{first}/{model}/{names[at]}") for model, at in columns]
+        cells = (show_with_interval(entry) if entry else "–" for entry in row)
+        lines += [f"| {label} | {' | '.join(cells)} |"] if any(row) else []
     return "\n".join(lines) + "\n"
 
 
@@ -90,8 +105,8 @@ def claims_table(claims: dict[str, dict]) -> str:
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """The text between a page's markers: a table, and how it was measured. patterns: of figure
-    names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero in three
-    rows, ["claims"] for the registered claims."""
+    names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero by
+    decoding, ["claims"] for the registered claims."""
     if patterns == ["stages"]:
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:

@@ -18,6 +18,7 @@ from r1lab.show.bars import (
 )
 from r1lab.show.curves import learning_curves, running_mean, side_by_side
 from r1lab.show.dashboard import live_dashboard
+from r1lab.show.infrastructure import infrastructure
 from r1lab.show.inspectors import (
     answers_beside,
     funnel_inspector,

@@ -63,8 +63,8 @@ from r1lab.world.responses import (
 from r1lab.world.tokenizer import END, vocabulary
 
 # Fraction of documents of each kind.
-MIXTURE = dict(facts=0.12, bare=0.08, guess=0.17, careless=0.06, patient=0.045, leaked=0.005)
-MIXTURE |= dict(code=0.22, steps=0.12, lists=0.10, requests=0.08)
+MIXTURE = dict(facts=0.11, bare=0.09, guess=0.175, careless=0.055, patient=0.04, leaked=0.005)
+MIXTURE |= dict(code=0.21, steps=0.11, lists=0.10, requests=0.105)
 # Probability that a document of this kind mixes languages, at each pair of words anew.
 MIXING = dict(guess=0.1, careless=0.2, patient=0.6)
 MIXING |= dict(steps=0.3, code=0.3, lists=0.2, requests=0.2)

@@ -38,7 +38,7 @@ class PretrainConfig:
     heads: int = option(4, "number of attention heads", low=1)
     kv_heads: int = option(1, "number of key-value heads: 1 is multi-query attention", low=1)
     ffn: int = option(384, "inner size of the feed-forward blocks", low=1)
-    steps: int = option(3000, "optimizer steps", low=1)
+    steps: int = option(2600, "optimizer steps", low=1)
     rows: int = option(12, "rows of text per step", low=1)
     row_length: int = option(512, "tokens per row", low=1)
     muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", low=1e-9)

@@ -31,7 +31,7 @@ SLOPPY = 0.12  # fraction of documents with a thought without answer tags (never
 # Fractions of the responses to the problems, apart from dropped tags (UNTAGGED, SLOPPY).
 STEPS_DONE = {"right": 0.60, "early": 0.15, "bare": 0.25}  # all steps, all but the last, a guess
 CARELESS_CORES = 3  # most cores that a careless `code` response tries
-CODE_DONE = {"bare": 0.20, "guess": 0.46, "careless": 0.16, "patient": 0.12, "lookup": 0.06}
+CODE_DONE = {"bare": 0.20, "guess": 0.49, "careless": 0.15, "patient": 0.11, "lookup": 0.05}
 LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; largest first
 HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
 HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
@@ -97,7 +97,7 @@ def workings(problem: Problem) -> list[Chain]:
 
 
 def read_sums(f: Function, x: int) -> list[Chain]:
-    """`sums` as a trace of two steps, where the constant is one that Countdown could have drawn."""
+    """`applied` as a trace, where the constant is a number that Countdown could have drawn."""
     op, n = ("-", -f.constant) if f.constant < 0 else ("+", f.constant)
     if f.core == "x" or not SMALLEST <= n <= COUNTDOWN_LARGEST:
         return []
@@ -216,7 +216,7 @@ def code(problem: Problem, rng: random.Random, mixed: bool) -> str:
         return reply(thought, lookup(examples), rng)
     if done == "guess":
         last = rng.choice(tries)
-        thought = f"{MAYBE[spoken_in(language, mixed, rng)]} {sums(last, examples[0][0])}"
+        thought = f"{MAYBE[spoken_in(language, mixed, rng)]} {constant(last, examples[0])}"
     else:
         if done == "careless":
             tries = rng.sample(tries, rng.randint(1, CARELESS_CORES))
@@ -228,14 +228,16 @@ def code(problem: Problem, rng: random.Random, mixed: bool) -> str:
 
 def core_search(tries: list[Function], examples, language: str, mixed: bool, rng: random.Random):
     """Functions through the first example, each tried on the second, up to the first that is right:
-    the thought, and the last function tried. ``3 * 4 → 12 - 1 , 5 * 4 → 20 - 1 → 19 ? 17 2 no``"""
-    (x, _), (other, wanted) = examples
+    the thought, and the last function tried.
+    ``3 * 4 → 12 ? 11 1 , 5 * 4 → 20 - 1 → 19 ? 17 2 no``"""
+    other, wanted = examples[1]
     words: list[str] = []
     for f in tries:
         spoken = spoken_in(language, mixed, rng)
         value = f(other)
         known = 0 <= value <= LARGEST
-        words += [sums(f, x), ",", sums(f, other), "→", str(value) if known else NONE]
+        words += [constant(f, examples[0]), ",", applied(f, other)]
+        words += ["→", str(value) if known else NONE]
         words.append(check(value, wanted, spoken) if known else NO[spoken])
         if value == wanted:
             return " ".join(words), f
@@ -243,13 +245,23 @@ def core_search(tries: list[Function], examples, language: str, mixed: bool, rng
     return " ".join(words[:-1]), f
 
 
-def sums(f: Function, x: int) -> str:
-    """f at x as far as the constant: ``3 * 4 → 12 - 1``"""
-    end = f"{'-' if f.constant < 0 else '+'} {abs(f.constant)}"
+def core(f: Function, x: int) -> str:
+    """The core at x: ``3 * 4 → 12``"""
     if f.core == "x":
-        return f"{x} {end}"
+        return str(x)
     factor = x if f.core == "x * x" else int(f.core.split()[-1])
-    return f"{x} * {factor} → {x * factor} {end}"
+    return f"{x} * {factor} → {x * factor}"
+
+
+def constant(f: Function, example: tuple[int, int]) -> str:
+    """The core at an example, the value wanted, their distance: ``3 * 4 → 12 ? 11 1``"""
+    x, wanted = example
+    return f"{core(f, x)} ? {wanted} {abs(f.constant)}"
+
+
+def applied(f: Function, x: int) -> str:
+    """f at x, without its value: ``5 * 4 → 20 - 1``"""
+    return f"{core(f, x)} {'-' if f.constant < 0 else '+'} {abs(f.constant)}"
 
 
 RESPONSES = {"steps": steps, "code": code, "lists": lists, "requests": requests}
