@@ -95,7 +95,7 @@ class GRPOConfig:
     clip_high: float = option(0.2, "the ratio is clipped above 1 + this", low=0)
     ratio_level: str = option("token", "ratio pi / pi_old of each", choices=("token", "sequence"))
     length_norm: str = option(
-        "token", "mean over each (R1-Zero: sequence)", choices=("sequence", "token", "constant")
+        "token", "mean over (DeepSeekMath: sequence)", choices=("sequence", "token", "constant")
     )
     kl_coef: float = option(0.0, "beta of the KL term; 0: no reference (R1-Zero: 0.001)", low=0)
     kl_estimator: str = option("k3", "KL estimator (R1-Zero: k3)", choices=("k1", "k2", "k3"))

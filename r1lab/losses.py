@@ -5,16 +5,18 @@ The paper (arXiv 2501.12948, section 2.1, equations 1 and 2) writes, for G answe
     J = E[ 1/G sum_i  min(rho_i A_i, clip(rho_i, 1 - eps, 1 + eps) A_i) - beta KL ]
     rho_i = pi(o_i | q) / pi_old(o_i | q)         KL = pi_ref/pi - log(pi_ref/pi) - 1
 
-with one ratio per completion. DeepSeekMath (arXiv 2402.03300, equation 3), where GRPO comes from,
-writes the bracket for every token t and takes the mean over a completion's tokens:
+with one ratio per completion and no division by its length: on-policy every token has the weight
+1/G, as with a constant denominator (Dr. GRPO). DeepSeekMath (arXiv 2402.03300, equation 3), where
+GRPO comes from, writes the bracket for every token t and takes the mean over the tokens:
 
     J = E[ 1/G sum_i 1/|o_i| sum_t  min(rho A_i, clip(rho, 1 - eps, 1 + eps) A_i) - beta KL ]
     rho = pi(o_t | q, o_<t) / pi_old(o_t | q, o_<t)
 
-That is TRL's loss_type="grpo", and the default here. Each term is a function below; `grpo_loss`
-combines them and returns -J. Options come from later papers: one ratio per completion (GSPO, arXiv
-2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv 2503.14476), division by a
-constant instead of the length (Dr. GRPO, arXiv 2503.20783).
+That is another objective: a token of a long completion weighs less. It is TRL's loss_type="grpo",
+and the default here; which of the two R1-Zero's code computed is not published. Each term is a
+function below; `grpo_loss` combines them and returns -J. Options come from later papers: one ratio
+per completion (GSPO, arXiv 2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv
+2503.14476), division by a constant instead of the length (Dr. GRPO, arXiv 2503.20783).
 
 N completions of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1
 on a completion's tokens (EOS included) and 0 on the padding behind. Padding, NaN included, reaches
@@ -86,7 +88,9 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
 
     The gradient of an estimate is not an estimate of the gradient, since sampling is not
     differentiated: on average k1 has no gradient, k2 that of KL(pi || pi_ref), k3 that of
-    KL(pi_ref || pi) (Tang and Munos 2025, arXiv 2506.09477).
+    KL(pi_ref || pi) (Tang and Munos 2025, arXiv 2506.09477). k3 times the ratio has that of
+    KL(pi || pi_ref), also where the ratio is 1, because the ratio is differentiated: DeepSeek-V3.2
+    (arXiv 2512.02556) and TRL's default, use_bias_correction_kl. The R1 paper has k3 alone.
 
     Raises R1LabError for an unknown estimator.
     """
@@ -110,10 +114,11 @@ def normalise(
 ) -> Tensor:
     """One number from one per token: (N, T) -> ().
 
-    how: "sequence"  mean over a completion's tokens, then over completions (the paper); a token of
-                     a long completion counts less
+    how: "sequence"  mean over a completion's tokens, then over completions (DeepSeekMath); a token
+                     of a long completion counts less
          "token"     mean over all tokens (DAPO)
-         "constant"  sum over tokens / `constant`, then the mean over completions (Dr. GRPO)
+         "constant"  sum over tokens / `constant`, then the mean over completions (Dr. GRPO; with
+                     constant 1 on-policy the gradient of the R1 paper's equation 1)
 
     total: what the last mean divides by, completions or (for "token") tokens; default: those given.
     Pass the whole batch's for a part of it: values and gradients of the parts then add up to the

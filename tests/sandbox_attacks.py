@@ -76,7 +76,8 @@ def parse(text: str) -> list[Attack]:
             lines = body.strip("\n").split("\n")
             lines[-1] = "return " + lines[-1]
             body = "def attack(w):\n" + "\n".join(f"    {line}" for line in lines)
-        found.append(Attack(name, kind, PRELUDE + body, stops, bool(inside)))
+        source = f"{PRELUDE}{body}\ndef succeeds(w): return attack(w) or None\n"
+        found.append(Attack(name, kind, source, stops, bool(inside)))
     return found
 
 
@@ -256,6 +257,8 @@ os.sched_setaffinity(0, os.sched_getaffinity(0)) is None
 __import__("resource").prlimit(w["pid"], 7)
 # more_time, time, seccomp, inside
 signal.setitimer(signal.ITIMER_PROF, 0) is not None
+# delete_the_alarm, time, seccomp, inside
+call(226 if w["x86"] else 111, 0)
 # block_the_alarm, time, seccomp, inside
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGPROF]) is not None
 # catch_the_alarm, time, seccomp, inside
@@ -601,20 +604,20 @@ RESOURCES = parse_verdict(r"""
 def f(x):
     for k in range(40_000_000): pass
 # loop_in_c, timeout
-def f(x): return sum(range(60_000_000)) > 0
+def f(x): return sum(range(30_000_000)) > 0
 # loop_while_defined, timeout
-for k in range(40_000_000): pass
+for k in range(18_000_000): pass
 def f(x): return 0
 # loop_that_catches_everything, timeout
 def f(x):
-    for k in range(40_000_000):
+    for k in range(2_500_000):
         try: k / 0
         except BaseException: pass
 # power, timeout
 def f(x): return 7 ** 700_000 % 10 ** 9 + len(hex(7 ** 900_000))
 # hashes, timeout
 import hashlib
-def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000))
+def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 1_800_000))
 # regular_expression, timeout
 import re
 def f(x): return re.match("(a+)+$", "a" * 24 + "b")
@@ -627,10 +630,10 @@ def f(x): return fib(33)
 class Slow:
     def __hash__(self): return 1
     def __eq__(self, other): return sum(range(30000)) < 0
-def f(x): return len({Slow() for _ in range(80)})
+def f(x): return len({Slow() for _ in range(48)})
 # loop_in_the_collector, timeout
 class Slow:
-    def __del__(self): sum(range(60_000_000))
+    def __del__(self): sum(range(30_000_000))
 def f(x):
     Slow()
     return 0
@@ -740,7 +743,7 @@ def succeed(sandbox: Sandbox, attacks: Iterable[Attack], w: dict, alone: bool = 
         fill(w)
         before = state(w)
         seen = {name: value for name, value in w.items() if name != "top"}
-        jobs = [(attack.source, "attack", [Case((seen,), None)]) for attack in batch]
+        jobs = [(attack.source, "succeeds", [Case((seen,), None)]) for attack in batch]
         verdicts = sandbox.judge_all(jobs, limits=Limits(0.3, 5.0))
         os.kill(w["pid"], signal.SIGCONT)
         for attack, verdict in zip(batch, verdicts, strict=True):

@@ -198,17 +198,17 @@ def test_any_texts_get_a_verdict(texts):
 
 
 def test_equal_programs_run_once_and_verdicts_keep_their_order(monkeypatch):
-    from r1lab.tasks.code import suite
+    from r1lab.tasks.code import tiny
 
-    monkeypatch.setattr(suite, "_known", {})
+    monkeypatch.setattr(tiny, "_values", {})
     other = TASK.problem(Function("x", 9), [(2, 11), (4, 13)])
     programs = [RIGHT, "def f ( x ) : return x + 9", LOOKUP]
     pairs = [(p, text) for _ in range(20) for p in (TRIPLE, other) for text in programs]
     assert TASK.judge_all(pairs) == [True, False, False, False, True, False] * 20
-    assert len(suite._known) == 6
-    monkeypatch.setattr(suite, "MOST_KNOWN", 2)
+    assert len(tiny._values) == 3  # for both problems
+    monkeypatch.setattr(tiny, "MOST_KNOWN", 2)
     assert TASK.judge_all(pairs[:6]) == [True, False, False, False, True, False]
-    assert len(suite._known) == 2
+    assert len(tiny._values) == 2
 
 
 def test_broken_problems_and_answers_are_wrong():
@@ -255,11 +255,11 @@ def test_an_evaluation_leaves_out_what_could_not_be_judged():
 
 def test_a_sandbox_that_contains_nothing_ends_the_run(monkeypatch):
     from r1lab import sandbox
-    from r1lab.tasks.code import suite
+    from r1lab.tasks.code import tiny
 
     bare = sandbox.Sandbox(layers=())
     monkeypatch.setattr(sandbox, "default", lambda: bare)
-    monkeypatch.setattr(suite, "_known", {})
+    monkeypatch.setattr(tiny, "_values", {})
     with pytest.raises(R1LabError):
         combine([tagged(RIGHT)], [TRIPLE], [accuracy_reward], [1.0])
 

@@ -299,7 +299,8 @@ def test_combine_says_what_does_not_fit():
         combine([RIGHT, RIGHT], [PROBLEM], [accuracy_reward], [1.0])
     with pytest.raises(R1LabError, match="one for each completion"):
         combine([RIGHT], [PROBLEM], [lambda **_: []], [1.0])
-    with pytest.raises(R1LabError, match="accuracy, format, language, detected_language, random"):
+    known = "accuracy, format, language, detected_language, monitor, random"
+    with pytest.raises(R1LabError, match=known):
         get_reward("style")
 
 

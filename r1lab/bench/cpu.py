@@ -8,6 +8,7 @@ half      seconds from the base model to an accuracy of 50 %: TRL at its best / 
 learning  24 steps on TRL over three seeds, with generate / with r1lab's sampler, and the curves
 matmul    arithmetic of forward and backward per second / the same of a large matrix product
 base      a token's sampling and gradient: a model of the first base's shape / the base
+sandbox   seconds per 100 programs with 5 tests: a process started for each / r1lab.sandbox
 busy      the step on an idle machine / beside programs that keep every core busy
 """
 

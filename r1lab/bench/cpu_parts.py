@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +21,7 @@ from unittest.mock import patch
 import torch
 
 from r1lab import models
+from r1lab.basics.errors import R1LabError
 from r1lab.bench.harness import say
 from r1lab.bench.loops import (
     FLOAT32,
@@ -35,6 +36,7 @@ from r1lab.bench.loops import (
 from r1lab.machine import workers
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import in_micro_batches, token_logps
+from r1lab.sandbox import Case, Sandbox
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.run import train as train_on_trl
 
@@ -133,6 +135,37 @@ def learning(bench: Bench, fast: Any) -> Contenders:
     return {name: partial(contend, name) for name in ("generate", "r1lab")}
 
 
+def sandboxes(bench: Bench, fast: Any) -> Contenders:
+    """Judging programs with five tests each, as many at a time as there are cores: in a process
+    that is started for each, and in the sandbox. Seconds per 100 programs."""
+    sandbox = bench.stack.enter_context(Sandbox())
+    pool = bench.stack.enter_context(ThreadPoolExecutor(sandbox.workers))
+    cases = [Case((x,), 3 * x + 2) for x in range(5)]
+
+    def fresh(source: str) -> bool:
+        tests = f"{source}\nprint([f(x) for x in {[case.args[0] for case in cases]}])"
+        ran = subprocess.run([sys.executable, "-I", "-c", tests], capture_output=True, timeout=60)
+        return ran.stdout.decode().strip() == str([case.expected for case in cases])
+
+    def timed(judge: Callable, n: int, seed: int) -> dict[str, float]:
+        sources = [f"def f(x): return {k + seed * n} * 0 + x * 3 + 2" for k in range(n)]
+        began = time.perf_counter()
+        right = judge(sources)
+        seconds = time.perf_counter() - began
+        if not all(right):
+            raise R1LabError("a program that is right was judged wrong")
+        return {"seconds": 100 * seconds / n}
+
+    def ours(sources: list[str]) -> list[bool | None]:
+        jobs = [(source, "f", cases) for source in sources]
+        return [verdict.passed for verdict in sandbox.judge_all(jobs)]
+
+    return {
+        "r1lab": partial(timed, ours, 400),
+        "subprocess": partial(timed, lambda sources: list(pool.map(fresh, sources)), 40),
+    }
+
+
 def busy(bench: Bench, fast: Any) -> Contenders:
     """r1lab's step on the machine as it is, beside programs that keep its cores busy, and in a
     process with one worker whose threads wait as GNU OpenMP's do by themselves: 300,000 rounds of
@@ -223,6 +256,7 @@ PARTS = {
     "half": Part(halves, repeats="half_repeats"),
     "learning": Part(learning, repeats="learning_seeds"),
     "matmul": Part(lambda bench, fast: matmul_share(bench), field="gflops_per_second"),
+    "sandbox": Part(sandboxes, ("r1lab", "subprocess")),
     "busy": Part(busy, ("idle", "spinning")),
     "base": Part(bases, ("base", "first")),
 }

@@ -42,6 +42,8 @@ class OfTask(Command):
     """The options of a task."""
     task_option: tuple = words("an option of the task: difficulty=hard, levels=(4,5), "
         "source=FOLDER, numbers=4, ...", "NAME=VALUE", repeat="once")
+    weak_sandbox: bool = flag("run programs where nothing contains them, too (`r1lab sandbox "
+        "doctor` says what is open)")
     numbers: int | None = number("short for --task-option numbers=N (default: 3)", low=1)
 
 
@@ -148,6 +150,19 @@ class Tasks(OfTask):
 
 
 @dataclass(kw_only=True)
+class Sandbox(Command):
+    """what holds the programs that models write
+
+    `doctor` tells which layers of the code sandbox hold on this machine, what each stops, what is
+    not stopped, and what a program costs. It exits with 1 where nothing contains a program.
+
+    examples:
+      r1lab sandbox doctor
+    """
+    what: tuple = option((), "doctor", positional=True, metavar="doctor")
+
+
+@dataclass(kw_only=True)
 class Pipeline(Command):
     """make all of R1: cold start, RL, rejection sampling, reward models
 
@@ -229,8 +244,8 @@ class Bench(Command):
     quick: bool = flag("toy sizes, to see that it works; writes nothing")
     gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
         choices=("sampler", "step", "run"))
-    only: tuple = words("some of step, backend, sampler, half, learning, matmul, busy, base",
-        "PART")
+    only: tuple = words("some of step, backend, sampler, half, learning, matmul, sandbox, "
+        "busy, base", "PART")
     repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
     model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
     out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "
@@ -292,6 +307,7 @@ COMMANDS = {  # the options, and the function that does the work
     "train": (Train, "training.train"),
     "eval": (Eval, "training.evaluate"),
     "tasks": (Tasks, "training.tasks"),
+    "sandbox": (Sandbox, "sandbox.sandbox"),
     "pipeline": (Pipeline, "training.pipeline"),
     "pretrain": (Pretrain, "training.pretrain"),
     "bench": (Bench, "lessons.bench"),

@@ -22,6 +22,7 @@ from r1lab.cli.parse import home, pairs, print_table
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.sampler.rollouts import Sampling
+from r1lab.sandbox.client import WEAK
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.templates import get_template
@@ -276,6 +277,8 @@ def the_task(args: OfTask, name: str, template: str):
             options[key] = ast.literal_eval(value)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
             options[key] = home(value)
+    if args.weak_sandbox:
+        os.environ[WEAK] = "1"
     try:
         return task_for(name, template, **options)
     except (TypeError, ValueError, AttributeError) as error:

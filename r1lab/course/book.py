@@ -54,7 +54,12 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
             nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
         if (folder / "images").is_dir():
             (source / "images").symlink_to((folder / "images").resolve())
-        (source / "index.md").write_text(_start_page(lessons, state, ledger), encoding="utf-8")
+        pages = sorted(folder.glob("*.md"))  # such as the glossary
+        for page in pages:
+            (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+        more = [page.stem for page in pages]
+        start = _start_page(lessons, state, ledger, more)
+        (source / "index.md").write_text(start, encoding="utf-8")
         (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
         try:
             Sphinx(
@@ -172,7 +177,8 @@ def table(head: str, rows: list[list[str]]) -> str:
     return "\n".join(lines)
 
 
-def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
+def _start_page(lessons: list[dict], state: dict, ledger: dict, more: list[str]) -> str:
+    """more: pages beside the lessons, after the results."""
     machine, torch = _part(state, "hardware"), _part(state, "versions").get("torch")
     facts = [("profile", state.get("profile")), ("seed", state.get("seed")), ("torch", torch)]
     facts += [("", machine.get("cpu")), ("cores:", machine.get("cores")), ("", machine.get("gpu"))]
@@ -202,7 +208,9 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict) -> str:
         table("| lesson | state | time |", rows),
         "```{toctree}\n:hidden:\n:caption: Lessons\n",
         *(one["name"] for one in lessons),
-        "```\n\n```{toctree}\n:hidden:\n:caption: Results\n\nresults\n```\n",
+        "```\n\n```{toctree}\n:hidden:\n:caption: Results and terms\n\nresults",
+        *more,
+        "```\n",
     ]
     return "\n\n".join(parts)
 

@@ -153,7 +153,9 @@ def run(
 
 
 def copy_images(folder: Path, target: Path) -> None:
-    """The pictures that the lessons show by a relative name."""
+    """The pictures and pages that the lessons name by a relative path."""
+    for page in folder.glob("*.md"):
+        shutil.copyfile(page, target / page.name)
     if (folder / "images").is_dir():
         shutil.copytree(folder / "images", target / "images", dirs_exist_ok=True)
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import grader, probe, verdicts
-from r1lab.sandbox.layers import ALL
+from r1lab.sandbox import grader, probe, seccomp, verdicts
+from r1lab.sandbox.layers import ALL, MACHINE
 from r1lab.sandbox.verdicts import Case, Ended, Limits, Result, Verdict
 from r1lab.sandbox.wire import ENDED, PATIENCE, TOLD, WHY
 
@@ -45,6 +45,7 @@ class Server:
         folder = tempfile.mkdtemp(prefix="r1lab-sandbox-")
         os.chmod(folder, 0o755)
         told = {"layers": list(wanted), "modules": list(modules), "folder": folder}
+        told |= {"filter": seccomp.filter_program(MACHINE).hex()}
         told |= {"user": FIRST_USER + number, "path": sys.path if modules else []}
         python = [sys.executable, "-s", "-S", "-B", str(SERVER), str(theirs.fileno())]
         self.control, self.number = ours, number
@@ -53,7 +54,7 @@ class Server:
                 [*python, json.dumps(told)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=None if os.environ.get("SBDEBUG") else subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
                 env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
                 cwd=os.sep,
@@ -193,7 +194,7 @@ class Sandbox:
                 expected = [grader.Expected(case[1], numbers, entry is None) for case in cases]
                 key = (job, *(one.bytes for one in expected))
                 waiting[key] = partial(self._judge, source, job, expected, limits)
-            except (TypeError, ValueError, RecursionError) as error:
+            except (TypeError, ValueError, AttributeError, RecursionError) as error:
                 key = str(error)
                 waiting[key] = partial(Verdict, "harness", ["none"] * len(cases), f"cases: {key}")
             keys.append(key)
@@ -343,12 +344,15 @@ _default: Sandbox | None = None
 _default_lock = threading.Lock()
 
 
-def default(weak: bool = False) -> Sandbox:
-    """The sandbox that tasks share; nothing starts before it is used. weak: from now on it runs
-    where nothing contains a program, too."""
+#: Set to 1, also by --weak-sandbox: `default` runs where nothing contains a program, too. In the
+#: environment, so that processes that a run starts do as it does.
+WEAK = "R1LAB_WEAK_SANDBOX"
+
+
+def default() -> Sandbox:
+    """The sandbox that tasks share; nothing starts before it is used."""
     global _default
     with _default_lock:
         if _default is None:
-            _default = Sandbox()
-        _default.weak = _default.weak or weak
+            _default = Sandbox(weak=os.environ.get(WEAK) == "1")
         return _default

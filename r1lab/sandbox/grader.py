@@ -256,11 +256,11 @@ _CONSTANTS = {b"N": None, b"T": True, b"F": False}
 _HEX, _FLOAT, _LENGTH = (re.compile(p) for p in (rb"-?[0-9a-f]+;", rb"[0-9a-f]{16}", rb"\d{1,9}:"))
 
 
-class Opaque(str):
-    """The name of the type of a value that is not plain; equals nothing but itself."""
+class Opaque:
+    """A value that was not plain: the name of its type. Equals nothing but itself."""
 
-    __slots__ = ()
-    __hash__ = object.__hash__
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def __eq__(self, other):
-        return self is other
+    def __repr__(self) -> str:
+        return f"<{self.name}>"

@@ -28,6 +28,7 @@ from wire import ENDED, HEADER, PATIENCE, TOLD, WHY
 NOT, CPU, IDLE, LOST = range(len(WHY))
 SLICE = 0.02  # seconds between two looks at a running child
 MARGIN = 0.05  # of processor time, above which the server ends what its own timer has not
+CONTROL = 3  # the server's descriptor to the host
 CHANNEL = 3  # the child's only descriptor besides /dev/null
 
 MODULES = """
@@ -45,7 +46,10 @@ encodings.hex_codec encodings.base64_codec encodings.rot_13
 
 
 def main() -> None:
-    control = socket.socket(fileno=int(sys.argv[1]))
+    if (given := int(sys.argv[1])) != CONTROL:
+        os.dup2(given, CONTROL)  # low, so that a child knows what to close
+        os.close(given)
+    control = socket.socket(fileno=CONTROL)
     wanted = json.loads(sys.argv[2])
     sys.path += wanted["path"]
     for name in (*MODULES, *wanted["modules"]):
@@ -59,7 +63,9 @@ def main() -> None:
     sys.path_importer_cache.clear()
     os.environ.clear()
     builtins.exit = builtins.quit = sys.exit
-    held = layers.Layers(wanted["layers"], wanted["folder"], wanted["user"])
+    held = layers.Layers(
+        wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
+    )
     if "seccomp" not in held.held:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
     control.sendall(json.dumps({"held": held.held, "absent": held.absent}).encode() + b"\n")

@@ -69,7 +69,7 @@ MAPPING = (
     Row("clip_low, clip_high", "epsilon, epsilon_high", "TRL's epsilon_high is epsilon when unset"),
     Row("ratio_level", "importance_sampling_level", "token, or sequence (GSPO)"),
     Row("length_norm", "loss_type", "sequence: grpo; token: dapo (the default); constant: dr_grpo"),
-    Row("kl_coef", "beta, use_bias_correction_kl=False", "TRL's default multiplies k3 by rho"),
+    Row("kl_coef", "beta, use_bias_correction_kl=False", "TRL's default corrects k3's gradient"),
     Row("kl_estimator", "k3 only", "others are refused when kl_coef is above 0"),
     Row("ref_refresh", "sync_ref_model, ref_model_sync_steps", "LoRA: always the base model"),
     Row("seed", "seed, shuffle_dataset=False", "the task has shuffled the problems already"),

@@ -9,7 +9,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.tasks import base
 from r1lab.tasks.base import Problem
 from r1lab.tasks.code import plain, tiny
-from r1lab.tasks.code.suite import ByRunning, Job
+from r1lab.tasks.code.suite import ByRunning, Job, program_of
 from r1lab.tasks.functions import Function
 from r1lab.tasks.general import Family
 
@@ -62,7 +62,18 @@ class Code(ByRunning, Family):
         return self._problem(f.split, key, language, question, data)
 
     def job(self, problem: Problem, program: str) -> Job:
-        return (plain if "entry" in problem.data else tiny).job(problem, program)
+        return plain.job(problem, program)
+
+    def judge_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
+        texts = [i for i, (_, answer) in enumerate(pairs) if isinstance(answer, str)]
+        short = {i: None for i in texts if "entry" not in pairs[i][0].data}  # of the tiny world
+        verdicts = super().judge_all(
+            [(p, None if i in short else a) for i, (p, a) in enumerate(pairs)]
+        )
+        found = tiny.judged([(pairs[i][0], program_of(pairs[i][1])) for i in short])
+        for i, verdict in zip(short, found, strict=True):
+            verdicts[i] = verdict
+        return verdicts
 
     def solution(self, problem: Problem) -> str | None:
         if "entry" in problem.data:

@@ -7,12 +7,14 @@ The examples are in the prompt; the tests are all other inputs too, so looking t
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from r1lab.sandbox import Case, Limits
+from r1lab import sandbox
+from r1lab.sandbox import Limits
 from r1lab.tasks import functions
 from r1lab.tasks.base import SPLITS, Problem
-from r1lab.tasks.code.suite import Job
+from r1lab.tasks.code.suite import MOST_KNOWN
 from r1lab.tasks.functions import CORES, INPUTS, Function, through
 
 LIMITS = Limits(cpu=0.2)
@@ -36,11 +38,45 @@ def data(f: Function, examples: Examples, tests: str) -> dict:
     return {"examples": [list(pair) for pair in examples], "hidden": hidden, "tests": tests}
 
 
-def job(problem: Problem, program: str) -> Job:
-    pairs = list(problem.data["examples"])
-    if problem.data["tests"] != "visible":
-        pairs += problem.data["hidden"]
-    return Job(program, "f", tuple(Case((int(x),), int(y)) for x, y in pairs), LIMITS)
+def judged(pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
+    """Does each program pass the tests of its problem?  None where the sandbox failed.
+
+    All problems share INPUTS, and a policy writes a few hundred programs again and again: each runs
+    once on all inputs, and its values serve every problem."""
+    programs = [program for _, program in pairs if program not in _values]
+    new = list(dict.fromkeys(programs))
+    if new:
+        runner = sandbox.default()
+
+        def run(program: str) -> list:
+            return runner.run(program, [(x,) for x in INPUTS], "f", limits=LIMITS)
+
+        with ThreadPoolExecutor(runner.workers) as threads:
+            found = dict(zip(new, threads.map(run, new), strict=True))
+        for program, results in found.items():
+            if all(result.status != "harness" for result in results):
+                plain = [r.value if type(r.value) is int else None for r in results]
+                _values[program] = dict(zip(INPUTS, plain, strict=True))
+    verdicts = [right(problem, _values.get(program)) for problem, program in pairs]
+    for program in list(_values)[: max(0, len(_values) - MOST_KNOWN)]:
+        del _values[program]
+    return verdicts
+
+
+def right(problem: Problem, values: dict[int, int | None] | None) -> bool | None:
+    """Are a program's values those of the problem's tests?  A broken problem is wrong."""
+    if values is None:
+        return None
+    try:
+        tests = list(problem.data["examples"])
+        if problem.data["tests"] != "visible":
+            tests += problem.data["hidden"]
+        return bool(tests) and all(values[x] == y for x, y in tests)
+    except (KeyError, TypeError, ValueError):
+        return False
+
+
+_values: dict[str, dict[int, int | None]] = {}  # of programs, by input
 
 
 def solution(problem: Problem) -> str | None:
