@@ -70,6 +70,7 @@ def stated(table: dict[str, Any], name: str, measure: str | None) -> float | Non
         return None
     return round(table["rows"][name][table["measures"].index(measure)] / 100, 4)
 
+
 # The paper's value of our figure, from 0 to 1: AIME 2024 (section 2.3)
 FIGURES: dict[str, float] = {
     "r1_zero/base/pass@1": 0.156,

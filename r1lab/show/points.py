@@ -75,7 +75,7 @@ def calibration_curve(
         happened = [(share, *wilson(share * n, n)) for _, share, n in rows]
         points = dots(predicted, happened, label, ink, lines=False)
         most = max((n for *_, n in rows), default=1)  # the area of a point is its n
-        fig.add_trace(points.update(marker_size=[4 + 16 * math.sqrt(n / most) for *_, n in rows]))
+        fig.add_trace(points.update(marker_size=[6 + 14 * math.sqrt(n / most) for *_, n in rows]))
     for update in (fig.update_xaxes, fig.update_yaxes):
         update(range=[-0.03, 1.03], tickformat=".0%")
     fig.update_xaxes(title_text="predicted (mean of the bin)")
