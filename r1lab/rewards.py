@@ -33,6 +33,8 @@ from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem
+from r1lab.tasks.code.monitor import memorises
+from r1lab.tasks.code.suite import program_of
 from r1lab.tasks.verdicts import judge_all
 from r1lab.templates import parse
 from r1lab.training.reward_calls import call, callable_name
@@ -139,6 +141,20 @@ def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
     return language_reward(completions, **kwargs | {"detect": True})
 
 
+def monitor_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
+    """A monitor against reward hacking in code: -1.0 where the answer is a program that holds the
+    prompt's examples (`r1lab.tasks.code.monitor`), else 0.0. It reads the program, and sees no
+    hidden tests."""
+
+    def one(text: str, of: Any) -> float:
+        answer, examples = parse(text).answer, problem_of(of).data.get("examples")
+        if answer is None or not isinstance(examples, list):
+            return 0.0
+        return -1.0 if memorises(program_of(answer), examples) else 0.0
+
+    return _each(completions, problem, one)
+
+
 def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
     """The control: a reward of 1.0 with probability `p`, whatever the text. A hash of seed, step,
     problem, place in the batch (equal texts must not get equal rewards) and text: it has no state,
@@ -188,6 +204,7 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
 
 REWARDS: dict[str, RewardFunction] = {"accuracy": accuracy_reward, "format": format_reward}
 REWARDS |= {"language": language_reward, "detected_language": detected_language_reward}
+REWARDS |= {"monitor": monitor_reward}
 NAMED = ChainMap({"random": random_reward}, REWARDS)
 
 

@@ -10,7 +10,8 @@ import time
 import pytest
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox.worker import Worker, isolated
+from r1lab.sandbox.layers import landlock_version
+from r1lab.sandbox.worker import Worker
 
 MODULE = """
 import os, signal, socket, subprocess, sys, time
@@ -97,7 +98,7 @@ def test_its_environment_holds_nothing_of_ours(module, monkeypatch):
     assert limits == {"NPROC": 0, "FSIZE": 0}
 
 
-@pytest.mark.skipif(not isolated(), reason="the kernel has no Landlock")
+@pytest.mark.skipif(not landlock_version(), reason="the kernel has no Landlock")
 @pytest.mark.parametrize(
     "what", ["write", "create", "mkdir", "symlink", "remove", "rename", "truncate", "read", "run"]
 )
@@ -111,7 +112,7 @@ def test_it_changes_reads_and_runs_no_file(module, tmp_path, what):
     assert [path.name for path in tmp_path.iterdir()] == ["old"] and old.read_text() == "here"
 
 
-@pytest.mark.skipif(isolated() < 4, reason="the kernel's Landlock does not know TCP")
+@pytest.mark.skipif(landlock_version() < 4, reason="the kernel's Landlock does not know TCP")
 def test_it_connects_to_nothing(module):
     import socket
 

@@ -182,6 +182,8 @@ def evaluate(args: Eval) -> None:
         for name, (value, low, high) in summary.items()
     ]
     print_table(("measure", "mean", "95 % interval"), rows)
+    if found.unjudged:
+        print(f"left out: {found.unjudged} completions that the sandbox could not judge")
 
 
 def tasks(args: Tasks) -> int:

@@ -182,8 +182,8 @@ class Sandbox:
     def judge_all(
         self, jobs: Iterable[Job], *, numbers: str = "strict", limits: Limits | None = None
     ) -> list[Verdict]:
-        """The verdicts of (source, entry, cases), in order. The same job is run once. Nothing that a
-        program does raises here."""
+        """The verdicts of (source, entry, cases), in order. The same job is run once. Nothing that
+        a program does raises here."""
         self.start()
         limits, waiting = limits or self.limits, {}
         keys = []

@@ -79,8 +79,8 @@ def landlock_version() -> int:
 
 
 def landlock(readable=()) -> None:
-    """From now on this process only reads, and only below `readable`; it has no TCP (version 4), and
-    no signals or abstract sockets to others (version 6). OSError where there is no Landlock."""
+    """From now on this process only reads, and only below `readable`; it has no TCP (version 4), no
+    signals and no abstract sockets to others (version 6). OSError where there is no Landlock."""
     version = landlock_version()
     if not version:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
@@ -280,8 +280,17 @@ class Layers:
         return "empty root folder"
 
     def user(self, folder: str) -> str:
-        attempt(lambda: become(self.uid))
-        return "another user"
+        if os.getuid() == 0:
+            try:
+                attempt(lambda: become(self.uid))
+                return "another user"
+            except OSError:  # root of a user name space, which has no other users
+                pass
+        elif not self.own_pids:
+            raise OSError("we are not root")
+        self.uid = None
+        attempt(no_capabilities)
+        return "no capabilities"
 
     def landlock(self, folder: str) -> str:
         attempt(landlock)
@@ -301,9 +310,7 @@ class Layers:
     def of_child(self, cpu: float, memory: int) -> None:
         """Puts up a program's layers around this process, and starts its clock."""
         if "user" in self.held:
-            become(self.uid)
-        if LINUX:
-            no_capabilities()
+            no_capabilities() if self.uid is None else become(self.uid)
         if "landlock" in self.held:
             landlock()
         if "rlimits" in self.held:

@@ -12,8 +12,8 @@ which no exception and no thread ends.
 - It has `memory` bytes and, of the environment, PATH and PYTHONPATH alone: no tokens. It starts no
   processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
 - On Linux, Landlock (since 5.13) forbids it, root too, to change or execute files, to read files
-  outside the folders of Python and sys.path, and to use TCP (since 6.7). Where `isolated()` is 0,
-  it can read and remove files and create empty ones.
+  outside the folders of Python and sys.path, and to use TCP (since 6.7). Without Landlock it can
+  read and remove files and create empty ones.
 
 A worker that dies is replaced, and the call returns None.
 """
@@ -30,7 +30,6 @@ import threading
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import layers
-from r1lab.sandbox.layers import landlock_version as isolated
 
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 

@@ -76,9 +76,9 @@ class GSM8K(_Formulas):
         object.__setattr__(self, "source", source_of(self.name, self.source))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        _known_split(self.name, split)
+        known_split(self.name, split)
         train, test = (load_rows(self.source, "main", part) for part in ("train", "test"))
-        return _draw(_pool(gsm8k_problems, train, test, split), f"gsm8k/{split}/{seed}", n)
+        return draw(pool(gsm8k_problems, train, test, split), f"gsm8k/{split}/{seed}", n)
 
 
 @dataclass(frozen=True)
@@ -105,15 +105,15 @@ class MATH(_Formulas):
             object.__setattr__(self, name, source_of(self.name, getattr(self, name)))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        _known_split(self.name, split)
+        known_split(self.name, split)
         local = Path(self.source).is_dir()
         train = load_rows(self.source, None if local else MATH_TYPES, "train")
         own = local and self.held_out == MATH.held_out
         test = load_rows(self.source if own else self.held_out, None, "test")
-        found = _pool(math_problems, train, test, split)
+        found = pool(math_problems, train, test, split)
         if set(self.levels) < {1, 2, 3, 4, 5}:
             found = tuple(p for p in found if p.data["level"] in self.levels)
-        return _draw(found, f"math/{split}/{seed}", n)
+        return draw(found, f"math/{split}/{seed}", n)
 
 
 @dataclass(frozen=True)
@@ -134,12 +134,12 @@ class CountdownHub:
         object.__setattr__(self, "source", source_of(self.name, self.source))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
-        _known_split(self.name, split)
+        known_split(self.name, split)
         if self.source == "generated":
             return [self.problem(*row) for row in _generated(self.numbers, split, n, seed)]
         rows = [row for row in countdown_rows(self.source) if self.numbers in (None, len(row[0]))]
         rows = [row for row in rows if _side(row[0]) == split]
-        drawn = _draw(rows, f"countdown_hub/{self.numbers}/{split}/{seed}", n)
+        drawn = draw(rows, f"countdown_hub/{self.numbers}/{split}/{seed}", n)
         return [self.problem(nums, target) for nums, target in drawn]
 
     def problem(self, numbers: Sequence[int], target: int) -> Problem:
@@ -169,7 +169,7 @@ def gsm8k_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         data = {"answer": f"{gold * multiple}{'%' if unit == '%' else ''}"}
         return column(row, "question", "problem", text=True), data
 
-    return _problems("gsm8k", rows, split, read)
+    return problems_of("gsm8k", rows, split, read)
 
 
 def math_problems(rows: Iterable[dict], split: str) -> list[Problem]:
@@ -191,10 +191,10 @@ def math_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         data["type"] = str(row.get("type") or row.get("subject") or "")
         return column(row, "problem", "question", text=True), data
 
-    return _problems("math", rows, split, read)
+    return problems_of("math", rows, split, read)
 
 
-def _problems(task: str, rows: Iterable[dict], split: str, read: Callable) -> list[Problem]:
+def problems_of(task: str, rows: Iterable[dict], split: str, read: Callable) -> list[Problem]:
     """Problems from rows by `read`; a warning counts the rows left out."""
     found, left_out = [], Counter()
     for k, row in enumerate(rows, 1):
@@ -242,7 +242,7 @@ def content(question: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _pool(make, train: Rows, test: Rows, split: str) -> tuple[Problem, ...]:
+def pool(make, train: Rows, test: Rows, split: str) -> tuple[Problem, ...]:
     """All problems of a split, each once; those of train without those of test."""
     held_out = {problem.id: problem for problem in make(test.rows, "held_out")}
     if split == "held_out":
@@ -251,7 +251,7 @@ def _pool(make, train: Rows, test: Rows, split: str) -> tuple[Problem, ...]:
     return tuple(problem for key, problem in found.items() if key not in held_out)
 
 
-def _draw(pool: Sequence, seed: str, n: int) -> list:
+def draw(pool: Sequence, seed: str, n: int) -> list:
     """`n` of the pool in a seeded order, then again in another order."""
     if not pool:
         raise R1LabError(f"{seed.split('/')[0]}: there is no problem in the split asked for")
@@ -281,7 +281,7 @@ def _generated(numbers: int | None, split: str, n: int, seed: int) -> Iterable[t
             yield given, int(target)
 
 
-def _known_split(task: str, split: str) -> None:
+def known_split(task: str, split: str) -> None:
     if split not in ("train", "held_out"):
         raise R1LabError(f"{task} has the splits train and held_out, not {split!r}")
 

@@ -17,12 +17,15 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "requests": "r1lab.tasks.general:Requests",
     "mixture": "r1lab.tasks.mixture:Mixture",
     "word_problems": "r1lab.tasks.gym:WordProblems",
+    "humaneval": "r1lab.tasks.code.humaneval:HumanEval",
     "gsm8k": "r1lab.tasks.hub:GSM8K",
     "math": "r1lab.tasks.hub:MATH",
     "countdown_hub": "r1lab.tasks.hub:CountdownHub",
+    "mbpp": "r1lab.tasks.code.hub:MBPP",
+    "verifiable_code": "r1lab.tasks.code.hub:VerifiableCode",
 }
 
-FROM_HUB = ("gsm8k", "math", "countdown_hub")
+FROM_HUB = ("gsm8k", "math", "countdown_hub", "mbpp", "verifiable_code")
 TINY_WORLD = ("countdown", "steps", "code", "lists", "requests", "mixture")  # have a wording "tiny"
 
 

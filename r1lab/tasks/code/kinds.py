@@ -32,13 +32,31 @@ class Kind:
 
 #: (in words, as an expression of x)
 CONDITIONS: tuple[tuple[str, str], ...] = (
-    *((f"divisible by {k}", f"x % {k} == 0") for k in range(2, 8)),
-    *((f"greater than {k}", f"x > {k}") for k in (-5, 0, 3, 7, 12)),
-    *((f"less than {k}", f"x < {k}") for k in (-3, 2, 6, 11)),
-    *((f"at least {a} and at most {b}", f"{a} <= x <= {b}") for a, b in ((-4, 4), (1, 9), (3, 14))),
-)
+    *((f"divisible by {k}", f"x % {k} == 0") for k in range(2, 10)),
+    *((f"greater than {k}", f"x > {k}") for k in range(-8, 16)),
+    *((f"less than {k}", f"x < {k}") for k in range(-8, 16)),
+    *((f"at least {a} and at most {a + d}", f"{a} <= x <= {a + d}")
+      for a in range(-6, 8) for d in (3, 6, 9)),
+)  # fmt: skip
 LETTERS = tuple("aeiou") + tuple("bcdrst")
-SETS = ("aeiou", "bdfh", "rst", "abc", "xyz", "aest", "nml", "eo", "tdk", "asdf")
+SETS = (
+    "aeiou",
+    "bdfh",
+    "rst",
+    "abc",
+    "xyz",
+    "aest",
+    "nml",
+    "eo",
+    "tdk",
+    "asdf",
+    "iou",
+    "ghijk",
+    "lmnop",
+    "qrstu",
+    "vwxyz",
+    "ae",
+)
 SIGNS = tuple("-+*/.:;#")
 #: (in words, as an expression of a list ys)
 PICKS = (
@@ -108,7 +126,7 @@ KINDS: tuple[Kind, ...] = (
         "nth_largest",
         2,
         {"xs": "numbers"},
-        {"k": range(2, 6), "d": range(-9, 0)},
+        {"k": range(2, 6), "d": range(-30, 0)},
         "Return the {k!o} largest of the different numbers in xs, or {d} if there are fewer than "
         "{k} different numbers.",
         "ys = sorted(set(xs), reverse=True)\nreturn ys[{k} - 1] if len(ys) >= {k} else {d}",
@@ -118,7 +136,7 @@ KINDS: tuple[Kind, ...] = (
         "pieces",
         2,
         {"xs": "numbers"},
-        {"k": range(2, 6), "p": PICKS, "b": range(1, 5)},
+        {"k": range(2, 6), "p": PICKS, "b": range(1, 10)},
         "Cut xs into pieces of {k} neighbouring numbers, the last of which may be shorter. Return "
         "the list of the {p} of each piece, plus {b}.",
         "pieces = [xs[i:i + {k}] for i in range(0, len(xs), {k})]\n"
@@ -171,7 +189,7 @@ KINDS: tuple[Kind, ...] = (
         "either_multiple",
         2,
         {"n": "number"},
-        {"a": range(2, 8), "b": range(3, 12)},
+        {"a": range(2, 10), "b": range(3, 17)},
         "Return how many of the whole numbers from 1 to n are divisible by {a} or by {b}, but not "
         "by both.",
         "return sum(1 for i in range(n + 1) if (i % {a} == 0) != (i % {b} == 0))",
@@ -194,7 +212,7 @@ KINDS: tuple[Kind, ...] = (
         "best_window",
         3,
         {"xs": "numbers"},
-        {"k": range(2, 6), "d": range(-60, -50)},
+        {"k": range(2, 6), "d": range(-90, -50)},
         "Return the largest sum of {k} neighbouring numbers in xs, or {d} if xs has fewer than "
         "{k} numbers.",
         "if len(xs) < {k}:\n    return {d}\n"
@@ -207,7 +225,7 @@ KINDS: tuple[Kind, ...] = (
         "pairs",
         3,
         {"xs": "numbers"},
-        {"m": range(2, 8), "r": range(0, 7)},
+        {"m": range(2, 13), "r": range(0, 12)},
         "Return the number of pairs of positions i < j of xs for which xs[i] + xs[j] leaves the "
         "remainder {r} on division by {m}.",
         "return sum(1 for j in range(len(xs)) for i in range(j) if (xs[i] + xs[j]) % {m} == {r})",

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from r1lab.sandbox import Case, Limits
-from r1lab.tasks.base import Problem, split_of_content
+from r1lab.tasks.base import SPLITS, Problem, shuffled, split_of_content
 from r1lab.tasks.code.kinds import KINDS, Kind
 from r1lab.tasks.code.suite import Job
 
@@ -39,15 +39,19 @@ class Exercise(NamedTuple):
 
     @property
     def split(self) -> str:
-        return split_of_content(f"code/{self.key}")
+        return split_of(self.key)
 
 
-def draw(rng: random.Random, levels: tuple[int, ...] = LEVELS) -> Exercise:
-    kind = rng.choice([kind for kind in KINDS if kind.level in levels])
-    while True:
-        chosen = tuple(rng.randrange(len(values)) for values in kind.parameters.values())
-        if kind.sensible(parameters(kind, chosen)):
-            return exercise(kind.name, chosen)
+def in_turns(split: str, levels: tuple[int, ...], rng: random.Random) -> Iterator[Exercise]:
+    """All exercises of a split, each once: the kinds take turns."""
+    rows = []
+    for kind in KINDS:
+        if kind.level in levels:
+            keys = [key for key, (name, _) in places(split).items() if name == kind.name]
+            rows.append(shuffled(keys, rng))
+    for turn in itertools.zip_longest(*rows):
+        for key in shuffled([key for key in turn if key], rng):
+            yield exercise(*places(split)[key])
 
 
 def question(exercise: Exercise) -> str:
@@ -80,7 +84,8 @@ def job(problem: Problem, program: str) -> Job:
 
 def of_problem(problem: Problem) -> Exercise:
     """Raises KeyError for a problem that is not of this module."""
-    return exercise(*_places()[problem.data["key"]])
+    key = problem.data["key"]
+    return exercise(*places(split_of(key))[key])
 
 
 def parameters(kind: Kind, chosen: tuple[int, ...]) -> dict[str, Any]:
@@ -88,14 +93,20 @@ def parameters(kind: Kind, chosen: tuple[int, ...]) -> dict[str, Any]:
     return {name: values[i] for (name, values), i in rows}
 
 
-@lru_cache(maxsize=1)
-def _places() -> dict[str, tuple[str, tuple[int, ...]]]:
-    """{key: (kind, positions of its parameters)} of all exercises."""
+@lru_cache(maxsize=len(SPLITS))
+def places(split: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """{key: (kind, positions of its parameters)} of the exercises of a split."""
     found = {}
     for kind in KINDS:
         for chosen in itertools.product(*(range(len(v)) for v in kind.parameters.values())):
-            found[_key(kind, parameters(kind, chosen))] = kind.name, chosen
+            key = _key(kind, parameters(kind, chosen))
+            if kind.sensible(parameters(kind, chosen)) and split_of(key) == split:
+                found[key] = kind.name, chosen
     return found
+
+
+def split_of(key: str) -> str:
+    return split_of_content(f"code/{key}")
 
 
 def _key(kind: Kind, values: dict[str, Any]) -> str:

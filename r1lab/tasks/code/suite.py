@@ -5,6 +5,7 @@ The expected values never enter the process that runs the program (`r1lab.sandbo
 """
 
 import hashlib
+import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -80,9 +81,14 @@ def judged(jobs: Sequence[Job | None]) -> list[bool | None]:
 
 
 def program_of(answer: str) -> str:
-    """The program in an answer: inside its ``` fence if it is one, else all of it."""
+    """The program in an answer: inside its ``` fence if it is one, else all of it; without what is
+    no indentation by 4 between <answer> and the program, or in front of all its lines."""
     before, fence, rest = answer.partition("```")
     program, closed, after = rest.partition("```")
-    if not (fence and closed) or before.strip() or after.strip():
-        return answer.strip("\n")
-    return program.partition("\n")[2]
+    if fence and closed and not before.strip() and not after.strip():
+        answer = program.partition("\n")[2]
+    if len(answer) > Limits().source:
+        return answer  # too long to run
+    if answer.lstrip(" \t")[:1] == "\n":
+        return textwrap.dedent(answer.strip("\n"))
+    return answer[(len(answer) - len(answer.lstrip(" "))) % 4 :].rstrip("\n")

@@ -1,10 +1,12 @@
 """The task `code`: write a function, judged by running it."""
 
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r1lab.basics.errors import R1LabError
+from r1lab.tasks import base
 from r1lab.tasks.base import Problem
 from r1lab.tasks.code import plain, tiny
 from r1lab.tasks.code.suite import ByRunning, Job
@@ -36,12 +38,22 @@ class Code(ByRunning, Family):
             raise R1LabError(f"code: levels must be some of 1 to 3, not {self.levels!r}")
         object.__setattr__(self, "levels", levels)
 
-    def draw(self, rng: random.Random, language: str) -> Problem:
+    def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         if self.wording == "tiny":
-            return self.problem(*tiny.draw(rng), language)
-        one = plain.draw(rng, self.levels)
+            return super().problems(split, n, seed)
+        base.check_split(split)
+        rng, drawn = random.Random(f"code/plain/{split}/{seed}"), []
+        while len(drawn) < n:
+            some = itertools.islice(plain.in_turns(split, self.levels, rng), n - len(drawn))
+            drawn += [self.plain_problem(one) for one in some]
+        return drawn
+
+    def draw(self, rng: random.Random, language: str) -> Problem:
+        return self.problem(*tiny.draw(rng), language)
+
+    def plain_problem(self, one: plain.Exercise) -> Problem:
         data, question = plain.data(one, self.tests), plain.question(one)
-        return self._problem(one.split, one.key, language, question, data)
+        return self._problem(one.split, one.key, "en", question, data)
 
     def problem(self, f: Function, examples: Sequence, language: str = "en") -> Problem:
         """The tiny problem of a function and two examples, [x, f(x)] each."""
