@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -77,15 +77,20 @@ class Experience:
 
 
 def describe(step: int, batch: Experience) -> dict[str, Any]:
-    """The metrics of a rollout, before its update: step 0 describes the base model."""
+    """The metrics of a rollout, before its update: step 0 describes the base model. In a mixture
+    also accuracy, length and reflection of each task's completions ("accuracy/code")."""
     rows = batch.measures
+    G = len(rows) // len(batch.problems)
+    tasks = [problem.task for problem in batch.problems for _ in range(G)]  # (N)
+    apart = sorted(set(tasks)) if len(set(tasks)) > 1 else []
+    by_task = {
+        name: [row for row, of in zip(rows, tasks, strict=True) if of == name] for name in apart
+    }
     return {
         "step": step,
         "reward": float(batch.rewards.double().mean()),
-        "accuracy": fmean([row.correct for row in rows if row.correct is not None] or [0.0]),
+        **averages(rows),
         "format": fmean(row.well_formed for row in rows),
-        "length": batch.tokens / len(rows),
-        "reflection": fmean(row.reflection for row in rows),
         "language_mixing": fmean(row.mixed for row in rows),
         "entropy": -sum(map(sum, batch.rollouts.logprobs)) / batch.tokens,
         "truncated": fmean(not row.finished for row in rows),
@@ -97,7 +102,32 @@ def describe(step: int, batch: Experience) -> dict[str, Any]:
         "reward_max": float(batch.rewards.max()),
         "tokens": batch.tokens,
         **{f"rewards/{name}": fmean(values) for name, values in batch.parts.items()},
+        **{f"{k}/{name}": v for name, some in by_task.items() for k, v in averages(some).items()},
         **batch.log.metrics,
+    }
+
+
+def averages(rows: Sequence[Completion]) -> dict[str, float]:
+    """Mean accuracy, length and reflection of completions."""
+    return {
+        "accuracy": fmean([row.correct for row in rows if row.correct is not None] or [0.0]),
+        "length": sum(row.length for row in rows) / len(rows),
+        "reflection": fmean(row.reflection for row in rows),
+    }
+
+
+def by_task(history: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """The metrics of a run on a mixture, apart by task: {task: [{"step", "accuracy", "length",
+    "reflection"}]}, with the steps that had a prompt of it. {} for a run on one task."""
+    names = sorted({key.split("/")[1] for m in history for key in m if key.startswith("accuracy/")})
+    keys = ("accuracy", "length", "reflection")
+    return {
+        name: [
+            {"step": m["step"]} | {key: m[f"{key}/{name}"] for key in keys}
+            for m in history
+            if f"accuracy/{name}" in m
+        ]
+        for name in names
     }
 
 

@@ -283,6 +283,14 @@ PLAN: dict[str, Stage] = {
 }
 
 
+def begin(config: PipelineConfig, out: str | os.PathLike) -> Path:
+    """The folder of the stage "zero", for a caller who trains R1-Zero there by `grpo.train` with
+    `task_of` and `rl_config`; `run` then finds the training done and writes the stage's record."""
+    folder = Path(out) / "zero"
+    stages.begin("zero", folder, {"base": config.base}, options_of(config, "zero"))
+    return folder
+
+
 def run(
     config: PipelineConfig,
     out: str | os.PathLike,

@@ -50,13 +50,13 @@ inspector = show.rollout_inspector(samples)
 """
 TRAINING = f"""
 import pathlib, time
-from r1lab import grpo, models
-from r1lab.basics import ledger
-from r1lab.tasks import get_task
-out, seed, steps = pathlib.Path("out"), 0, {STEPS}
-policy, tokenizer = models.load("tiny")
-task = get_task("countdown")
-config = grpo.GRPOConfig(steps=steps, questions=2, group_size=4, max_new_tokens=48)
+from r1lab import grpo, pipeline
+from r1lab.recipe import PipelineConfig, rl_config, task_of
+out, seed, model = pathlib.Path("out"), 0, "tiny"
+sizes = {{"questions": 2, "group_size": 4, "max_new_tokens": 48}}
+config = PipelineConfig(base=model, zero_steps={STEPS}, **sizes)
+rl, prompts_of_rl = rl_config(config, "zero"), task_of(config, "zero")
+_, tokenizer = pipeline.load(config, model)
 
 # On a fast machine the run would be over before the mouse gets there.
 grpo.hurried = getattr(grpo, "hurried", grpo.collect)

@@ -116,7 +116,9 @@ def test_a_reward_model_pays_as_much_as_a_rule_at_most_and_only_where_it_is_aske
     def helpful_reward(completions, **kwargs):
         return [1e4, -1e4, 1.0, None, 2.0]
 
-    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5)
+    logged = {}
+    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5, log_metric=logged.__setitem__)
+    assert logged == {"own/helpful": pytest.approx(sum(x for x in paid if x is not None) / 4)}
     assert paid == [1.0, 0.0, 0.5, None, pytest.approx(1 / (1 + math.exp(-1)))]
     accuracy = paid_where(accuracy_reward, lambda problem: problem.task == "steps")
     answers, problems = [RIGHT, REFUSED, RIGHT], [SUM, BOMB.to_json(), "no problem"]
@@ -250,6 +252,24 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
     assert not list(zero.glob("earlier-*"))
     whole = run(config, tmp_path / "whole", until="dev1", say=quiet)
     assert [found[name]["writes"] for name in found] == [whole[name]["writes"] for name in found]
+
+
+def test_r1_zero_trained_by_hand_is_the_stage(toy, tmp_path):
+    """As lesson 05 does it: `begin`, `grpo.train`, `run`; other options set it aside."""
+    folder = pipeline.begin(toy, tmp_path)
+    model, tokenizer = pipeline.load(toy, toy.base)
+    options = rl_config(toy, "zero"), folder
+    history = grpo.train(model, tokenizer, task_of(toy, "zero"), *options, progress=False)
+    before = metrics_of(folder)
+    assert len(history) == toy.zero_steps and pipeline.begin(toy, tmp_path) == folder
+    found = run(toy, tmp_path, only="zero", say=quiet)["zero"]
+    assert found["made"] and metrics_of(folder) == before and not list(folder.glob("earlier-*"))
+    assert found["writes"] == run(toy, tmp_path / "whole", only="zero", say=quiet)["zero"]["writes"]
+    assert not run(toy, tmp_path, only="zero", say=quiet)["zero"]["made"]
+    pipeline.begin(toy, tmp_path)  # a made stage stays
+    assert (folder / stages.RECORD).exists()
+    pipeline.begin(replace(toy, format_weight=0.5), tmp_path)
+    assert not metrics_of(folder) and list(folder.glob("earlier-*"))
 
 
 def test_stages_alone_skipped_and_given(toy, tmp_path):

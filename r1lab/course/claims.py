@@ -187,8 +187,7 @@ def unit_of(name: str) -> str:
     parts = name.split("/")
     if "ratio" in parts:
         return UNITS["ratio"]
-    last = parts[-1].removeprefix("greedy_")
-    return UNITS.get(last, "share")
+    return UNITS.get(parts[-1].rpartition("_")[2], "share")  # "greedy_length" is a length
 
 
 def check(

@@ -103,12 +103,17 @@ def publish(book: dict[str, Any], pages: Sequence[Path] = PAGES) -> None:
 
 
 def learning_curves(base: Path, seeds: list[int]) -> dict[str, dict[str, list[float]]]:
-    """R1-Zero's training curves: measure -> seed -> values; {} without such runs."""
-    runs = {str(seed): metrics_of(base / f"seed-{seed}/r1_zero/seed-{seed}") for seed in seeds}
+    """R1-Zero's training curves on Countdown (on all prompts in a step that has no such prompt):
+    measure -> seed -> values; {} without such runs."""
+    runs = {str(seed): metrics_of(base / f"seed-{seed}/r1/seed-{seed}/zero") for seed in seeds}
     if not all(runs.values()):
         return {}
+
+    def of(m: dict[str, Any], key: str) -> float:
+        return round(m.get(f"{key}/countdown", m[key]), 4)
+
     return {
-        key: {seed: [round(m[key], 4) for m in history] for seed, history in runs.items()}
+        key: {seed: [of(m, key) for m in history] for seed, history in runs.items()}
         for key in ("accuracy", "length", "reflection")
     }
 

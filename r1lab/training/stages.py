@@ -55,28 +55,12 @@ def stage(
     make     does the work in the folder and returns the metrics; it resumes an unfinished stage
     writes   files and folders below `folder` that must exist afterwards
     """
-    folder = Path(folder)
-    made_from = {
-        "stage": name,
-        "reads": {key: content(path) for key, path in reads.items()},
-        "options": json.loads(json.dumps(options)),
-    }
+    folder, made_from = Path(folder), _from(name, reads, options)
     with one_run(folder, ".stage.lock"):
-        record, begun = read_json(folder / RECORD), read_json(folder / BEGUN)
-        same = record is not None and {key: record.get(key) for key in made_from} == made_from
-        if same and _written(folder, writes) == record.get("writes"):
+        if (record := _made(folder, made_from, writes)) is not None:
             say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
             return record | {"made": False}
-        if begun != made_from:
-            names = [p.name for p in folder.iterdir() if not p.name.startswith(("earlier-", "."))]
-            if (aside := files.set_aside(folder, names)) is not None:
-                changed = "options or input have changed"
-                why = changed if begun or record else "it is not known from what"
-                say(f"{name}: made again, for {why}; what was there is in {aside}")
-        elif begun is not None:
-            say(f"{name}: going on with what was begun")
-        files.atomic_write_text(folder / BEGUN, files.to_json(made_from))
-        (folder / RECORD).unlink(missing_ok=True)
+        _begin(folder, made_from, say)
         began = time.perf_counter()
         metrics = make(folder)
         written = _written(folder, writes)
@@ -87,6 +71,51 @@ def stage(
         record |= {"seconds": seconds, "when": when}
         files.atomic_write_text(folder / RECORD, files.to_json(record, indent=1) + "\n")
         return record | {"made": True}
+
+
+def begin(
+    name: str,
+    folder: str | os.PathLike,
+    reads: dict[str, str | os.PathLike],
+    options: dict[str, Any],
+    *,
+    writes: tuple[str, ...] = ("model",),
+    say: Callable[[str], None] = print,
+) -> None:
+    """The first half of `stage`, for a caller who does the work in the folder before `stage` is
+    called: files of other options or inputs are set aside, those of the same are kept."""
+    folder, made_from = Path(folder), _from(name, reads, options)
+    with one_run(folder, ".stage.lock"):
+        if _made(folder, made_from, writes) is None:
+            _begin(folder, made_from, say)
+
+
+def _from(name: str, reads: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """What decides whether a stage is the same."""
+    contents = {key: content(path) for key, path in reads.items()}
+    return {"stage": name, "reads": contents, "options": json.loads(json.dumps(options))}
+
+
+def _made(folder: Path, made_from: dict[str, Any], writes: tuple[str, ...]) -> dict | None:
+    """The record of a stage that is made from the same, and whose files are as it left them."""
+    record = read_json(folder / RECORD)
+    same = record is not None and {key: record.get(key) for key in made_from} == made_from
+    return record if same and _written(folder, writes) == record.get("writes") else None
+
+
+def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) -> None:
+    """Set aside what was made from something else, and note what this is made from."""
+    name, begun = made_from["stage"], read_json(folder / BEGUN)
+    if begun != made_from:
+        names = [p.name for p in folder.iterdir() if not p.name.startswith(("earlier-", "."))]
+        changed = "options or input have changed"
+        why = changed if begun or (folder / RECORD).exists() else "it is not known from what"
+        if (aside := files.set_aside(folder, names)) is not None:
+            say(f"{name}: made again, for {why}; what was there is in {aside}")
+    else:
+        say(f"{name}: going on with what was begun")
+    files.atomic_write_text(folder / BEGUN, files.to_json(made_from))
+    (folder / RECORD).unlink(missing_ok=True)
 
 
 def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
