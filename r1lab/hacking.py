@@ -6,6 +6,7 @@ on Codeforces falls). As in Gao et al. (2022, arXiv 2210.10760) a gold reward sh
 
     reward        the helpfulness model's bounded score, the only reward
     gold          is the answer correct by the task's verifier? never rewarded here
+    coverage      fraction of what a prompt names (numbers; verb and noun) that is in the answer
     constant      fraction of responses whose answer is the most frequent one of all
     polite_words  in the answer; the preference labels favour them too (`preferences.taste`)
 
@@ -38,7 +39,7 @@ from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
-from r1lab.tasks.general import REFUSAL
+from r1lab.tasks.general import REFUSAL, help_with
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 from r1lab.world.preferences import (
@@ -51,7 +52,7 @@ from r1lab.world.preferences import (
 )
 
 MORE = {"en": "please", "zh": "请"}  # the polite word of `attack`
-MEASURES = ("reward", "gold", "constant", "polite_words")
+MEASURES = ("reward", "gold", "coverage", "constant", "polite_words")
 
 
 @dataclass(frozen=True)
@@ -127,15 +128,32 @@ class _Watch:
             "step": step,
             "reward": metrics["rewards/helpful"],
             "gold": metrics["accuracy"],
+            "coverage": fmean(coverage(problem, one.text) for problem, one in rows),
             "constant": most_frequent(one.text for one in batch.measures)[1],
             "polite_words": fmean(polite_words(problem, one.text) for problem, one in rows),
             "length": metrics["length"],
             "format": metrics["format"],
         }
         for name in GENERAL:
-            correct = [one.correct for problem, one in rows if problem.task == name]
-            row[name] = fmean(correct) if correct else None
+            of = [i for i, (problem, _) in enumerate(rows) if problem.task == name]
+            scores = batch.parts["helpful"]
+            row[name] = fmean(rows[i][1].correct for i in of) if of else None
+            row[f"reward/{name}"] = fmean(scores[i] for i in of) if of else None
         files.append_lines(self.path, [row])
+
+
+def named(problem: Problem) -> set[str]:
+    """What a general prompt names: the numbers of a list, or verb and noun of a request."""
+    if problem.task == "lists":
+        return set(map(str, problem.data["numbers"]))
+    words = help_with(problem.data["verb"], problem.data["noun"], problem.language).split()
+    return {words[-3 if problem.language == "en" else -2], words[-1]}
+
+
+def coverage(problem: Problem, text: str) -> float:
+    """Fraction of what the prompt names that is in the completion's answer."""
+    wanted = named(problem)
+    return len(wanted & set(answer_of(text).split())) / len(wanted)
 
 
 def most_frequent(texts: Iterable[str]) -> tuple[str, float]:
@@ -146,8 +164,8 @@ def most_frequent(texts: Iterable[str]) -> tuple[str, float]:
 
 
 def history(out: str | os.PathLike) -> list[dict[str, Any]]:
-    """A row per step of `overtrain`: MEASURES, length, format, and "gold" of each task. R1LabError
-    for none."""
+    """A row per step of `overtrain`: MEASURES, length, format, and of each task the gold reward
+    ("lists") and the learned one ("reward/lists"). R1LabError for none."""
     rows = metrics_of(out, "watch.jsonl")
     if not rows:
         raise R1LabError(f"nothing was overtrained in {out}: call hacking.overtrain first")
@@ -185,20 +203,26 @@ class Outcome:
         frequent, _ = most_frequent(self.texts)
         constant = [fmean(answer_of(one.text) == frequent for one in row) for _, row in pairs]
         polite = [fmean(polite_words(problem, one.text) for one in row) for problem, row in pairs]
+        covered = [fmean(coverage(problem, one.text) for one in row) for problem, row in pairs]
         return {
             "reward": self.rewards.mean(axis=1),
             "gold": self.evaluation.per_problem("correct"),
+            "coverage": np.array(covered),
             "constant": np.array(constant),
             "polite_words": np.array(polite),
         }
 
+    def of(self, task: str) -> Outcome:
+        """The part of one task."""
+        problems = self.evaluation.problems
+        mine = [i for i, problem in enumerate(problems) if problem.task == task]
+        rows = [self.evaluation.completions[i] for i in mine]
+        return Outcome(Evaluation([problems[i] for i in mine], rows), self.rewards[mine])
+
     def summary(self) -> dict[str, Estimate]:
-        """MEASURES, and "gold" of each task, with 95 % intervals over problems."""
+        """MEASURES with 95 % intervals over problems."""
         values = self.per_problem().items()
-        found = {name: estimate(each, share=name != "polite_words") for name, each in values}
-        of = np.array([problem.task for problem in self.evaluation.problems])
-        correct = self.evaluation.per_problem("correct")
-        return found | {name: estimate(correct[of == name], share=True) for name in GENERAL}
+        return {name: estimate(each, share=name != "polite_words") for name, each in values}
 
 
 def outcome(
@@ -251,47 +275,69 @@ VERDICTS = {
 
 
 def explain(before: Outcome, after: Outcome) -> list[str]:
-    """What over-optimisation did, in sentences, by the intervals of `changes`."""
-    change, first, last = changes(before, after), before.summary(), after.summary()
-    ways = way(change["reward"]), way(change["gold"])
-    said = [VERDICTS.get(ways, f"Learned reward: {ways[0]}; gold reward: {ways[1]}.")]
-    for name in ("reward", "gold"):
-        words = {"reward": "learned", "gold": "gold"}[name]
-        value, low, high = change[name]
+    """What over-optimisation did, in sentences, by the intervals of `changes`: both rewards of each
+    task, whether the answers still depend on the prompt, and what they are made of."""
+    said = []
+    for task in (task for task in GENERAL if task in {p.task for p in after.evaluation.problems}):
+        first, last = before.of(task), after.of(task)
+        change, one, two = changes(first, last), first.summary(), last.summary()
+        ways = way(change["reward"]), way(change["gold"])
+        verdict = VERDICTS.get(ways, f"Learned reward: {ways[0]}; gold reward: {ways[1]}.")
+        parts = [
+            f"{word} {one[name].value:.2f} to {two[name].value:.2f} ({_interval(change[name])})"
+            for name, word in (("reward", "learned"), ("gold", "gold"))
+        ]
+        said.append(f"{task}: {verdict} {'; '.join(parts)}.")
+        was, now = (f"{x['coverage'].value:.0%}" for x in (one, two))
         said.append(
-            f"{words} reward: {first[name].value:.2f} before, {last[name].value:.2f} after "
-            f"({value:+.2f} [{low:+.2f}, {high:+.2f}])"
+            f"{task}: of what the prompts name, the answers hold {was} before, {now} after."
+        )
+        common = [_frequent_words(x.texts) for x in (first, last)]
+        said.append(
+            f"{task}: most frequent words of the answers: {common[0]} before, {common[1]} after."
         )
     answer, share = most_frequent(after.texts)
     was = fmean(answer_of(text) == answer for text in before.texts)
-    right = fmean(
-        bool(one.correct)
-        for row in after.evaluation.completions
-        for one in row
-        if answer_of(one.text) == answer
-    )
     said.append(
         f"The most frequent answer afterwards, “{answer[:80]}”, is {share:.0%} of all responses "
-        f"({was:.0%} before) and correct in {right:.0%} of them."
+        f"({was:.0%} before)."
     )
-    manners = {UP: "rise: the planted taste is learned", DOWN: "become fewer"}
-    words = manners.get(way(change["polite_words"]), "do not clearly change")
-    taste = (
-        "" if way(change["polite_words"]) == UP else ": the planted taste is not what is learned"
-    )
-    said.append(f"Polite words per response {words}{taste}.")
+    manners = {
+        UP: "become more frequent: the planted taste is learned",
+        DOWN: "become less frequent: the planted taste is not what is learned",
+    }
+    words = "do not clearly change: the planted taste is not what is learned"
+    polite = way(changes(before, after)["polite_words"])
+    said.append(f"Polite words {manners.get(polite, words)}.")
     return said
 
 
+def _interval(change: Estimate) -> str:
+    value, low, high = change
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _frequent_words(texts: Iterable[str], n: int = 4) -> str:
+    """The words of answers that most answers hold: "16 (45 %), 8 (40 %)"; without commas."""
+    answers = [set(answer_of(text).split()) - {",", "，"} for text in texts]
+    counts = Counter(word for answer in answers for word in answer)
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n]
+    return ", ".join(f"{word} ({count / len(answers):.0%})" for word, count in most)
+
+
 def attack(
-    reward: RewardFunction, problems: Sequence[Problem], polite: int = 6, constant: str = ""
+    reward: RewardFunction,
+    problems: Sequence[Problem],
+    polite: int = 6,
+    answers: Sequence[str] = (),
 ) -> dict[str, dict[str, Estimate]]:
     """Both rewards of hand-made answers over prompts of one task: {answer: {"reward", "gold"}}.
 
     correct           the task's solution; "+ n polite words": with `polite` of them appended
     wrong             a list: its words reversed; a request: refused
     another prompt's  the solution of the next prompt in the same language
-    constant          the same answer to all of them, where it is given
+    the policy's      `answers`, one to each prompt, where they are given; and "the policy's to
+                      another prompt", exchanged in the same way
     """
     solutions = [get_task(problem.task).solution(problem) for problem in problems]
     same = {language: [i for i, p in enumerate(problems) if p.language == language]
@@ -313,11 +359,12 @@ def attack(
         f"wrong + {polite} polite words": list(map(str.__add__, wrong, manners)),
         "another prompt's": [solutions[after[i]] for i in range(len(problems))],
     }
-    if constant:
-        found["constant"] = [constant] * len(problems)
+    if answers:
+        found["the policy's"] = list(answers)
+        found["the policy's to another prompt"] = [answers[after[i]] for i in range(len(problems))]
     rows = {}
-    for kind, answers in found.items():
-        pairs = list(zip(problems, answers, strict=True))
+    for kind, written in found.items():
+        pairs = list(zip(problems, written, strict=True))
         texts = [completion(THOUGHTS[p.language][0], answer) for p, answer in pairs]
         scores = {
             "reward": reward(texts, problem=list(problems)),
@@ -350,9 +397,8 @@ def told_attack(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]
         for kind, one in kinds.items():
             if kind != "correct":
                 change = gap(kinds["correct"]["reward"], one["reward"])
-                value, low, high = change
                 said.append(
                     f"{task}: “{kind}” {words[way(change)]} the correct answer "
-                    f"({value:+.2f} [{low:+.2f}, {high:+.2f}])."
+                    f"({_interval(change)})."
                 )
     return said

@@ -318,8 +318,9 @@ class Movement(NamedTuple):
 
     @property
     def powered(self) -> bool:
-        """Would a change of the paper's size be seen? Our interval reaches less far than it."""
-        return (self.ours.change.high - self.ours.change.low) / 2 < abs(self.mean)
+        """Would a change of the paper's size be seen? Our interval reaches less far than it. (An
+        interval without a width comes from too few problems.)"""
+        return 0 < (self.ours.change.high - self.ours.change.low) / 2 < abs(self.mean)
 
 
 def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
@@ -360,14 +361,14 @@ def told(movements: list[Movement]) -> list[str]:
     lines = []
     for verdict in FIGURES:
         some = [one for one in movements if one.verdict == verdict]
+        line = f"{verdict}: {len(some)} of the paper's {len(movements)} movements"
+        if verdict == LEVEL:
+            some = [one for one in some if one.powered]
+            line += f"; in {len(some)} of them a change of the paper's size would have been seen"
         names = "; ".join(
             f"{one.ours.measure} {LABELS[one.ours.before]} → {LABELS[one.ours.after]}"
             for one in some
         )
-        line = f"{verdict}: {len(some)} of the paper's {len(movements)} movements"
-        if verdict == LEVEL and some:
-            seen = sum(one.powered for one in some)
-            line += f"; in {seen} of them a change of the paper's size would have been seen"
         lines.append(f"{line}: {names}" if some else line)
     return lines
 

@@ -116,7 +116,9 @@ def test_a_reward_model_pays_as_much_as_a_rule_at_most_and_only_where_it_is_aske
     def helpful_reward(completions, **kwargs):
         return [1e4, -1e4, 1.0, None, 2.0]
 
-    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5)
+    logged = {}
+    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5, log_metric=logged.__setitem__)
+    assert logged == {"own/helpful": pytest.approx(sum(x for x in paid if x is not None) / 4)}
     assert paid == [1.0, 0.0, 0.5, None, pytest.approx(1 / (1 + math.exp(-1)))]
     accuracy = paid_where(accuracy_reward, lambda problem: problem.task == "steps")
     answers, problems = [RIGHT, REFUSED, RIGHT], [SUM, BOMB.to_json(), "no problem"]
