@@ -59,7 +59,7 @@ class PretrainConfig:
 
 RECIPES = {
     "tiny": PretrainConfig(),
-    "tiny-small": PretrainConfig(width=96, ffn=192),
+    "tiny-small": PretrainConfig(steps=1500, width=96, ffn=192),
 }
 """By the name of the embedded model."""
 
