@@ -129,8 +129,8 @@ def resolved(change: Estimate) -> float:
 
 
 def in_words(change: Estimate, unit: str = "points") -> str:
-    """"+3.4 points [+1.0, +5.8], a clear rise"; where the interval includes zero, also the change
-    that would have been seen (`resolved`). unit: "points" of a fraction, or any other unit."""
+    """A change as "+3.4 points [+1.0, +5.8], a clear rise"; where the interval includes zero, also
+    the change that would have been seen (`resolved`). unit: "points" of a fraction, or another."""
     scale, form = (100, "+.1f") if unit == "points" else (1, "+.3g")
     value, low, high = (f"{scale * x:{form}}" for x in change)
     text = f"{value} {unit} [{low}, {high}]"

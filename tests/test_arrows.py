@@ -25,12 +25,12 @@ def test_the_gap_of_two_values_squares_and_adds_their_ends():
 
 
 def test_a_change_is_told_with_its_interval_and_a_null_result_with_what_would_be_seen():
-    rise = Estimate(0.2, 0.1, 0.3)
-    assert statistics.in_words(rise) == "+20.0 points [+10.0, +30.0], a clear rise"
+    rise = statistics.in_words(Estimate(0.2, 0.1, 0.3))
+    assert rise == "+20.0 points [+10.0, +30.0], a clear rise"
     assert statistics.in_words(Estimate(-4.0, -6.0, -2.0), "tokens").endswith("a clear fall")
     level = Estimate(0.01, -0.029, 0.049)
-    seen = "(one of 5.6 points would be seen in four runs of five)"
-    assert statistics.in_words(level).endswith(seen)
+    told = statistics.in_words(level)
+    assert told.endswith("(one of 5.6 points would be seen in four runs of five)")
     assert statistics.in_words(Estimate(0.5, math.nan, math.nan)) == "+50.0 points"
     import numpy as np
 
