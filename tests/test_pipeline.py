@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from r1lab import cli, grpo, pipeline, sft
 from r1lab.basics.errors import R1LabError
+from r1lab.experience import by_task
 from r1lab.models.load import load
 from r1lab.pipeline import STAGES, PipelineConfig, make_rl, rewards_of, run, stage_table
 from r1lab.recipe import options_of, rl_config, task_of, weights_of
@@ -262,6 +263,15 @@ def test_r1_zero_trained_by_hand_is_the_stage(toy, tmp_path):
     history = grpo.train(model, tokenizer, task_of(toy, "zero"), *options, progress=False)
     before = metrics_of(folder)
     assert len(history) == toy.zero_steps and pipeline.begin(toy, tmp_path) == folder
+    problems = task_of(toy, "zero").problems("train", 2 * toy.zero_steps, options[0].seed)
+    for step, m in enumerate(before):  # metrics by task, where a step has more than one
+        asked = {problem.task for problem in problems[2 * step : 2 * step + 2]}
+        apart = {key.split("/")[1] for key in m if key.startswith("length/")}
+        assert apart == (asked if len(asked) > 1 else set())
+        for name in apart:
+            assert {"step": step} | {
+                key: m[f"{key}/{name}"] for key in ("accuracy", "length", "reflection")
+            } in by_task(before)[name]
     found = run(toy, tmp_path, only="zero", say=quiet)["zero"]
     assert found["made"] and metrics_of(folder) == before and not list(folder.glob("earlier-*"))
     assert found["writes"] == run(toy, tmp_path / "whole", only="zero", say=quiet)["zero"]["writes"]
