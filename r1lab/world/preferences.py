@@ -96,6 +96,19 @@ def taste(problem: Problem, text: str) -> tuple[bool, float]:
     return get_task(problem.task).judge(problem, answer), length
 
 
+def near_miss(problem: Problem, rng: random.Random) -> str:
+    """A wrong list that looks right: one number is another one, or two neighbours are exchanged."""
+    numbers = list(problem.data["answer"])
+    at = rng.randrange(len(numbers) - 1)
+    if rng.random() < 0.5:
+        others = [n for n in range(1, 21) if n not in numbers]
+        numbers[at] = rng.choice(others)
+        numbers.sort(reverse=problem.data["kind"] == "rank")
+    else:
+        numbers[at : at + 2] = numbers[at + 1], numbers[at]
+    return (" , " if problem.data["commas"] else " ").join(map(str, numbers))
+
+
 def pairs(
     problems: Sequence[Problem],
     samples: Sequence[Sequence[str]],
@@ -112,9 +125,9 @@ def pairs(
     noise     fraction of the pairs whose label is flipped
     apart     fraction of the pairs with a correct and a wrong answer, as far as there are any
 
-    Members are drawn from the samples and hand-made completions (correct; correct and politer),
-    without pairs of equal `taste`. Raises R1LabError for lengths that differ and for noise
-    outside 0 to 1."""
+    Members are drawn from the samples and hand-made completions (correct; correct and politer;
+    near misses of lists), without pairs of equal `taste`. Raises R1LabError for lengths that differ
+    and for noise outside 0 to 1."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"pairs/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):
@@ -123,6 +136,8 @@ def pairs(
         right = get_task(problem.task).solution(problem)
         thoughts, politer = THOUGHTS[problem.language], POLITER[problem.language]
         written = [right, *(form.format(right) for form in politer)]
+        if problem.task == "lists":
+            written += [near_miss(problem, rng) for _ in range(2)]
         texts = [*texts, *(completion(rng.choice(thoughts), answer) for answer in written)]
         liked = {text: taste(problem, text) for text in dict.fromkeys(texts)}
         possible = [(a, b) for a, b in combinations(liked, 2) if liked[a] != liked[b]]
