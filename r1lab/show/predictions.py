@@ -74,7 +74,7 @@ def predict(
     guess = Prediction(what, unit, Path(folder) / "predictions.json")
     guess.slider = slider = ipywidgets.FloatRangeSlider(
         value=guess.band or (low, high), min=low, max=high, step=(high - low) / 100,
-        readout_format=".0%" if unit == "share" else ",.3~g", layout={"width": "440px"},
+        readout_format=".0%" if unit == "share" else ",.3g", layout={"width": "440px"},
     )  # fmt: skip
     told = ipywidgets.Label(f"I expect {what} within:")
 
