@@ -47,7 +47,7 @@ class PipelineConfig:
     model_weight: float = option(1.0, "RL: weight of the reward models' bounded scores", low=0)
     countdown: float = option(0.45, "RL: Countdown's fraction of reasoning prompts", low=0)
     code: float = option(0.29, "RL: code's fraction of reasoning prompts (rest: steps)", low=0)
-    zero_steps: int = option(40, "R1-Zero: RL steps (R1: 10400, of 512 completions)", low=1)
+    zero_steps: int = option(48, "R1-Zero: RL steps (R1: 10400, of 512 completions)", low=1)
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
     rules_steps: int = option(6, "rules: RL steps (R1: 1300)", low=1)
     r1_steps: int = option(24, "R1: RL steps with reward models (R1: 400)", low=1)
