@@ -306,7 +306,7 @@ def test_combine_says_what_does_not_fit():
 
 def test_names():
     assert {name: reward_name(function) for name, function in REWARDS.items()} == {
-        name: name for name in ("accuracy", "format", "language", "detected_language")
+        name: name for name in ("accuracy", "format", "language", "detected_language", "monitor")
     }
     assert reward_name(random_reward(0)) == "random"
     assert random_reward(0).__name__ == "random_reward"
