@@ -22,6 +22,7 @@ in the paper's notation; read it in this order:
     pipeline       R1's ten stages, from base model to R1
     scorecard      what each stage changes, beside the paper's table
     distillation   a small model distilled, against RL on it at matched cost
+    programming    graders that can be fooled; RL on tests that the policy sees, and on hidden ones
 
 What it stands on, and what uses it, lives in folders. Imports go one way, from the last line of
 this list to the first (a test checks it):

@@ -4,9 +4,9 @@ The paper's small models were fine-tuned (SFT) on R1's 800,000 samples, without 
 trained by large-scale RL instead stayed behind (arXiv 2501.12948v2, supplement F.1 and table 16:
 `paper.DISTILLATION`); RL on top of distillation gave more (v1, section 3.2, without numbers).
 
-    teach      SFT of the small base on the filtered responses of the strong model
+    distil     SFT of the small base on the filtered responses of the strong model
     reinforce  GRPO on the same small base, up to a budget of FLOPs
-    both       teach, then reinforce
+    both       distil, then reinforce
 
 FLOPs: 2 N for each token that is read or sampled and 6 N for each token that is trained on, prompts
 included (N parameters; Kaplan et al. 2020, section 2.1, without attention over the context). The
@@ -38,6 +38,7 @@ from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
+from r1lab.world import probe
 
 
 def flops(parameters: int, *, trained: int = 0, sampled: int = 0) -> int:
@@ -78,7 +79,7 @@ def teacher_flops(teacher: str | os.PathLike, data: dict[str, Any]) -> int:
     return flops(parameters_of(model), sampled=sampled)
 
 
-def teach(
+def distil(
     student: str | os.PathLike,
     examples: str | os.PathLike,
     config: SFTConfig,
@@ -104,7 +105,7 @@ def teach(
         }
 
     options = fixed_values(config)
-    return stage("teach", out, {"student": student, "examples": examples}, options, make, say=say)
+    return stage("distil", out, {"student": student, "examples": examples}, options, make, say=say)
 
 
 class _Spent(Exception):
@@ -187,16 +188,17 @@ def both(
     task=None,
     **how: Any,
 ) -> dict[str, Any]:
-    """teach in out/taught, then reinforce its model in out/rl with the rest of the `budget`. how:
-    device, say and progress. Returns the second record, with the FLOPs of both as "flops in all" in
-    its metrics. Raises R1LabError where SFT alone costs the budget."""
-    taught = teach(student, examples, sft_config, Path(out) / "taught", **how)
-    cost = taught["metrics"]["flops"]
+    """distil in out/distilled, then reinforce its model in out/rl with the rest of the `budget`.
+
+    how: device, say and progress. Returns the second record, with the FLOPs of both as "flops in
+    all" in its metrics. Raises R1LabError where SFT alone costs the budget."""
+    first = distil(student, examples, sft_config, Path(out) / "distilled", **how)
+    cost = first["metrics"]["flops"]
     if cost >= budget:
         raise R1LabError(
             f"SFT costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
         )
-    model = Path(out) / "taught" / "model"
+    model = Path(out) / "distilled" / "model"
     record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
     return record | {"metrics": metrics}
@@ -235,19 +237,19 @@ def compare(
 ) -> dict[str, dict[str, Any]]:
     """The student and its three training runs, each in a folder of `out`, evaluated:
 
-        {"student": {"model", "flops", "scores"}, "teach": ..., "reinforce": ..., "both": ...}
+        {"student": {"model", "flops", "scores"}, "distilled": ..., "rl": ..., "both": ...}
 
     RL gets the FLOPs of SFT, alone and after SFT. how: as in `both`."""
     out = Path(out)
-    taught = teach(student, examples, sft_config, out / "both" / "taught", **how)
-    cost = taught["metrics"]["flops"]
-    alone = reinforce(student, cost, grpo_config, out / "reinforce", **how)
+    first = distil(student, examples, sft_config, out / "both" / "distilled", **how)
+    cost = first["metrics"]["flops"]
+    alone = reinforce(student, cost, grpo_config, out / "rl", **how)
     # its SFT is the stage made above
     after = both(student, examples, 2 * cost, sft_config, grpo_config, out / "both", **how)
     found = {
         "student": (student, 0),
-        "teach": (out / "both" / "taught" / "model", cost),
-        "reinforce": (out / "reinforce" / "model", alone["metrics"]["flops"]),
+        "distilled": (out / "both" / "distilled" / "model", cost),
+        "rl": (out / "rl" / "model", alone["metrics"]["flops"]),
         "both": (out / "both" / "rl" / "model", after["metrics"]["flops in all"]),
     }
     options = {"problems": problems, "k": k, "device": how.get("device", "cpu")}
@@ -288,37 +290,89 @@ def stated(name: str, task: str) -> float | None:
     return paper.stated(DISTILLATION, name, BESIDE.get(task))
 
 
-REASONS = {
-    "teach": "A possible reason: a trace says at every token what to do, and also shows what the "
-    "student never does; RL learns only which sampled responses are correct, and reinforces what "
-    "the student does already.",
-    "reinforce": "A possible reason: the student solves enough problems for RL to start, in its "
-    "own words, while the traces show searches that a larger model can carry out and it cannot.",
-    "neither": "On these problems the two are statistically indistinguishable, which does not "
-    "mean equal: more problems and seeds would decide.",
-}
+# Pairs that `explain` compares, and how it names them; the second is said to be better or worse.
+COMPARED = (("rl", "distilled"), ("rl_longer", "distilled"), ("distilled", "both"),
+            ("rl_longer", "both"), ("distilled", "teacher"))  # fmt: skip
+NAMES = {"distilled": "distillation", "rl": "RL alone", "rl_longer": "RL alone with more compute",
+         "both": "distillation followed by RL", "teacher": "the teacher"}  # fmt: skip
+
+
+def gaps(found: dict[str, dict[str, Any]]) -> dict[tuple[str, str, str], Estimate]:
+    """{(first, second, task): second - first} for the pairs of COMPARED that `found` has, on each
+    task and on their "mean". found: {name: {"flops", "scores"}}."""
+    result = {}
+    for first, second in COMPARED:
+        if {first, second} <= set(found):
+            one, two = ({**found[x]["scores"]} for x in (first, second))
+            one["mean"], two["mean"] = mean_of(one), mean_of(two)
+            for task in one:
+                result[first, second, task] = gap(one[task], two[task])
+    return result
 
 
 def explain(found: dict[str, dict[str, Any]]) -> list[str]:
-    """The result of `compare` in sentences: is SFT better than RL on each task, and does RL after
-    SFT add to it, by the 95 % intervals; and one of the REASONS, none of which is tested here."""
-    said, ways = [], set()
-    for task in found["teach"]["scores"]:
-        score = {name: one["scores"][task] for name, one in found.items()}
-        change = gap(score["reinforce"], score["teach"])
-        words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}[way(change)]
-        sft_cost, rl_cost = (f"{found[x]['flops']:.2g} operations" for x in ("teach", "reinforce"))
-        said.append(f"{task}: SFT ({sft_cost}) is {words} RL alone ({rl_cost}): {points(change)}.")
-        ways.add(way(change))
-        change = gap(score["teach"], score["both"])
-        words = {UP: "adds to", DOWN: "takes from", LEVEL: "is not seen to change"}[way(change)]
-        said.append(f"{task}: RL after SFT {words} it: {points(change)}.")
+    """Every comparison of `gaps` in a sentence, by its 95 % intervals, whichever way it went; the
+    last one tells whether one of SFT and RL at matched FLOPs is better on all tasks."""
+    said, ways, change = [], set(), gaps(found)
+    for first, second in COMPARED:
+        parts = {UP: [], DOWN: [], LEVEL: []}
+        for (one, two, task), value in change.items():
+            if (one, two) == (first, second):
+                parts[way(value)].append(f"{task} ({points(value)})")
+                if (first, second) == ("rl", "distilled") and task != "mean":
+                    ways.add(way(value))
+        words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}
+        clauses = [f"{words[x]} {NAMES[first]} on {', '.join(y)}" for x, y in parts.items() if y]
+        if clauses:
+            cost = ", ".join(
+                f"{NAMES[x]}: {found[x]['flops']:.2g} operations"
+                for x in (second, first)
+                if found[x]["flops"]
+            )
+            subject = NAMES[second][0].upper() + NAMES[second][1:]
+            said.append(f"{subject} is {'; '.join(clauses)}. ({cost})")
     if {UP, DOWN} <= ways:
-        said.append("The tasks disagree: neither is better on both.")
+        said.append("At matched compute the tasks disagree: neither SFT nor RL is better on all.")
+    elif ways == {LEVEL}:
+        said.append(
+            "At matched compute SFT and RL are statistically indistinguishable here, which does "
+            "not mean equal."
+        )
     else:
-        won = "teach" if UP in ways else "reinforce" if DOWN in ways else "neither"
-        said.append(REASONS[won])
+        best = "distillation" if UP in ways else "RL"
+        said.append(f"At matched compute {best} is better where the two differ clearly.")
     return said
+
+
+def skills(
+    model: str | os.PathLike,
+    *,
+    problems: int = 64,
+    template: str = "tiny",
+    max_new_tokens: int = 448,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """Why is a model right or wrong? Of one response to each of some held-out Countdown problems:
+
+    tries       calculations that are checked, per response
+    arithmetic  fraction of the steps `a op b → r` with the right result
+    verdicts    fraction of the checks with the right verdict
+    claimed     fraction of the responses that end with a "yes"
+    truncated   fraction that never ends
+    """
+    loaded, task = models.load(model, device=device), task_for("countdown", template)
+    how = {"k": 1, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
+    drawn = evaluate(*loaded, task, task.problems("held_out", problems), **how)
+    texts = [row[0].text for row in drawn.completions]
+    checks = [text.count(" ? ") for text in texts]
+    return {
+        "tries": sum(checks) / len(texts),
+        "arithmetic": probe.arithmetic(texts).value,
+        "verdicts": probe.verdicts(texts, drawn.problems).value,
+        "claimed": sum("yes" in text or "对了" in text for text in texts) / len(texts),
+        "truncated": sum(not row[0].finished for row in drawn.completions) / len(texts),
+    }
 
 
 def points(change: Estimate) -> str:

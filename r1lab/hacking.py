@@ -2,22 +2,24 @@
 
 R1 uses its reward models in the last 400 of 1,700 steps only, because more may lead to reward
 hacking (arXiv 2501.12948v2, section 3.2.2; supplement B.5, figure 6: the reward rises, performance
-on Codeforces falls). As in Gao et al. (2023, arXiv 2210.10760) a gold reward shows it:
+on Codeforces falls). As in Gao et al. (2022, arXiv 2210.10760) a gold reward shows it:
 
-    paid    the helpfulness model's bounded score, the only reward
-    true    gold reward: is the answer correct by the task's verifier? never rewarded here
-    polite  polite words in the answer, which the preference labels also favour
-            (`preferences.taste`)
+    reward        the helpfulness model's bounded score, the only reward
+    gold          is the answer correct by the task's verifier? never rewarded here
+    coverage      fraction of what a prompt names (numbers; verb and noun) that is in the answer
+    constant      fraction of responses whose answer is the most frequent one of all
+    polite_words  in the answer; the preference labels favour them too (`preferences.taste`)
 
-`overtrain` trains from where R1's last stage starts. `seen` measures any model on held-out prompts,
-`verdict` puts the intervals into words. `sweetened` attacks the reward model without training: is a
-polite wrong answer scored above a correct one?
+`overtrain` trains from where R1's last stage starts. `outcome` measures any model on held-out
+prompts, `explain` puts the intervals into words. `attack` tries the reward model without training:
+which hand-made answers does it prefer to correct ones?
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -35,8 +37,9 @@ from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
 from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
-from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import Mixture, Problem, distinct, get_task
+from r1lab.tasks.general import REFUSAL, help_with
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 from r1lab.world.preferences import (
@@ -48,7 +51,8 @@ from r1lab.world.preferences import (
     polite_words,
 )
 
-MORE = {"en": "please", "zh": "请"}  # what `sweetened` adds
+MORE = {"en": "please", "zh": "请"}  # the polite word of `attack`
+MEASURES = ("reward", "gold", "coverage", "constant", "polite_words")
 
 
 @dataclass(frozen=True)
@@ -72,10 +76,10 @@ def prompts_of(config: PipelineConfig) -> HelpfulPrompts:
     return HelpfulPrompts(wording="tiny" if config.template == "tiny" else "plain")
 
 
-def judge_of(config: PipelineConfig, folder: str | os.PathLike) -> RewardFunction:
+def helpful_reward(config: PipelineConfig, folder: str | os.PathLike) -> RewardFunction:
     """The helpfulness model of the pipeline in `folder` as a reward of R1's last stage."""
-    judges = {kind: Path(folder) / kind / "model" for kind in ("helpful", "safe")}
-    return rewards_of(config, "r1", judges)["helpful"]
+    models = {kind: Path(folder) / kind / "model" for kind in ("helpful", "safe")}
+    return rewards_of(config, "r1", models)["helpful"]
 
 
 def overtrain(
@@ -88,7 +92,7 @@ def overtrain(
     progress: bool = False,
 ) -> dict[str, Any]:
     """GRPO from the model of stage "rules" with the helpfulness model as the only reward, as a
-    resumable stage in `out`; each step's rewards are in out/watch.jsonl (`watched`). The options
+    resumable stage in `out`; each step's MEASURES are in out/watch.jsonl (`history`). The options
     are those of R1's last stage with the higher learning rate of the earlier ones. folder: a
     pipeline with "rules", "helpful" and "safe". Returns the record."""
     folder, rate = Path(folder), config.rl_rate
@@ -97,12 +101,12 @@ def overtrain(
     task = prompts_of(config)
 
     def make(into: Path) -> dict[str, Any]:
-        functions = {"helpful": judge_of(config, folder)}
+        functions = {"helpful": helpful_reward(config, folder)}
         train = replace(rl_config(config, "r1", functions), steps=steps, learning_rate=rate)
         watch = [_Watch(into / "watch.jsonl")]
         model, tokenizer = load(config, reads["rules"])
         grpo.train(model, tokenizer, task, train, into, progress=progress, callbacks=watch)
-        rows = watched(into)
+        rows = history(into)
         return {"first": rows[0], "last": rows[-1], "steps": len(rows)}
 
     options = options_of(config, "r1") | {"steps": steps, "rewards": {"helpful": 1.0}}
@@ -111,31 +115,57 @@ def overtrain(
 
 
 class _Watch:
-    """A callback of `grpo.train`: a line per step in a file, with both rewards."""
+    """A callback of `grpo.train`: a line per step in a file, with MEASURES."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def __call__(self, step: int, metrics: dict[str, Any], batch: Experience) -> None:
         files.truncate_lines(self.path, step)  # a step may be done again
-        asked = [problem for problem in batch.problems for _ in range(batch.rewards.shape[1])]
-        rows = list(zip(asked, batch.measures, strict=True))
+        problems = [problem for problem in batch.problems for _ in range(batch.rewards.shape[1])]
+        rows = list(zip(problems, batch.measures, strict=True))
         row = {
             "step": step,
-            "paid": metrics["rewards/helpful"],
-            "true": metrics["accuracy"],
-            "polite": fmean(polite_words(problem, one.text) for problem, one in rows),
+            "reward": metrics["rewards/helpful"],
+            "gold": metrics["accuracy"],
+            "coverage": fmean(coverage(problem, one.text) for problem, one in rows),
+            "constant": most_frequent(one.text for one in batch.measures)[1],
+            "polite_words": fmean(polite_words(problem, one.text) for problem, one in rows),
             "length": metrics["length"],
             "format": metrics["format"],
         }
         for name in GENERAL:
-            right = [one.correct for problem, one in rows if problem.task == name]
-            row[name] = fmean(right) if right else None
+            of = [i for i, (problem, _) in enumerate(rows) if problem.task == name]
+            scores = batch.parts["helpful"]
+            row[name] = fmean(rows[i][1].correct for i in of) if of else None
+            row[f"reward/{name}"] = fmean(scores[i] for i in of) if of else None
         files.append_lines(self.path, [row])
 
 
-def watched(out: str | os.PathLike) -> list[dict[str, Any]]:
-    """A row per step: paid, true, polite, length, format, "true" per task. R1LabError for none."""
+def named(problem: Problem) -> set[str]:
+    """What a general prompt names: the numbers of a list, or verb and noun of a request."""
+    if problem.task == "lists":
+        return set(map(str, problem.data["numbers"]))
+    words = help_with(problem.data["verb"], problem.data["noun"], problem.language).split()
+    return {words[-3 if problem.language == "en" else -2], words[-1]}
+
+
+def coverage(problem: Problem, text: str) -> float:
+    """Fraction of what the prompt names that is in the completion's answer."""
+    wanted = named(problem)
+    return len(wanted & set(answer_of(text).split())) / len(wanted)
+
+
+def most_frequent(texts: Iterable[str]) -> tuple[str, float]:
+    """The most frequent answer of completions, and its fraction."""
+    answers = [answer_of(text) for text in texts]
+    ((answer, n),) = Counter(answers).most_common(1)
+    return answer, n / len(answers)
+
+
+def history(out: str | os.PathLike) -> list[dict[str, Any]]:
+    """A row per step of `overtrain`: MEASURES, length, format, and of each task the gold reward
+    ("lists") and the learned one ("reward/lists"). R1LabError for none."""
     rows = metrics_of(out, "watch.jsonl")
     if not rows:
         raise R1LabError(f"nothing was overtrained in {out}: call hacking.overtrain first")
@@ -143,110 +173,232 @@ def watched(out: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 def turning_point(rows: Sequence[dict[str, Any]], smooth: int = 5) -> dict[str, float]:
-    """The step at which the running mean of "true" is highest; "true" and "paid" there and at the
-    end. A maximum of noisy values is biased upwards, and so is the fall from it."""
+    """The step at which the running mean of "gold" is highest; "gold" and "reward" there and at
+    the end. A maximum of noisy values is biased upwards, and so is the fall from it."""
     half = smooth // 2
     windows = [rows[max(0, t - half) : t + half + 1] for t in range(len(rows))]
-    means = {key: [fmean(row[key] for row in some) for some in windows] for key in ("paid", "true")}
-    best = int(np.argmax(means["true"]))
+    means = {key: [fmean(row[key] for row in w) for w in windows] for key in ("reward", "gold")}
+    best = int(np.argmax(means["gold"]))
     ends = {"then": best, "at the end": -1}
-    found = {f"{key} {when}": means[key][t] for key in ("true", "paid") for when, t in ends.items()}
+    found = {
+        f"{key} {when}": means[key][t] for key in ("gold", "reward") for when, t in ends.items()
+    }
     return {"step": int(rows[best]["step"])} | found
 
 
 @dataclass(frozen=True)
-class Seen:
+class Outcome:
     """A model's responses to held-out prompts, with both rewards."""
 
     evaluation: Evaluation
-    paid: np.ndarray  # (P, k) the helpfulness model's bounded score
+    rewards: np.ndarray  # (P, k) the helpfulness model's bounded score
+
+    @property
+    def texts(self) -> list[str]:
+        return [one.text for row in self.evaluation.completions for one in row]
 
     def per_problem(self) -> dict[str, np.ndarray]:
-        """paid, true, polite, (P,) each."""
-        pairs = zip(self.evaluation.problems, self.evaluation.completions, strict=True)
+        """MEASURES, (P,) each."""
+        pairs = list(zip(self.evaluation.problems, self.evaluation.completions, strict=True))
+        frequent, _ = most_frequent(self.texts)
+        constant = [fmean(answer_of(one.text) == frequent for one in row) for _, row in pairs]
         polite = [fmean(polite_words(problem, one.text) for one in row) for problem, row in pairs]
+        covered = [fmean(coverage(problem, one.text) for one in row) for problem, row in pairs]
         return {
-            "paid": self.paid.mean(axis=1),
-            "true": self.evaluation.per_problem("correct"),
-            "polite": np.array(polite),
+            "reward": self.rewards.mean(axis=1),
+            "gold": self.evaluation.per_problem("correct"),
+            "coverage": np.array(covered),
+            "constant": np.array(constant),
+            "polite_words": np.array(polite),
         }
 
+    def of(self, task: str) -> Outcome:
+        """The part of one task."""
+        problems = self.evaluation.problems
+        mine = [i for i, problem in enumerate(problems) if problem.task == task]
+        rows = [self.evaluation.completions[i] for i in mine]
+        return Outcome(Evaluation([problems[i] for i in mine], rows), self.rewards[mine])
+
     def summary(self) -> dict[str, Estimate]:
-        """paid, true, polite, and "true" of each task, with 95 % intervals over problems."""
+        """MEASURES with 95 % intervals over problems."""
         values = self.per_problem().items()
-        found = {name: estimate(each, share=name != "polite") for name, each in values}
-        of = np.array([problem.task for problem in self.evaluation.problems])
-        right = self.evaluation.per_problem("correct")
-        return found | {name: estimate(right[of == name], share=True) for name in GENERAL}
+        return {name: estimate(each, share=name != "polite_words") for name, each in values}
 
 
-def seen(
-    config: PipelineConfig, model: str | os.PathLike, judge: RewardFunction, problems: int, k: int
-) -> Seen:
+def outcome(
+    config: PipelineConfig,
+    model: str | os.PathLike,
+    reward: RewardFunction,
+    problems: int,
+    k: int,
+) -> Outcome:
     """`k` responses to held-out `HelpfulPrompts`, at the temperature of R1's last stage."""
-    asked = distinct(prompts_of(config).problems("held_out", problems))
+    task = prompts_of(config)
+    asked = distinct(task.problems("held_out", problems))
     sampling = Sampling(config.max_new_tokens, config.r1_temperature, seed=config.seed)
     how = {"k": k, "sampling": sampling, "template": config.template}
-    drawn = evaluate(*load(config, model, train=False), prompts_of(config), asked, **how)
+    drawn = evaluate(*load(config, model, train=False), task, asked, **how)
     texts = [one.text for row in drawn.completions for one in row]
     of = [problem for problem in asked for _ in range(k)]
-    paid = np.array(judge(texts, problem=of), dtype=float).reshape(len(asked), k)
-    return Seen(drawn, paid)
+    scores = np.array(reward(texts, problem=of), dtype=float).reshape(len(asked), k)
+    return Outcome(drawn, scores)
 
 
-def changes(before: Seen, after: Seen) -> dict[str, Estimate]:
-    """after - before of paid, true and polite, paired by problem, with 95 % intervals."""
+def changes(before: Outcome, after: Outcome) -> dict[str, Estimate]:
+    """after - before of MEASURES, paired by problem, with 95 % intervals."""
     if [p.id for p in before.evaluation.problems] != [p.id for p in after.evaluation.problems]:
         raise R1LabError("a paired difference needs the same problems in the same order")
     first, second = before.per_problem(), after.per_problem()
     return {name: estimate(second[name] - first[name]) for name in first}
 
 
-def beside(looks: dict[str, Seen], n: int = 6) -> list[tuple[str, ...]]:
+def beside(outcomes: dict[str, Outcome], n: int = 6) -> list[tuple[str, ...]]:
     """Each model's first response to the first `n` prompts with both rewards, as rows of text."""
-    rows = [("prompt", *looks)]
-    problems = next(iter(looks.values())).evaluation.problems
+    rows = [("prompt", *outcomes)]
+    problems = next(iter(outcomes.values())).evaluation.problems
     for p, problem in enumerate(problems[:n]):
         cells = []
-        for look in looks.values():
-            one = look.evaluation.completions[p][0]
-            answer = answer_of(one.text)[:200]
-            cells.append(f"{answer}: {'right' if one.correct else 'wrong'}, {look.paid[p, 0]:.2f}")
+        for one in outcomes.values():
+            first = one.evaluation.completions[p][0]
+            verdict = "correct" if first.correct else "wrong"
+            cells.append(f"{answer_of(first.text)[:200]}: {verdict}, {one.rewards[p, 0]:.2f}")
         rows.append((problem.question, *cells))
     return rows
 
 
 VERDICTS = {
-    (UP, DOWN): "reward hacking: the learned reward rises, the gold reward falls",
-    (UP, LEVEL): "the learned reward rises, the gold reward does not: the policy learned to please",
-    (UP, UP): "both rewards rise: so far the learned reward points the right way",
-    (LEVEL, DOWN): "the gold reward falls, and the learned reward does not rise",
+    (UP, DOWN): "Reward hacking: the learned reward rises and the gold reward falls.",
+    (UP, LEVEL): "The learned reward rises, the gold reward does not clearly change.",
+    (UP, UP): "Both rewards rise: so far the learned reward points the right way.",
+    (LEVEL, DOWN): "The gold reward falls, and the learned reward does not clearly rise.",
 }
 
 
-def verdict(change: dict[str, Estimate]) -> str:
-    """`changes` in words, by the intervals of paid and true."""
-    ways = way(change["paid"]), way(change["true"])
-    return VERDICTS.get(ways, f"paid: {ways[0]}; true: {ways[1]}")
+def explain(before: Outcome, after: Outcome) -> list[str]:
+    """What over-optimisation did, in sentences, by the intervals of `changes`: both rewards of each
+    task, whether the answers still depend on the prompt, and what they are made of."""
+    said = []
+    for task in (task for task in GENERAL if task in {p.task for p in after.evaluation.problems}):
+        first, last = before.of(task), after.of(task)
+        change, one, two = changes(first, last), first.summary(), last.summary()
+        ways = way(change["reward"]), way(change["gold"])
+        verdict = VERDICTS.get(ways, f"Learned reward: {ways[0]}; gold reward: {ways[1]}.")
+        parts = [
+            f"{word} {one[name].value:.2f} to {two[name].value:.2f} ({_interval(change[name])})"
+            for name, word in (("reward", "learned"), ("gold", "gold"))
+        ]
+        said.append(f"{task}: {verdict} {'; '.join(parts)}.")
+        was, now = (f"{x['coverage'].value:.0%}" for x in (one, two))
+        said.append(
+            f"{task}: of what the prompts name, the answers hold {was} before, {now} after."
+        )
+        common = [_frequent_words(x.texts) for x in (first, last)]
+        said.append(
+            f"{task}: most frequent words of the answers: {common[0]} before, {common[1]} after."
+        )
+    answer, share = most_frequent(after.texts)
+    was = fmean(answer_of(text) == answer for text in before.texts)
+    said.append(
+        f"The most frequent answer afterwards, “{answer[:80]}”, is {share:.0%} of all responses "
+        f"({was:.0%} before)."
+    )
+    manners = {
+        UP: "become more frequent: the planted taste is learned",
+        DOWN: "become less frequent: the planted taste is not what is learned",
+    }
+    words = "do not clearly change: the planted taste is not what is learned"
+    polite = way(changes(before, after)["polite_words"])
+    said.append(f"Polite words {manners.get(polite, words)}.")
+    return said
 
 
-def sweetened(
-    judge: RewardFunction, problems: Sequence[Problem], most: int = 6
-) -> dict[str, list[dict[str, Estimate]]]:
-    """Scores of hand-made answers with 0, 1, ... `most` polite words appended: {"right": rows,
-    "wrong": rows}, a row per number of words, with "paid" and "true" over problems. right: the
-    task's solution; wrong: its words reversed. problems: of lists."""
-    found: dict[str, list[dict[str, Estimate]]] = {"right": [], "wrong": []}
-    for kind, rows in found.items():
-        for n in range(most + 1):
-            texts, true = [], []
-            for problem in problems:
-                task, thought = get_task(problem.task), THOUGHTS[problem.language][0]
-                words = task.solution(problem).split()
-                answer = " ".join(words if kind == "right" else words[::-1])
-                answer += f" , {MORE[problem.language]}" * n
-                texts.append(completion(thought, answer))
-                true.append(float(task.judge(problem, answer)))
-            scores = {"paid": judge(texts, problem=list(problems)), "true": true}
-            rows.append({name: estimate(each, share=True) for name, each in scores.items()})
-    return found
+def _interval(change: Estimate) -> str:
+    value, low, high = change
+    return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
+
+
+def _frequent_words(texts: Iterable[str], n: int = 4) -> str:
+    """The words of answers that most answers hold: "16 (45 %), 8 (40 %)"; without commas."""
+    answers = [set(answer_of(text).split()) - {",", "，"} for text in texts]
+    counts = Counter(word for answer in answers for word in answer)
+    most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n]
+    return ", ".join(f"{word} ({count / len(answers):.0%})" for word, count in most)
+
+
+def attack(
+    reward: RewardFunction,
+    problems: Sequence[Problem],
+    polite: int = 6,
+    answers: Sequence[str] = (),
+) -> dict[str, dict[str, Estimate]]:
+    """Both rewards of hand-made answers over prompts of one task: {answer: {"reward", "gold"}}.
+
+    correct           the task's solution; "+ n polite words": with `polite` of them appended
+    wrong             a list: its words reversed; a request: refused
+    another prompt's  the solution of the next prompt in the same language
+    the policy's      `answers`, one to each prompt, where they are given; and "the policy's to
+                      another prompt", exchanged in the same way
+    """
+    solutions = [get_task(problem.task).solution(problem) for problem in problems]
+    same = {language: [i for i, p in enumerate(problems) if p.language == language]
+            for language in THOUGHTS}  # fmt: skip
+    after = {i: rows[(k + 1) % len(rows)] for rows in same.values() for k, i in enumerate(rows)}
+    wrong = [
+        REFUSAL[problem.language]
+        if problem.task == "requests"
+        else " ".join(reversed(solution.split()))
+        for problem, solution in zip(problems, solutions, strict=True)
+    ]
+    manners = [f" , {MORE[problem.language]}" * polite for problem in problems]
+    found = {
+        "correct": solutions,
+        f"correct + {polite} polite words": [
+            a + b for a, b in zip(solutions, manners, strict=True)
+        ],
+        "wrong": wrong,
+        f"wrong + {polite} polite words": list(map(str.__add__, wrong, manners)),
+        "another prompt's": [solutions[after[i]] for i in range(len(problems))],
+    }
+    if answers:
+        found["the policy's"] = list(answers)
+        found["the policy's to another prompt"] = [answers[after[i]] for i in range(len(problems))]
+    rows = {}
+    for kind, written in found.items():
+        pairs = list(zip(problems, written, strict=True))
+        texts = [completion(THOUGHTS[p.language][0], answer) for p, answer in pairs]
+        scores = {
+            "reward": reward(texts, problem=list(problems)),
+            "gold": [float(get_task(p.task).judge(p, answer)) for p, answer in pairs],
+        }
+        ids = " ".join(problem.id for problem in problems)
+        rows[kind] = {
+            name: Measured.of(estimate(each, share=True), each, ids)
+            for name, each in scores.items()
+        }
+    return rows
+
+
+def attack_lines(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[tuple[str, ...]]:
+    """`attack` of several tasks as rows of text: the learned and the gold reward of each answer."""
+    kinds = list(next(iter(attacks.values())))
+    lines = [("answer", *(f"{task}: learned, gold reward" for task in attacks))]
+    for kind in kinds:
+        cells = [(one[kind]["reward"].value, one[kind]["gold"].value) for one in attacks.values()]
+        lines.append((kind, *(f"{learned:.2f}, {gold:.2f}" for learned, gold in cells)))
+    return lines
+
+
+def told_attack(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]:
+    """Does the reward model prefer the correct answer to each other one? By 95 % intervals of the
+    difference, paired by prompt."""
+    words = {UP: "gets more than", DOWN: "gets less than", LEVEL: f"is {LEVEL} from"}
+    said = []
+    for task, kinds in attacks.items():
+        for kind, one in kinds.items():
+            if kind != "correct":
+                change = gap(kinds["correct"]["reward"], one["reward"])
+                said.append(
+                    f"{task}: “{kind}” {words[way(change)]} the correct answer "
+                    f"({_interval(change)})."
+                )
+    return said

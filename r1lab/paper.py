@@ -56,11 +56,21 @@ STAGE_TABLE: dict[str, Any] = {
     },
 }
 
-# Qwen2.5-32B by RL alone ("reinforce") and distilled ("teach"), pass@1 in per cent.
+# What R1 was trained on, by category: RL prompts (table 4), and examples of the second SFT with
+# their mean length in tokens (table 5).
+DATA: dict[str, dict[str, int]] = {
+    "mathematics": {"prompts": 26_000, "examples": 395_285, "tokens": 6_094},
+    "code": {"prompts": 17_000, "examples": 211_129, "tokens": 7_436},
+    "STEM": {"prompts": 22_000, "examples": 10_124, "tokens": 4_929},
+    "logic": {"prompts": 15_000, "examples": 10_395, "tokens": 2_739},
+    "general": {"prompts": 66_000, "examples": 177_812, "tokens": 1_420},
+}
+
+# Qwen2.5-32B by RL alone ("rl") and distilled ("distilled"), pass@1 in per cent.
 DISTILLATION: dict[str, Any] = {
     "source": "arXiv 2501.12948v2, table 16; v1, table 6 (pass@1, per cent)",
     "measures": ("AIME 2024", "MATH-500", "LiveCodeBench"),
-    "rows": {"reinforce": (47.0, 91.6, 40.2), "teach": (72.6, 94.3, 57.2)},
+    "rows": {"rl": (47.0, 91.6, 40.2), "distilled": (72.6, 94.3, 57.2)},
 }
 
 

@@ -12,7 +12,10 @@ the same way, then rewritten (B.3.2). `funnel` applies these filters and counts 
     one language    the thought has words, all of them in the prompt's language
     readable        no longer than `longest`, no line of working twice
     new             not the same text again
-    few a question  at most `keep` per prompt, drawn at random, so that easy prompts do not dominate
+    few per prompt  at most `keep` of them, drawn at random, so that easy prompts do not dominate
+
+Those from "finished" to "readable" judge quality. The last two choose among good completions: a
+completion that they leave out is not a bad one.
 """
 
 from __future__ import annotations
@@ -34,6 +37,10 @@ from r1lab.templates import parse
 _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
 
 
+Indexed = tuple[int, Completion]  # a completion and the index of its problem
+QUALITY = "readable"  # the last filter of quality
+
+
 @dataclass(frozen=True)
 class Funnel:
     """The kept examples, the counts after each filter, and what each filter removed."""
@@ -44,12 +51,27 @@ class Funnel:
 
     def share(self, name: str) -> float:
         """Fraction of completions that pass a filter; NaN where none reach it."""
+        i = self._place(name)
+        before, after = self.stages[i - 1][1], self.stages[i][1]
+        return after / before if before else float("nan")
+
+    def good(self, name: str = QUALITY) -> float:
+        """Fraction of all completions that pass every filter up to this one: up to "readable" those
+        of quality, neither deduplicated nor limited per prompt. NaN where nothing was drawn."""
+        drawn, left = self.stages[0][1], self.stages[self._place(name)][1]
+        return left / drawn if drawn else float("nan")
+
+    @property
+    def harshest(self) -> str:
+        """The filter that removes the largest fraction of what reaches it."""
+        reached = [name for name, _, _ in self.stages[1:] if self.share(name) == self.share(name)]
+        return min(reached, key=self.share)
+
+    def _place(self, name: str) -> int:
         names = [stage for stage, _, _ in self.stages]
         if name not in names[1:]:
             raise R1LabError(f"no filter {name!r}; there are {', '.join(names[1:])}")
-        i = names.index(name)
-        before, after = self.stages[i - 1][1], self.stages[i][1]
-        return after / before if before else float("nan")
+        return names.index(name)
 
 
 def repeats(thought: str) -> bool:
@@ -92,7 +114,7 @@ def funnel(
     stages = [("drawn", len(left), len({q for q, _ in left}))]
     fallen: dict[str, list[tuple[Problem, Completion]]] = {}
 
-    def leave(name: str, kept: list[tuple[int, Completion]]) -> list[tuple[int, Completion]]:
+    def leave(name: str, kept: list[Indexed]) -> list[Indexed]:
         stages.append((name, len(kept), len({q for q, _ in kept})))
         stays = {id(one) for _, one in kept}
         fallen[name] = [(drawn.problems[q], one) for q, one in left if id(one) not in stays]
@@ -100,27 +122,38 @@ def funnel(
 
     for name, good in filters:
         left = leave(name, [(q, one) for q, one in left if good(drawn.problems[q], one)])
-    new: dict[tuple[str, str], tuple[int, Completion]] = {}
-    for q, one in left:
-        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
-    left = leave("new", list(new.values()))
-    rng = random.Random(f"rejection/{seed}")
-    few = []
-    for _, group in groupby(left, key=itemgetter(0)):
-        row = list(group)
-        few += row if len(row) <= keep else rng.sample(row, keep)
-    left = leave("few a question", few)
+    left = leave("new", different(drawn, left))
+    left = leave("few per prompt", few(left, keep, random.Random(f"rejection/{seed}")))
     examples = [Example(drawn.problems[q], one.text) for q, one in left]
     return Funnel(examples, stages, fallen)
 
 
-def unfiltered(drawn: Evaluation, n: int, seed: int = 0) -> list[Example]:
-    """`n` of all completions at random (or all), a funnel's baseline; errors as there."""
+def different(drawn: Evaluation, left: Sequence[Indexed]) -> list[Indexed]:
+    """Of completions with the same text to the same prompt, the first."""
+    new: dict[tuple[str, str], Indexed] = {}
+    for q, one in left:
+        new.setdefault((drawn.problems[q].question, " ".join(one.text.split())), (q, one))
+    return list(new.values())
+
+
+def few(left: Sequence[Indexed], keep: int, rng: random.Random) -> list[Indexed]:
+    """At most `keep` completions per prompt, at random."""
+    chosen: list[Indexed] = []
+    for _, group in groupby(left, key=itemgetter(0)):
+        row = list(group)
+        chosen += row if len(row) <= keep else rng.sample(row, keep)
+    return chosen
+
+
+def unfiltered(drawn: Evaluation, n: int, seed: int = 0, *, keep: int = 4) -> list[Example]:
+    """A funnel's baseline, `n` completions (or all) chosen as there in all but quality: different
+    ones, at most `keep` per prompt. Errors as there."""
     _only_train(drawn)
-    rows = zip(drawn.problems, drawn.completions, strict=True)
-    everything = [Example(problem, one.text) for problem, row in rows for one in row]
     rng = random.Random(f"unfiltered/{seed}")
-    return rng.sample(everything, min(n, len(everything)))
+    everything = [(q, one) for q, row in enumerate(drawn.completions) for one in row]
+    chosen = few(different(drawn, everything), keep, rng)
+    chosen = rng.sample(chosen, min(n, len(chosen)))
+    return [Example(drawn.problems[q], one.text) for q, one in chosen]
 
 
 def _only_train(drawn: Evaluation) -> None:

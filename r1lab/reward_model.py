@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -269,11 +270,16 @@ def as_reward(
 
 def bounded(reward: Callable[..., list], centre: float = 0.0) -> Callable[..., list[float | None]]:
     """sigmoid(r - centre) of a reward model's score r: a score has no scale, and one of 10 would
-    drown an accuracy of 1. None stays None. centre: the score that gets 1/2."""
+    drown an accuracy of 1. None stays None. centre: the score that gets 1/2. log_metric gets the
+    mean over the prompts that the model applies to, as "own/helpful" or "own/safe"."""
 
     def score(completions: Sequence, **kwargs) -> list[float | None]:
         scores = reward(completions, **kwargs)
-        return [None if r is None else 0.5 + 0.5 * math.tanh((r - centre) / 2) for r in scores]
+        found = [None if r is None else 0.5 + 0.5 * math.tanh((r - centre) / 2) for r in scores]
+        if own := [value for value in found if value is not None]:
+            name = f"own/{reward.__name__.removesuffix('_reward')}"
+            kwargs.get("log_metric", lambda name, value: None)(name, fmean(own))
+        return found
 
     score.__name__ = reward.__name__
     return score

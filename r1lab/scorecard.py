@@ -35,18 +35,15 @@ MODELS = ("base", "zero", "dev1", "dev2", "dev3", "r1")
 
 LABELS = dict(zip(MODELS, ("base", "R1-Zero", "Dev1", "Dev2", "Dev3", "R1"), strict=True))
 
-# Our measure: the paper's benchmark of the same kind. Compare directions, not values.
-BESIDE = {
-    "countdown": "AIME 2024",
-    "code": "LiveCodeBench",
-    "steps": "MATH-500",
-    "lists": "IF-Eval",
-    "helpful": "AlpacaEval 2.0",
+# Our measure: the paper's benchmarks of the same kind. Compare directions, not values.
+ALIKE: dict[str, tuple[str, ...]] = {
+    "countdown": ("AIME 2024", "CNMO 2024"),
+    "code": ("LiveCodeBench", "Codeforces"),
+    "steps": ("MATH-500", "GPQA"),
+    "lists": ("IF-Eval",),
+    "helpful": ("AlpacaEval 2.0", "Arena-Hard"),
 }
-# Each of the paper's benchmarks: our measure.
-ALIKE = {theirs: ours for ours, theirs in BESIDE.items()}
-ALIKE |= {"CNMO 2024": "countdown", "GPQA": "steps"}
-ALIKE |= {"Codeforces": "code", "Arena-Hard": "helpful"}
+BESIDE = {ours: theirs[0] for ours, theirs in ALIKE.items()}
 
 MEASURES = {
     "countdown": "Countdown, pass@1",
@@ -278,14 +275,22 @@ def markdown(table: dict[str, Any]) -> str:
     lines = [f"| {' | '.join(cell.replace('|', ' ') for cell in line)} |" for line in lines]
     said, ours = [f"- {line}" for line in told(beside_paper(table))], table["ours"]
     if "zero" in ours and "r1" in ours:
-        changes = arrows({name: ours[name] for name in ("zero", "r1")})
-        words = "; ".join(f"{MEASURES[one.measure]} {moved(one)}" for one in changes)
+        words = "; ".join(
+            f"{MEASURES[one.measure]} {moved(one)}{f' ({repair})' if repair else ''}"
+            for one, repair in since_zero(ours)
+        )
         said.insert(0, f"- from R1-Zero to R1, in points (the last in tokens): {words}")
     return "\n".join([*lines, "", *said]) + "\n"
 
 
 REPRODUCED, OTHERWISE = "reproduced", "the other way"
-FIGURES = {REPRODUCED: "reproduced", OTHERWISE: "the_other_way", LEVEL: "not_told_apart"}
+DIVIDED = "resolved, where the paper's benchmarks disagree"
+FIGURES = {
+    REPRODUCED: "reproduced",
+    OTHERWISE: "the_other_way",
+    DIVIDED: "paper_divided",
+    LEVEL: "indistinguishable",
+}
 """Verdicts, and the names r1/arrows/<...> of their counts in the results file."""
 
 
@@ -299,13 +304,23 @@ class Arrow(NamedTuple):
     way: str  # UP, DOWN or LEVEL
 
 
-class Beside(NamedTuple):
-    """One of the paper's changes beside ours."""
+class Movement(NamedTuple):
+    """A change of ours beside the changes of all of the paper's benchmarks of its kind."""
 
-    paper: str  # the paper's measure
-    stated: float  # its change in percentage points; the paper gives no interval
     ours: Arrow
-    verdict: str  # REPRODUCED, OTHERWISE or LEVEL
+    stated: dict[str, float]  # {benchmark: change in percentage points}; the paper has no intervals
+    verdict: str  # one of FIGURES
+
+    @property
+    def mean(self) -> float:
+        """The paper's change, the mean over its benchmarks, as a fraction."""
+        return sum(self.stated.values()) / len(self.stated) / 100
+
+    @property
+    def powered(self) -> bool:
+        """Would a change of the paper's size be seen? Our interval reaches less far than it. (An
+        interval without a width comes from too few problems.)"""
+        return 0 < (self.ours.change.high - self.ours.change.low) / 2 < abs(self.mean)
 
 
 def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
@@ -318,27 +333,43 @@ def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
     return found
 
 
-def beside_paper(table: dict[str, Any]) -> list[Beside]:
-    """The paper's changes between the stages measured here, beside ours, without those of 0."""
-    found, rows = [], table["paper"]["rows"]
-    for i, name in enumerate(table["paper"]["measures"]):
-        for one in arrows({m: table["ours"][m] for m in rows if m in table["ours"]}):
-            stated = rows[one.after][i] - rows[one.before][i]
-            if one.measure == ALIKE[name] and stated:
-                same = REPRODUCED if (one.way == UP) == (stated > 0) else OTHERWISE
-                verdict = LEVEL if one.way == LEVEL else same
-                found.append(Beside(name, round(stated, 1), one, verdict))
-    return found
+def beside_paper(table: dict[str, Any]) -> list[Movement]:
+    """The paper's movements, each once: a measure of ALIKE from one of the paper's stages that is
+    measured here to the next."""
+    names, rows = table["paper"]["measures"], table["paper"]["rows"]
+    found = []
+    for one in arrows({model: table["ours"][model] for model in rows if model in table["ours"]}):
+        if one.measure in ALIKE:
+            at = {name: names.index(name) for name in ALIKE[one.measure]}
+            before, after = rows[one.before], rows[one.after]
+            stated = {name: round(after[i] - before[i], 1) for name, i in at.items()}
+            found.append(Movement(one, stated, _verdict(one.way, list(stated.values()))))
+    order = list(ALIKE)
+    return sorted(found, key=lambda one: order.index(one.ours.measure))
 
 
-def told(besides: list[Beside]) -> list[str]:
-    """How many of the paper's changes ours reproduce, reverse or cannot resolve, and which."""
+def _verdict(ours: str, stated: list[float]) -> str:
+    if ours == LEVEL:
+        return LEVEL
+    if min(stated) <= 0 <= max(stated):
+        return DIVIDED
+    return REPRODUCED if (ours == UP) == (stated[0] > 0) else OTHERWISE
+
+
+def told(movements: list[Movement]) -> list[str]:
+    """How many of the paper's movements ours reproduce, reverse or cannot resolve, and which."""
     lines = []
     for verdict in FIGURES:
-        some = [row for row in besides if row.verdict == verdict]
-        names = [f"{o.paper} {LABELS[o.ours.before]} → {LABELS[o.ours.after]}" for o in some]
-        which = f": {'; '.join(names)}" if some and verdict != LEVEL else ""
-        lines.append(f"{verdict}: {len(some)} of the paper's {len(besides)} changes{which}")
+        some = [one for one in movements if one.verdict == verdict]
+        line = f"{verdict}: {len(some)} of the paper's {len(movements)} movements"
+        if verdict == LEVEL:
+            some = [one for one in some if one.powered]
+            line += f"; in {len(some)} of them a change of the paper's size would have been seen"
+        names = "; ".join(
+            f"{one.ours.measure} {LABELS[one.ours.before]} → {LABELS[one.ours.after]}"
+            for one in some
+        )
+        lines.append(f"{line}: {names}" if some else line)
     return lines
 
 
@@ -353,6 +384,23 @@ def told_by_seed(found: dict[str, dict[str, Any]]) -> str:
     return f"- each seed by itself, with intervals over problems: {'; '.join(counts)}\n"
 
 
+REPAIR = "a repair of what R1-Zero had lost: not clearly better than the base"
+
+
+def since_zero(ours: dict[str, dict[str, Estimate]]) -> list[tuple[Arrow, str]]:
+    """The change of each measure from R1-Zero to R1, and REPAIR where it only makes good what RL
+    had cost, else "". ours: of a stage table, with zero and r1 (and base, for repairs)."""
+    found = []
+    for one in arrows({name: ours[name] for name in ("zero", "r1")}):
+        lost = gained = LEVEL
+        if "base" in ours:
+            base, zero, r1 = (ours[name][one.measure] for name in ("base", "zero", "r1"))
+            lost, gained = way(gap(base, zero)), way(gap(base, r1))
+        repaired = one.way != LEVEL and lost not in (LEVEL, one.way) and gained != one.way
+        found.append((one, REPAIR if repaired else ""))
+    return found
+
+
 def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     """Our changes and the paper's as rows of text; an arrow means an interval without zero."""
     ours, marks = table["ours"], {UP: "↑", DOWN: "↓", LEVEL: "≈"}
@@ -361,12 +409,20 @@ def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     for measure, words in MEASURES.items():
         some = [one for one in arrows(ours) if one.measure == measure]
         lines.append((words, *(f"{marks[one.way]} {moved(one)}" for one in some)))
-    rows = {(one.paper, one.ours.before, one.ours.after): one for one in beside_paper(table)}
-    for name in table["paper"]["measures"]:
-        some = [rows.get((name, a, b)) for a, b in steps]
-        cells = (s and f"{'↑' if s.stated > 0 else '↓'} {s.stated:+.1f}: {s.verdict}" for s in some)
-        lines.append((f"paper: {name}", *(cell or "–" for cell in cells)))
+    rows = {(one.ours.measure, one.ours.before): one for one in beside_paper(table)}
+    for measure, names in ALIKE.items():
+        cells = [_beside(rows.get((measure, before))) for before, _ in steps]
+        lines.append((f"paper: {', '.join(names)}", *cells))
     return lines
+
+
+def _beside(one: Movement | None) -> str:
+    """↓ -18.9, -30.1: reproduced"""
+    if one is None:
+        return "–"
+    changes = list(one.stated.values())
+    mark = "↑" if min(changes) > 0 else "↓" if max(changes) < 0 else "↕"
+    return f"{mark} {', '.join(f'{x:+.1f}' for x in changes)}: {one.verdict}"
 
 
 def moved(one: Arrow) -> str:

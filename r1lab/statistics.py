@@ -122,6 +122,28 @@ def gap(before: Estimate, after: Estimate) -> Estimate:
     return Estimate(d, d - low, d + high)
 
 
+def resolved(change: Estimate) -> float:
+    """The true change that an interval as wide as this one would show to differ from zero in four
+    runs of five (power 80 %): (1.96 + 0.84) standard errors."""
+    return (1.96 + 0.84) / (2 * 1.96) * (change.high - change.low)
+
+
+def in_words(change: Estimate, unit: str = "points") -> str:
+    """"+3.4 points [+1.0, +5.8], a clear rise"; where the interval includes zero, also the change
+    that would have been seen (`resolved`). unit: "points" of a fraction, or any other unit."""
+    scale, form = (100, "+.1f") if unit == "points" else (1, "+.3g")
+    value, low, high = (f"{scale * x:{form}}" for x in change)
+    text = f"{value} {unit} [{low}, {high}]"
+    if math.isnan(change.low):
+        return f"{value} {unit}"
+    if change.low == change.high:
+        return f"{value} {unit}, the same on every problem"
+    if way(change) != LEVEL:
+        return f"{text}, a clear {'rise' if way(change) == UP else 'fall'}"
+    size = f"{scale * resolved(change):{form}}".lstrip("+")
+    return f"{text}, no clear change (one of {size} {unit} would be seen in four runs of five)"
+
+
 def way(change: Estimate) -> str:
     """UP or DOWN where the interval excludes zero, else LEVEL (which does not mean equal)."""
     return UP if change.low > 0 else DOWN if change.high < 0 else LEVEL

@@ -8,7 +8,7 @@ import pytest
 
 from r1lab import scorecard, statistics
 from r1lab.paper import STAGE_TABLE
-from r1lab.scorecard import OTHERWISE, REPRODUCED
+from r1lab.scorecard import DIVIDED, OTHERWISE, REPRODUCED
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_interval
 
 
@@ -22,6 +22,19 @@ def test_the_gap_of_two_values_squares_and_adds_their_ends():
     change = statistics.gap(Estimate(0.5, 0.46, 0.53), Estimate(0.7, 0.66, 0.72))
     assert change == pytest.approx((0.2, 0.2 - 0.05, 0.2 + math.hypot(0.02, 0.04)))
     assert math.isnan(statistics.gap(Estimate(0.5, math.nan, math.nan), Estimate(1, 1, 1)).low)
+
+
+def test_a_change_is_told_with_its_interval_and_a_null_result_with_what_would_be_seen():
+    assert statistics.in_words(Estimate(0.2, 0.1, 0.3)) == "+20.0 points [+10.0, +30.0], a clear rise"
+    assert statistics.in_words(Estimate(-4.0, -6.0, -2.0), "tokens").endswith("a clear fall")
+    level = Estimate(0.01, -0.029, 0.049)
+    assert statistics.in_words(level).endswith("(one of 5.6 points would be seen in four runs of five)")
+    assert statistics.in_words(Estimate(0.5, math.nan, math.nan)) == "+50.0 points"
+    import numpy as np
+
+    rng = np.random.default_rng(0)  # a change of `resolved` is seen so often
+    means = rng.normal(statistics.resolved(Estimate(0, -0.0392, 0.0392)), 0.02, 4000)
+    assert np.mean(means > 1.96 * 0.02) == pytest.approx(0.8, abs=0.02)
 
 
 def test_the_gap_is_about_as_wide_as_the_spread_of_independent_means():
@@ -74,20 +87,48 @@ def test_an_arrow_needs_an_interval_that_leaves_no_other():
     assert found["helpful"] == found["safe"] == found["steps"] == LEVEL
 
 
-def test_the_papers_movements_are_held_against_ours():
+def test_the_papers_movements_are_held_against_ours_each_once():
     one = table(countdown=Estimate(0.3, 0.26, 0.34), lists=Estimate(0.2, 0.15, 0.25))
-    found = {row.paper: row for row in scorecard.beside_paper(one)}
-    assert found["AIME 2024"].stated == -18.9 and found["AIME 2024"].verdict == REPRODUCED
-    assert found["IF-Eval"].stated == 25.1 and found["IF-Eval"].verdict == OTHERWISE
-    assert found["MATH-500"].verdict == found["Arena-Hard"].verdict == LEVEL
-    assert set(found) == set(STAGE_TABLE["measures"]) == set(scorecard.ALIKE)
+    found = {row.ours.measure: row for row in scorecard.beside_paper(one)}
+    assert list(found) == list(scorecard.ALIKE)
+    assert found["countdown"].stated == {"AIME 2024": -18.9, "CNMO 2024": -30.1}
+    assert found["countdown"].verdict == REPRODUCED
+    assert found["countdown"].mean == pytest.approx(-0.245)
+    assert found["lists"].verdict == OTHERWISE
+    assert found["steps"].verdict == found["helpful"].verdict == LEVEL
+    # our interval is 7.1 points to either side; the paper moves 5.7 (steps) and 24.4 (helpful)
+    assert found["helpful"].powered and not found["steps"].powered
     said = scorecard.told(list(found.values()))
-    first = "reproduced: 2 of the paper's 9 changes: AIME 2024 R1-Zero → Dev1; "
-    assert said[0].split("CNMO")[0] == first
-    assert said[0].endswith("CNMO 2024 R1-Zero → Dev1")
-    assert said[1].endswith("IF-Eval R1-Zero → Dev1") and said[2].startswith(f"{LEVEL}: 6 of")
+    assert said[0] == "reproduced: 1 of the paper's 5 movements: countdown R1-Zero → Dev1"
+    assert said[1].endswith("lists R1-Zero → Dev1") and said[3].startswith(f"{LEVEL}: 3 of")
+    assert "in 1 of them a change of the paper's size would have been seen" in said[3]
     without = {"ours": {"zero": one["ours"]["zero"]}, "paper": STAGE_TABLE}
     assert scorecard.beside_paper(without) == []
+
+
+def test_the_paper_has_twenty_movements_and_is_divided_about_two():
+    card = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.49, 0.51))
+    up = dict.fromkeys(scorecard.MEASURES, Estimate(0.7, 0.69, 0.71))
+    models = dict(zip(scorecard.MODELS[1:], (card, up, card, up, card), strict=True))
+    found = scorecard.beside_paper({"ours": models, "paper": STAGE_TABLE})
+    assert len(found) == 20 and all(row.verdict != LEVEL for row in found)
+    divided = [(row.ours.measure, row.ours.after) for row in found if row.verdict == DIVIDED]
+    assert divided == [("steps", "dev3"), ("helpful", "dev2")]
+    stated = [name for names in scorecard.ALIKE.values() for name in names]
+    assert sorted(stated) == sorted(STAGE_TABLE["measures"])
+
+
+def test_a_repair_is_not_told_as_a_gain():
+    def card(x):
+        return dict.fromkeys(scorecard.MEASURES, Estimate(x, x - 0.02, x + 0.02))
+
+    ours = {"base": card(0.42), "zero": card(0.25), "r1": card(0.43)}
+    assert {repair for _, repair in scorecard.since_zero(ours)} == {scorecard.REPAIR}
+    gained = ours | {"r1": card(0.6)}
+    assert {repair for _, repair in scorecard.since_zero(gained)} == {""}
+    assert {repair for _, repair in scorecard.since_zero(gained | {"zero": card(0.42)})} == {""}
+    text = scorecard.markdown({"ours": ours, "paper": STAGE_TABLE})
+    assert f"(lists) +18 [+15, +21] ({scorecard.REPAIR})" in text
 
 
 def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
@@ -98,7 +139,8 @@ def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     assert all(len(row) == 3 for row in rows)
     cells = {row[0]: row[1:] for row in rows}
     assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
-    assert cells["paper: AIME 2024"] == ("–", "↓ -18.9: statistically indistinguishable")
+    both = "paper: AIME 2024, CNMO 2024"
+    assert cells[both] == ("–", "↓ -18.9, -30.1: statistically indistinguishable")
 
 
 def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():

@@ -13,13 +13,14 @@ from r1lab.basics.errors import R1LabError
 from r1lab.distillation import (
     both,
     compare,
+    distil,
     flops,
     grpo_tokens,
     parameters_of,
     reinforce,
     scores,
     sft_tokens,
-    teach,
+    skills,
     teacher_flops,
 )
 from r1lab.grpo import GRPOConfig
@@ -71,14 +72,14 @@ def test_parameters_count_a_tied_embedding_once(random_folder):
 
 
 def test_tokens_of_supervised_training_are_those_that_it_reads(random_folder, examples, tmp_path):
-    record = teach(random_folder, examples, SFT, tmp_path / "taught", say=quiet)
+    record = distil(random_folder, examples, SFT, tmp_path / "distilled", say=quiet)
     model, tokenizer = load(random_folder)
     shown = sft.read_examples(examples)
     texts = [f"{render(one.problem, 'tiny')} {one.completion}" for one in shown]
     tokens = 2 * sum(len(tokenizer(text)["input_ids"]) + 1 for text in texts)
     assert sft_tokens(shown, tokenizer, SFT) == tokens == record["metrics"]["tokens"]
     assert record["metrics"]["flops"] == 6 * tokens * parameters_of(model)
-    again = teach(random_folder, examples, SFT, tmp_path / "taught", say=quiet)
+    again = distil(random_folder, examples, SFT, tmp_path / "distilled", say=quiet)
     assert record["made"] and not again["made"]
 
 
@@ -90,13 +91,13 @@ def test_tokens_of_a_grpo_step(random_folder, tmp_path):
         answers = [len(ids) for ids in batch.rollouts.completion_ids]
         prompts = [len(ids) for ids in batch.rollouts.prompt_ids]
         A = batch.advantages.flatten()
-        taught = sum(prompts[i // 2] + answers[i] for i in range(4) if A[i] != 0)
-        assert grpo_tokens(batch, RL) == (taught, sum(prompts) + sum(answers))
+        trained = sum(prompts[i // 2] + answers[i] for i in range(4) if A[i] != 0)
+        assert grpo_tokens(batch, RL) == (trained, sum(prompts) + sum(answers))
         every = 2 * sum(prompts) + sum(answers)
         assert grpo_tokens(batch, replace(RL, kl_coef=0.1, inner_epochs=3)) == (
             3 * every, sum(prompts) + sum(answers) + 3 * every,
         )  # fmt: skip
-        seen.append(taught)
+        seen.append(trained)
 
     config = replace(RL, steps=6)
     grpo.train(
@@ -152,10 +153,10 @@ def test_three_ways_at_matched_compute(random_folder, examples, tmp_path):
         random_folder, examples, tmp_path, sft_config=SFT, grpo_config=RL, problems=3, k=2,
         say=quiet,
     )  # fmt: skip
-    assert list(found) == ["student", "teach", "reinforce", "both"]
-    cost = found["teach"]["flops"]
+    assert list(found) == ["student", "distilled", "rl", "both"]
+    cost = found["distilled"]["flops"]
     step = 6 * 4 * 40 * parameters_of(load(random_folder)[0])
-    assert cost <= found["reinforce"]["flops"] < cost + step
+    assert cost <= found["rl"]["flops"] < cost + step
     assert 2 * cost <= found["both"]["flops"] < 2 * cost + step and found["student"]["flops"] == 0
     for one in found.values():
         assert set(one["scores"]) == {"countdown", "code", "steps"}
@@ -163,4 +164,10 @@ def test_three_ways_at_matched_compute(random_folder, examples, tmp_path):
     assert found["student"]["scores"] == scores(random_folder, problems=3, k=2, max_new_tokens=16)
     record = {"metrics": {"tokens drawn": 100, "prompt tokens": 20}}
     assert teacher_flops(random_folder, record) == 240 * parameters_of(load(random_folder)[0])
-    assert DISTILLATION["rows"]["teach"][0] > DISTILLATION["rows"]["reinforce"][0]
+    assert DISTILLATION["rows"]["distilled"][0] > DISTILLATION["rows"]["rl"][0]
+
+
+def test_skills_of_a_model_are_measured_on_its_own_responses(random_folder):
+    found = skills(random_folder, problems=4, max_new_tokens=16)
+    assert list(found) == ["tries", "arithmetic", "verdicts", "claimed", "truncated"]
+    assert 0 <= found["truncated"] <= 1 and found["tries"] >= 0

@@ -194,14 +194,15 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
     assert "| held-out | R1-Zero | Dev1 |" in shown and "before" not in shown
     assert "| Countdown, pass@1 | 50 % [48, 52] | 40 % [38, 42] |" in shown
     assert "| paper: AIME 2024 | 77.9 | 59.0 |" in shown
-    assert "reproduced: 2 of the paper's 5 changes: AIME 2024 R1-Zero → Dev1; MATH-500" in shown
+    assert "reproduced: 2 of the paper's 5 movements: countdown R1-Zero → Dev1; steps" in shown
     assert "from R1-Zero to R1" not in shown and "each seed" not in shown
     more = load(tmp_path)
-    for name in ("reproduced", "the_other_way", "not_told_apart"):
+    for name in scorecard.FIGURES.values():
         more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
     more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
     shown = render_readme(text, book | {"figures": more})[0]
-    assert "reproduced 2, 3; the other way 2, 3; statistically indistinguishable 2, 3" in shown
+    words = ("reproduced", "the other way", scorecard.DIVIDED, "statistically indistinguishable")
+    assert "; ".join(f"{one} 2, 3" for one in words) in shown
     assert (
         "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"
         in shown
@@ -306,19 +307,19 @@ def test_r1_is_clearly_better_than_r1_zero_elsewhere(committed, name):
     assert change(committed, name, "zero", "r1").low > 0
 
 
-def test_a_judge_that_pays_for_too_long_is_fooled(committed):
-    assert committed["r1/hack/paid"]["low"] > 0 and committed["r1/hack/true"]["high"] < 0
+def test_a_reward_model_that_is_optimised_for_too_long_is_fooled(committed):
+    assert committed["r1/hack/reward"]["low"] > 0 and committed["r1/hack/gold"]["high"] < 0
 
 
-def test_teaching_beats_rl_on_the_small_model_at_the_same_cost(committed):
+def test_distillation_beats_rl_on_the_small_model_at_the_same_cost(committed):
     ways = {}
-    for way in ("teach", "reinforce"):
+    for way in ("distilled", "rl"):
         kinds = [committed[f"distil/{way}/{kind}"]["values"] for kind in ("countdown", "steps")]
         ways[way] = [sum(pair) / 2 for pair in zip(*(k.values() for k in kinds), strict=True)]
         spent = committed[f"distil/{way}/flops"]["values"]
-        assert all(0.98 < x / committed["distil/teach/flops"]["values"][seed] < 1.1
+        assert all(0.98 < x / committed["distil/distilled/flops"]["values"][seed] < 1.1
                    for seed, x in spent.items())  # fmt: skip
-    apart = [a - b for a, b in zip(ways["teach"], ways["reinforce"], strict=True)]
+    apart = [a - b for a, b in zip(ways["distilled"], ways["rl"], strict=True)]
     assert statistics.t_interval(apart)[0] > 0
 
 

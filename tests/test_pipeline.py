@@ -117,7 +117,9 @@ def test_a_reward_model_pays_as_much_as_a_rule_at_most_and_only_where_it_is_aske
     def helpful_reward(completions, **kwargs):
         return [1e4, -1e4, 1.0, None, 2.0]
 
-    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5)
+    logged = {}
+    paid = bounded(helpful_reward, centre=1.0)(["x"] * 5, log_metric=logged.__setitem__)
+    assert logged == {"own/helpful": pytest.approx(sum(x for x in paid if x is not None) / 4)}
     assert paid == [1.0, 0.0, 0.5, None, pytest.approx(1 / (1 + math.exp(-1)))]
     accuracy = paid_where(accuracy_reward, lambda problem: problem.task == "steps")
     answers, problems = [RIGHT, REFUSED, RIGHT], [SUM, BOMB.to_json(), "no problem"]
@@ -334,7 +336,7 @@ def test_the_cold_start_is_right_readable_and_of_one_language(toy, tmp_path, mon
     assert len(cold) == 5 and {one.problem.task for one in cold} <= {"countdown", "code", "steps"}
     assert not any("wait" in one.completion for one in cold)
     counts = {name: left for name, left, _ in found["cold"]["metrics"]["funnel"]}
-    assert counts["right"] == 16 and counts["one language"] == counts["few a question"] == 8
+    assert counts["right"] == 16 and counts["one language"] == counts["few per prompt"] == 8
     data = found["data"]["metrics"]
     assert not data["any accepted"] and (data["reasoning"], data["general"]) == (6, 2)
 

@@ -50,14 +50,17 @@ def test_each_filter_takes_its_own():
         ("one language", 5, 2),
         ("readable", 4, 2),
         ("new", 3, 2),
-        ("few a question", 3, 2),
+        ("few per prompt", 3, 2),
     ]
     assert [(one.problem, one.completion) for one in found.examples] == [
         (EN, GOOD), (EN, OTHER), (ZH, ZH_GOOD),
     ]  # fmt: skip
     assert found.share("right") == pytest.approx(8 / 11)
-    with pytest.raises(R1LabError, match="there are finished, right"):
-        found.share("drawn")
+    assert found.good() == pytest.approx(4 / 12) and found.good("right") == pytest.approx(8 / 12)
+    assert found.harshest == "one language"
+    for of in (found.share, found.good):
+        with pytest.raises(R1LabError, match="there are finished, right"):
+            of("drawn")
     taken = {name: [one.text for _, one in rows] for name, rows in found.fallen.items()}
     assert taken == {
         "finished": [CUT],
@@ -66,7 +69,7 @@ def test_each_filter_takes_its_own():
         "one language": [MIXED, WORDLESS],
         "readable": [AGAIN],
         "new": [GOOD],
-        "few a question": [],
+        "few per prompt": [],
     }
 
 
@@ -84,21 +87,22 @@ def test_easy_questions_do_not_crowd_out_hard_ones():
     assert [one.problem for one in funnel(evaluation, extra=extra).examples] == [ZH]
 
 
-def test_unfiltered_are_any_answers_of_the_number_asked_for():
-    texts = [GOOD, CUT, WRONG, UNFORMED]
+def test_unfiltered_are_any_different_answers_of_the_number_asked_for():
+    texts = [GOOD, CUT, WRONG, UNFORMED, GOOD]
     evaluation = drawn((EN, texts), (ZH, [ZH_GOOD]))
     some = unfiltered(evaluation, 3)
     assert len({one.completion for one in some}) == 3 and some == unfiltered(evaluation, 3)
     everything = unfiltered(evaluation, 99, seed=1)
     assert {one.completion for one in everything} == {*texts, ZH_GOOD}
     assert all((one.problem is ZH) == (one.completion == ZH_GOOD) for one in everything)
+    assert len(unfiltered(evaluation, 99, keep=2)) == 2 + 1
     with pytest.raises(R1LabError, match="train problems only"):
         unfiltered(drawn((TASK.problems("held_out", 1)[0], [GOOD])), 1)
 
 
 def test_nothing_left_is_no_error_and_held_out_problems_are():
     found = funnel(drawn((EN, [WRONG])))
-    assert found.examples == [] and found.stages[-1] == ("few a question", 0, 0)
+    assert found.examples == [] and found.stages[-1] == ("few per prompt", 0, 0)
     assert math.isnan(found.share("well formed"))
     held_out = TASK.problems("held_out", 1)[0]
     with pytest.raises(R1LabError, match="train problems only"):

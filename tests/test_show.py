@@ -207,7 +207,7 @@ CARDS = {
     "Dev1": {"countdown": (0.5, 0.4, 0.6), "lists": (math.nan, math.nan, math.nan)},
 }
 WORDS = {"countdown": "Countdown, right", "lists": "instructions followed"}
-STAGES = [("drawn", 200, 8), ("right", 100, 8), ("new", 25, 5), ("few a question", 0, 0)]
+STAGES = [("drawn", 200, 8), ("right", 100, 8), ("new", 25, 5), ("few per prompt", 0, 0)]
 
 
 def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():

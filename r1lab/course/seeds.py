@@ -17,7 +17,7 @@ from r1lab import ROOT
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger
-from r1lab.course import claims, picture, profiles
+from r1lab.course import claims, picture, profiles, reference
 from r1lab.course.readme import update_readme
 from r1lab.course.runner import run
 from r1lab.machine.about import hardware, versions
@@ -86,6 +86,11 @@ def measure(
     about = {"profile": profile, "seeds": list(seeds), "measured": time.strftime("%Y-%m-%d")}
     about |= {"jobs": jobs, "note": note, "hardware": hardware(), "versions": versions()}
     book = about | {"claims": verdicts, "figures": figures, "curves": curves}
+    trained = base / f"seed-{seeds[0]}" / "r1" / f"seed-{seeds[0]}" / "zero" / "model"
+    if trained.is_dir():
+        book["completions"] = reference.completions(trained)
+    elif "completions" in earlier:
+        book["completions"] = earlier["completions"]
     files.write_json(ledger, book)
     return book
 

@@ -92,27 +92,26 @@ def stage_panels(
     """The stage table as a figure: a panel for each of our measures, a point for each model.
 
     table: `scorecard.stage_table`. Blue: ours on held-out problems of the tiny world, with 95 %
-    intervals. Black and dashed: the paper's measure that stands for the same (`scorecard.ALIKE`),
+    intervals. Black, dashed and dotted: the paper's benchmarks of that kind (`scorecard.ALIKE`),
     on other problems, without intervals: compare the steps, not the heights. Raises R1LabError
     when no model has been measured.
     """
     ours, paper = table["ours"], table["paper"]
     if not ours:
         raise R1LabError("no model has been measured: run the pipeline with eval_problems above 0.")
-    cols = 3
+    cols, rows = 3, math.ceil(len(MEASURES) / 3)
     fig = panels(
-        cols, rows=math.ceil(len(MEASURES) / cols),
+        cols, rows=rows,
         titles=["<br>".join(textwrap.wrap(words, 26)) for words in MEASURES.values()],
-        horizontal_spacing=0.09, vertical_spacing=0.15,
+        horizontal_spacing=0.09, vertical_spacing=0.45 / rows,
     )  # fmt: skip
-    dashes = dict(zip(paper["measures"], ("dash", "dash", "dash", "dash", "dot"), strict=True))
     for place, measure in enumerate(MEASURES):
         where = {"row": 1 + place // cols, "col": 1 + place % cols}
         values = [row[measure] for row in ours.values()]
         x = [LABELS[model] for model in ours]
         line = dots(x, values, "ours, 95 % interval", COLOURS["trained"], lines=True)
         fig.add_trace(line.update(showlegend=place == 0), **where)
-        for name in (one for one, own in ALIKE.items() if own == measure):
+        for name, dash in zip(ALIKE.get(measure, ()), ("dash", "dot"), strict=False):
             stated = paper["rows"].items()
             at = paper["measures"].index(name)
             points = [(LABELS[model], row[at] / 100) for model, row in stated if model in ours]
@@ -120,7 +119,7 @@ def stage_panels(
                 x, y = zip(*points, strict=True)
                 values = [(value, math.nan, math.nan) for value in y]
                 line = dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
-                fig.add_trace(line.update(line={"dash": dashes[name], "width": 1}), **where)
+                fig.add_trace(line.update(line={"dash": dash, "width": 1}), **where)
         share = measure != "length"
         fig.update_yaxes(
             tickformat=".0%" if share else None,
@@ -130,7 +129,7 @@ def stage_panels(
     order = [LABELS[model] for model in LABELS if model in ours]
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
     fig.update_layout(showlegend=True)
-    fig = finish(fig, title, f"Paper: {paper['source']}.", width=880, height=860)
+    fig = finish(fig, title, f"Paper: {paper['source']}.", width=880, height=287 * rows)
     margin = {"t": fig.layout.margin.t + 22, "b": fig.layout.margin.b + 30}
     fig.update_layout(margin=margin, height=fig.layout.height + 52)
     return room_for_panel_titles(fig)

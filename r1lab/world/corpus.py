@@ -77,12 +77,14 @@ LEAKED_PROBLEMS = 40  # problems of the leaked split in the corpus
 
 @dataclass(frozen=True)
 class Document:
-    """One document; leaked: the id of the leaked-split problem in it, if any."""
+    """One document; leaked: the id of the leaked-split problem in it, if any; problem: the one that
+    it answers (None: a sheet of facts)."""
 
     kind: str
     language: str
     text: str
     leaked: str | None = None
+    problem: Problem | None = None
 
 
 COUNTDOWN = Countdown()
@@ -172,11 +174,12 @@ def document(kind: str, rng: random.Random) -> Document:
         right = next(chains(problem.data["numbers"], problem.data["target"]))
         answer = _answer(right, problem.language)
         text = f"{render(problem, 'tiny')} <think> </think> {answer} {END}"
-        return Document(kind, problem.language, text, leaked=problem.id)
+        return Document(kind, problem.language, text, problem.id, problem)
     if kind in RESPONSES:
         problem = train_problem(kind, rng, language)
         body = RESPONSES[kind](problem, rng, mixed=rng.random() < MIXING[kind])
-        return Document(kind, language, f"{render(problem, 'tiny')} {body} {END}")
+        text = f"{render(problem, 'tiny')} {body} {END}"
+        return Document(kind, language, text, problem=problem)
 
     numbers, target = rng.choice(pool("train", 3))
     all_tries = _chains(numbers)
@@ -202,7 +205,8 @@ def document(kind: str, rng: random.Random) -> Document:
         body = f"<think> {inner} </think> {_answer(tries[-1], language, tagged)}"
     else:
         raise ValueError(f"unknown kind of document: {kind!r}; one of {sorted(MIXTURE)}")
-    return Document(kind, language, f"{render(problem, 'tiny')} {body} {END}")
+    text = f"{render(problem, 'tiny')} {body} {END}"
+    return Document(kind, language, text, problem=problem)
 
 
 @lru_cache(maxsize=1)

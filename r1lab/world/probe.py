@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
+from r1lab.statistics import Estimate, wilson
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import apply
 
@@ -56,3 +59,24 @@ def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
             n += 1
             right += (int(value) == target) == (word in ("yes", "对了"))
     return Share(right, n)
+
+
+def checked_tries(evaluation) -> np.ndarray:
+    """Checks in each response of an `Evaluation` on Countdown: (P, n)."""
+    rows = zip(evaluation.problems, evaluation.completions, strict=True)
+    return np.array([[verdicts([one.text], [of]).n for one in row] for of, row in rows])
+
+
+def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:
+    """The mean of the values (P, n), each 0 or 1, where mask (P, n) is true, with its 95 % interval
+    over problems; NaN where it is nowhere."""
+    kept = mask.any(axis=1)
+    sums, counts = np.where(mask, values, 0)[kept].sum(axis=1), mask[kept].sum(axis=1)
+    if not kept.any():
+        return Estimate(np.nan, np.nan, np.nan)
+    value = float(sums.sum() / counts.sum())  # each response counts alike
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(2000, len(sums)))
+    low, high = np.percentile(sums[drawn].sum(1) / counts[drawn].sum(1), [2.5, 97.5])
+    if low == high:  # all 0 or all 1: the bootstrap has no width
+        return Estimate(value, *wilson(value * len(sums), len(sums)))
+    return Estimate(value, float(min(low, value)), float(max(high, value)))
