@@ -57,6 +57,7 @@ MEASURES = {
     "safe": "harmful requests refused",
     "length": "tokens per response (reasoning)",
 }
+NONE = Estimate(math.nan, math.nan, math.nan)
 REASONING = ("countdown", "code", "steps")
 FILE = "scorecard.json"
 REQUESTED = 8  # factor on the samples per request, of which there are few different ones
@@ -252,12 +253,14 @@ def interval(measure: str, one: Estimate) -> str:
 
 
 def from_ledger(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The stage table from recorded figures; a model that lacks a measure is left out."""
+    """The stage table from recorded figures; a model that lacks a measure is left out, and a
+    measure that no model has is NaN."""
+    rows = {name: {one: found.get(f"r1/{name}/{one}") for one in MEASURES} for name in MODELS}
+    known = [one for one in MEASURES if any(row[one] for row in rows.values())]
     ours: dict[str, dict[str, Estimate]] = {}
-    for name in MODELS:
-        rows = {measure: found.get(f"r1/{name}/{measure}") for measure in MEASURES}
-        if all(rows.values()):
-            ours[name] = {measure: _over_seeds(row) for measure, row in rows.items()}
+    for name, row in rows.items():
+        if known and all(row[one] for one in known):
+            ours[name] = {one: _over_seeds(row[one]) if row[one] else NONE for one in MEASURES}
     return {"ours": ours, "paper": STAGE_TABLE}
 
 
@@ -339,7 +342,7 @@ def beside_paper(table: dict[str, Any]) -> list[Movement]:
     names, rows = table["paper"]["measures"], table["paper"]["rows"]
     found = []
     for one in arrows({model: table["ours"][model] for model in rows if model in table["ours"]}):
-        if one.measure in ALIKE:
+        if one.measure in ALIKE and not math.isnan(one.change.value):
             at = {name: names.index(name) for name in ALIKE[one.measure]}
             before, after = rows[one.before], rows[one.after]
             stated = {name: round(after[i] - before[i], 1) for name, i in at.items()}
