@@ -195,6 +195,14 @@ def test_the_reference_tells_when_nothing_is_measured(shown, tmp_path):
     assert claims.told(WORDS, {"figures": {}, "seeds": [0]}).endswith("not been measured yet.")
     claims.reference("05.accuracy", tmp_path / "none.json")
     assert "has not been measured yet" in shown.pop()[1]
+    other = {"profile": "cpu", "hardware": {}, "versions": {}, "figures": {}, "seeds": [0]}
+    entry = claims.load(section="references")["05.accuracy"]
+    row = {"value": 0.5, "low": 0.4, "high": 0.6, "unit": "share", "values": {"0": 0.5}}
+    other["figures"] = {entry["figure"]: row, entry["against"]: row}
+    for base, measured in (("another", False), (claims.base_model(), True)):
+        (tmp_path / "r.json").write_text(json.dumps(other | {"base": base}))
+        claims.reference("05.accuracy", tmp_path / "r.json")
+        assert ("not been measured yet" not in shown.pop()[1]) == measured
     with pytest.raises(R1LabError, match="no reference '05.accurcy'.*05.accuracy"):
         claims.reference("05.accurcy")
     for name, one in claims.load(section="references").items():

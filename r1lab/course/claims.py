@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from r1lab import ROOT
-from r1lab.basics import ledger
+from r1lab.basics import files, ledger
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.course.profiles import NOTEBOOKS
 from r1lab.course.readme import show, show_with_interval
@@ -243,16 +243,22 @@ def test_of(claim: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 def reference(name: str, results: str | os.PathLike = RESULTS) -> None:
     """A box: what the reference run found over its seeds, and what that means. name: an entry of
-    the section `references` of claims.yaml."""
+    the section `references` of claims.yaml. Results of another base model count as none."""
     entries = load(section="references")
     if name not in entries:
         raise R1LabError(f"there is no reference '{name}'{did_you_mean(name, entries)}")
-    words = told(entries[name], ledger.load_ledger(results) if Path(results).is_file() else {})
+    found = ledger.load_ledger(results) if Path(results).is_file() else {}
+    words = told(entries[name], found if found.get("base") == base_model() else {})
     look = "border-left:4px solid #0072B2;padding:0.4em 0.9em;margin:0.4em 0"
     bold = "<b>In the reference run</b>"
     show_html(
         f'<div style="{look}">{bold} {html.escape(words)}</div>', f"In the reference run {words}"
     )
+
+
+def base_model() -> str:
+    """The SHA-256 of the base model's weights, which the results file names."""
+    return files.digest_of(files.data_dir() / "tiny" / "model.safetensors")
 
 
 def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -85,6 +85,7 @@ def measure(
         verdicts = kept | verdicts
     about = {"profile": profile, "seeds": list(seeds), "measured": time.strftime("%Y-%m-%d")}
     about |= {"jobs": jobs, "note": note, "hardware": hardware(), "versions": versions()}
+    about["base"] = claims.base_model()
     book = about | {"claims": verdicts, "figures": figures, "curves": curves}
     trained = base / f"seed-{seeds[0]}" / "r1" / f"seed-{seeds[0]}" / "zero" / "model"
     if trained.is_dir():
