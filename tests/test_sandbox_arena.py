@@ -66,7 +66,9 @@ def test_all_layers_stop_everything(decoys):
 
 @pytest.mark.skipif(not ROOT, reason="as root")
 @pytest.mark.parametrize(
-    "alone", sorted({one for a in OUTSIDE for one in alternatives(a)}, key=sorted), ids=lambda one: "+".join(sorted(one))
+    "alone",
+    sorted({one for a in OUTSIDE for one in alternatives(a)}, key=sorted),
+    ids=lambda one: "+".join(sorted(one)),
 )
 def test_a_layer_stops_alone_what_it_is_said_to_stop(alone, decoys, available):
     if not alone <= set(available):
