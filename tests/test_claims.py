@@ -133,6 +133,7 @@ def five(monkeypatch):
     """Lesson 05's claims, for a while."""
     few = {"05.a": claim("at_least", 0.5), "05.b": claim("above", 0.1, "b", always=True)}
     monkeypatch.setattr(claims, "load", lambda *_: few)
+    return few
 
 
 def test_a_lessons_table_says_what_holds_and_a_failure_ends_it(five, shown, tmp_path, monkeypatch):
@@ -150,6 +151,11 @@ def test_a_lessons_table_says_what_holds_and_a_failure_ends_it(five, shown, tmp_
     assert shown.pop()[1] == "all claims hold (1 checked; 1 need the whole run)"
     with pytest.raises(AssertionError, match="1 > 2"):
         claims.check("05", tmp_path, False, {"1 > 2": False})
+    five["05.a"]["open"] = "why"
+    claims.check("05", tmp_path)  # known to fail, and shown so
+    markup, text = shown.pop()
+    assert "1 open ones fail" in text and "no, an open question: why" in markup
+    del five["05.a"]["open"]
     with claims.reported():  # as under `make figures`
         claims.check("05", tmp_path)
     assert shown.pop()[1].startswith("1 of 2 claims fail")

@@ -48,7 +48,7 @@ TESTS = {
     "not_clearly_below": ("interval not below", "high", lambda x, t: x >= t),
 }
 OTHER_END = {"value": "value", "low": "high", "high": "low"}  # of the figure compared with
-KNOWN = {"says", "measure", "test", "threshold", "seeds", "always", "history"}
+KNOWN = {"says", "measure", "test", "threshold", "seeds", "always", "open", "history"}
 FACTOR = re.compile(r"(?:(?P<factor>[\d.]+) x )?(?P<name>\S+)")  # "0.5 x r1_zero/trained/pass@1"
 UNITS = {
     "length": "tokens",
@@ -153,7 +153,7 @@ def changed(results: Mapping[str, Any], now: Mapping[str, dict]) -> dict[str, st
         claim = now.get(name)
         if claim is None:
             wrong[name] = "was measured and is gone"
-        elif any(claim.get(key) != then.get(key) for key in KNOWN - {"history"}):
+        elif any(claim.get(key) != then.get(key) for key in KNOWN - {"open", "history"}):
             dates = [str(one["date"]) for one in claim.get("history", ())]
             if not dates or max(dates) < results["measured"]:
                 wrong[name] = "was changed after its measurement, and its history does not say so"
@@ -197,17 +197,19 @@ def check(
     facts: Mapping[str, bool] | None = None,
 ) -> None:
     """Show a lesson's claims as a folded table (claim, measured, holds); AssertionError names those
-    that fail.
+    that fail. A claim that is `open` (it failed, and why is told there) is shown to fail, no more.
 
     whole: False for a run too small to learn; then only claims marked `always` count. A claim whose
     figure this run did not record is shown as not measured.
     facts: {sentence: holds}, what is true of the code and needs no measurement."""
-    figures, rows, failed, later = ledger.load(out), [], [], 0
+    figures, rows, failed, later, known = ledger.load(out), [], [], 0, 0
     for name, claim in registered(lesson).items():
         counts, found = whole or claim.get("always", False), judge(claim, figures)
         verdict = {True: "yes", False: "no", None: "not measured"}[found["holds"]]
         if not counts:
             later, verdict = later + 1, "needs the whole run"
+        elif found["holds"] is False and "open" in claim:
+            known, verdict = known + 1, f"no, an open question: {claim['open']}"
         elif found["holds"] is False:
             failed.append(f"{name}: {claim['says']} ({_measured(found)}; {test_of(claim, found)})")
         rows.append((claim["says"], _measured(found), test_of(claim, found), verdict))
@@ -216,6 +218,7 @@ def check(
         failed += [] if holds else [sentence]
     told = HOLD if not failed else f"{len(failed)} of {len(rows) - later} claims fail"
     more = f"; {later} need the whole run" if later else ""
+    more += f"; {known} open ones fail" if known else ""
     words = f"{told} ({len(rows) - later} checked{more})"
     cells = "".join(
         f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
