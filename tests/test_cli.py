@@ -442,6 +442,7 @@ def test_ctrl_c_within_a_del_ends_the_command_too():
     """Python drops what is raised there; here the signal comes once more."""
     code = (
         "import signal, time, types\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job ignores it
         "class Lost:\n"
         "    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
         "class Slow: pass\n"
@@ -521,7 +522,7 @@ def test_fresh_sets_aside_what_the_lessons_asked_for_have_trained(tmp_path, caps
     )
     monkeypatch.setattr("r1lab.course.book.build", lambda out, *_: out)
     argv = ["run", "--profile", "smoke", "--only", "05", "--fresh", "--out", str(tmp_path)]
-    assert cli.main([*argv, "-p", "steps=2"]) == 0 and ran == ["05_r1_zero"]
+    assert cli.main([*argv, "-p", "control_steps=2"]) == 0 and ran == ["05_r1_zero"]
     folders = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert folders == ["dev2", "earlier-1", "mine"]
     assert [path.name for path in (tmp_path / "earlier-1").iterdir()] == ["r1_zero"]

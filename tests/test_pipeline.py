@@ -80,8 +80,17 @@ def test_what_each_stage_is_paid_for():
         ("zero", {"countdown": 0.45, "code": 0.29, "steps": 0.26}, 1.0),
         ("data", {"countdown": 0.63, "code": 0.34, "steps": 0.03}, None),
         ("rules", {"countdown": 0.45, "code": 0.29, "steps": 0.26}, 0.7),
-        ("r1", {"countdown": 0.2475, "code": 0.1595, "steps": 0.143, "lists": 0.225,
-                "requests": 0.225}, 0.7),
+        (
+            "r1",
+            {
+                "countdown": 0.2475,
+                "code": 0.1595,
+                "steps": 0.143,
+                "lists": 0.225,
+                "requests": 0.225,
+            },
+            0.7,
+        ),
         ("general", {"lists": 0.5, "requests": 0.5}, None),
     ):
         assert dict(task_of(config, name).parts) == pytest.approx(parts)
@@ -164,7 +173,7 @@ def test_all_of_r1_from_one_command(random_folder, tmp_path, capsys):
     assert {len(line) for line in table_lines(table)} == {7}
 
     assert cli.main([*argv, "--only", "data", "--student", random_folder]) == 0
-    assert {"student", "teach", "reinforce", "both"} <= {
+    assert {"student", "distilled", "rl", "both"} <= {
         line.split()[0] for line in capsys.readouterr().out.splitlines() if line.strip()
     }
 

@@ -156,9 +156,14 @@ def test_what_is_no_text_has_no_parts(text):
 
 
 def test_words_that_the_tokenizer_does_not_know_are_named(tokenizer):
-    known, unknown = "user : make 23 from 7 6 10 . assistant :", "user : bake a cake assistant :"
+    known, unknown = (
+        "user : make 23 from 7 6 10 . assistant :",
+        "user : bake some bread assistant :",
+    )
     assert encode(tokenizer, [known]) == [tokenizer(known)["input_ids"]]
-    with pytest.raises(R1LabError, match="does not know 3 words of the prompt 'user : bake a cake"):
+    with pytest.raises(
+        R1LabError, match="does not know 3 words of the prompt 'user : bake some bread"
+    ):
         encode(tokenizer, [known, unknown])
 
 

@@ -102,7 +102,7 @@ def test_a_step_has_our_loss_and_gradient(model, tokenizer, tmp_path):
         learned = sum(int((x["labels"] == tokenizer.eos_token_id).sum()) for x in passes)
         assert learned == len(rows)
         assert theirs == pytest.approx(ours, abs=1e-5)
-        assert (gradient(model) - exact).abs().max() < 1e-5 < 1e-2 < exact.abs().max()
+        assert (gradient(model) - exact).abs().max() < 3e-5 < 1e-2 < exact.abs().max()
         trainer.model_accepts_loss_kwargs = False  # as TRL comes: a mean of means
         assert abs(one_step(trainer)[0] - ours) > 1e-3
     assert model.model.layers[0].self_attn.attention_dropout == 0.5
@@ -211,7 +211,7 @@ def test_reward_trainer_reads_the_score_where_we_do(scorer, tmp_path):
         theirs, passes = one_step(trainer)
         assert len(passes) > 2
         assert theirs == pytest.approx(loss.item(), abs=1e-5)
-        assert (gradient(model) - exact).abs().max() < 1e-5 < 1e-2 < exact.abs().max()
+        assert (gradient(model) - exact).abs().max() < 3e-5 < 1e-2 < exact.abs().max()
         # TRL as it comes lets the end of the text pad, and then reads the token before it
         model.config.pad_token_id = tokenizer.eos_token_id
         assert abs(one_step(trainer)[0] - loss.item()) > 1e-3
@@ -233,7 +233,9 @@ def test_a_reward_model_ends_with_the_weights_of_our_loop(scorer, tmp_path, kind
     theirs = judges.reward_train(model, tokenizer, judged, REWARD, tmp_path / "b", progress=False)
     far = (flat(model) - flat(other)).abs()
     assert far.max() < 1e-4 < 1e-3 < (flat(model) - before).abs().max()
-    assert (far > 1e-5).sum() <= 1  # where a gradient is next to 0, AdamW divides rounding by it
+    assert (
+        far > 1e-5
+    ).float().mean() < 2e-3  # where a gradient is next to 0, AdamW divides rounding by it
     for a, b in zip(ours, theirs, strict=True):
         assert list(a) == list(b) and a["step"] == b["step"]
         assert b["loss"] == pytest.approx(a["loss"], abs=1e-5, rel=1e-5)
