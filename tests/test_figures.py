@@ -10,8 +10,8 @@ import pytest
 
 from r1lab import ROOT, scorecard, statistics
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.ledger import FIELDS, drop, load, load_ledger, record, record_measures
-from r1lab.course import picture
+from r1lab.basics.ledger import FIELDS, drop, load, load_ledger, record
+from r1lab.course import claims, picture
 from r1lab.course.readme import (
     NOT_MEASURED,
     markdown_table,
@@ -39,7 +39,7 @@ def test_recording_merges_and_replaces(tmp_path):
 def test_several_measures_are_recorded_at_once_without_those_not_measured(tmp_path):
     unknown = (math.nan, math.nan, math.nan)
     measures = {"format": (0.5, 0.4, 0.6), "length": 120.0, "safe": unknown, "loss": math.nan}
-    record_measures(tmp_path, "r1/dev1", measures, n=8, units={"length": "tokens"})
+    claims.record(tmp_path, {"r1/dev1": measures}, n=8)
     found = load(tmp_path)
     assert list(found) == ["r1/dev1/format", "r1/dev1/length"]
     assert (found["r1/dev1/format"]["high"], found["r1/dev1/format"]["unit"]) == (0.6, "share")

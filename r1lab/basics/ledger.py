@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +64,6 @@ def record(
     entries = load(path) if path.exists() else {}
     entries[name] = entry
     write_json(path, entries)
-
-
-def record_measures(
-    path: str | os.PathLike,
-    prefix: str,
-    measures: Mapping[str, Any],
-    n: int | None = None,
-    units: Mapping[str, str] | None = None,
-) -> None:
-    """Several figures as <prefix>/<name>: {name: (value, low, high)} or {name: value}. units: by
-    name, default "share". NaN is left out. Raises as `record`."""
-    for name, measured in measures.items():
-        found = measured if isinstance(measured, tuple) else (measured,)
-        if found[0] == found[0]:
-            record(path, f"{prefix}/{name}", *found, n=n, unit=(units or {}).get(name, "share"))
 
 
 def load(path: str | os.PathLike) -> dict[str, dict[str, Any]]:

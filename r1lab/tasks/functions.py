@@ -20,9 +20,14 @@ CORES = ("x", "x * 2", "x * 3", "x * 4", "x * 5", "x * 6", "x * x")
 """In the order in which a systematic search tries them."""
 
 
+def factor_at(core: str, x: int) -> int:
+    """What the core multiplies x by; 1 for the core x."""
+    factor = core.removeprefix("x").removeprefix(" * ") or "1"
+    return x if factor == "x" else int(factor)
+
+
 def core_at(core: str, x: int) -> int:
-    factor = core.split()[-1]
-    return x if core == "x" else x * (x if factor == "x" else int(factor))
+    return x * factor_at(core, x)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,15 @@ from r1lab.tasks.base import Problem, drawn_by_weight
 from r1lab.tasks.code.task import Code
 from r1lab.tasks.countdown import LARGEST as COUNTDOWN_LARGEST
 from r1lab.tasks.countdown import SMALLEST, Chain, apply, split_of
-from r1lab.tasks.functions import CORES, LARGEST, Function, functions, lookup, through
+from r1lab.tasks.functions import (
+    CORES,
+    LARGEST,
+    Function,
+    factor_at,
+    functions,
+    lookup,
+    through,
+)
 from r1lab.tasks.general import (
     HARMFUL,
     HARMLESS,
@@ -101,7 +109,7 @@ def read_sums(f: Function, x: int) -> list[Chain]:
     op, n = ("-", -f.constant) if f.constant < 0 else ("+", f.constant)
     if f.core == "x" or not SMALLEST <= n <= COUNTDOWN_LARGEST:
         return []
-    factor = x if f.core == "x * x" else int(f.core.split()[-1])
+    factor = factor_at(f.core, x)
     return [Chain(x, (("*", factor, x * factor), (op, n, f(x))))]
 
 
@@ -249,7 +257,7 @@ def core(f: Function, x: int) -> str:
     """The core at x: ``3 * 4 → 12``"""
     if f.core == "x":
         return str(x)
-    factor = x if f.core == "x * x" else int(f.core.split()[-1])
+    factor = factor_at(f.core, x)
     return f"{x} * {factor} → {x * factor}"
 
 
