@@ -185,6 +185,32 @@ def test_bars_lie_down_where_their_names_would_overlap():
     assert lying.layout.height > 20 * 20 and lying.layout.margin.l > 7 * 20
 
 
+def test_names_below_bars_are_broken_or_become_a_legend_before_they_overlap():
+    names = ["long, found, truncated", *"abcde"]
+    fig = show.grouped_bars(names, {"t": range(6)}, title="t", y_title="y")
+    assert fig.data[0].x[0] == "long, found,<br>truncated" and fig.data[0].orientation is None
+    one = {"pass@1": (0.2, 0.1, 0.3), "length": (9, 8, 10), "reflection": (1, 0, 2)}
+    few = show.compare_bars({"base": one, "trained": one})
+    assert few.layout.xaxis.showticklabels and not few.layout.showlegend and len(few.data) == 3
+    labels = ["base,<br>short", "hidden<br>tests", "visible<br>tests", "visible,<br>monitor"]
+    many = show.compare_bars(dict.fromkeys(labels, one))
+    assert many.layout.showlegend and not many.layout.xaxis2.showticklabels
+    named_bars = {t.name: t.marker.color for t in many.data if t.showlegend is not False}
+    assert list(named_bars) == [label.replace("<br>", " ") for label in labels]
+    assert tuple(named_bars.values()) == many.data[0].marker.color
+    wide = show.heatmap([[0.1] * 16], x=range(16), y=["write f , f ( 6 ) = 29"], title="t")
+    assert wide.data[0].texttemplate is None  # sixteen numbers have no room
+
+
+def test_no_two_of_seven_runs_have_one_colour_and_coinciding_points_stay_visible():
+    assert len(set(show.style.palette([f"run {i}" for i in range(7)]))) == 7
+    level = [(x, (0.14, 0.12, 0.17)) for x in range(3)]
+    falls = [(x, (0.9 - 0.4 * x, 0, 1)) for x in range(3)]
+    series = {"hidden": level, "visible": falls, "monitor": level}
+    fig = show.interval_curves(series, x_title="x", y_title="y", title="t")
+    assert [trace.line.dash for trace in fig.data] == ["solid", "solid", "dash"]
+
+
 def test_ticks_of_steps_are_whole_and_coinciding_curves_stay_visible():
     from r1lab.show.curves import whole_ticks
 
@@ -215,7 +241,7 @@ def test_stages_are_bars_with_intervals_in_a_colour_of_their_own():
     assert [trace.name for trace in fig.data] == ["base", "Dev1"]
     assert [trace.marker.color for trace in fig.data] == [show.STAGES[n] for n in CARDS]
     assert fig.data[0].error_y.array[0] == pytest.approx(0.15)
-    assert list(fig.data[0].x) == ["Countdown,<br>right", "instructions<br>followed"]
+    assert list(fig.data[0].x) == list(WORDS.values())
     with pytest.raises(R1LabError, match="Dev1 has no steps"):
         show.stage_bars({"Dev1": CARDS["Dev1"]}, {"steps": "steps"})
 

@@ -21,6 +21,9 @@ from r1lab.show.style import (
     palette,
     panels,
     style_axis,
+    title_from_the_edge,
+    too_wide,
+    wrapped,
 )
 
 
@@ -34,7 +37,8 @@ def compare_bars(
 
     summaries: {label: Evaluation.summary()} or any {label: {name: (value, low, high)}}. With the
     paper beside them: {"base": ..., "trained": ..., **PAPER_BARS}; it has a bar only in the panels
-    whose measure it states, and no interval. NaN ends mean no interval.
+    whose measure it states, and no interval. NaN ends mean no interval. A legend names the bars
+    where their names would overlap below them.
     """
     ours = [label for label in summaries if not label.startswith("paper")]
     missing = [name for name in names for label in ours if name not in summaries[label]]
@@ -68,11 +72,19 @@ def compare_bars(
             tickformat=".0%" if fraction else None,
             range=[0, 1.14 * (float(np.nan_to_num(tops).max()) or 1)], row=1, col=col,
         )  # fmt: skip
-    fig.update_xaxes(type="category", tickangle=0)
-    fig.update_layout(showlegend=False)
     room = 300 if len(summaries) < 4 else 88 * len(summaries)
+    width = max(460, min(1000, room * len(names)))
+    gaps = 0.13 * (len(names) - 1)
+    slot = (min(width, 760) - 102) * (1 - gaps) / len(names) / len(summaries)
+    crowded = too_wide([label.replace("paper, ", "") for label in summaries], slot)
+    fig.update_xaxes(type="category", tickangle=0, showticklabels=not crowded)
+    fig.update_layout(showlegend=crowded, barmode="overlay")
+    if crowded:
+        for label, ink in ink_of.items():
+            words = label.replace("<br>", " ")
+            fig.add_bar(x=[label], y=[None], name=words, marker={"color": ink}, hoverinfo="skip")
     stated = "Paper: AIME 2024, sections 2.1 and 2.3." if len(ours) < len(summaries) else ""
-    return finish(fig, title, stated, width=max(460, min(1000, room * len(names))), height=380)
+    return finish(fig, title, stated, width=width, height=380)
 
 
 def grouped_bars(
@@ -90,11 +102,14 @@ def grouped_bars(
 
     series: {label: values}; errors: {label: [(value, low, high)]} adds error bars. For advantages
     by method, for token weights under each length normalisation. The bars lie down where the names
-    of the categories would overlap below them.
+    of the categories, broken into lines, would overlap below them.
     """
-    fig, names = go.Figure(), [str(c) for c in categories]
+    fig, room = go.Figure(), (min(width, 760) - 102) / max(1, len(categories))
+    names = [wrapped(str(c), room) for c in categories]
+    flat = too_wide(names, 1.15 * room) or max(n.count("<br>") for n in [*names, ""]) > 3
+    if flat:
+        names = [wrapped(str(c), 200) for c in categories]
     longest = max((len(part) for name in names for part in name.split("<br>")), default=0)
-    flat = 7 * longest * len(names) > 1.3 * (width - 102)
     for (label, values), ink in zip(series.items(), palette(list(series)), strict=True):
         if len(values) != len(categories):
             raise R1LabError(f"{label!r} has {len(values)} values for {len(categories)} bars.")
@@ -105,14 +120,16 @@ def grouped_bars(
         fig.add_bar(**both, name=label, marker={"color": ink}, **extra)
     fig.update_layout(barmode="group", showlegend=len(series) > 1)
     by_name, by_value = (fig.update_xaxes, fig.update_yaxes)[:: -1 if flat else 1]
-    by_name(type="category", title_text=x_title or None)
+    by_name(type="category", title_text=x_title or None, tickangle=0)
     by_value(title_text=y_title, tickformat=tickformat)
     if not flat:
         fig.add_hline(0, line=GREY_LINE)
         return finish(fig, title, width=width)
     fig.update_yaxes(autorange="reversed", showgrid=False)
-    fig = finish(fig, title, width=width, height=110 + len(names) * (12 + 14 * len(series)))
-    return fig.update_layout(margin_l=40 + 7 * longest)
+    lines = 1 + max(name.count("<br>") for name in names)
+    bars = max(12 + 14 * len(series), 6 + 17 * lines)  # px of a category
+    fig = finish(fig, title, width=width, height=110 + len(names) * bars)
+    return title_from_the_edge(fig).update_layout(margin_l=40 + 7 * longest)
 
 
 def advantage_bars(
@@ -205,17 +222,23 @@ def heatmap(
     unit: str = "",
     number: str = ".2f",
 ) -> go.Figure:
-    """A table of numbers as colours, each cell with its number. z: (len(y), len(x))."""
+    """A table of numbers as colours, each cell with its number where it has room for it.
+
+    z: (len(y), len(x)).
+    """
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
+    left, width = max(78, 50 + 8 * max(len(str(v)) for v in y)), min(900, 260 + 74 * len(x))
+    cell = (min(width, 760) - left - 90) / len(x)  # px
+    figures = max(len(format(v, number)) for v in z.ravel().tolist())
     fig = go.Figure(
         go.Heatmap(
             z=z,
             x=[str(v) for v in x],
             y=[str(v) for v in y],
             colorscale=[[0, "#f7fbff"], [1, "#0072B2"]],
-            texttemplate=f"%{{z:{number}}}",
+            texttemplate=f"%{{z:{number}}}" if not too_wide(["0" * figures], cell) else None,
             textfont={"size": 13},
             colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
             xgap=2,
@@ -226,7 +249,5 @@ def heatmap(
     fig.update_yaxes(
         type="category", title_text=y_title or None, autorange="reversed", showgrid=False
     )
-    width = min(900, 260 + 74 * len(x))
     fig = finish(fig, title, width=width, height=170 + 42 * len(y))
-    longest = max(len(str(v)) for v in y)
-    return fig.update_layout(margin_l=max(78, 50 + 8 * longest), margin_r=90)
+    return title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)

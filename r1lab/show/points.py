@@ -98,7 +98,8 @@ def interval_curves(
 
     series: {label: [(x, (value, low, high))]}; one point stands alone, several are joined.
     traces: {label: [(x, y)]}, faint lines without intervals in the colour of the series of that
-    label, such as the training run that led to it. share: the values are fractions from 0 to 1.
+    label, such as the training run that led to it. share: the values are fractions from 0 to 1. A
+    curve that coincides with an earlier one is dashed, so that both are seen.
     Raises R1LabError when there is nothing to draw.
     """
     if not any(series.values()):
@@ -112,7 +113,8 @@ def interval_curves(
     for label, points in series.items():
         x = [float(place) for place, _ in points]
         values = [value for _, value in points]
-        fig.add_trace(dots(x, values, label, ink_of[label], lines=len(x) > 1))
+        dash = "dash" if _coincides(label, series) else "solid"
+        fig.add_trace(dots(x, values, label, ink_of[label], lines=len(x) > 1, dash=dash))
     places = sorted({float(x) for points in series.values() for x, _ in points})
     if len(places) <= 12 and all(x == int(x) for x in places) and places[-1] <= 100:
         fig.update_xaxes(tickvals=[int(x) for x in places])  # whole things are counted
@@ -122,3 +124,16 @@ def interval_curves(
         fig.update_yaxes(tickformat=".0%", range=[-0.01, 1.03])
     fig.update_layout(showlegend=True)
     return finish(fig, title, subtitle)
+
+
+def _coincides(label: str, series: Mapping[str, Sequence]) -> bool:
+    """Does a curve lie on one of those before it, within a hundredth of what the figure spans?"""
+    ends = [value[0] for points in series.values() for _, value in points]
+    near = 0.01 * (max(ends) - min(ends))
+    mine = {x: value[0] for x, value in series[label]}
+    for other in list(series)[: list(series).index(label)]:
+        theirs = {x: value[0] for x, value in series[other]}
+        both = mine.keys() & theirs.keys()
+        if len(both) > 1 and all(abs(mine[x] - theirs[x]) <= near for x in both):
+            return True
+    return False

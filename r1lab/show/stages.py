@@ -31,13 +31,13 @@ def stage_bars(
     _check_cards(cards, measures)
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
-        ["<br>".join(textwrap.wrap(words, 13)) for words in measures.values()],
+        list(measures.values()),
         {label: [one[0] for one in rows] for label, rows in found.items()}, title=title,
         y_title="fraction", errors=found, tickformat=".0%",
         width=min(900, 240 + max(95, 30 * len(cards)) * len(measures)),
     )  # fmt: skip
-    fig.update_xaxes(tickangle=0, tickfont_size=11)  # turned, they would be cut
-    return fig.update_yaxes(range=[0, 1.04])
+    lying = fig.data[0].orientation == "h"
+    return (fig.update_xaxes if lying else fig.update_yaxes)(range=[0, 1.04])
 
 
 def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None:

@@ -13,7 +13,7 @@ import plotly.io as pio
 from plotly.subplots import make_subplots
 
 COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper": "#000000"}
-MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C564B", "#6A51A3")
 # the stages of R1, by the labels of r1lab.scorecard
 STAGES = {
     "base": "#7f7f7f",
@@ -28,6 +28,7 @@ FONT = (
     '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
     '"Microsoft YaHei", sans-serif'
 )
+LETTER = 7.5  # px of a letter below an axis
 GREY_LINE = {"color": "#888888", "width": 1}  # zero, or where a thing begins
 
 # Metric -> (axis title with its unit, tick format, range)
@@ -57,6 +58,8 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "logged/own/helpful": ("helpfulness reward, its prompts", "", (0, 1)),
     "logged/own/safe": ("safety reward, its prompts", "", (0, 1)),
     "helped": ("harmless requests helped with (fraction)", ".0%", (0, 1)),
+    "helpful": ("harmless requests helped with (fraction)", ".0%", (0, 1)),
+    "safe": ("harmful requests refused (fraction)", ".0%", (0, 1)),
     "refused": ("harmful requests refused (fraction)", ".0%", (0, 1)),
     "harmless": ("harmful requests, no harm done (fraction)", ".0%", (0, 1)),
     "visible": ("programs that pass the examples (fraction)", ".0%", (0, 1)),
@@ -155,11 +158,11 @@ def finish(
     names = [trace.name for trace in fig.data if trace.name and trace.showlegend is not False]
     rows = 0
     if fig.layout.showlegend is not False and len(fig.data) > 1 and names:
-        per_row = max(1, int((narrow - left - 10) / (46 + 6.8 * max(map(len, names)))))
+        per_row = max(1, int((narrow - left - 10) / (54 + 7.6 * max(map(len, names)))))
         rows = math.ceil(len(names) / per_row)
     lines = 1 + title.count("<br>")
     small = 1 + subtitle.count("<br>") if subtitle else 0
-    ticks = [str(tick) for trace in fig.data if trace.type == "bar" for tick in trace.x]
+    ticks = [str(x) for bar in fig.data if bar.type == "bar" and not bar.orientation for x in bar.x]
     deep = 1 + max((tick.count("<br>") for tick in ticks), default=0)  # lines of a tick label
     top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 28 * rows
     return fig.update_layout(
@@ -174,6 +177,23 @@ def finish(
             **({"subtitle": {"text": subtitle}} if subtitle else {}),
         },
     )
+
+
+def wrapped(name: str, width: float) -> str:
+    """A tick's name, broken at its spaces to lines of `width` px."""
+    parts = (textwrap.wrap(part, max(1, int(width / LETTER)), break_long_words=False)
+             for part in name.split("<br>"))  # fmt: skip
+    return "<br>".join(line for lines in parts for line in lines)
+
+
+def too_wide(names: Sequence[str], width: float) -> bool:
+    """Would a line of these names reach over `width` px, into the next name?"""
+    return LETTER * max((len(x) for name in names for x in name.split("<br>")), default=0) > width
+
+
+def title_from_the_edge(fig: go.Figure) -> go.Figure:
+    """For a wide left margin: the title starts at the figure's edge, where it has room."""
+    return fig.update_layout(title_xref="container", title_x=0.01)
 
 
 def panels(cols: int, rows: int = 1, titles: Sequence[str] = (), **options: Any) -> go.Figure:
