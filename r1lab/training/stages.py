@@ -58,7 +58,7 @@ def stage(
     folder, made_from = Path(folder), _from(name, reads, options)
     with one_run(folder, ".stage.lock"):
         if (record := _made(folder, made_from, writes)) is not None:
-            say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
+            say(f"{name}: already made from the same options and inputs")
             return record | {"made": False}
         _begin(folder, made_from, say)
         began = time.perf_counter()
