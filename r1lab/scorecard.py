@@ -295,6 +295,8 @@ FIGURES = {
     LEVEL: "indistinguishable",
 }
 """Verdicts, and the names r1/arrows/<...> of their counts in the results file."""
+WORDS = {LEVEL: "not resolved here"}
+"""How a verdict is called where it is not its own name."""
 
 
 class Arrow(NamedTuple):
@@ -364,7 +366,8 @@ def told(movements: list[Movement]) -> list[str]:
     lines = []
     for verdict in FIGURES:
         some = [one for one in movements if one.verdict == verdict]
-        line = f"{verdict}: {len(some)} of the paper's {len(movements)} movements"
+        word = WORDS.get(verdict, verdict)
+        line = f"{word}: {len(some)} of the paper's {len(movements)} movements"
         if verdict == LEVEL:
             some = [one for one in some if one.powered]
             line += f"; in {len(some)} of them a change of the paper's size would have been seen"
@@ -383,7 +386,8 @@ def told_by_seed(found: dict[str, dict[str, Any]]) -> str:
         seeds = found.get(f"r1/arrows/{name}", {}).get("values", {})
         if not seeds:
             return ""
-        counts.append(f"{verdict} {', '.join(f'{n:.0f}' for n in seeds.values())}")
+        word = WORDS.get(verdict, verdict)
+        counts.append(f"{word} {', '.join(f'{n:.0f}' for n in seeds.values())}")
     return f"- each seed by itself, with intervals over problems: {'; '.join(counts)}\n"
 
 
@@ -415,7 +419,8 @@ def arrow_lines(table: dict[str, Any]) -> list[tuple[str, ...]]:
     rows = {(one.ours.measure, one.ours.before): one for one in beside_paper(table)}
     for measure, names in ALIKE.items():
         cells = [_beside(rows.get((measure, before))) for before, _ in steps]
-        lines.append((f"paper: {', '.join(names)}", *cells))
+        ours_of = MEASURES[measure].removesuffix(", pass@1")
+        lines.append((f"the paper's, beside {ours_of}: {', '.join(names)}", *cells))
     return lines
 
 
@@ -425,7 +430,8 @@ def _beside(one: Movement | None) -> str:
         return "–"
     changes = list(one.stated.values())
     mark = "↑" if min(changes) > 0 else "↓" if max(changes) < 0 else "↕"
-    return f"{mark} {', '.join(f'{x:+.1f}' for x in changes)}: {one.verdict}"
+    verdict = WORDS.get(one.verdict, one.verdict)
+    return f"{mark} {', '.join(f'{x:+.1f}' for x in changes)}: {verdict}"
 
 
 def moved(one: Arrow) -> str:

@@ -141,8 +141,8 @@ def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     assert all(len(row) == 3 for row in rows)
     cells = {row[0]: row[1:] for row in rows}
     assert cells["Countdown, pass@1"] == ("≈ +0 [-7, +7]", "≈ +0 [-7, +7]")
-    both = "paper: AIME 2024, CNMO 2024"
-    assert cells[both] == ("–", "↓ -18.9, -30.1: statistically indistinguishable")
+    both = "the paper's, beside Countdown: AIME 2024, CNMO 2024"
+    assert cells[both] == ("–", "↓ -18.9, -30.1: not resolved here")
 
 
 def test_learned_judges_are_told_in_shares_and_what_was_not_judged_is_left_out():

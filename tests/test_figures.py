@@ -201,7 +201,7 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
         more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
     more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
     shown = render_readme(text, book | {"figures": more})[0]
-    words = ("reproduced", "the other way", scorecard.DIVIDED, "statistically indistinguishable")
+    words = ("reproduced", "the other way", scorecard.DIVIDED, "not resolved here")
     assert "; ".join(f"{one} 2, 3" for one in words) in shown
     assert (
         "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"
