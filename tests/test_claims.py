@@ -191,6 +191,9 @@ def test_the_reference_says_what_was_found_and_what_it_means():
     assert up == "(seeds 0, 1, 2), accuracy: +50.0 points [47.5, 52.5]. It rose."
     down = claims.told(WORDS | {"against": "o"}, results((0.2, 0.5, 0.8), (0.3, 0.61, 0.92)))
     assert "against 20.0 % [10.0, 30.0]; difference -11.0 points [-13.5, -8.5]. It fell." in down
+    both = {"against": "o", "than": "for the base"}
+    named = claims.told(WORDS | both, results((0.2, 0.5, 0.8), (0.3, 0.61, 0.92)))
+    assert "[10.0, 30.0] for the base; difference" in named
     level = claims.told(WORDS | {"against": 0.5}, results((0.45, 0.50, 0.55)))
     assert "statistically indistinguishable" in level
     assert "3 seeds that vary this much resolve a difference of 12.4 points or more." in level
@@ -213,6 +216,7 @@ def test_the_reference_tells_when_nothing_is_measured(shown, tmp_path):
         claims.reference("05.accurcy")
     for name, one in claims.load(section="references").items():
         assert {"what", "figure", "up", "down"} <= set(one), name
+        assert not isinstance(one.get("against"), str) or one.get("than"), name
         claims.reference(name)
         assert shown.pop()[1].startswith("In the reference run"), name
 

@@ -265,10 +265,10 @@ def base_model() -> str:
 
 
 def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """What the results say of a reference {what, figure, against?, up, down, level?}.
+    """What the results say of a reference {what, figure, against?, than?, up, down, level?}.
 
-    against: a figure (compared seed by seed) or a number; without it the figure is a difference
-    itself. The last sentence is `up` or `down` where the interval of the difference excludes zero,
+    against: a figure (compared seed by seed; `than` says what it is) or a number; without it the
+    figure is a difference itself. The last sentence is `up` or `down` where the interval of the difference excludes zero,
     else `level`."""
     against = entry.get("against", 0)
     names = [entry["figure"], *([against] if isinstance(against, str) else [])]
@@ -283,7 +283,8 @@ def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     found = show_with_interval(first) if "against" in entry else _points(apart, unit)
     words = f"(seeds {seeds}), {entry['what']}: {found}"
     if len(figures) == 2:
-        words += f" against {show_with_interval(figures[1])}; difference {_points(apart, unit)}"
+        other = f"{show_with_interval(figures[1])} {entry.get('than', '')}".rstrip()
+        words += f" against {other}; difference {_points(apart, unit)}"
     if low is None:
         return f"{words}. One seed has no interval."
     if low > 0 or high < 0:
