@@ -245,7 +245,7 @@ def heatmap(
             ygap=2,
         )
     )
-    fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False)
+    fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False, tickangle=0)
     fig.update_yaxes(
         type="category", title_text=y_title or None, autorange="reversed", showgrid=False
     )

@@ -62,8 +62,8 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "safe": ("harmful requests refused (fraction)", ".0%", (0, 1)),
     "refused": ("harmful requests refused (fraction)", ".0%", (0, 1)),
     "harmless": ("harmful requests, no harm done (fraction)", ".0%", (0, 1)),
-    "visible": ("programs that pass the examples (fraction)", ".0%", (0, 1)),
-    "hidden": ("programs that pass all tests (fraction)", ".0%", (0, 1)),
+    "visible": ("pass the examples (fraction)", ".0%", (0, 1)),
+    "hidden": ("pass all tests (fraction)", ".0%", (0, 1)),
     "memorised": ("memorised programs (fraction)", ".0%", (0, 1)),
 }  # fmt: skip
 AXES |= {f"logged/{name}": AXES[name] for name in ("visible", "hidden", "memorised")}
