@@ -268,8 +268,8 @@ def told(entry: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """What the results say of a reference {what, figure, against?, than?, up, down, level?}.
 
     against: a figure (compared seed by seed; `than` says what it is) or a number; without it the
-    figure is a difference itself. The last sentence is `up` or `down` where the interval of the difference excludes zero,
-    else `level`."""
+    figure is a difference itself. The last sentence is `up` or `down` where the interval of the
+    difference excludes zero, else `level`."""
     against = entry.get("against", 0)
     names = [entry["figure"], *([against] if isinstance(against, str) else [])]
     figures = [results.get("figures", {}).get(name) for name in names]
