@@ -12,7 +12,7 @@ from typing import Any
 
 from r1lab import models, show
 from r1lab.basics import ledger
-from r1lab.course.claims import RESULTS
+from r1lab.course.claims import RESULTS, base_model
 from r1lab.evaluate import evaluate
 from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import get_task
@@ -44,10 +44,11 @@ def completions(trained: str | os.PathLike, base: str = "tiny", seed: int = 0) -
 
 def before_and_after(results: str | os.PathLike = RESULTS) -> None:
     """Show the reference run's completions, base and R1-Zero side by side."""
-    kept = _read(results).get("completions", [])
+    book = _read(results)
+    kept = book.get("completions", [])
     for one in kept:
         pair = [
-            {"tokens": text.split(), "title": label, "prompt": one["question"]}
+            {"tokens": text.split(), "title": f"{label}{_whose(book)}", "prompt": one["question"]}
             for label, text in one["texts"].items()
         ]
         show.show_html(show.compare_completions(*pair), f"{one['question']} {one['texts']}")
@@ -59,7 +60,8 @@ def before_and_after(results: str | os.PathLike = RESULTS) -> None:
 def curves(results: str | os.PathLike = RESULTS) -> None:
     """Draw R1-Zero's training in the reference run: accuracy, length and reflective words by step,
     mean and 95 % interval over the seeds."""
-    by_measure = _read(results).get("curves", {})
+    book = _read(results)
+    by_measure = book.get("curves", {})
     if not by_measure:
         words = "The reference run has not kept its curves yet."
         return show.show_html(f"<p>{words}</p>", words)
@@ -69,9 +71,14 @@ def curves(results: str | os.PathLike = RESULTS) -> None:
         runs.append(
             [dict(zip(by_measure, row, strict=True)) | {"step": t} for t, row in enumerate(rows)]
         )
-    title = "R1-Zero in the reference run, on its training batches"
+    title = f"R1-Zero in the reference run, on its training batches{_whose(book)}"
     return show.figure(show.learning_curves({"R1-Zero": runs}, title=title), f"{title}.")
 
 
 def _read(results: str | os.PathLike) -> dict[str, Any]:
     return ledger.load_ledger(results) if Path(results).is_file() else {}
+
+
+def _whose(book: dict[str, Any]) -> str:
+    """A remark where the results are those of another base model."""
+    return "" if book.get("base") == base_model() else " (of an earlier base model)"
