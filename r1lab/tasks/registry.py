@@ -16,7 +16,7 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "lists": "r1lab.tasks.general:Lists",
     "requests": "r1lab.tasks.general:Requests",
     "mixture": "r1lab.tasks.mixture:Mixture",
-    "word_problems": "r1lab.tasks.gym:WordProblems",
+    "word_problems": "r1lab.tasks.gym.words:WordProblems",
     "humaneval": "r1lab.tasks.code.humaneval:HumanEval",
     "gsm8k": "r1lab.tasks.hub:GSM8K",
     "math": "r1lab.tasks.hub:MATH",
