@@ -5,12 +5,15 @@ import importlib
 import importlib.util
 import json
 import numbers
+import random
 import sys
 import threading
 import types
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 
@@ -58,8 +61,14 @@ _lock = threading.RLock()
 _ours: dict[str, types.ModuleType] = {}  # the modules, while they are not in sys.modules
 
 
+def _inside() -> bool:
+    return bool(_ours) and sys.modules.get("reasoning_gym") is _ours["reasoning_gym"]
+
+
 def folder() -> str:
     """Where the package is installed. Raises R1LabError where it is not."""
+    if _inside():
+        return _ours["reasoning_gym"].__path__[0]
     spec = importlib.util.find_spec("reasoning_gym")
     if spec is None or not spec.submodule_search_locations:
         raise R1LabError(
@@ -75,8 +84,8 @@ def bare():
     stand empty modules; afterwards `import reasoning_gym` elsewhere gets the whole package."""
     root = folder()
     with _lock:
-        if getattr(sys.modules.get("reasoning_gym"), "__file__", None):  # imported as a whole
-            yield
+        if _inside() or getattr(sys.modules.get("reasoning_gym"), "__file__", None):
+            yield  # within another, or the package is imported as a whole
             return
         for part in ("", *(f".{name}" for name in (*GENERATORS, *INNER))):
             package = types.ModuleType(f"reasoning_gym{part}")
@@ -99,6 +108,7 @@ def stay() -> None:
 def module(name: str) -> types.ModuleType:
     """A module of reasoning-gym by its name within the package, "games.sudoku"."""
     with bare():
+        importlib.import_module("reasoning_gym.coaching")  # first: another order goes in a circle
         return importlib.import_module(f"reasoning_gym.{name}")
 
 
@@ -122,8 +132,8 @@ def classes(generator: str) -> tuple[type, type]:
         ) from None
 
 
-FRESH = ("list_functions", "gsm_symbolic", "acre")  # these draw from the seed when they are made
-_kept: dict[tuple[str, str], Any] = {}
+READS = ("group_anagrams", "rush_hour", "spell_backward", "word_ladder")
+_kept: dict[tuple[str, str], Any] = {}  # of these, whose data sets read a dictionary when made
 
 
 def dataset(generator: str, config: dict[str, Any]) -> Any:
@@ -137,15 +147,19 @@ def dataset(generator: str, config: dict[str, Any]) -> Any:
 
 
 def item(generator: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
-    """One item, {"question", "answer", "metadata"}, in plain values. The data set is made once for
-    a configuration, since some read a dictionary; the seed alone decides the item."""
+    """One item, {"question", "answer", "metadata"}, in plain values; the seed alone decides it."""
     key = generator, json.dumps(config, sort_keys=True, default=str)
-    if generator in FRESH or key not in _kept:
-        _kept[key] = dataset(generator, {**config, "seed": seed})
-    made = _kept[key]
-    made.seed = seed
-    with bare():
-        return plain(made[0])
+    made = _kept.get(key) or dataset(generator, {**config, "seed": seed})
+    if generator in READS:
+        _kept[key] = made
+    made.seed, before = seed, (random.getstate(), np.random.get_state())
+    try:
+        random.seed(seed)  # list_functions draws from the module's own generator
+        with bare():
+            return plain(made[0])
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # pool_matrix seeds it
 
 
 def plain(value: Any) -> Any:
