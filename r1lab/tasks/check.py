@@ -83,7 +83,7 @@ def check(task: Task, n: int = 50, seed: int = 0) -> Report:
 
     solutions = [task.solution(problem) for problem in problems]
     if problems and not any(solutions):
-        raise R1LabError(f"no problem of {task.name} comes with a solution to check the verifier by")
+        raise R1LabError(f"no problem of {task.name} comes with a solution to check it by")
     for i, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
         if not isinstance(solution, str) or not accepts(problem, solution):
             fault("refused", f"{problem.id}: the solution {solution!r:.80} is refused")

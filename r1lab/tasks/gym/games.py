@@ -14,29 +14,24 @@ AROUND = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
 # -- a target from numbers -------------------------------------------------------------------------
 
 
-def _expression(answer: str) -> list[int | str] | None:
-    """In postfix order, as `tasks.expression` reads it; a minus in front of an expression or behind
-    an open parenthesis is 0 - ..., and its 0 is "zero"."""
-    signed = re.sub(r"(^|\()(\s*)-", r"\g<1>\2 0 -", answer.strip())
-    found = expression.to_postfix(signed)
-    return None if found is None or len(found) > 99 else found
+def _expression(answer: str, data: dict) -> list | None:
+    """[signs, the expression in postfix order, as `tasks.expression` reads it]: a minus in front of
+    an expression or behind an open parenthesis is a sign, read as 0 - ..."""
+    signed, signs = re.subn(r"(^|\()(\s*)-", r"\g<1>\2 0 -", answer.strip())
+    postfix = expression.to_postfix(signed)
+    return None if postfix is None or len(postfix) > 99 else [signs, postfix]
 
 
-def _reaches(postfix: list[int | str], data: dict) -> bool:
-    """The target, with each number once (and the zeros of signs, which are not among them)."""
+def _reaches(value: list, data: dict) -> bool:
+    """The target, with each number once; the zeros of the signs are none of them."""
+    signs, postfix = value
     used = Counter(one for one in postfix if isinstance(one, int))
-    given = Counter(data["numbers"])
-    if +(used - given) - Counter({0: used[0]}) or given - used:
-        return False
-    return expression.evaluate(postfix) == data.get("target", 24)
+    used[0] -= signs
+    return +used == Counter(data["numbers"]) and expression.evaluate(postfix) == data["target"]
 
 
 def _target(metadata: dict) -> dict:
     return {"numbers": metadata["numbers"], "target": metadata.get("target", 24)}
-
-
-def _read_expression(answer: str, data: dict) -> list[int | str] | None:
-    return _expression(answer)
 
 
 # -- grids -----------------------------------------------------------------------------------------
@@ -152,7 +147,7 @@ def _hanoi(moves: list[list[int]], data: dict) -> bool:
 
 def _pushes(answer: str) -> str | None:
     """ "LDURRU" """
-    found = answer.strip().upper()
+    found = answer.strip()
     return found if found and set(found) <= set(AROUND) else None
 
 
@@ -178,8 +173,8 @@ def _sokoban(moves: Sequence[str], data: dict) -> bool:
 
 
 CHECKERS: dict[str, Checker] = {
-    "countdown": Checker(_read_expression, _reaches, _target, many=True),
-    "puzzle24": Checker(_read_expression, _reaches, _target, many=True),
+    "countdown": Checker(_expression, _reaches, _target, many=True),
+    "puzzle24": Checker(_expression, _reaches, _target, many=True),
     "sudoku": puzzle(_whole, _sudoku, "puzzle"),
     "mini_sudoku": puzzle(_whole, _sudoku, "puzzle"),
     "futoshiki": puzzle(_signs, _futoshiki, "puzzle", "constraints"),

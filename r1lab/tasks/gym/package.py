@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import sympy
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 
@@ -141,9 +142,30 @@ def dataset(generator: str, config: dict[str, Any]) -> Any:
     kind, options = classes(generator)
     try:
         with bare():
-            return kind(options(size=1, **config))
+            return in_order(generator, kind(options(size=1, **config)))
     except (TypeError, ValueError, AssertionError, KeyError) as error:
         raise R1LabError(f"gym:{generator}: bad option: {error or config}") from None
+
+
+class InOrder(set):
+    """A set whose order does not change from process to process."""
+
+    def __iter__(self):
+        return iter(sorted(super().__iter__()))
+
+    def __sub__(self, other):
+        return InOrder(set.__sub__(self, other))
+
+
+def in_order(generator: str, made: Any) -> Any:
+    """Three generators choose from sets of texts, whose order is another in every process."""
+    if generator in ("isomorphic_strings", "ransom_note"):
+        made.letters = InOrder(made.letters)
+    if generator == "polynomial_multiplication":
+        algebra = module(MODULES[generator])
+        every = sympy.polys.monomials.itermonomials
+        algebra.itermonomials = lambda *limits: sorted(every(*limits), key=str)
+    return made
 
 
 def item(generator: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:

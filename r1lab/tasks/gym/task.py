@@ -64,7 +64,7 @@ class Gym:
         while len(drawn) < n:
             for _ in range(PATIENCE):
                 try:
-                    problem = self.draw(rng.getrandbits(48))
+                    problem = self.draw(rng.getrandbits(31))
                 except R1LabError:
                     raise
                 except Exception as error:  # a generator that fails on a seed
@@ -94,7 +94,8 @@ class Gym:
             content = question
             entry = {"answer": item["answer"], "metadata": item["metadata"]}
             data |= {"config": self.config, "entry": to_plain(entry)}
-        tag = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        known = content if checker and checker.facts else f"{content}={data['solution']}"
+        tag = hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()[:16]
         side = split_of_content(f"{self.name}/{content}")
         split = "held_out" if side == "held_out" else "train"
         problem = Problem(self.name, f"{self.name}/{tag}", question, "en", split, data)
