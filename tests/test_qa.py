@@ -99,7 +99,8 @@ def test_multiple_choice_by_letter_or_text(choices, capsys):
 
 
 def test_options_come_in_columns_or_one_cell_and_answers_as_texts(tmp_path):
-    rows = "split,question,A,B,C,answer\ntrain,Gas?,iron,neon,,neon\nheld_out,Metal?,iron,neon,zinc,C\n"
+    rows = "split,question,A,B,C,answer\ntrain,Gas?,iron,neon,,neon\n"
+    rows += "held_out,Metal?,iron,neon,zinc,C\n"
     found = all_of(task_of(tmp_path, rows))
     assert [(p.data["answer"], len(p.data["options"])) for p in found] == [("B", 2), ("C", 3)]
     rows = (
@@ -143,7 +144,7 @@ def test_texts_numbers_and_formulas(tmp_path):
         ("a.csv", 'question,answer\n"One,1\n', "line 2: unexpected end of data"),
         ("a.csv", "question,answer\nOne?,1\nOne ?,2\n", "line 3: line 2 answers it differently"),
         ("a.csv", "question,answer\n", "has no rows"),
-        ("a.csv", "question,answer,split\nOne?,1,test\n", "line 2: split must be train or held_out"),
+        ("a.csv", "question,answer,split\nOne?,1,test\n", "split must be train or held_out"),
         ("a.csv", "question,A,B,answer\nOne?,x,y,C\n", "line 2: the answer 'C' is not a letter or"),
         ("a.csv", "question,A,B,answer\nOne?,x,X,A\n", "line 2: two options are the same"),
         ("a.csv", "question,A,B,answer\nOne?,x,,A\n", "a choice has 2 to 10 options, not 1"),

@@ -69,12 +69,11 @@ def _sudoku(found: Grid, data: dict) -> bool:
 
 
 def _signs(answer: str) -> Grid | None:
-    """Rows of digits, perhaps with < and > between them, and lines of ∧ and ∨ alone."""
-    lines = [line.strip() for line in answer.strip().split("\n")]
-    rows = [line for line in lines if not re.fullmatch("[∧∨ ]*", line)]
-    if not rows or not all(re.fullmatch(r"[1-9](?: *[<>]? *[1-9]){1,8}", line) for line in rows):
+    """Rows of digits. The signs < > ∧ ∨ around them are the puzzle's, and do not count."""
+    if not re.fullmatch("[1-9<>∧∨ \n]+", answer.strip()):
         return None
-    return [[int(digit) for digit in re.findall("[1-9]", line)] for line in rows]
+    rows = [[int(digit) for digit in re.findall("[1-9]", line)] for line in answer.split("\n")]
+    return [row for row in rows if row] or None
 
 
 def _futoshiki(found: Grid, data: dict) -> bool:
