@@ -27,7 +27,7 @@ _READ = [
     (word, "isomorphic_strings ransom_note course_schedule syllogism zebra_puzzles acre "
      "family_relationships color_cube_rotation mahjong_puzzle tsumego needle_haystack "
      "calendar_arithmetic game_of_life_halting spell_backward figlet_font letter_jumble "
-     "sentence_reordering", ""),
+     "sentence_reordering time_intervals", ""),
     (text, "ab string_insertion string_manipulation modulo_grid bf emoji_mystery caesar_cipher",
      ""),
     (integers, "path_star arc_1d", ""),
