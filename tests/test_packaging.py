@@ -73,11 +73,11 @@ def test_the_installed_environment_is_the_pinned_one():
 
 
 def test_packages_without_their_dependencies_are_pinned_where_they_are_asked_for():
-    from r1lab.tasks import gym
     from r1lab.tasks.code import humaneval
+    from r1lab.tasks.gym import package
 
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["r1lab"]
-    wanted = [smollm2.SMOLLM2_WHEEL, gym.REASONING_GYM, humaneval.PACKAGE]
+    wanted = [smollm2.SMOLLM2_WHEEL, package.REASONING_GYM, humaneval.PACKAGE]
     assert tool["without-dependencies"] == wanted
 
 

@@ -18,14 +18,15 @@ from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
 from r1lab.rewards import accuracy_reward
-from r1lab.tasks import SPLITS, Problem, get_task, gym
+from r1lab.tasks import SPLITS, Problem, get_task
 from r1lab.tasks.base import number
-from r1lab.tasks.gym import LEVELS, WRITERS, WordProblems
+from r1lab.tasks.gym import package, words
+from r1lab.tasks.gym.words import LEVELS, WRITERS, WordProblems
 from r1lab.templates import render
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("reasoning_gym") is None,
-    reason=f"pip install --no-deps {gym.REASONING_GYM}",
+    reason=f"pip install --no-deps {package.REASONING_GYM}",
 )
 PROBLEM = Problem("word_problems", "word_problems/x", "?", "en", "train", {"answer": "1200"})
 TASK = WordProblems()
@@ -119,13 +120,13 @@ def test_every_kind_comes_and_its_solution_is_right(drawn):
             assert TASK.judge(problem, answer) and TASK.vote(problem, answer) == answer
             assert not TASK.judge(problem, str(int(answer) + 1))
             assert Problem.from_json(problem.to_json()) == problem
-            assert problem.question.endswith(gym.INSTRUCTION) and "{" not in problem.question
+            assert problem.question.endswith(words.INSTRUCTION) and "{" not in problem.question
             assert accuracy_reward([f"<answer> {answer} </answer>"], problem=[problem]) == [1.0]
 
 
 def test_known_questions_have_the_answers_that_we_work_out_ourselves(drawn):
     """Legs, angles and sisters, computed from the words of the question."""
-    animals = gym._gym("arithmetic.leg_counting").ANIMALS
+    animals = package.module("arithmetic.leg_counting").ANIMALS
     checked = set()
     for problem in [p for problems in drawn.values() for p in problems]:
         text, kind = problem.question, problem.data["kind"]
@@ -225,13 +226,13 @@ def test_an_unknown_split_is_told():
 
 
 def test_without_the_package_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(gym.importlib.util, "find_spec", lambda name: None)
-    gym._gym.cache_clear()
+    monkeypatch.setattr(package.importlib.util, "find_spec", lambda name: None)
+    package.module.cache_clear()
     try:
         with pytest.raises(R1LabError, match="pip install --no-deps reasoning-gym=="):
             TASK.problems("train", 1)
     finally:
-        gym._gym.cache_clear()
+        package.module.cache_clear()
 
 
 def test_only_the_generators_are_imported_and_no_scorer_is_called():
@@ -240,7 +241,7 @@ def test_only_the_generators_are_imported_and_no_scorer_is_called():
     assert not [name for name in sys.modules if name.startswith("reasoning_gym")] or getattr(
         sys.modules["reasoning_gym"], "__file__", None
     )
-    tree = ast.parse(inspect.getsource(gym))
+    tree = ast.parse(inspect.getsource(words))
     called = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
     assert not [name for name in called if "score" in name]
     assert not {"eval", "exec"} & {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}

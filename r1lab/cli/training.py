@@ -193,6 +193,8 @@ def tasks(args: Tasks) -> int:
             (name, "from the hub" if name in registry.FROM_HUB else "offline", registry.about(name))
             for name in plugins.names("task", registry.TASKS)
         ]
+        many = ((f"{kind}:{what}", kind) for kind, (what, _) in registry.ONE_OF_MANY.items())
+        rows += [(name, "offline", registry.about(name)) for name, _ in many]
         print_table(("task", "problems", "what"), rows, left=True)
         print("your own: --task FILE.py:NAME; `r1lab tasks check NAME` checks a verifier")
         return 0

@@ -46,7 +46,8 @@ class Server:
         os.chmod(folder, 0o755)
         told = {"layers": list(wanted), "modules": list(modules), "folder": folder}
         told |= {"filter": seccomp.filter_program(MACHINE).hex()}
-        told |= {"user": FIRST_USER + number, "path": sys.path if modules else []}
+        path = [*sys.path, str(SERVER.parents[2])] if modules else []
+        told |= {"user": FIRST_USER + number, "path": path}
         python = [sys.executable, "-s", "-S", "-B", str(SERVER), str(theirs.fileno())]
         self.control, self.number = ours, number
         try:

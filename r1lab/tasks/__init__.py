@@ -3,7 +3,7 @@
 from r1lab.tasks.base import SPLITS, Problem, Task, distinct
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.general import Lists, Requests, Steps
-from r1lab.tasks.gym import WordProblems
+from r1lab.tasks.gym.words import WordProblems
 from r1lab.tasks.hub import GSM8K, MATH, CountdownHub
 from r1lab.tasks.mixture import Mixture
 from r1lab.tasks.registry import TASKS, get_task, task_for

@@ -2,7 +2,8 @@
 
 Kinds of wrong answers: `changed`, one number of the solution changed; `others`, solutions of other
 problems (unless `vote` calls them equal); `noise`, markup, and two answers at once; `own`, what the
-task's optional `wrong(problem)` lists.
+task's optional `wrong(problem)` lists. Where a problem may have several right answers (the task's
+optional `many_answers`), the first two could be right and are left out.
 """
 
 import re
@@ -81,6 +82,8 @@ def check(task: Task, n: int = 50, seed: int = 0) -> Report:
         return bool(verdict)
 
     solutions = [task.solution(problem) for problem in problems]
+    if problems and not any(solutions):
+        raise R1LabError(f"no problem of {task.name} comes with a solution to check it by")
     for i, (problem, solution) in enumerate(zip(problems, solutions, strict=True)):
         if not isinstance(solution, str) or not accepts(problem, solution):
             fault("refused", f"{problem.id}: the solution {solution!r:.80} is refused")
@@ -113,8 +116,9 @@ def wrong_answers(
         return [f"{solution[: m.start()]}{int(m[0]) + k}{solution[m.end() :]}" for m in found]
 
     changed = changed_by(1)
-    yield from (("changed", answer) for answer in changed)
-    yield from (("others", answer) for answer in differ(others))
+    if not getattr(task, "many_answers", False):
+        yield from (("changed", answer) for answer in changed)
+        yield from (("others", answer) for answer in differ(others))
     yield from (("noise", answer) for answer in differ(NOISE))
     if changed:  # two answers, one of them right: the verifier must not choose
         other = changed_by(37)[0]  # far enough to be no other part of the solution

@@ -1,9 +1,13 @@
 """The tasks by name. **Your own** needs no entry: `--task mine.py:MyTask`, or an entry point of the
 group r1lab.tasks (`basics.plugins`). In a notebook pass the object or set `TASKS["mine"] = MyTask`.
+
+Two kinds of names hold one of many: `gym:knights_knaves`, any of reasoning-gym's generators, and
+`qa:questions.csv`, a file of questions and answers.
 """
 
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 
 from r1lab.basics import plugins
 from r1lab.basics.errors import R1LabError
@@ -16,13 +20,18 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "lists": "r1lab.tasks.general:Lists",
     "requests": "r1lab.tasks.general:Requests",
     "mixture": "r1lab.tasks.mixture:Mixture",
-    "word_problems": "r1lab.tasks.gym:WordProblems",
+    "word_problems": "r1lab.tasks.gym.words:WordProblems",
     "humaneval": "r1lab.tasks.code.humaneval:HumanEval",
     "gsm8k": "r1lab.tasks.hub:GSM8K",
     "math": "r1lab.tasks.hub:MATH",
     "countdown_hub": "r1lab.tasks.hub:CountdownHub",
     "mbpp": "r1lab.tasks.code.hub:MBPP",
     "verifiable_code": "r1lab.tasks.code.hub:VerifiableCode",
+}
+
+ONE_OF_MANY = {
+    "gym": ("NAME", "r1lab.tasks.gym.task:Gym"),
+    "qa": ("FILE", "r1lab.tasks.qa:Questions"),
 }
 
 FROM_HUB = ("gsm8k", "math", "countdown_hub", "mbpp", "verifiable_code")
@@ -47,6 +56,9 @@ def get_task(name: str, /, **options) -> Task:
 
 
 def factory(name: str) -> Callable[..., Task]:
+    kind, colon, which = str(name).partition(":")
+    if colon and kind in ONE_OF_MANY and name not in TASKS:
+        return partial(pkgutil.resolve_name(ONE_OF_MANY[kind][1]), which)
     found = plugins.find("task", name, TASKS, reread=True)
     if name in TASKS and isinstance(found, str):
         found = pkgutil.resolve_name(found)
@@ -57,7 +69,9 @@ def factory(name: str) -> Callable[..., Task]:
 
 def about(name: str) -> str:
     """The first sentence of the docstring of a task's class."""
-    text = " ".join((factory(name).__doc__ or "").split(".")[0].split())
+    made = factory(name)
+    made = made.func if isinstance(made, partial) else made
+    text = " ".join((made.__doc__ or "").split(".")[0].split())
     return text.split(" (see ")[0]
 
 
