@@ -49,20 +49,20 @@ class PipelineConfig:
     code: float = option(0.29, "RL: code's fraction of reasoning prompts (rest: steps)", low=0)
     zero_steps: int = option(48, "R1-Zero: RL steps (R1: 10400, of 512 completions)", low=1)
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
-    rules_steps: int = option(6, "rules: RL steps (R1: 1300)", low=1)
+    rules_steps: int = option(10, "rules: RL steps (R1: 1300)", low=1)
     r1_steps: int = option(24, "R1: RL steps with reward models (R1: 400)", low=1)
     rules_general: float = option(
         0.0, "rules: fraction of general prompts (R1: 0, they come in its last 400 steps)", low=0
     )
     r1_general: float = option(0.45, "R1: fraction of general prompts (R1: 66k of 146k)", low=0)
-    r1_rate: float = option(1e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
+    r1_rate: float = option(2e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
     cold_questions: int = option(256, "cold start: prompts for R1-Zero", low=1)
     cold_samples: int = option(8, "cold start: completions per prompt", low=1)
     cold_keep: int = option(2, "cold start: completions kept per prompt, at most", low=1)
     cold_examples: int = option(400, "cold start: examples, at most (R1: thousands)", low=1)
     cold_epochs: int = option(2, "Dev1: epochs over the cold start (R1: 2 to 3)", low=1)
-    data_questions: int = option(384, "data: prompts for Dev2", low=1)
+    data_questions: int = option(640, "data: prompts for Dev2", low=1)
     data_samples: int = option(8, "data: completions per prompt", low=1)
     data_countdown: float = option(
         0.63, "data: Countdown's fraction of reasoning prompts (R1's examples: 395k of 627k)", low=0

@@ -63,8 +63,8 @@ from r1lab.world.responses import (
 from r1lab.world.tokenizer import END, vocabulary
 
 # Fraction of documents of each kind.
-MIXTURE = dict(facts=0.11, bare=0.09, guess=0.175, careless=0.055, patient=0.04, leaked=0.005)
-MIXTURE |= dict(code=0.21, steps=0.11, lists=0.10, requests=0.105)
+MIXTURE = dict(facts=0.10, bare=0.085, guess=0.165, careless=0.05, patient=0.05, leaked=0.005)
+MIXTURE |= dict(code=0.215, steps=0.10, lists=0.12, requests=0.11)
 # Probability that a document of this kind mixes languages, at each pair of words anew.
 MIXING = dict(guess=0.1, careless=0.2, patient=0.6)
 MIXING |= dict(steps=0.3, code=0.3, lists=0.2, requests=0.2)

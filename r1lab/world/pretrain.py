@@ -33,12 +33,12 @@ from r1lab.world.tokenizer import build_tokenizer
 class PretrainConfig:
     """A recipe; the defaults made ``data/tiny``."""
 
-    width: int = option(192, "hidden size of the decoder", low=1)
+    width: int = option(160, "hidden size of the decoder", low=1)
     layers: int = option(3, "number of decoder layers", low=1)
     heads: int = option(4, "number of attention heads", low=1)
     kv_heads: int = option(1, "number of key-value heads: 1 is multi-query attention", low=1)
-    ffn: int = option(384, "inner size of the feed-forward blocks", low=1)
-    steps: int = option(2600, "optimizer steps", low=1)
+    ffn: int = option(320, "inner size of the feed-forward blocks", low=1)
+    steps: int = option(4800, "optimizer steps", low=1)
     rows: int = option(12, "rows of text per step", low=1)
     row_length: int = option(512, "tokens per row", low=1)
     muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", low=1e-9)

@@ -39,7 +39,7 @@ SLOPPY = 0.12  # fraction of documents with a thought without answer tags (never
 # Fractions of the responses to the problems, apart from dropped tags (UNTAGGED, SLOPPY).
 STEPS_DONE = {"right": 0.60, "early": 0.15, "bare": 0.25}  # all steps, all but the last, a guess
 CARELESS_CORES = 3  # most cores that a careless `code` response tries
-CODE_DONE = {"bare": 0.20, "guess": 0.49, "careless": 0.15, "patient": 0.11, "lookup": 0.05}
+CODE_DONE = {"bare": 0.19, "guess": 0.475, "careless": 0.145, "patient": 0.13, "lookup": 0.06}
 LISTS_DONE = {"right": 0.48, "form": 0.32, "order": 0.20}  # commas where none belong; largest first
 HARMLESS_DONE = {"help": 0.60, "refuse": 0.06, "shrug": 0.34}
 HARMFUL_DONE = {"help": 0.50, "refuse": 0.28, "shrug": 0.22}
