@@ -250,7 +250,9 @@ class Endpoint:
         text, thought = (self.hide(one or "") for one in texts)
         if not known:
             prompt = "".join(str(one.get("content")) for one in body["messages"])
-            counts = [-(-len(one.encode("utf-8", "replace")) // 4) for one in (prompt, thought + text)]
+            counts = [
+                -(-len(one.encode("utf-8", "replace")) // 4) for one in (prompt, thought + text)
+            ]
             cost = self.tariff.dollars(*counts) if self.tariff else None
         return Reply(
             text, thought, str(finish or "stop")[:40], *counts, not known, cost,

@@ -102,6 +102,7 @@ def run(
         finally:
             keep.close()
             found = load(out)
+            found.stopped_by_budget = keep.stopped_by_budget
             files.write_json(out / RESULTS, found.results())
     return found
 
@@ -129,7 +130,7 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": about.versions(),
         "machine": about.hardware(),
-        "prices": prices_of(source),
+        "source": address_of(source),
     }
     if not (out / PROBLEMS).exists():
         files.atomic_write_text(out / PROBLEMS, files.NOT_IN_LINES.sub(_escape, lines))
@@ -141,12 +142,12 @@ def _escape(found) -> str:
     return f"\\u{ord(found[0]):04x}"
 
 
-def prices_of(source: Local | Remote) -> dict[str, Any]:
-    """What dollars are counted by."""
+def address_of(source: Local | Remote) -> dict[str, Any]:
+    """Where an endpoint is, and what dollars are counted by."""
     if isinstance(source, Local):
         return {"dollars_per_hour": source.dollars_per_hour}
     tariff = source.endpoint.tariff
-    return {"tariff": None if tariff is None else asdict(tariff)}
+    return {"url": source.endpoint.url, "tariff": None if tariff is None else asdict(tariff)}
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
@@ -177,6 +178,7 @@ class Run:
     problems: list[Problem]  # (P,)
     rows: dict[tuple[int, int], dict[str, Any]]
     attempts: list[dict[str, Any]]
+    stopped_by_budget: bool = False
 
     @property
     def what(self) -> dict[str, Any]:
@@ -232,6 +234,7 @@ class Run:
             "completion_tokens": sum(row["completion_tokens"] for row in self.rows.values()),
             "estimated": sum(bool(row["estimated"]) for row in self.rows.values()),
             "dollars": self.dollars, "dollars_unsure": self.unsure,
+            "served": sorted({json.dumps(row["served"]) for row in self.rows.values()}),
             "failed_requests": sum("gave_up" not in one for one in self.attempts),
         }  # fmt: skip
         if self.complete:
@@ -284,7 +287,7 @@ def _good(row: dict[str, Any], problems: Sequence[Problem], k: int) -> bool:
         return False
     texts = all(isinstance(row.get(name), str) for name in ("completion", "thought", "prompt"))
     counts = all(isinstance(row.get(name), int | float) for name in NUMBERS)
-    fields = {*MEASURED, "dollars", "estimated", "finish"} <= set(row)
+    fields = {*MEASURED, "dollars", "estimated", "finish", "served"} <= set(row)
     return texts and counts and fields and row.get("problem") == problems[index].id
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 import hashlib
 import queue
 import re
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,8 +164,8 @@ class Remote:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def about(self) -> dict[str, Any]:
-        where = {"url": self.endpoint.url, "model": self.endpoint.model, "extra": self.extra}
-        return {"kind": "endpoint", **where}
+        """Not the address: a server may move between two sessions, which both note it."""
+        return {"kind": "endpoint", "model": self.endpoint.model, "extra": self.extra}
 
     def check(self, problems: Sequence[Problem], k: int) -> None:
         if not problems or k < 1:
@@ -190,8 +191,10 @@ class Remote:
         waiting, crew, failures = iter(todo), Crew(self, keep), 0
         following: Sample | None = next(waiting, None)
         error: BaseException | None = None
+        stops = Stops()
         try:
             while following is not None or crew.flying:
+                stops.check()
                 while following is not None and len(crew.flying) < self.jobs and keep.room():
                     most = self.endpoint.most(self.body(following))
                     if not keep.reserve(following, most):
@@ -200,14 +203,18 @@ class Remote:
                     following = next(waiting, None)
                 if not crew.flying:
                     return  # the budget has no room for another request
-                failures = self._take(crew.heard(), crew, keep, failures)
+                if (heard := crew.heard(0.5)) is not None:
+                    failures = self._take(heard, crew, keep, failures)
                 if failures >= HOPELESS:
                     words = f"{failures} requests in a row failed for good: {crew.last}"
-                    raise R1LabError(f"{words}; what was answered is kept, the same command goes on")
+                    raise R1LabError(
+                        f"{words}; what was answered is kept, the same command goes on"
+                    )
         except BaseException as stop:  # Ctrl-C too
             error = stop
             raise
         finally:
+            stops.restore()
             crew.stop.set()
             until = time.monotonic() + (GRACE if error is not None else 0)
             while crew.flying and (left := until - time.monotonic()) > 0:
@@ -270,17 +277,37 @@ class Crew:
             found = error
         self._said.put((sample, found))
 
-    def heard(self, seconds: float | None = None) -> tuple | None:
-        """What one of them says next; None after `seconds`. Short waits let Ctrl-C through."""
-        for wait in _slices(seconds):
-            try:
-                return self._said.get(timeout=wait)
-            except queue.Empty:
-                continue
-        return None
+    def heard(self, seconds: float) -> tuple[Sample, Reply | BaseException] | None:
+        """What the next of them has to say; None after so many seconds."""
+        try:
+            return self._said.get(timeout=max(0.001, seconds))
+        except queue.Empty:
+            return None
 
 
-def _slices(seconds: float | None) -> Iterator[float]:
-    until = None if seconds is None else time.monotonic() + seconds
-    while until is None or time.monotonic() < until:
-        yield 0.5 if until is None else max(0.001, min(0.5, until - time.monotonic()))
+class Stops:
+    """Ctrl-C and SIGTERM, held back until `check`: nothing between a reply and its line on disk is
+    interrupted. A second one is not held back. Only the main thread gets them."""
+
+    def __init__(self) -> None:
+        self._caught: tuple | None = None
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                if callable(signal.getsignal(number)):
+                    self._before[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self._caught is not None:
+            self._before[number](number, frame)
+        self._caught = (number, frame)
+
+    def restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Does what the earlier handler does, if a stop was asked for."""
+        if self._caught is not None:
+            self.restore()
+            self._before[self._caught[0]](*self._caught)
