@@ -162,12 +162,10 @@ def show(args: Eval, run: protocol.Run, sampling: Sampling) -> None:
         print_measures(summary)
         if run.evaluation.unjudged:
             print(f"left out: {run.evaluation.unjudged} completions that could not be judged")
-    tokens = (
-        f"{found['prompt_tokens']:,} prompt and {found['completion_tokens']:,} completion tokens"
-    )
+    prompt, written = (f"{found[f'{part}_tokens']:,} {part}" for part in ("prompt", "completion"))
     cost = "" if run.dollars is None else f", {money(run.dollars)}"
     cost += f", and at most {money(run.unsure)} for requests without a bill" if run.unsure else ""
-    print(f"{tokens}{cost}")
+    print(f"{prompt} and {written} tokens{cost}")
     if found["estimated"]:
         print(f"tokens of {found['estimated']} completions are estimated: the server counted none")
     if len(found["served"]) > 1:

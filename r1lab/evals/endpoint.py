@@ -180,7 +180,7 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             with error:
                 self._failed(error, began)
-        except (TimeoutError, socket.timeout) as error:
+        except TimeoutError as error:
             raise _Retry(f"no answer in {self.timeout:g} s", worked=True) from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
@@ -250,9 +250,8 @@ class Endpoint:
         text, thought = (self.hide(one or "") for one in texts)
         if not known:
             prompt = "".join(str(one.get("content")) for one in body["messages"])
-            counts = [
-                -(-len(one.encode("utf-8", "replace")) // 4) for one in (prompt, thought + text)
-            ]
+            sizes = (len(one.encode("utf-8", "replace")) for one in (prompt, thought + text))
+            counts = [-(-size // 4) for size in sizes]
             cost = self.tariff.dollars(*counts) if self.tariff else None
         return Reply(
             text, thought, str(finish or "stop")[:40], *counts, not known, cost,

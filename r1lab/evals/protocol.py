@@ -210,6 +210,9 @@ class Run:
         rows = [[completion_of(self.rows[i, j]) for j in range(self.k)] for i in self.complete]
         how = self.what["sampling"] | {"k": self.k, "template": self.what["template"]}
         how["seed"] = how["seed"] or 0
+        how["prompt_tokens"] = {
+            self.problems[i].id: self.rows[i, 0]["prompt_tokens"] for i in self.complete
+        }
         seconds = sum(row["seconds"] for row in self.rows.values())
         return Evaluation([self.problems[i] for i in self.complete], rows, how, seconds)
 

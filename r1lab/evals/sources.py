@@ -53,10 +53,9 @@ def seed_of(seed: int, sample: Sample) -> int:
 
 
 def in_tags(text: str, thought: str) -> str:
-    """A chat model's reply in the tags that `templates.parse` reads.
-
-    The answer stands behind the thought, the part up to the last </think>: between <answer> tags,
-    else in the last \\boxed{…}, else in the last ``` block. Tags inside the thought do not count."""
+    """A chat model's reply in the tags that `templates.parse` reads. The answer stands behind the
+    thought (the part up to the last </think>): between <answer> tags, else in the last \\boxed{…},
+    else in the last ``` block. Tags inside the thought do not count."""
     if not thought and END_THINK in text:
         thought, _, text = text.rpartition(END_THINK)
         thought = thought.replace(THINK, "", 1)
@@ -207,9 +206,8 @@ class Remote:
                     failures = self._take(heard, crew, keep, failures)
                 if failures >= HOPELESS:
                     words = f"{failures} requests in a row failed for good: {crew.last}"
-                    raise R1LabError(
-                        f"{words}; what was answered is kept, the same command goes on"
-                    )
+                    kept = "what was answered is kept, the same command goes on"
+                    raise R1LabError(f"{words}; {kept}")
         except BaseException as stop:  # Ctrl-C too
             error = stop
             raise
