@@ -379,6 +379,7 @@ def test_the_command_asks_an_endpoint_and_compares(tmp_path, capsys):
         for name in ("a", "b"):
             code, said = run_cli(f"{base} --tariff 1/2 --out {tmp_path / name}", capsys)
             assert code == 0 and "pass@1" in said.out and "$0.0" in said.out
+            assert "24 requests" in said.out and "tokens/s" in said.err
         assert server.bodies[0]["temperature"] == 0.6 and server.bodies[0]["top_p"] == 0.95
         code, said = run_cli(f"eval --compare {tmp_path / 'a'} {tmp_path / 'b'}", capsys)
         assert code == 0 and "pass@1" in said.out and "the same on every problem" in said.out
@@ -442,6 +443,49 @@ def test_aime_and_math_500_from_local_copies(tmp_path):
     math = get_task("math500", source=str(tmp_path))
     (only,) = math.problems("held_out", 1)
     assert only.task == "math500" and math.judge(only, "0.5") and only.data["level"] == 3
+
+
+def test_programs_from_an_endpoint_run_in_the_sandbox(tmp_path):
+    """HumanEval: fenced, in tags, wrong, sleeping and hostile programs."""
+    task = get_task("humaneval")
+    problems = task.problems("held_out", 2)
+    bodies = ["```python\n{}\n```", "Sure. <answer>{}</answer>", "```\nwhile True: pass\n```",
+              "```python\nimport os\nos._exit(0)\n```"]  # fmt: skip
+    turns: dict[str, int] = {}
+
+    def program(body):
+        prompt = body["messages"][0]["content"]
+        problem = next(one for one in problems if one.question in prompt)
+        turns[problem.id] = turns.get(problem.id, -1) + 1
+        return bodies[turns[problem.id]].format(task.solution(problem))
+
+    plan = replace(PLAN, task="humaneval", n=2, k=4)
+    with serve(program) as server:
+        run = protocol.run(remote(server, jobs=1), task, plan, tmp_path / "run")
+    right = [[one.correct for one in row] for row in run.evaluation.completions]
+    assert right == [[True, True, False, False]] * 2
+
+
+def test_gsm8k_from_a_local_copy_by_the_command(tmp_path, capsys):
+    for part, shift in (("train", 100), ("test", 0)):
+        rows = [{"question": f"Ann has {i + shift} pens and buys 2. How many has she?",
+                 "answer": f"She has #### {i + shift + 2}"} for i in range(3)]  # fmt: skip
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def count(body):
+        pens = int(body["messages"][0]["content"].split()[2])
+        return {"content": f"So \\boxed{{{pens + 2}}}.", "reasoning_content": "I count."}
+
+    with serve(count) as server:
+        line = (
+            f"eval --endpoint {server.url} --model m --task gsm8k --task-option source={tmp_path}"
+        )
+        code, said = run_cli(f"{line} --k 2 --out {tmp_path / 'run'} --json", capsys)
+    found = json.loads(said.out)
+    assert code == 0 and found["problems"] == 3 and found["max_new_tokens"] == 32_768
+    assert found["measures"]["pass@1"]["value"] == 1 and found["dollars"] is None
+    row = json.loads((tmp_path / "run" / "answers.jsonl").read_text().splitlines()[0])
+    assert row["thought"] == "I count." and "boxed" in row["completion"]
 
 
 def test_tokens_and_bodies_do_not_depend_on_the_order(tmp_path):

@@ -211,19 +211,23 @@ def coin(shares, n, length, seed):
 def test_what_to_buy_is_read_off_paired_gains():
     n = 60
     # a longer thought solves everything; votes cannot help where all are wrong
-    (one,) = trades({10: coin([0.0] * n, 8, 10, 0), 40: coin([1.0] * n, 8, 40, 1)})
+    (one,) = trades({10: coin([0.0] * n, 8, 10, 0), 40: coin([1.0] * n, 8, 40, 1)}, votes=1)
     assert one.verdict == "longer" and one.oftener == 4 and one.tokens == (10, 40, 40)
     # it solves nothing more, and votes do (right 60 %, wrong ones spread)
-    (two,) = trades({10: coin([0.6] * n, 8, 10, 0), 40: coin([0.6] * n, 8, 40, 0)})
+    (two,) = trades({10: coin([0.6] * n, 8, 10, 0), 40: coin([0.6] * n, 8, 40, 0)}, votes=1)
     assert two.verdict == "oftener" and two.gain_oftener.low > 0 > two.apart.high
     # neither: nothing helps
-    (three,) = trades({10: coin([0.0] * n, 8, 10, 0), 40: coin([0.0] * n, 8, 40, 1)})
+    (three,) = trades({10: coin([0.0] * n, 8, 10, 0), 40: coin([0.0] * n, 8, 40, 1)}, votes=1)
     assert three.verdict == "neither" and three.gain_longer == (0, 0, 0)
     # a budget that no thought used up is no purchase
-    assert not trades({10: coin([0.5] * n, 8, 10, 0), None: coin([0.5] * n, 8, 10, 0)})
+    assert not trades({10: coin([0.5] * n, 8, 10, 0), None: coin([0.5] * n, 8, 10, 0)}, votes=1)
     # no more votes than there are completions
-    (four,) = trades({10: coin([0.5] * n, 8, 10, 0), None: coin([0.5] * n, 8, 900, 0)})
+    (four,) = trades({10: coin([0.5] * n, 8, 10, 0), None: coin([0.5] * n, 8, 900, 0)}, votes=1)
     assert four.oftener == 8 and four.tokens[2] == 80
+    # from 10 tokens, 15 pay for no second vote: the trade is with 40; with four votes they do
+    some = {b: coin([0.5] * n, 8, b, 0) for b in (10, 15, 40)}
+    assert [(t.budget, t.longer) for t in trades(some, votes=1)] == [(10, 40), (15, 40)]
+    assert [(t.longer, t.oftener) for t in trades(some, votes=4)] == [(15, 6), (40, 8)]
 
 
 # --- difficulty

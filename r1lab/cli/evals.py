@@ -10,7 +10,7 @@ from typing import Any
 
 from r1lab import evaluate as evaluation
 from r1lab import models
-from r1lab.basics import files
+from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval
 from r1lab.cli.parse import pairs, print_table
@@ -23,7 +23,8 @@ from r1lab.evals.tariff import tariff_of
 from r1lab.machine.costs import money, price_here
 from r1lab.sampler.draw import Sampling
 from r1lab.statistics import Estimate, in_words
-from r1lab.templates import get_template
+from r1lab.tasks import registry
+from r1lab.templates import TEMPLATES, get_template
 
 NEED = {"tariff": "--endpoint", "send": "--endpoint", "fresh": "--out", "max_dollars": "--out"}
 
@@ -56,14 +57,14 @@ def evaluate(args: Eval) -> None:
             return in_memory(args, task, sampling, template)
         source = local(args, sampling, template)
     plan = protocol.Plan(
-        args.task, args.split, args.n, args.k, template, sampling, options_of(task)
+        args.task, args.split, args.n, args.k, template, sampling, options_of(task, args, template)
     )
     name = re.sub(r"[^\w.-]+", "-", f"{args.model}-{args.task}").strip("-.")
     out = files.run_folder(args.out or f"runs/eval/{name}")
-    run = protocol.run(
-        source, task, plan, out, max_dollars=args.max_dollars, fresh=args.fresh,
-        progress=sys.stderr.isatty() and not args.json,
-    )  # fmt: skip
+    if args.endpoint and not args.json:
+        print(protocol.forecast(source, task, plan), flush=True)
+    how = {"max_dollars": args.max_dollars, "fresh": args.fresh, "progress": not args.json}
+    run = protocol.run(source, task, plan, out, **how)
     if args.save:
         files.write_json(args.save, json.loads(run.evaluation.to_json()))
     show(args, run, sampling)
@@ -102,12 +103,12 @@ def local(args: Eval, sampling: Sampling, template: str) -> Local:
     return Local(model, tokenizer, name, sampling, template, price)
 
 
-def options_of(task: Any) -> dict[str, Any]:
-    """The options of a task, as plain values; of a task that is no dataclass, its words."""
-    fields = getattr(task, "__dataclass_fields__", None)
-    if fields is None:
-        return {"task": type(task).__name__}
-    return {name: repr(getattr(task, name)) for name in fields if not name.startswith("_")}
+def options_of(task: Any, args: Eval, template: str) -> dict[str, Any]:
+    """The options of a task, as plain values, and which code a task or template of one's own is."""
+    fields = getattr(task, "__dataclass_fields__", {})
+    options = {name: repr(getattr(task, name)) for name in fields if not name.startswith("_")}
+    options["task"] = plugins.sign("task", args.task, registry.TASKS)
+    return options | {"template": plugins.sign("template", template, TEMPLATES)}
 
 
 def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:

@@ -17,7 +17,6 @@
     lm-eval run --model hf --model_args pretrained=runs/train/model,dtype=float32 \\
         --tasks gsm8k --device cpu --batch_size 16 --output_path runs/lm-eval --log_samples
 
-evaluates it on the tasks of that harness, and `lm_eval --model local-chat-completions` an endpoint.
-Its tasks are in plain English: the tiny models, whose vocabulary has some 300 words, can only be
-shown to load there (CONTRIBUTING.md says what was tried).
+evaluates it on the tasks of that harness (CONTRIBUTING.md, recipe 6, says what was tried). They
+are in plain English; the tiny models know some 300 words.
 """

@@ -166,30 +166,33 @@ class Trade:
     verdict: str  # "longer", "oftener", "either" (both gain, apart by nothing clear), "neither"
 
 
-def trades(found: Mapping[int | None, Evaluation], *, votes: int = 1) -> list[Trade]:
-    """For every budget but the longest: is the next longer one the better buy, or more votes?
+def trades(found: Mapping[int | None, Evaluation], *, votes: int = 4) -> list[Trade]:
+    """For every budget: is a longer thought the better buy, or more votes?
 
-    More votes: as many as cost at most the longer thought's tokens, and no more than there are
-    completions (then the votes are the cheaper buy: `tokens` says so). Budgets that cost no more
-    than the one before are left out: no thought was longer."""
+    The longer budget is the next one whose tokens pay for at least one more vote; without one there
+    is no trade. More votes: as many as cost at most the longer thought's tokens, and no more than
+    there are completions (then the votes are the cheaper buy: `tokens` says so). Two votes are no
+    better than one, since they tie where they differ: start from several, with k at least twice as
+    large."""
     order = sorted(found, key=lambda budget: math.inf if budget is None else budget)
+    mean = {b: float(np.nanmean(one.per_problem("length"))) for b, one in found.items()}
     rows = []
-    for here, there in zip(order, order[1:], strict=False):
-        start, longer = found[here], found[there]
+    for n, here in enumerate(order):
+        start, most = found[here], min(map(len, found[here].completions))
+        paid = {b: min(most, int(votes * mean[b] / mean[here] + 1e-9)) for b in order[n + 1 :]}
+        there = next((b for b, count in paid.items() if count > votes), here)
+        if there == here:
+            continue
+        longer, oftener = found[there], paid[there]
         if [p.id for p in start.problems] != [p.id for p in longer.problems]:
             raise R1LabError("a trade is between budgets on the same problems")
-        mean = [float(np.nanmean(one.per_problem("length"))) for one in (start, longer)]
-        most = min(map(len, start.completions))
-        oftener = min(most, int(votes * mean[1] / mean[0] + 1e-9)) if mean[0] else votes
-        if mean[1] <= mean[0] or oftener < votes:
-            continue
         first = majority_right(start, votes)
         gains = [majority_right(longer, votes) - first, majority_right(start, oftener) - first]
         one, two, apart = estimate(gains[0]), estimate(gains[1]), estimate(gains[0] - gains[1])
         rows.append(
             Trade(
                 here, votes, there, oftener,
-                (votes * mean[0], votes * mean[1], oftener * mean[0]), one, two, apart,
+                (votes * mean[here], votes * mean[there], oftener * mean[here]), one, two, apart,
                 _verdict(one, two, apart),
             )
         )  # fmt: skip

@@ -22,6 +22,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -105,6 +106,16 @@ def run(
             found.stopped_by_budget = keep.stopped_by_budget
             files.write_json(out / RESULTS, found.results())
     return found
+
+
+def forecast(source: Remote, task: Any, plan: Plan) -> str:
+    """What a run will ask for, and the most that it can cost, in words."""
+    asked = samples(distinct(task.problems(plan.split, plan.n)), plan.k)
+    words = f"{len(asked):,} requests to {source.endpoint.url}, {source.jobs} at a time"
+    if (tariff := source.endpoint.tariff) is None:
+        return f"{words}; no dollars are counted without --tariff"
+    most = sum(source.endpoint.most(source.body(one)) for one in asked)
+    return f"{words}; at most {money(most)} at {tariff.words()}"
 
 
 def samples(problems: Sequence[Problem], k: int) -> list[Sample]:
@@ -315,8 +326,9 @@ class Keeper:
         self._session = len(kept.about["sessions"]) - 1
         total = len(kept.problems) * kept.k
         self._bar = tqdm(
-            total=total, initial=self.kept, unit="completion", desc=plan.task, disable=not progress
-        )
+            total=total, initial=self.kept, unit="completion", desc=plan.task,
+            disable=not progress, mininterval=0.5 if sys.stderr.isatty() else 60.0,
+        )  # fmt: skip
 
     def rows(self, found: Sequence[tuple[int, int, dict[str, Any]]]) -> None:
         """Completions (index, sample, fields): judged, written, counted."""

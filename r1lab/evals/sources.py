@@ -28,7 +28,16 @@ from r1lab.machine.costs import dollars
 from r1lab.sampler.draw import Sampling
 from r1lab.tasks.base import Problem
 from r1lab.tasks.math_equal import boxed
-from r1lab.templates import ANSWER, END_ANSWER, END_THINK, THINK, get_template, parse, render
+from r1lab.templates import (
+    ANSWER,
+    END_ANSWER,
+    END_THINK,
+    THINK,
+    get_template,
+    parse,
+    prompt_of,
+    render,
+)
 
 GRACE = 10.0  # seconds that requests in flight get after a stop
 HOPELESS = 8  # requests in a row that fail for good end the run
@@ -138,6 +147,7 @@ class Local:
                 part = seconds * lengths[i] / max(1, sum(lengths))  # by tokens
                 price = self.dollars_per_hour
                 rows.append((start + i // k, i % k, {
+                    "prompt": prompt_of(self.tokenizer, batch[i // k], self.template),
                     "seed": seed, "completion": text, "thought": "",
                     "finish": "stop" if drawn.finished[i] else "length",
                     "prompt_tokens": len(drawn.prompt_ids[i // k]),
