@@ -63,7 +63,7 @@ class Published:
         )  # fmt: skip
         tokens = Estimate(self.tokens, self.tokens, self.tokens)
         said = f"{self.how}; {self.source}, {self.date}"
-        label = self.label if new is None else f"{self.label} at {new.name or new.words()}"
+        label = self.label if new is None else f"{self.label} at ${new.input:g}/${new.output:g}"
         return Point(label, None, 1, interval, tokens, cost, note=said)
 
 
@@ -86,7 +86,7 @@ HAL: tuple[Published, ...] = (
     _hal("Claude Opus 4.1", 28, 33.37),
     _hal("Claude Opus 4.1 (high)", 27, 33.75),
     _hal("GPT-4.1", 25, 7.42),
-    _hal("DeepSeek-R1 (January 2025)", 24, 18.24, TARIFFS["together-r1"]),
+    _hal("DeepSeek-R1", 24, 18.24, TARIFFS["together-r1"]),
 )
 """33.33, 30.39, 30.39, 27.45, 27.45, 27.45, 26.47, 24.51 and 23.53 % of 102 tasks."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -17,6 +18,10 @@ COSTS = {
     "dollars_solved": "dollars per solved problem", "tokens_solved": "tokens per solved problem",
 }  # fmt: skip
 FEW = 12  # points that have their names beside them
+PLACES = {  # of a name: to the right of its point or to the left, and how high, in letters
+    "top right": (1, 0.8), "bottom right": (1, -0.8), "top left": (-1, 0.8),
+    "bottom left": (-1, -0.8), "middle right": (1, 0), "middle left": (-1, 0),
+}  # fmt: skip
 
 
 def accuracy_cost(
@@ -46,27 +51,35 @@ def accuracy_cost(
     votes = sorted({p.votes for p in shown})
     if names is None:
         names = len(shown) == len(labels) <= FEW
-    for label, ink in zip(labels, palette(labels), strict=True):
-        for count in votes:
-            some = [p for p in shown if p.label == label and p.votes == count]
-            if not some:
-                continue
-            some.sort(key=lambda p: math.inf if p.budget is None else p.budget)
-            said = f", {count} votes" if count > 1 else ""
-            x = [getattr(p, cost) for p in some]
-            fig.add_scatter(
-                x=[one.value for one in x], y=[p.accuracy.value for p in some],
-                error_x=error_bars(x) | {"color": ink},
-                error_y=error_bars([p.accuracy for p in some]) | {"color": ink},
-                mode=("lines+markers" if len(some) > 1 else "markers") + ("+text" if names else ""),
-                name=label + said, text=[p.label for p in some], textposition="top center",
-                textfont={"size": 11}, showlegend=not names,
-                customdata=[f"{p.words}<br>{p.note}" for p in some],
-                hovertemplate="%{customdata}<br>%{y:.1%}, %{x:.3g}<extra></extra>",
-                line={"color": ink, "width": 1.5, "dash": "solid" if count == 1 else "dot"},
-                marker={"size": 9, "color": ink,
-                        "symbol": SYMBOLS[votes.index(count) % len(SYMBOLS)]},
-            )  # fmt: skip
+    inks = dict(zip(labels, palette(labels), strict=True))
+    if names:  # the names tell them apart
+        inks = {one: COLOURS["trained" if "R1" in one else "base"] for one in labels}
+    xs = [math.log10(getattr(p, cost).value) for p in shown]
+    ys = [p.accuracy.value for p in shown]
+    top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
+    reach = 1 + max(xs) - min(xs)
+    left, right = min(xs) - 0.12 * reach, max(xs) + (0.3 if names else 0.12) * reach
+    size = 6.2 * (right - left) / 600, 0.045 * top  # of a letter, on the axes
+    beside = name_places(xs, ys, [p.label for p in shown], size, (left, right))
+    for label, count in itertools.product(labels, votes):
+        some = [p for p in shown if p.label == label and p.votes == count]
+        if not some:
+            continue
+        some.sort(key=lambda p: math.inf if p.budget is None else p.budget)
+        costs, ink = [getattr(p, cost) for p in some], inks[label]
+        fig.add_scatter(
+            x=[one.value for one in costs], y=[p.accuracy.value for p in some],
+            error_x=error_bars(costs) | {"color": ink},
+            error_y=error_bars([p.accuracy for p in some]) | {"color": ink},
+            mode=("lines+markers" if len(some) > 1 else "markers") + ("+text" if names else ""),
+            name=label + (f", {count} votes" if count > 1 else ""), showlegend=not names,
+            text=[p.label for p in some], textfont={"size": 11, "color": ink},
+            textposition=[beside[shown.index(p)] for p in some],
+            customdata=[f"{p.words}<br>{p.note}" for p in some],
+            hovertemplate="%{customdata}<br>%{y:.1%}, %{x:.3g}<extra></extra>",
+            line={"color": ink, "width": 1.5, "dash": "solid" if count == 1 else "dot"},
+            marker={"size": 9, "color": ink, "symbol": SYMBOLS[votes.index(count) % len(SYMBOLS)]},
+        )  # fmt: skip
     if steps := [p for p in front if 0 < getattr(p, cost).value < math.inf]:
         steps.sort(key=lambda p: getattr(p, cost).value)
         fig.add_scatter(
@@ -74,13 +87,50 @@ def accuracy_cost(
             mode="lines", name="Pareto front", hoverinfo="skip",
             line={"color": COLOURS["paper"], "width": 1.5, "dash": "dash", "shape": "hv"},
         )  # fmt: skip
-    fig.update_xaxes(type="log", title_text=COSTS[cost])
-    if cost.startswith("dollars"):
-        fig.update_xaxes(tickprefix="$")
-    top = max(p.accuracy.high if p.accuracy.high == p.accuracy.high else p.accuracy.value
-              for p in shown)  # fmt: skip
+    sign = "$" if cost.startswith("dollars") else ""
+    ticks = [
+        n * 10.0**power
+        for power in range(math.floor(left), math.ceil(right) + 1)
+        for n in ((1, 2, 5) if right - left < 2.5 else (1,))
+    ]
+    ticks = [tick for tick in ticks if left <= math.log10(tick) <= right]
+    fig.update_xaxes(
+        type="log", title_text=COSTS[cost], range=[left, right], minor={"showgrid": False},
+        tickvals=ticks, ticktext=[f"{sign}{tick:,.9f}".rstrip("0").rstrip(".") for tick in ticks],
+    )  # fmt: skip
     fig.update_yaxes(
-        title_text="fraction of problems", tickformat=".0%", range=[0, min(1.02, top * 1.12 + 0.01)]
+        title_text="fraction of problems", tickformat=".0%", range=[0, min(1.02, 1.08 * top)]
     )
     fig.update_layout(showlegend=True)
     return finish(fig, title, subtitle, height=460)
+
+
+def name_places(
+    xs: Sequence[float],
+    ys: Sequence[float],
+    names: Sequence[str],
+    size: tuple[float, float],
+    ends: tuple[float, float],
+) -> list[str]:
+    """plotly's textposition of N names beside their points: the first in PLACES whose box meets no
+    other name and no end of the axis, else the first. size: of a letter, width and height."""
+    taken: list[tuple[float, float, float, float]] = []
+    found = []
+    for x, y, name in zip(xs, ys, names, strict=True):
+        width, (_, height) = len(name) * size[0], size
+        boxes = {}
+        for place, (right, up) in PLACES.items():
+            begin = x + size[0] if right > 0 else x - size[0] - width
+            boxes[place] = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
+
+        def free(box: tuple[float, float, float, float]) -> bool:
+            meets = (
+                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+                for other in taken
+            )  # fmt: skip
+            return ends[0] <= box[0] and box[2] <= ends[1] and not any(meets)
+
+        chosen = next((place for place, box in boxes.items() if free(box)), next(iter(boxes)))
+        taken.append(boxes[chosen])
+        found.append(chosen)
+    return found
