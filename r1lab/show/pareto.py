@@ -20,7 +20,7 @@ COSTS = {
 FEW = 12  # points that have their names beside them
 PLACES = {  # of a name: to the right of its point or to the left, and how high, in letters
     "top right": (1, 0.8), "bottom right": (1, -0.8), "top left": (-1, 0.8),
-    "bottom left": (-1, -0.8), "middle right": (1, 0), "middle left": (-1, 0),
+    "bottom left": (-1, -0.8), "middle left": (-1, 0), "middle right": (1, 0),
 }  # fmt: skip
 
 
@@ -58,8 +58,8 @@ def accuracy_cost(
     ys = [p.accuracy.value for p in shown]
     top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
     reach = 1 + max(xs) - min(xs)
-    left, right = min(xs) - 0.12 * reach, max(xs) + (0.3 if names else 0.12) * reach
-    size = 6.2 * (right - left) / 600, 0.045 * top  # of a letter, on the axes
+    left, right = min(xs) - 0.12 * reach, max(xs) + (0.22 if names else 0.12) * reach
+    size = 5.9 * (right - left) / 616, 0.04 * top  # of a letter, on the axes
     beside = name_places(xs, ys, [p.label for p in shown], size, (left, right))
     for label, count in itertools.product(labels, votes):
         some = [p for p in shown if p.label == label and p.votes == count]
@@ -113,7 +113,7 @@ def name_places(
     ends: tuple[float, float],
 ) -> list[str]:
     """plotly's textposition of N names beside their points: the first in PLACES whose box meets no
-    other name and no end of the axis, else the first. size: of a letter, width and height."""
+    other name and no end of the axis, else the last. size: of a letter, width and height."""
     taken: list[tuple[float, float, float, float]] = []
     found = []
     for x, y, name in zip(xs, ys, names, strict=True):
@@ -130,7 +130,7 @@ def name_places(
             )  # fmt: skip
             return ends[0] <= box[0] and box[2] <= ends[1] and not any(meets)
 
-        chosen = next((place for place, box in boxes.items() if free(box)), next(iter(boxes)))
+        chosen = next((place for place, box in boxes.items() if free(box)), next(reversed(boxes)))
         taken.append(boxes[chosen])
         found.append(chosen)
     return found
