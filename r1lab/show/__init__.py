@@ -29,6 +29,7 @@ from r1lab.show.inspectors import (
 )
 from r1lab.show.notebook import bundle, figure, show_html
 from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
+from r1lab.show.pareto import accuracy_cost
 from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
 from r1lab.show.predictions import Prediction, predict
 from r1lab.show.roadmap import roadmap, roadmap_svg
