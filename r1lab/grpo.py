@@ -53,6 +53,7 @@ from r1lab.advantages import get_advantage
 from r1lab.answers import measure_all
 from r1lab.basics import plugins
 from r1lab.basics.options import fixed_values
+from r1lab.curriculum import problems_of
 from r1lab.experience import (
     Experience,
     describe,
@@ -60,7 +61,6 @@ from r1lab.experience import (
     examples,
     join,
     take,
-    training_problems,
     words,
 )
 from r1lab.grpo_config import GRPOConfig
@@ -293,8 +293,7 @@ def train(
     too little memory.
     """
     loop = Loop(out_dir, config, resume=resume, progress=progress)
-    problems = training_problems(task, model, tokenizer, config)
-    problems = within(problems, model, tokenizer, task, config, loop.out_dir)
+    problems = problems_of(task, model, tokenizer, config, out_dir)
     precision, optimizer = ready(model, config), adamw(model, config)
     reference = copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None
     parts = {"model": model, "optimizer": optimizer, "reference": reference}

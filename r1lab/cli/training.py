@@ -19,6 +19,7 @@ from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval, OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table
+from r1lab.experience import training_problems
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.sampler.rollouts import Sampling
@@ -93,7 +94,7 @@ def train(args: Train) -> None:
 def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
-    problems = grpo.training_problems(task, model, tokenizer, config, say=lambda *words: None)
+    problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
         model,
         config,
