@@ -28,6 +28,7 @@ from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.templates import get_template
 from r1lab.training import metrics
+from r1lab.training.report import Report
 from r1lab.trl_backend import memory
 from r1lab.world import pretrain as recipes
 
@@ -66,6 +67,10 @@ def train(args: Train) -> None:
         earlier = [] if args.fresh else metrics.metrics_of(out)
         limit = budget if on_trl else None
         options["callbacks"] = [costs.Live(config, limit, price, earlier)]
+    report = None
+    if args.report and os.environ.get("RANK", "0") == "0":
+        report = Report(args.report, out.name, config.to_json())
+        options["callbacks"] = [*options.get("callbacks", ()), report]
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(project_folder(args.model), device=device)
     if told:
@@ -74,7 +79,11 @@ def train(args: Train) -> None:
         words = plan_memory(model, tokenizer, task, config)
         if not args.quiet:
             print(words, flush=True)
-    history = backend.train(model, tokenizer, task, config, out, **options)
+    try:
+        history = backend.train(model, tokenizer, task, config, out, **options)
+    finally:
+        if report is not None:
+            report.finish()
     if not history:  # not the main one of several processes
         return
     first, final = history[0], history[-1]
