@@ -24,6 +24,7 @@ from r1lab.grpo import (
 from r1lab.losses import entropy_bonus, grpo_loss
 from r1lab.sampler.score import token_logps
 from r1lab.tasks import get_task
+from r1lab.training.metrics import collapsed_at
 from r1lab.training.optimizer import adamw
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -284,6 +285,15 @@ def test_the_bonus_raises_the_entropy_and_its_sign_is_right(model, tokenizer):
     for step in range(3):
         update(model, None, optimizer, batch, step, config)
     assert entropy() > before + 0.05
+
+
+def test_a_collapse_is_where_the_entropy_stays_low():
+    def of(*entropies):
+        return [{"step": i, "entropy": h} for i, h in enumerate(entropies)]
+
+    assert collapsed_at(of(1.0, 0.05, 0.5, 0.09, 0.02)) == 3  # it had come back from the first
+    assert collapsed_at(of(1.0, 0.5, 0.2)) is None and collapsed_at([]) is None
+    assert collapsed_at(of(1.0, 0.5, 0.2), share=0.3) == 2
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,6 @@ from r1lab.training.stages import content
 
 RECIPES = ROOT / "benchmarks" / "speedrun"
 TABLE = RESULTS / "speedrun.json"
-SEEDS = (0, 1)
 CORES = 2
 
 
@@ -60,11 +59,12 @@ class Size:
     k: int = 4
     max_new_tokens: int = 448
     seed: int = 90_000
+    seeds: tuple[int, ...] = (0, 1)  # of the training
     smaller: dict[str, Any] = field(default_factory=dict)  # options of GRPOConfig, for a test
 
 
 QUICK = Size(
-    target=0.0, problems=2, k=2, max_new_tokens=8,
+    seeds=(0,), target=0.0, problems=2, k=2, max_new_tokens=8,
     smaller={"steps": 2, "questions": 2, "group_size": 2, "max_new_tokens": 8, "minibatches": 1,
              "pass_rate_low": 0.0, "pass_rate_high": 1.0},
 )  # fmt: skip
@@ -181,7 +181,7 @@ def run(recipe: str, beside: str | None = None, size: Size = Size()) -> dict[str
     found: dict[str, list[dict[str, Any]]] = {one: [] for one in recipes}
     spawn = multiprocessing.get_context("spawn")
     with two_cores() as cores:
-        for seed in SEEDS:
+        for seed in size.seeds:
             for one in recipes:
                 with ProcessPoolExecutor(1, mp_context=spawn) as process:
                     found[one].append(process.submit(attempt, one, seed, size).result())
