@@ -3,6 +3,7 @@ what leaves a run for other tools, parquet and a tracker."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 
@@ -17,6 +18,7 @@ from r1lab.grpo import GRPOConfig, train
 from r1lab.tasks import get_task
 from r1lab.training import export
 from r1lab.training.report import Report
+from r1lab.trl_backend.mapping import Launch
 
 ROW = {
     "recipe": "mine", "changed": "all", "seconds": 60.0, "low": 0.81, "verified": True,
@@ -194,7 +196,12 @@ def test_metrics_go_to_a_tracker_step_by_step(random_folder, tmp_path, monkeypat
     monkeypatch.delitem(sys.modules, "trackio")
 
 
-def test_a_tracker_that_is_not_installed_is_said(monkeypatch):
+def test_a_tracker_that_is_not_installed_is_said(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "trackio", None)
     with pytest.raises(R1LabError, match="pip install trackio"):
         Report("trackio", "run", {})
+    assert cli.main(["train", "--report", "wandb"]) == 2
+    assert "--report wandb needs --backend trl" in capsys.readouterr().err
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(R1LabError, match="pip install wandb"):
+        Launch(report_to="wandb")

@@ -97,8 +97,9 @@ class Train(ModelAndTask):
     quiet: bool = flag("no progress bar, plan or costs")
     dollars_per_hour: float | None = number("of the machine (default: by the price table)", float)
     backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
-    report: str | None = text("send every step's metrics to a tracker as well: trackio (local, "
-        "offline; pip install trackio)", "TRACKER", choices=("trackio",))
+    report: str | None = text("send every step's metrics to a tracker too (pip install it; trackio "
+        "is local and offline, the others need --backend trl)", "TRACKER",
+        choices=("trackio", "wandb", "tensorboard"))
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")

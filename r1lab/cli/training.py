@@ -40,6 +40,8 @@ def train(args: Train) -> None:
     for name, value in vars(args.trl).items():
         if value is not None and not on_trl:
             raise R1LabError(f"--{name.replace('_', '-')} needs --backend trl")
+    if args.report not in (None, "trackio") and not on_trl:
+        raise R1LabError(f"--report {args.report} needs --backend trl")
     limits = (args.trl.max_minutes, args.trl.max_dollars, args.dollars_per_hour)
     budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
     task = the_task(args, args.task, config.template)
@@ -53,6 +55,8 @@ def train(args: Train) -> None:
         given["device"] = None if args.device == "auto" else args.device
         names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget", "device")
         given = {name: given[name] for name in names if given[name] is not None}
+        if args.report != "trackio":
+            given["report_to"] = args.report
         options["launch"] = Launch(**given, resume=not args.fresh)
         backend.settle(options["launch"].device)
     else:
@@ -68,7 +72,7 @@ def train(args: Train) -> None:
         limit = budget if on_trl else None
         options["callbacks"] = [costs.Live(config, limit, price, earlier)]
     report = None
-    if args.report and os.environ.get("RANK", "0") == "0":
+    if args.report == "trackio" and os.environ.get("RANK", "0") == "0":
         report = Report(args.report, out.name, config.to_json())
         options["callbacks"] = [*options.get("callbacks", ()), report]
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself

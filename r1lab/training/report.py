@@ -3,8 +3,8 @@
     r1lab train --report trackio        then: trackio show --project r1lab
 
 It is not installed with r1lab (`pip install trackio`). Metrics stay on this machine, in TRACKIO_DIR
-(default: ~/.cache/huggingface/trackio), and need no network. wandb and tensorboard have TRL's own
-`report_to`; metrics.jsonl holds the same numbers in any case.
+(default: ~/.cache/huggingface/trackio), and need no network. `--report wandb` and `--report
+tensorboard` are TRL's own (`--backend trl`); metrics.jsonl holds the numbers in any case.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
-
-TRACKERS = ("trackio",)
 
 
 class Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Launch:
     lora: Any = None
     shares: int | None = None  # see `own_sampler`
     budget: Any = None
+    report_to: str | None = None  # wandb or tensorboard: TRL's own report, under TRL's names
     push_to_hub: str | None = None  # a repository's name; a private one is made if there is none
     resume: bool = True  # False: an earlier run's files move to out_dir/earlier-<n>
 
@@ -41,6 +43,9 @@ class Launch:
             raise R1LabError(f"precision must be {words}")
         if self.gradient_checkpointing not in ("auto", True, False):
             raise R1LabError("gradient_checkpointing must be 'auto', True or False")
+        if self.report_to and importlib.util.find_spec(self.report_to) is None:
+            words = f"{self.report_to} is not installed: pip install {self.report_to}"
+            raise R1LabError(f"--report {self.report_to}: {words}")
 
 
 class Row(NamedTuple):
