@@ -11,6 +11,8 @@ in the paper's notation; read it in this order:
     advantages     group-relative advantages, and other estimators
     losses         ratio, clip, KL, length normalisation
     experience     one rollout with its rewards, and its metrics
+    grpo_config    the options of a run: the paper's, and those of what came after GRPO
+    curriculum     only problems that the base solves sometimes
     grpo           one step of R1-Zero, and the run
     evaluate       pass@1, pass@k, cons@k
     statistics     estimates with intervals; do two of them differ?

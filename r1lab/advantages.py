@@ -12,13 +12,22 @@ prompt (arXiv 2501.12948v2, section 2.1, equation 3):
   (Ahmadian et al. 2024, arXiv 2402.14740). It is dr_grpo times G / (G - 1).
 
 All map rewards (B, G) of B prompts to advantages (B, G); these three give a zero-variance group
-exactly 0.
+exactly 0. Three later ones, in BATCHED, look at the other groups too:
+
+* ``reinforce_pp`` has one baseline, the mean of the batch, and one unit, its standard deviation, so
+  a group that is all right gains as a whole (REINFORCE++: Hu et al. 2025, arXiv 2501.03262).
+* ``reinforce_pp_baseline`` subtracts the group's mean, then divides by the batch's deviation (the
+  same paper, REINFORCE++ with baseline).
+* ``gdpo`` takes each of K rewards apart: the paper's division for each, the weighted sum, then the
+  batch's deviation. The sum's own scale does not hide a reward of small scale (Liu et al. 2026,
+  arXiv 2601.05242).
 
 **Your own:** a function from (B, G) to (B, G) in a file, `--advantage mine.py:robust`, for the
 backend scratch; for TRL an `Estimator` that names TRL's counterpart.
 """
 
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -31,19 +40,24 @@ from r1lab.basics.errors import R1LabError
 class Estimator:
     """A function of rewards, and TRL's counterpart.
 
-    function  rewards (B, G) -> advantages (B, G)
+    function  rewards (B, G) -> advantages (B, G); with `parts` each reward by itself, (K, B, G),
+              and its weights (K,) -> advantages (B, G)
     trl       TRL's equivalent `scale_rewards`: "group" or "none"; None: TRL cannot do it
     factor    G -> factor from TRL's advantages to these"""
 
     function: Callable[[Tensor], Tensor]
     trl: str | None = None
     factor: Callable[[int], float] = lambda G: 1.0
+    parts: bool = False
 
-    def __call__(self, rewards: Tensor) -> Tensor:
-        """Raises R1LabError where the function fails or does not return (B, G)."""
+    def __call__(self, rewards: Tensor, parts: Tensor | None = None, weights=None) -> Tensor:
+        """rewards: the weighted sum (B, G). parts (K, B, G), weights (K,): what it is the sum of;
+        default: of itself alone. Raises R1LabError where the function fails or does not return
+        (B, G)."""
         name = f"advantage {getattr(self.function, '__name__', type(self.function).__name__)}"
         with plugins.blame(name):
-            advantages = self.function(rewards)
+            given = (rewards[None], [1.0]) if parts is None else (parts, weights)
+            advantages = self.function(*given) if self.parts else self.function(rewards)
         if not isinstance(advantages, Tensor) or advantages.shape != rewards.shape:
             got = tuple(advantages.shape) if isinstance(advantages, Tensor) else repr(advantages)
             raise R1LabError(f"{name} must return {tuple(rewards.shape)} advantages, not {got}")
@@ -72,6 +86,27 @@ def rloo(rewards: Tensor) -> Tensor:
     return (rewards - others) * varied(rewards)
 
 
+def reinforce_pp(rewards: Tensor, eps: float = 1e-4) -> Tensor:
+    """(r_i - mean of the batch) / standard deviation of the batch: (B, G) -> (B, G)."""
+    _check(rewards)
+    apart = (rewards - rewards.mean()) * (rewards.max() > rewards.min())
+    return apart / (rewards.std() + eps)
+
+
+def reinforce_pp_baseline(rewards: Tensor, eps: float = 1e-4) -> Tensor:
+    """(r_i - mean(r)) / standard deviation of these differences in the batch: (B, G) -> (B, G)."""
+    apart = dr_grpo(rewards)  # mean 0 in every group, so in the batch
+    return apart / (apart.std() + eps)
+
+
+def gdpo(parts: Tensor, weights: Sequence[float], eps: float = 1e-4) -> Tensor:
+    """K rewards (K, B, G), weights (K,) -> (B, G): sum_k w_k group_relative(r_k), divided by its
+    standard deviation in the batch (its mean is 0)."""
+    each = [w * group_relative(one, eps) for w, one in zip(weights, parts, strict=True)]
+    total = sum(each)  # (B, G)
+    return total / (total.std() + eps)
+
+
 def varied(rewards: Tensor) -> Tensor:
     """(B, G) -> (B, 1) bool: do a group's rewards differ? If not, rounding of the mean would give
     advantages of 1e-9 instead of 0."""
@@ -89,12 +124,18 @@ ADVANTAGES: dict[str, Callable[[Tensor], Tensor]] = {
     "dr_grpo": Estimator(dr_grpo, trl="none"),
     "rloo": Estimator(rloo, trl="none", factor=lambda G: G / (G - 1)),
 }
+BATCHED: dict[str, Callable[..., Tensor]] = {
+    "reinforce_pp": Estimator(reinforce_pp),
+    "reinforce_pp_baseline": Estimator(reinforce_pp_baseline),
+    "gdpo": Estimator(gdpo, trl="group", parts=True),
+}
+ESTIMATORS = ChainMap(BATCHED, ADVANTAGES)
 
 
 def get_advantage(name: str) -> Estimator:
-    """An estimator, or plain function, by name: of ADVANTAGES, FILE.py:NAME or an installed
+    """An estimator, or plain function, by name: of ESTIMATORS, FILE.py:NAME or an installed
     package's (`basics.plugins`). Raises R1LabError."""
-    found = plugins.find("advantage", name, ADVANTAGES)
+    found = plugins.find("advantage", name, ESTIMATORS)
     if not callable(found) or isinstance(found, type):
         raise R1LabError(f"advantage {name} must be a function (B, G) -> (B, G), not {found!r}")
     return found if isinstance(found, Estimator) else Estimator(found)
@@ -105,7 +146,7 @@ def trl_words(name: str, group_size: int) -> tuple[str, float]:
     where TRL has no counterpart."""
     estimator = get_advantage(name)
     if estimator.trl is None:
-        able = ", ".join(n for n, e in ADVANTAGES.items() if getattr(e, "trl", None))
+        able = ", ".join(n for n, e in ESTIMATORS.items() if getattr(e, "trl", None))
         words = f"TRL has no counterpart of advantage {name}: take {able}, or the backend scratch"
         raise R1LabError(words)
     return estimator.trl, estimator.factor(group_size)

@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 def training_problems(
     task, model, tokenizer, config: Any, *, say: Callable[..., None] = log.warning
 ) -> list[Any]:
-    """The problems of all steps, `config.questions` per step.
+    """The problems of all steps, `config.problems_a_step` per step.
 
     Problems whose prompt and max_new_tokens exceed the model's positions are left out; `say` gets
     their number. Raises R1LabError where too few others exist.
     """
-    needed = config.steps * config.questions
+    needed = config.steps * config.problems_a_step
     room = max_positions(model) - config.max_new_tokens
     for more in (1, 2, 4, 8):
         drawn = task.problems("train", more * needed, seed=config.seed)
@@ -74,6 +74,47 @@ class Experience:
     def tokens(self) -> int:
         """Of all completions."""
         return sum(row.length for row in self.measures)
+
+
+def take(batch: Experience, groups: Sequence[int]) -> Experience:
+    """The experience of some of its groups, by index, without what the rewards logged."""
+    G, drawn = batch.rewards.shape[1], batch.rollouts
+    rows = [q * G + i for q in groups for i in range(G)]
+
+    def of(values: Sequence[Any], where: Sequence[int] = rows) -> list[Any]:
+        return [values[i] for i in where]
+
+    return Experience(
+        of(batch.problems, groups),
+        of(batch.prompts, groups),
+        Rollouts(
+            of(drawn.prompt_ids, groups),
+            *(of(values) for values in (drawn.completion_ids, drawn.logprobs, drawn.finished)),
+        ),
+        of(batch.measures),
+        {name: of(values) for name, values in batch.parts.items()},
+        batch.rewards[list(groups)],
+        batch.advantages[list(groups)],
+    )
+
+
+def join(one: Experience, other: Experience) -> Experience:
+    """The groups of two experiences of the same rewards, one behind the other."""
+    a, b = vars(one.rollouts), vars(other.rollouts)
+    log = Log()
+    log.metrics = one.log.metrics | other.log.metrics
+    for name in one.log.columns.keys() & other.log.columns.keys():
+        log.columns[name] = one.log.columns[name] + other.log.columns[name]
+    return Experience(
+        [*one.problems, *other.problems],
+        one.prompts + other.prompts,
+        Rollouts(*(a[name] + b[name] for name in a)),
+        one.measures + other.measures,
+        {name: values + other.parts[name] for name, values in one.parts.items()},
+        torch.cat([one.rewards, other.rewards]),
+        torch.cat([one.advantages, other.advantages]),
+        log,
+    )
 
 
 def describe(step: int, batch: Experience) -> dict[str, Any]:

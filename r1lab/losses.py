@@ -16,7 +16,10 @@ That is another objective: a token of a long completion weighs less. It is TRL's
 and the default here; which of the two R1-Zero's code computed is not published. Each term is a
 function below; `grpo_loss` combines them and returns -J. Options come from later papers: one ratio
 per completion (GSPO, arXiv 2507.18071), a wider upper clip and the mean over tokens (DAPO, arXiv
-2503.14476), division by a constant instead of the length (Dr. GRPO, arXiv 2503.20783).
+2503.14476), division by a constant instead of the length (Dr. GRPO, arXiv 2503.20783), a clipped
+weight in place of a clipped objective (CISPO, arXiv 2506.13585), an unbiased KL term and a mask
+over stale completions (DeepSeek-V3.2, arXiv 2512.02556), an importance weight for completions that
+another policy sampled (TIS), an entropy bonus.
 
 N completions of at most T tokens are tensors (N, T). mask (N, T), of any number type or bool, is 1
 on a completion's tokens (EOS included) and 0 on the padding behind. Padding, NaN included, reaches
@@ -37,7 +40,9 @@ from r1lab.basics.errors import R1LabError
 @dataclass(frozen=True)
 class Objective:
     """The options of `grpo_loss`: clip range, KL term (kl_coef is beta; 0 needs no reference), how
-    the ratio and the mean are taken (`ratio`, `kl`, `normalise`)."""
+    the ratio and the mean are taken (`ratio`, `kl`, `normalise`), what becomes of the ratio
+    (surrogate "clip": `clipped_objective`; "cispo": `clipped_weight`), and above which mean
+    log-ratio a bad completion is left out (`on_policy_enough`; 0: none is)."""
 
     clip_low: float = 0.2
     clip_high: float = 0.2
@@ -46,6 +51,8 @@ class Objective:
     ratio_level: str = "token"
     length_norm: str = "sequence"
     constant: float | None = None
+    surrogate: str = "clip"
+    off_policy_mask: float = 0.0
 
 
 def ratio(logp: Tensor, old_logp: Tensor, mask: Tensor, level: str = "token") -> Tensor:
@@ -79,6 +86,55 @@ def clipped_objective(
     return torch.minimum(ratio * A, ratio.clamp(1 - clip_low, 1 + clip_high) * A)
 
 
+def clipped_weight(
+    ratio: Tensor, advantages: Tensor, logp: Tensor, clip_high: float = 0.2
+) -> Tensor:
+    """sg(min(rho, 1 + clip_high)) A log pi, to be maximised: (N, T). sg: without gradient.
+
+    CISPO (MiniMax-M1, arXiv 2506.13585, section 3.1, equations 4 and 5): the clip bounds a token's
+    weight and takes no token's gradient away. There, as here, nothing is clipped below. logp: 0 on
+    the padding. ratio, logp: (N, T); advantages: (N,).
+    """
+    return ratio.clamp(max=1 + clip_high).detach() * advantages[:, None] * logp
+
+
+def on_policy_enough(
+    logp: Tensor, old_logp: Tensor, advantages: Tensor, mask: Tensor, most: float
+) -> Tensor:
+    """Which completions are learned from: bool (N, 1). Left out are those with a negative advantage
+    whose mean over tokens of log pi_old/pi exceeds `most`, in nats (DeepSeek-V3.2, arXiv
+    2512.02556, section 3.1, equation 9: off-policy sequence masking)."""
+    on = mask.bool()
+    apart = torch.where(on, old_logp - logp.detach(), 0.0).sum(dim=1)  # (N,)
+    return ((advantages >= 0) | (apart / on.sum(dim=1).clamp(min=1) <= most))[:, None]
+
+
+def importance_weight(
+    old_logp: Tensor, sampled_logp: Tensor, mask: Tensor, how: str, cap: float
+) -> Tensor:
+    """pi_old / pi_sampler, for completions that another policy sampled than pi_old: (N, T), without
+    gradient, 1 on the padding.
+
+    how: "token_truncate"     each token's, at most `cap` (TIS: F. Yao and others, "Your efficient
+                              RL framework secretly brings you off-policy RL training", 2025)
+         "token_mask"         each token's, 0 where it is above `cap` (IcePop, 2025, which bounds it
+                              below as well)
+         "sequence_truncate"  the product over a completion's tokens, at most `cap`
+         "sequence_mask"      that product, 0 where it is above `cap`
+    The names are TRL's (vllm_importance_sampling_mode). Raises R1LabError for another.
+    """
+    if how not in CORRECTIONS[1:]:
+        raise R1LabError(f"correction {how!r} is not known: use {', '.join(CORRECTIONS[1:])}")
+    log_weight = torch.where(mask.bool(), old_logp - sampled_logp, 0.0).detach()  # (N, T)
+    if how.startswith("sequence"):
+        log_weight = log_weight.sum(dim=1, keepdim=True).expand_as(log_weight)
+    weight = log_weight.exp()
+    return weight.clamp(max=cap) if how.endswith("truncate") else weight * (weight <= cap)
+
+
+CORRECTIONS = ("none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+
+
 def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     """Estimate of KL(pi || pi_ref) from each sampled token, in nats: (N, T).
 
@@ -90,7 +146,8 @@ def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     differentiated: on average k1 has no gradient, k2 that of KL(pi || pi_ref), k3 that of
     KL(pi_ref || pi) (Tang and Munos 2025, arXiv 2506.09477). k3 times the ratio has that of
     KL(pi || pi_ref), also where the ratio is 1, because the ratio is differentiated: DeepSeek-V3.2
-    (arXiv 2512.02556) and TRL's default, use_bias_correction_kl. The R1 paper has k3 alone.
+    (arXiv 2512.02556, section 3.1, equation 7) and TRL's default, use_bias_correction_kl; here the
+    objective's kl_estimator "unbiased". The R1 paper has k3 alone.
 
     Raises R1LabError for an unknown estimator.
     """
@@ -146,17 +203,20 @@ def grpo_loss(
     ref_logp: Tensor | None = None,
     objective: Objective = Objective(),
     *,
+    weight: Tensor | None = None,
     total: float | None = None,
 ) -> tuple[Tensor, dict[str, Any]]:
     """-J of the completions given, and its statistics.
 
     logp, old_logp, ref_logp, mask: (N, T); advantages: (N,); only logp carries a gradient.
+    weight: (N, T) factors of the objective without its KL term (`importance_weight`).
     total: as in `normalise`.
 
     Returns the loss () and {"clip_fraction": fraction of tokens whose gradient is clipped away,
-    "ratio": its mean, and with a reference "kl": mean estimate in nats}, means over the mask's
-    tokens. Raises R1LabError for an unknown option, shapes that do not fit (torch would broadcast
-    them) and a KL term without a reference.
+    "ratio": its mean, with a reference "kl": mean estimate in nats, and with an off_policy_mask
+    "left_out": fraction of tokens it leaves out}, means over the mask's tokens. Raises R1LabError
+    for an unknown option, shapes that do not fit (torch would broadcast them) and a KL term without
+    a reference.
     """
     for name, one in (("old_logp", old_logp), ("mask", mask), ("ref_logp", ref_logp)):
         if one is not None and one.shape != logp.shape:
@@ -171,19 +231,40 @@ def grpo_loss(
     on = mask.bool()
     rho = ratio(logp, old_logp, mask, objective.ratio_level)  # (N, T)
     low, high = objective.clip_low, objective.clip_high
-    J = clipped_objective(rho, advantages, low, high)  # (N, T)
     tokens = on.sum().clamp(min=1)
     A = advantages[:, None]
-    clipped = ((rho > 1 + high) & (A > 0)) | ((rho < 1 - low) & (A < 0))
+    if objective.surrogate == "clip":
+        J = clipped_objective(rho, advantages, low, high)  # (N, T)
+        clipped = ((rho > 1 + high) & (A > 0)) | ((rho < 1 - low) & (A < 0))
+    elif objective.surrogate == "cispo":
+        J = clipped_weight(rho, advantages, torch.where(on, logp, 0.0), high)
+        clipped = (rho > 1 + high) & (A > 0)  # as TRL counts them: their weight is bounded
+    else:
+        raise R1LabError(f"surrogate {objective.surrogate!r} is not known: use 'clip' or 'cispo'")
+    if weight is not None:
+        J = J * weight
     seen = {
         "clip_fraction": float((clipped & on).sum() / tokens),
         "ratio": float(torch.where(on, rho.detach(), 0.0).sum() / tokens),
     }
+    if objective.off_policy_mask:
+        kept = on_policy_enough(logp, old_logp, advantages, mask, objective.off_policy_mask)
+        J = J * kept
+        seen["left_out"] = float((~kept & on).sum() / tokens)
     if ref_logp is not None:
         here, there = torch.where(on, logp, 0.0), torch.where(on, ref_logp, 0.0)
-        divergence = kl(here, there, objective.kl_estimator)  # (N, T), 0 on the padding
+        unbiased = objective.kl_estimator == "unbiased"
+        divergence = kl(here, there, "k3" if unbiased else objective.kl_estimator)  # (N, T)
+        divergence = divergence * rho if unbiased else divergence  # 0 on the padding
         seen["kl"] = float(divergence.detach().sum() / tokens)
         if objective.kl_coef:
             J = J - objective.kl_coef * divergence
     how, constant = objective.length_norm, objective.constant
     return -normalise(J, mask, how, constant=constant, total=total), seen
+
+
+def entropy_bonus(entropy: Tensor, mask: Tensor, total: float | None = None) -> Tensor:
+    """The policy's mean entropy per token, in nats: (N, T), with its gradient, -> (). The loss
+    subtracts a small multiple of it, so that it does not collapse (Williams and Peng 1991; TRL's
+    entropy_coef). total: the tokens to divide by; default: those given, see `normalise`."""
+    return normalise(entropy, mask, "token", total=total)

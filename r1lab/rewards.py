@@ -5,7 +5,8 @@
 - **accuracy**: 1 if the task's verifier accepts the answer, else 0;
 - **format**: 1 if the completion is one `<think>` block and then one `<answer>` block, else 0.
 
-R1 adds **language**: the fraction of the thought's words that are in the prompt's language.
+R1 adds **language**: the fraction of the thought's words that are in the prompt's language. Later
+and failed ones: **overlong** (DAPO), **process** (given up in the paper).
 
 Each reward is a function with TRL's keyword contract, so `trl.GRPOTrainer` takes it as it is:
 `f(prompts=, completions=, completion_ids=, <every column of the data set>, trainer_state=,
@@ -15,14 +16,15 @@ be `async def`, a `functools.partial` or an object with `__call__`.
 **Your own:** such a function in a file, `--rewards accuracy mine.py:short`. Name the keywords that
 you read and end the signature with `**kwargs`; `problem` is the list of `Problem`s.
 
-The rewards here never raise and take at most 50 ms per completion; programs take what the sandbox
-allows them, a batch at once. A broken completion or problem gets 0.0; a broken *problem* is also
-logged once.
+The rewards here never raise (but overlong without its limit) and take at most 50 ms per completion;
+programs take what the sandbox allows them, a batch at once. A broken completion or problem gets
+0.0; a broken *problem* is also logged once.
 """
 
 import hashlib
 import logging
 import math
+import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
@@ -35,6 +37,7 @@ from r1lab.languages import LONGEST, language_share
 from r1lab.tasks import Problem
 from r1lab.tasks.code.monitor import memorises
 from r1lab.tasks.code.suite import program_of
+from r1lab.tasks.expression import COMPUTE
 from r1lab.tasks.verdicts import judge_all
 from r1lab.templates import parse
 from r1lab.training.reward_calls import call, callable_name
@@ -155,6 +158,43 @@ def monitor_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> l
     return _each(completions, problem, one)
 
 
+def overlong_reward(
+    completions: Sequence,
+    *,
+    completion_ids: Sequence = (),
+    max_new_tokens: int | None = None,
+    buffer: int | None = None,
+    **kwargs,
+) -> list[float]:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, section 3.4, equation 13): 0.0 up to
+    max_new_tokens - buffer tokens, falling to -1.0 at max_new_tokens. buffer: by default a fifth
+    of the limit, as there (4,096 of 20,480). Needs completion_ids and the limit."""
+    if not max_new_tokens:
+        raise R1LabError("the reward overlong needs max_new_tokens, the length limit")
+    buffer = buffer or max(1, max_new_tokens // 5)
+    over = (len(ids) - (max_new_tokens - buffer) for ids in completion_ids)
+    return [-min(1.0, max(0, one) / buffer) for one in over]
+
+
+N = "([0-9]{1,9})"
+EQUATION = re.compile(rf"(?<![0-9])(?={N} ?([-+*/]) ?{N} ?[=→] ?{N}(?![0-9]))")  # may overlap
+
+
+def process_reward(completions: Sequence, **kwargs) -> list[float]:
+    """A process reward: the number of true steps in the thought, whatever they are good for; "10 +
+    7 → 17 + 6 → 23" has two, "10 + 7 = 17" one. The paper gave up process rewards (arXiv
+    2501.12948v1, section 4.2, "Unsuccessful Attempts"), and this one shows why: a thought that says
+    "1 + 1 → 2" a hundred times is paid a hundred times."""
+
+    def true(a: str, sign: str, b: str, c: str) -> bool:
+        if sign == "/":
+            return int(b) != 0 and int(a) == int(b) * int(c)
+        return COMPUTE[sign](int(a), int(b)) == int(c)
+
+    thoughts = (parse(text_of(text)).think or "" for text in _as_list(completions))
+    return [float(sum(true(*found) for found in EQUATION.findall(text))) for text in thoughts]
+
+
 def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
     """The control: a reward of 1.0 with probability `p`, whatever the text. A hash of seed, step,
     problem, place in the batch (equal texts must not get equal rewards) and text: it has no state,
@@ -204,7 +244,7 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
 
 REWARDS: dict[str, RewardFunction] = {"accuracy": accuracy_reward, "format": format_reward}
 REWARDS |= {"language": language_reward, "detected_language": detected_language_reward}
-REWARDS |= {"monitor": monitor_reward}
+REWARDS |= {"monitor": monitor_reward, "overlong": overlong_reward, "process": process_reward}
 NAMED = ChainMap({"random": random_reward}, REWARDS)
 
 

@@ -7,7 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r1lab.advantages import ADVANTAGES, dr_grpo, group_relative, rloo
+from r1lab.advantages import (
+    ADVANTAGES,
+    BATCHED,
+    dr_grpo,
+    gdpo,
+    get_advantage,
+    group_relative,
+    reinforce_pp,
+    reinforce_pp_baseline,
+    rloo,
+)
 from r1lab.basics.errors import R1LabError
 
 GROUPS = st.integers(2, 8).flatmap(
@@ -89,6 +99,66 @@ def test_the_other_answers_are_an_unbiased_baseline():
             estimate[name] += float(chance.detach().sum().exp() * gradient)
     assert estimate["rloo"] == pytest.approx(1.0)  # d E[r] / dp = 1
     assert estimate["dr_grpo"] == pytest.approx((G - 1) / G)  # too small by a constant
+
+
+# --- over the batch ------------------------------------------------------------------------------
+
+
+def test_one_baseline_for_the_batch_pays_a_group_that_is_all_right():
+    rewards = double([[1, 1], [0, 0]])
+    assert torch.allclose(
+        reinforce_pp(rewards, 0.0), double([[0.866, 0.866], [-0.866, -0.866]]), atol=1e-3
+    )
+    assert (reinforce_pp_baseline(rewards) == 0).all()
+    uneven = double([[1, 0, 0, 0], [1, 1, 0, 0]])
+    found = reinforce_pp_baseline(uneven, 0.0)
+    assert torch.allclose(found, dr_grpo(uneven) / dr_grpo(uneven).std())
+    assert found.std() == pytest.approx(1.0) and found.sum(1).abs().max() < 1e-12
+    assert reinforce_pp(uneven, 0.0).std() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_where_nothing_varies_a_batch_teaches_exactly_nothing(name):
+    assert (get_advantage(name)(torch.full((2, 7), 0.1)) == 0).all()
+    with pytest.raises(R1LabError, match="2 answers a question"):
+        get_advantage(name)(torch.zeros(3, 1))
+
+
+def test_a_reward_of_small_scale_counts_in_gdpo_and_is_lost_in_the_sum():
+    large, small = double([[9, 0, 9, 0]]), double([[0.1, 0.1, 0, 0]])
+    summed = group_relative(large + small)[0]
+    apart = gdpo(torch.stack([large, small]), [1, 1])[0]
+    assert summed[0] - summed[2] == pytest.approx(0.02, abs=0.01)  # of 0.1, beside one of 9
+    assert apart[0] - apart[2] == pytest.approx(1.22, abs=0.02)
+    alone = gdpo(torch.stack([large, small]), [1, 0])[0]
+    assert torch.allclose(alone, gdpo(large[None], [1])[0]) and alone[0] == alone[2]
+
+
+def test_gdpo_equals_trls(random_model, tmp_path):
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer
+
+    model, tokenizer = random_model
+    rewards = [[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 0.0], [0.3, 0.1, 0.2, 0.9, 0.5, 0.5, 0.5, 0.5]]
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path), use_cpu=True, bf16=False, report_to=[], num_generations=4,
+        per_device_train_batch_size=8, max_completion_length=2, reward_weights=[1.0, 0.4],
+        multi_objective_aggregation="normalize_then_sum",
+    )  # fmt: skip
+
+    def first(completions, **_):
+        return rewards[0]
+
+    def second(completions, **_):
+        return rewards[1]
+
+    trainer = GRPOTrainer(
+        model, [first, second], args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["user"] * 8}), processing_class=tokenizer,
+    )  # fmt: skip
+    theirs = trainer._generate_and_score_completions([{"prompt": "user"}] * 8)["advantages"]
+    ours = gdpo(torch.tensor(rewards).view(2, 2, 4), [1.0, 0.4])
+    assert torch.allclose(ours.flatten(), theirs, atol=1e-5) and ours.abs().max() > 1
 
 
 def test_leave_one_out_equals_trls(random_model, tmp_path):

@@ -21,7 +21,8 @@ import torch
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train, training_problems
+from r1lab.experience import training_problems
+from r1lab.grpo import GRPOConfig, backward, collect, pad, questions_at, train
 from r1lab.losses import grpo_loss
 from r1lab.machine.device import arithmetic, precision_on
 from r1lab.models.load import load

@@ -13,7 +13,17 @@ from hypothesis import strategies as st
 
 from r1lab.advantages import dr_grpo, group_relative
 from r1lab.basics.errors import R1LabError
-from r1lab.losses import Objective, clipped_objective, grpo_loss, kl, normalise, ratio
+from r1lab.losses import (
+    CORRECTIONS,
+    Objective,
+    clipped_objective,
+    entropy_bonus,
+    grpo_loss,
+    importance_weight,
+    kl,
+    normalise,
+    ratio,
+)
 from r1lab.models.load import tiny_llama
 from r1lab.sampler.score import token_logps
 
@@ -127,6 +137,76 @@ def test_clip_fraction_counts_tokens_that_lost_their_gradient():
     assert 0 < seen["clip_fraction"] == pytest.approx(float(dead))
 
 
+def test_cispo_bounds_weights_and_takes_no_gradient_away():
+    logp, old, _, mask, A = example(3)
+    logp.requires_grad_(True)
+    cispo = Objective(surrogate="cispo", clip_high=0.3, length_norm="token")
+    loss, seen = grpo_loss(logp, old, A, mask, objective=cispo)
+    loss.backward()
+    weight = ratio(logp, old, mask).clamp(max=1.3).detach()
+    assert torch.allclose(logp.grad, -weight * A[:, None] * mask / mask.sum())
+    assert ((logp.grad != 0) == mask.bool()).all() and seen["clip_fraction"] > 0
+    here = logp.detach().requires_grad_(True)  # on-policy the two surrogates have one gradient
+    both = [grpo_loss(here, logp.detach(), A, mask, objective=replace(cispo, surrogate=s))[0]
+            for s in ("clip", "cispo")]  # fmt: skip
+    assert torch.allclose(*(torch.autograd.grad(one, here)[0] for one in both))
+
+
+def test_a_bad_completion_far_from_the_policy_is_left_out_and_a_good_one_is_not():
+    logp, mask = double([[-1.0, -1.0, NAN]] * 4).requires_grad_(True), double([[1, 1, 0]] * 4)
+    old = double([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [-0.5, -1.3, 1.0], [-2.0, -2.0, 1.0]])
+    objective = Objective(clip_low=0.9, off_policy_mask=0.5)  # mean log pi_old/pi: 1, 1, 0.1 and -1
+    loss, seen = grpo_loss(logp, old, double([1, -1, -1, -1]), mask, objective=objective)
+    loss.backward()
+    assert (logp.grad[:, :2] != 0).all(1).tolist() == [True, False, True, True]
+    assert seen["left_out"] == pytest.approx(1 / 4)
+
+
+def test_importance_weights_by_hand():
+    old = double([[math.log(3), math.log(0.5), NAN], [0.0, math.log(1.5), 0.0]])
+    sampled, mask = torch.zeros_like(old), double([[1, 1, 0], [1, 1, 1]])
+    found = {how: importance_weight(old, sampled, mask, how, 1.4) for how in CORRECTIONS[1:]}
+    assert torch.allclose(found["token_truncate"], double([[1.4, 0.5, 1], [1, 1.4, 1]]))
+    assert torch.allclose(found["token_mask"], double([[0, 0.5, 1], [1, 0, 1]]))
+    assert torch.allclose(found["sequence_truncate"], double([[1.4] * 3, [1.4] * 3]))
+    assert torch.allclose(found["sequence_mask"], double([[0] * 3, [0] * 3]))
+
+
+def test_truncated_importance_sampling_returns_what_staleness_biased():
+    """The expected gradient of a policy of two answers, sampled by an older one: with weights it is
+    the on-policy gradient, without it is not; a low cap lies between."""
+    logits, r = double([0.3, -0.2]).requires_grad_(True), double([1.0, 0.0])
+    stale = double([-1.0, 1.0]).log_softmax(0)
+    A = r - (logits.detach().softmax(0) * r).sum()
+
+    def gradient(weigh):
+        logp = logits.log_softmax(0)[:, None]  # (2, 1): both answers, each with its frequency
+        pi, ones = logp.detach(), torch.ones(2, 1).double()
+        weight = None if weigh is None else importance_weight(pi, stale[:, None], ones, *weigh)
+        frequency = stale.exp() * 2
+        loss, _ = grpo_loss(logp, pi, A * frequency, ones, weight=weight)
+        return torch.autograd.grad(-loss, logits)[0]
+
+    exact = torch.autograd.grad((logits.softmax(0) * r).sum(), logits)[0]
+    ways = (None, ("token_truncate", 2.0), ("token_truncate", 99.0))
+    uncorrected, capped, whole = ((gradient(weigh) - exact).norm() for weigh in ways)
+    assert whole < 1e-12 < 0.01 < capped < uncorrected
+
+
+def test_as_a_loss_the_unbiased_kl_pulls_to_the_policys_own_divergence():
+    logits = double([0.9, -0.3, 0.1]).requires_grad_(True)
+    ref, ones = double([0.3, 0.3, 0.4]).log()[:, None], torch.ones(3, 1).double()
+    logp = logits.log_softmax(0)[:, None]
+    drawn = logp.detach()
+    objective = Objective(kl_coef=1.0, kl_estimator="unbiased")
+    parts = [  # each token's loss, by its frequency; no advantage: the KL term alone
+        drawn[i].exp() * grpo_loss(logp[i][None], drawn[i][None], double([0.0]), ones[:1],
+                                   ref[i][None], objective)[0] for i in range(3)
+    ]  # fmt: skip
+    pull = torch.autograd.grad(sum(parts), logits, retain_graph=True)[0]
+    assert torch.allclose(pull, torch.autograd.grad((logp.exp() * (logp - ref)).sum(), logits)[0])
+
+
 @pytest.mark.parametrize(
     "call",
     [
@@ -138,6 +218,8 @@ def test_clip_fraction_counts_tokens_that_lost_their_gradient():
         lambda a: grpo_loss(a, a, a[:, :1], a),  # torch would make (2, 2, 3) of it
         lambda a: grpo_loss(a, a[:, :1], a[:, 0], a),
         lambda a: grpo_loss(a, a, a[:, 0], a[:1]),
+        lambda a: grpo_loss(a, a, a[:, 0], a, objective=Objective(surrogate="ppo")),
+        lambda a: importance_weight(a, a, a, "none", 2.0),
     ],
 )
 def test_unknown_options_and_shapes_that_do_not_fit_are_refused(call):
@@ -151,7 +233,7 @@ OPTIONS = [
     {"ratio_level": level, "length_norm": norm, "kl_coef": beta, "kl_estimator": estimator}
     for level, norm, (beta, estimator) in itertools.product(
         ("token", "sequence"), ("sequence", "token", "constant"),
-        ((0.0, "k3"), (0.3, "k1"), (0.3, "k2"), (0.3, "k3")),
+        ((0.0, "k3"), (0.3, "k1"), (0.3, "k2"), (0.3, "k3"), (0.3, "unbiased")),
     )
 ]  # fmt: skip
 CLIP = {"clip_low": 0.2, "clip_high": 0.3, "constant": 7}
@@ -420,6 +502,79 @@ def test_loss_and_gradient_equal_trls(both, monkeypatch, loss_type, norm, level,
     if level == "token":  # for "sequence" TRL counts answers, we their tokens
         assert seen["clip_fraction"] == pytest.approx(noted["clip_ratio/region_mean"][0], abs=1e-6)
         assert seen["clip_fraction"] > 0.2
+
+
+@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize(
+    "ours, theirs",
+    [
+        ({"surrogate": "cispo", "clip_high": 0.3}, {"loss_type": "cispo", "epsilon_high": 1.3}),
+        ({"off_policy_mask": 0.02}, {"off_policy_mask_threshold": 0.02}),
+        ({"kl_coef": 0.2, "kl_estimator": "unbiased"}, {"beta": 0.2, "unbiased": True}),
+        (
+            {"off_policy_mask": 0.02, "kl_coef": 0.2, "kl_estimator": "unbiased"},
+            {"off_policy_mask_threshold": 0.02, "beta": 0.2, "unbiased": True},
+        ),
+    ],
+    ids=["CISPO", "off-policy mask", "unbiased KL", "DeepSeek-V3.2"],
+)
+def test_what_came_after_equals_trls(both, monkeypatch, ours, theirs, level):
+    trainer, inputs, rows, mask, old, ref = both
+    theirs = {"loss_type": "dapo", "importance_sampling_level": level} | theirs
+    monkeypatch.setattr(trainer.args, "use_bias_correction_kl", theirs.pop("unbiased", False))
+    for name, value in theirs.items():
+        monkeypatch.setattr(trainer, name, value)
+    logp, _, _ = token_logps(trainer.model, rows)
+    objective = Objective(**{"length_norm": "token", "ratio_level": level} | ours)
+    loss, seen = grpo_loss(logp, old, inputs["advantages"], mask, ref, objective)
+    same(loss, trainer.compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
+    if "off_policy_mask" in ours:
+        assert 0 < seen["left_out"] < 1
+    if "surrogate" in ours and level == "token":
+        noted = trainer._metrics["eval"]["cispo_clip_ratio"][0]
+        assert seen["clip_fraction"] == pytest.approx(noted, abs=1e-6) and noted > 0.05
+
+
+def test_the_entropy_bonus_equals_trls(both, monkeypatch):
+    trainer, inputs, rows, mask, old, _ = both
+    monkeypatch.setattr(trainer, "entropy_coef", 0.3)
+    monkeypatch.setattr(trainer, "_entropy_bonus_enabled", True)
+    weights = list(trainer.model.parameters())
+    logp, _, h = token_logps(trainer.model, rows, entropy_gradient=True)
+    bonus = 0.3 * entropy_bonus(h, mask)
+    assert max(g.abs().max() for g in torch.autograd.grad(bonus, weights, retain_graph=True)) > 1e-3
+    by_token = Objective(length_norm="token")
+    loss = grpo_loss(logp, old, inputs["advantages"], mask, objective=by_token)[0] - bonus
+    same(loss, trainer.compute_loss(trainer.model, inputs), weights)
+    assert not token_logps(trainer.model, rows)[2].requires_grad
+
+
+@pytest.mark.parametrize("how", CORRECTIONS[1:])
+def test_the_correction_equals_trls_for_vllm(both, monkeypatch, how):
+    """TRL computes weights and loss; that vLLM sampled is all that is pretended."""
+    trainer, _, rows, mask, _, _ = both
+    logp, _, _ = token_logps(trainer.model, rows)
+    noise = [[0.3 * math.cos(3 * r + i) for i in range(len(a))] for r, a in enumerate(ANSWERS)]
+    moved = [
+        [float(x) + n for x, n in zip(*row, strict=False)] for row in zip(logp, noise, strict=True)
+    ]
+    rollout = trainer.rollout_func
+    monkeypatch.setattr(trainer, "rollout_func", lambda *a: rollout(*a) | {"logprobs": moved})
+    monkeypatch.setattr(trainer, "use_vllm", True)
+    monkeypatch.setattr(trainer, "vllm_importance_sampling_mode", how)
+    monkeypatch.setattr(trainer, "vllm_importance_sampling_clip_max", 1.1)
+    synced = trainer.state.global_step  # there is no engine to hand weights to
+    monkeypatch.setattr(trainer, "_last_loaded_step", synced, raising=False)
+    question = "user : make 23 from 7 6 10 . assistant :"
+    inputs = trainer._generate_and_score_completions([{"prompt": question}] * 4)
+    sampled = inputs["sampling_per_token_logps"]
+    weight = importance_weight(logp.detach(), sampled, mask, how, 1.1)
+    theirs = inputs["importance_sampling_ratio"].expand_as(weight)
+    assert torch.allclose(weight[mask], theirs[mask], atol=1e-5)
+    assert weight[mask].unique().numel() > 1
+    given = (logp, logp.detach(), inputs["advantages"], mask)
+    loss, _ = grpo_loss(*given, objective=Objective(length_norm="token"), weight=weight)
+    same(loss, trainer.compute_loss(trainer.model, inputs), list(trainer.model.parameters()))
 
 
 @pytest.mark.parametrize("loss_type, norm", [("grpo", "sequence"), ("dapo", "token")])

@@ -21,6 +21,8 @@ from r1lab.rewards import (
     combine,
     format_reward,
     get_reward,
+    overlong_reward,
+    process_reward,
     random_reward,
     reward_name,
     text_of,
@@ -224,6 +226,34 @@ def test_nasty_texts_take_less_than_50_ms(name, wrap):
 # -- the control ------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("limit, buffer", [(20, 4), (448, None), (7, 7), (3, None)])
+def test_overlong_is_dapos_punishment_as_trl_has_it(limit, buffer):
+    from trl.rewards import get_soft_overlong_punishment
+
+    ids = [[1] * n for n in range(1, limit + 1)]
+    found = overlong_reward([""] * limit, completion_ids=ids, max_new_tokens=limit, buffer=buffer)
+    theirs = get_soft_overlong_punishment(limit, buffer or max(1, limit // 5))(ids)
+    assert found == pytest.approx(theirs) and found[-1] == -1.0 and min(found) == -1.0
+    with pytest.raises(R1LabError, match="needs max_new_tokens"):
+        overlong_reward(["a"], completion_ids=[[1]])
+
+
+def test_a_process_reward_pays_true_steps_and_can_be_gamed():
+    texts = [
+        RIGHT,
+        WRONG,
+        CUT,
+        "<think> 10 + 7 = 18 , 8 / 2 → 4 , 8 / 0 → 4 , 17 - 6 → 110 </think>",
+    ]
+    honest = process_reward(texts)
+    assert honest == [2.0, 2.0, 0.0, 1.0]
+    stuffed = f"<think> {'1 + 1 → 2 ' * 50}</think> <answer> 1 </answer>"
+    assert process_reward([stuffed, chat(stuffed)]) == [50.0, 50.0]  # no problem is solved
+    assert accuracy_reward([RIGHT, stuffed], problem=[PROBLEM] * 2) == [1.0, 0.0]
+    total, _ = combine([RIGHT, stuffed], [PROBLEM] * 2, [accuracy_reward, process_reward], [1, 0.1])
+    assert total[1] > total[0]  # a group's advantage would favour it
+
+
 def test_random_reward_pays_at_random_whatever_is_written():
     n = 4000
     for p in (0.0, 0.25, 0.5, 1.0):
@@ -299,14 +329,16 @@ def test_combine_says_what_does_not_fit():
         combine([RIGHT, RIGHT], [PROBLEM], [accuracy_reward], [1.0])
     with pytest.raises(R1LabError, match="one for each completion"):
         combine([RIGHT], [PROBLEM], [lambda **_: []], [1.0])
-    known = "accuracy, format, language, detected_language, monitor, random"
+    known = "accuracy, format, language, detected_language, monitor, overlong, process, random"
     with pytest.raises(R1LabError, match=known):
         get_reward("style")
 
 
 def test_names():
     assert {name: reward_name(function) for name, function in REWARDS.items()} == {
-        name: name for name in ("accuracy", "format", "language", "detected_language", "monitor")
+        name: name
+        for name in ("accuracy", "format", "language", "detected_language", "monitor")
+        + ("overlong", "process")
     }
     assert reward_name(random_reward(0)) == "random"
     assert random_reward(0).__name__ == "random_reward"

@@ -98,6 +98,11 @@ OBJECTIVES = {
     "DAPO": {"length_norm": "token", "clip_high": 0.28},
     "GSPO": {"ratio_level": "sequence", "clip_low": 3e-3, "clip_high": 4e-3},
     "RLOO": {"advantage": "rloo", "kl_coef": 0.05, "length_norm": "token"},
+    "CISPO": {"surrogate": "cispo", "length_norm": "token"},
+    "DeepSeek-V3.2": {
+        "kl_coef": 0.05, "kl_estimator": "unbiased", "length_norm": "token",
+        "off_policy_mask": 0.01,
+    },
 }
 
 
@@ -150,9 +155,11 @@ def test_one_batch_has_the_same_loss_and_gradient(model, tokenizer, tmp_path, op
         {"kl_coef": 0.01, "ref_refresh": 2, "warmup_steps": 2, "micro_batch_tokens": 80},
         {"advantage": "rloo", "length_norm": "token", "group_size": 8} | {"lr_schedule": "linear"},
         {"rewards": ("random", "format"), "reward_weights": (1.0, 0.1), "length_norm": "constant"},
+        {"rewards": (characters, "overlong"), "reward_weights": (1.0, 0.1), "advantage": "gdpo",
+         "surrogate": "cispo", "length_norm": "token", "entropy_coef": 0.01},
     ],
     ids=str,
-)
+)  # fmt: skip
 def test_the_two_loops_draw_the_same_answers_and_learn_the_same(
     model, tokenizer, tmp_path, changes
 ):
@@ -288,6 +295,14 @@ def test_every_option_reaches_the_trainer(model, tokenizer, tmp_path):
     assert plain["bf16"] and plain["gradient_checkpointing"] and "sync_ref_model" not in plain
     token = mapping.trl_options(replace(SMALL, length_norm="token", advantage="dr_grpo"))
     assert (token["loss_type"], token["scale_rewards"]) == ("dapo", "none")
+    later = mapping.trl_options(
+        replace(SMALL, length_norm="token", surrogate="cispo", clip_high=4.0, advantage="gdpo",
+                kl_coef=0.1, kl_estimator="unbiased", off_policy_mask=0.5, entropy_coef=0.01)
+    )  # fmt: skip
+    assert (later["loss_type"], later["epsilon_high"]) == ("cispo", 5.0)
+    assert later["multi_objective_aggregation"] == "normalize_then_sum"
+    assert later["use_bias_correction_kl"] and later["entropy_coef"] == 0.01
+    assert later["off_policy_mask_threshold"] == 0.5 and plain["off_policy_mask_threshold"] is None
     served = mapping.trl_options(SMALL, sampler="http://node:8000")
     assert served["use_vllm"] and served["vllm_server_base_url"] == "http://node:8000"
     assert mapping.trl_options(SMALL, sampler="vllm")["vllm_mode"] == "colocate"
@@ -313,6 +328,11 @@ def test_two_processes_share_the_rollout():
     "changes, options, words",
     [
         ({"kl_coef": 0.1, "kl_estimator": "k1"}, {}, "always k3, not k1"),
+        ({"staleness": 1}, {}, "it has no staleness. Take the backend scratch"),
+        ({"dynamic_sampling": 2, "pass_rate_low": 0.1}, {}, "no dynamic_sampling, pass_rate_low"),
+        ({"correction": "token_mask", "old_logprobs": "recompute"}, {}, "it has no correction"),
+        ({"surrogate": "cispo"}, {}, "Set length_norm to token"),
+        ({"advantage": "reinforce_pp"}, {}, "no counterpart of advantage reinforce_pp"),
         ({"seed": 2**40}, {}, "seed must be at most 4294967295, not 1099511627776"),
         ({"minibatches": 3}, {}, "8 cannot be cut into 3 mini-batches on 1 process"),
         ({"questions": 3}, {"processes": 2}, "3 questions cannot be dealt to 2 processes"),

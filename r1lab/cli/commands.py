@@ -10,6 +10,7 @@ from typing import Any
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
+from r1lab.cli.records import Export, Speedrun
 
 
 @dataclass(kw_only=True)
@@ -96,6 +97,9 @@ class Train(ModelAndTask):
     quiet: bool = flag("no progress bar, plan or costs")
     dollars_per_hour: float | None = number("of the machine (default: by the price table)", float)
     backend: str = option("scratch", "who trains", choices=("scratch", "trl"))
+    report: str | None = text("send every step's metrics to a tracker too (pip install it; trackio "
+        "is local and offline, the others need --backend trl)", "TRACKER",
+        choices=("trackio", "wandb", "tensorboard"))
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")
@@ -339,4 +343,6 @@ COMMANDS = {  # the options, and the function that does the work
     "bench": (Bench, "lessons.bench"),
     "figures": (Figures, "lessons.figures"),
     "book": (Book, "lessons.book"),
+    "speedrun": (Speedrun, "records.speedrun"),
+    "export": (Export, "records.export"),
 }

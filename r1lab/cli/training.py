@@ -17,12 +17,14 @@ from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table
+from r1lab.experience import training_problems
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.sandbox.client import WEAK
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.training import metrics
+from r1lab.training.report import Report
 from r1lab.trl_backend import memory
 from r1lab.world import pretrain as recipes
 
@@ -34,6 +36,8 @@ def train(args: Train) -> None:
     for name, value in vars(args.trl).items():
         if value is not None and not on_trl:
             raise R1LabError(f"--{name.replace('_', '-')} needs --backend trl")
+    if args.report not in (None, "trackio") and not on_trl:
+        raise R1LabError(f"--report {args.report} needs --backend trl")
     limits = (args.trl.max_minutes, args.trl.max_dollars, args.dollars_per_hour)
     budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
     task = the_task(args, args.task, config.template)
@@ -47,6 +51,8 @@ def train(args: Train) -> None:
         given["device"] = None if args.device == "auto" else args.device
         names = ("sampler", "lora", "gradient_checkpointing", "push_to_hub", "budget", "device")
         given = {name: given[name] for name in names if given[name] is not None}
+        if args.report != "trackio":
+            given["report_to"] = args.report
         options["launch"] = Launch(**given, resume=not args.fresh)
         backend.settle(options["launch"].device)
     else:
@@ -61,6 +67,10 @@ def train(args: Train) -> None:
         earlier = [] if args.fresh else metrics.metrics_of(out)
         limit = budget if on_trl else None
         options["callbacks"] = [costs.Live(config, limit, price, earlier)]
+    report = None
+    if args.report == "trackio" and os.environ.get("RANK", "0") == "0":
+        report = Report(args.report, out.name, config.to_json())
+        options["callbacks"] = [*options.get("callbacks", ()), report]
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(project_folder(args.model), device=device)
     if told:
@@ -69,7 +79,11 @@ def train(args: Train) -> None:
         words = plan_memory(model, tokenizer, task, config)
         if not args.quiet:
             print(words, flush=True)
-    history = backend.train(model, tokenizer, task, config, out, **options)
+    try:
+        history = backend.train(model, tokenizer, task, config, out, **options)
+    finally:
+        if report is not None:
+            report.finish()
     if not history:  # not the main one of several processes
         return
     first, final = history[0], history[-1]
@@ -89,7 +103,7 @@ def train(args: Train) -> None:
 def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
-    problems = grpo.training_problems(task, model, tokenizer, config, say=lambda *words: None)
+    problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
     job = memory.job_of(
         model,
         config,

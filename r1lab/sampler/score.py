@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -37,6 +37,8 @@ def token_logps(
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     temperature: float = 1.0,
     device: torch.device | str | None = None,
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """log pi(o_t | q, o_<t) of every completion token in a micro-batch, with gradients if enabled.
 
@@ -44,8 +46,8 @@ def token_logps(
     mask, since causal attention never looks to the right.
 
     Returns logp (N, T), mask (N, T) bool, True on completion tokens (EOS included), and the
-    policy's entropy (N, T) in nats, without gradient; T is the longest completion. logp and entropy
-    are float32 and 0 outside the mask.
+    policy's entropy (N, T) in nats, its gradient only if asked for; T is the longest completion.
+    logp and entropy are float32 and 0 outside the mask.
     """
     device = device or next(model.parameters()).device
     texts = [[*prompt, *completion] for prompt, completion in rows]
@@ -60,13 +62,18 @@ def token_logps(
     where = (offset + start[:, None] - 1 + steps)[mask]  # (M,) flat positions that predict
     target = ids.flatten()[where + 1]  # (M,)
 
-    logp, h = logps_at(model, ids, where, target, temperature)
+    logp, h = logps_at(model, ids, where, target, temperature, entropy_gradient)
     zeros = torch.zeros(mask.shape, device=device)
     return zeros.masked_scatter(mask, logp), mask, zeros.masked_scatter(mask, h)
 
 
 def logps_at(
-    model: nn.Module, ids: Tensor, where: Tensor, target: Tensor, temperature: float
+    model: nn.Module,
+    ids: Tensor,
+    where: Tensor,
+    target: Tensor,
+    temperature: float,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Log-prob of each target token (M,) and entropy (M,) at the flat positions `where` (M,) of ids
     (N, L)."""
@@ -81,7 +88,7 @@ def logps_at(
     if temperature != 1.0:
         logits = logits / temperature
     every = logits.log_softmax(-1)  # (M, V)
-    with torch.no_grad():
+    with nullcontext() if entropy_gradient else torch.no_grad():
         h = -(every.exp() * every).sum(-1)
     return every.gather(-1, target[:, None]).squeeze(1), h
 

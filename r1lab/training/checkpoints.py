@@ -86,9 +86,11 @@ def latest_of_run(
     def problem_with(state: Any) -> str | None:
         needed = ("step", "base", "run", "rng", "now", *parts)
         state = state if isinstance(state, dict) else {}
-        if lacking := [name for name in needed if name not in state]:
+        lacking = [name for name in needed if name not in state]
+        if not {"step", "base", "run", "now"} & {*lacking}:  # another run's may have other parts
+            require_same_run(out_dir, state, identity(state["step"]), steps, parts["model"])
+        if lacking:
             return f"it lacks {', '.join(lacking)}"
-        require_same_run(out_dir, state, identity(state["step"]), steps, parts["model"])
         unlike = [n for n, part in parts.items() if _shape(part.state_dict()) != _shape(state[n])]
         return f"it does not fit the run in {', '.join(unlike)}" if unlike else None
 

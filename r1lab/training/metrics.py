@@ -22,3 +22,12 @@ def spent_in(history: Sequence[dict[str, Any]]) -> float:
     if not history:
         return 0.0
     return history[-1].get("spent_seconds") or sum(m.get("seconds", 0.0) for m in history)
+
+
+def collapsed_at(history: Sequence[dict[str, Any]], share: float = 0.1) -> int | None:
+    """The first step from which on the policy's entropy per token, in nats, stays below `share` of
+    the first step's: it is nearly deterministic, and there is little left to learn from (G. Cui and
+    others 2025, arXiv 2505.22617, section 2: reward costs entropy). None: not collapsed."""
+    low = [m["entropy"] < share * history[0]["entropy"] for m in history]
+    last = max((i for i, below in enumerate(low) if not below), default=-1)
+    return history[last + 1]["step"] if last + 1 < len(history) else None

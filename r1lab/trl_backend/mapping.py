@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,7 @@ class Launch:
     lora: Any = None
     shares: int | None = None  # see `own_sampler`
     budget: Any = None
+    report_to: str | None = None  # wandb or tensorboard: TRL's own report, under TRL's names
     push_to_hub: str | None = None  # a repository's name; a private one is made if there is none
     resume: bool = True  # False: an earlier run's files move to out_dir/earlier-<n>
 
@@ -40,6 +43,9 @@ class Launch:
             raise R1LabError(f"precision must be {words}")
         if self.gradient_checkpointing not in ("auto", True, False):
             raise R1LabError("gradient_checkpointing must be 'auto', True or False")
+        if self.report_to and importlib.util.find_spec(self.report_to) is None:
+            words = f"{self.report_to} is not installed: pip install {self.report_to}"
+            raise R1LabError(f"--report {self.report_to}: {words}")
 
 
 class Row(NamedTuple):
@@ -59,6 +65,7 @@ MAPPING = (
     Row("rewards", "reward_funcs", "the same functions, with TRL's keyword arguments"),
     Row("reward_weights", "reward_weights", "advantage rloo: times G / (G - 1)"),
     Row("advantage", "scale_rewards", "grpo: group; dr_grpo, rloo: none; others are refused"),
+    Row("advantage gdpo", "multi_objective_aggregation", "normalize_then_sum"),
     Row("learning_rate", "learning_rate, optim='adamw_torch'", "weight decay 0 in both"),
     Row("warmup_steps, lr_schedule", "a schedule of our own", "TRL's warm-up starts at 0"),
     Row("beta1, beta2", "adam_beta1, adam_beta2", "ours are 0.9, 0.95; TRL's beta2 is 0.999"),
@@ -69,8 +76,16 @@ MAPPING = (
     Row("clip_low, clip_high", "epsilon, epsilon_high", "TRL's epsilon_high is epsilon when unset"),
     Row("ratio_level", "importance_sampling_level", "token, or sequence (GSPO)"),
     Row("length_norm", "loss_type", "sequence: grpo; token: dapo (the default); constant: dr_grpo"),
-    Row("kl_coef", "beta, use_bias_correction_kl=False", "TRL's default corrects k3's gradient"),
-    Row("kl_estimator", "k3 only", "others are refused when kl_coef is above 0"),
+    Row("surrogate", "loss_type", "cispo (with length_norm token); TRL's cap is 1 + clip_high"),
+    Row("kl_coef", "beta", "the same"),
+    Row("kl_estimator", "use_bias_correction_kl", "k3: False; unbiased: True; others are refused"),
+    Row("entropy_coef", "entropy_coef", "the mean entropy per token, in both"),
+    Row("off_policy_mask", "off_policy_mask_threshold", "DeepSeek-V3.2; 0 is TRL's None"),
+    Row("staleness, dynamic_sampling", "none", "refused: TRL samples every batch once, at once"),
+    Row(
+        "pass_rate_low, pass_rate_high, pass_rate_k", "none", "refused: choose the problems before"
+    ),
+    Row("correction, correction_cap", "none", "refused: TRL corrects what vLLM sampled, by itself"),
     Row("ref_refresh", "sync_ref_model, ref_model_sync_steps", "LoRA: always the base model"),
     Row("seed", "seed, shuffle_dataset=False", "the task has shuffled the problems already"),
     Row("micro_batch_tokens", "per_device_train_batch_size", "rows that fit at full length"),
@@ -96,6 +111,7 @@ DIFFERENCES = tuple(
         "pi_old off-policy": "ours may be the sampler's log-probs; TRL's is always a forward pass",
         "metrics of a step": "TRL's kl, clip_fraction and exact entropy are means over micro-"
         "batches of token means; ours are means over all tokens",
+        "entropy bonus": "TRL's is the mean over micro-batches of their tokens' mean",
         "clip_fraction": "TRL divides by all tokens, we by those with a learning signal; at ratio "
         "level 'sequence' TRL counts completions",
         "entropy": "with our sampler from its log-probs; else TRL's exact entropy, over the tokens",
@@ -148,6 +164,7 @@ def trl_options(
     rows = rows_a_pass(config, prompt_tokens, processes)
     passes = config.questions * config.group_size // (processes * rows)
     scale_rewards, factor = trl_words(config.advantage, config.group_size)
+    cispo = config.surrogate == "cispo"
     loss_types = {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}
     options = shared_options(config, out_dir, precision) | {
         # the rollout and the steps
@@ -163,13 +180,15 @@ def trl_options(
         "top_p": 1.0,
         "shuffle_dataset": False,
         # the objective
-        "loss_type": loss_types[config.length_norm],
+        "loss_type": "cispo" if cispo else loss_types[config.length_norm],
         "scale_rewards": scale_rewards,
         "importance_sampling_level": config.ratio_level,
         "epsilon": config.clip_low,
-        "epsilon_high": config.clip_high,
+        "epsilon_high": config.clip_high + cispo,
         "beta": config.kl_coef,
-        "use_bias_correction_kl": False,
+        "use_bias_correction_kl": config.kl_estimator == "unbiased",
+        "entropy_coef": config.entropy_coef,
+        "off_policy_mask_threshold": config.off_policy_mask or None,
         "reward_weights": [float(weight) * factor for weight in config.reward_weights],
         "mask_truncated_completions": False,
         "disable_dropout": True,
@@ -177,6 +196,8 @@ def trl_options(
         "use_cpu": cpu,
         "gradient_checkpointing": gradient_checkpointing,
     }
+    if config.advantage == "gdpo":
+        options["multi_objective_aggregation"] = "normalize_then_sum"
     if refreshes(config):
         options["sync_ref_model"] = True
         options["ref_model_mixup_alpha"] = 1.0
@@ -193,7 +214,7 @@ def trl_options(
 
 def updates(config: GRPOConfig) -> int:
     """Optimizer steps per rollout."""
-    return config.minibatches * config.inner_epochs
+    return config.updates
 
 
 def refreshes(config: GRPOConfig) -> bool:
@@ -216,7 +237,13 @@ def check(
     N = config.questions * config.group_size
     trl_words(config.advantage, config.group_size)
     wrong = None
-    if config.kl_coef > 0 and config.kl_estimator != "k3":
+    ours = ("staleness", "dynamic_sampling", "pass_rate_low", "pass_rate_high", "correction")
+    defaults = {f.name: f.default for f in dataclasses.fields(GRPOConfig)}
+    if changed := [name for name in ours if getattr(config, name) != defaults[name]]:
+        wrong = f"it has no {', '.join(changed)}. Take the backend scratch."
+    elif config.surrogate == "cispo" and config.length_norm != "token":
+        wrong = "its cispo takes the mean over all tokens. Set length_norm to token."
+    elif config.kl_coef > 0 and config.kl_estimator not in ("k3", "unbiased"):
         wrong = (
             f"its KL term is always k3, not {config.kl_estimator}. Take kl_estimator k3, or the "
             "backend scratch."

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
-from r1lab.advantages import get_advantage
 from r1lab.answers import measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, diverged, examples, words
-from r1lab.grpo import GRPOConfig, questions_at
+from r1lab.grpo import GRPOConfig, advantages_of, questions_at
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import read, render
@@ -99,6 +98,7 @@ class RolloutWatch(Watch):
         mine = Rollouts([], ids, self.drawn or [[] for _ in ids], finished)
         texts = read(tokenizer, mine, config.template)
         context |= {"step": self.step, "task": self.task, "completion_ids": mine.completion_ids}
+        context["max_new_tokens"] = config.max_new_tokens
         context |= {"log_metric": log.metric, "log_extra": log.extra}
         total, parts = combine(texts, problems, functions, config.reward_weights, **context)
         ids = mine.completion_ids
@@ -115,14 +115,15 @@ class RolloutWatch(Watch):
         problems = problems[:: config.group_size]
         prompts = [render(problem, config.template) for problem in problems]
         finished = [found.finished for found in measures]
+        gathered = {name: [one[name] for one in each] for name in each[0]}
         self.batch = Experience(
             problems,
             prompts,
             Rollouts(tokenizer(prompts)["input_ids"], ids, drawn, finished),
             measures,
-            {name: [one[name] for one in each] for name in each[0]},
+            gathered,
             rewards,
-            get_advantage(config.advantage)(rewards),
+            advantages_of(rewards, gathered, config),
             log,
         )
         self.sampled = time.perf_counter()
@@ -193,12 +194,15 @@ class RolloutWatch(Watch):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+CLIPPED = {"clip": "clip_ratio/region_mean", "cispo": "cispo_clip_ratio"}  # TRL's names
+
+
 def learned(logs: Sequence[dict[str, float]], config: GRPOConfig) -> dict[str, Any]:
     """TRL's logs of a rollout's updates under the names of r1lab.grpo.update."""
     return {
         "loss": fmean(one["loss"] for one in logs),
         "kl": fmean(one["kl"] for one in logs) if config.kl_coef > 0 else None,
-        "clip_fraction": fmean(one["clip_ratio/region_mean"] for one in logs),
+        "clip_fraction": fmean(one[CLIPPED[config.surrogate]] for one in logs),
         "grad_norm": fmean(one["grad_norm"] for one in logs),
         "lr": logs[-1]["learning_rate"],
     }

@@ -31,8 +31,8 @@ from transformers import set_seed
 
 from r1lab.basics import plugins
 from r1lab.basics.options import fixed_values
-from r1lab.experience import Experience
-from r1lab.grpo import GRPOConfig, training_problems
+from r1lab.experience import Experience, training_problems
+from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs, room
 from r1lab.machine.device import precision_on
 from r1lab.models.load import origin

@@ -117,6 +117,7 @@ def make_trainer(
         gradient_checkpointing=launch.gradient_checkpointing,
         cpu=state.device.type == "cpu",
     )
+    options["report_to"] = [launch.report_to] if launch.report_to else []
     if steps is not None:  # a data set that ends there: else Trainer would make one step more
         options["max_steps"] = steps * updates(config)
         problems = problems[: steps * config.questions]
