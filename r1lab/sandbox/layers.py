@@ -96,9 +96,9 @@ def landlock_version() -> int:
         return 0
 
 
-def landlock(readable=(), writable=()) -> None:
-    """From now on this process only reads, and only below `readable` and `writable`, and changes
-    files only below `writable`; it has no TCP (version 4), no signals and no abstract sockets to
+def landlock(readable=(), writable=(), listable=()) -> None:
+    """From now on this process only reads, and only below `readable` and `writable`, lists folders
+    also below `listable`, and changes files only below `writable`; it has no TCP (version 4), no signals and no abstract sockets to
     others (version 6). OSError where there is no Landlock."""
     version = landlock_version()
     if not version:
@@ -106,7 +106,7 @@ def landlock(readable=(), writable=()) -> None:
     known = (1 << _RIGHTS.get(version, 16)) - 1
     rights = struct.pack("QQQ", known, 0b11, 0b11)  # files, TCP, scope
     rules = _call("syscall", _CREATE, rights, _SIZES.get(version, 24), 0)
-    paths = [(path, _READ) for path in readable]
+    paths = [(path, _READ) for path in readable] + [(path, 0b1000) for path in listable]
     for path, allowed in [*paths, *((path, known & (_READ | _CHANGE)) for path in writable)]:
         try:
             folder = os.open(path, os.O_PATH)
@@ -213,13 +213,13 @@ class Layers:
     """The layers that hold here: the first two are put up for the whole server when this is made,
     the others for every child by `of_child`, after a child has tried them.
 
-    scratch, readable: in the second mode the folder that a program may change, and the paths that
-    it may read. held: what each is, by name. absent: why another is not."""
+    scratch, readable, listable: in the second mode the folder that a program may change, the paths
+    that it may read, and folders of which it may see the names. held: what each is, by name. absent: why another is not."""
 
     def __init__(
-        self, wanted, folder: str, user: int, filter: bytes, scratch: str = "", readable=()
+        self, wanted, folder: str, user: int, filter: bytes, scratch="", readable=(), listable=()
     ) -> None:
-        self.scratch, self.readable = scratch, readable
+        self.scratch, self.readable, self.listable = scratch, readable, listable
         self.held: dict[str, str] = {}
         self.absent: dict[str, str] = {name: "not asked for" for name in ALL if name not in wanted}
         self.uid, self.own_pids, self.filter = user, False, filter
@@ -261,7 +261,7 @@ class Layers:
             if not self.own_pids:
                 raise OSError("there is no name space for what is mounted")
             private_root(folder, self.readable, [self.scratch])
-            self.readable = ["/"]
+            self.readable, self.listable = ["/"], []
             return "a root folder of libraries and scratch"
         attempt(lambda: os.chroot(folder))
         empty_root(folder)
@@ -287,7 +287,7 @@ class Layers:
         return f"Landlock (ABI {landlock_version()})"
 
     def _landlock(self) -> None:
-        landlock(self.readable, [self.scratch] if self.scratch else [])
+        landlock(self.readable, [self.scratch] if self.scratch else [], self.listable)
 
     def rlimits(self, folder: str) -> str:
         return "limits"

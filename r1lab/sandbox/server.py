@@ -62,13 +62,15 @@ def main() -> None:
                 control.sendall(json.dumps({"error": f"no module named {name}"}).encode() + b"\n")
                 return
     folder = wanted.get("scratch", "")
-    if not folder:
-        sys.path[:] = []  # a program imports what is here already: it cannot open a file
+    # a program imports what is here already, where it cannot open a file
+    sys.path[:] = wanted["path"] if folder else []
     sys.path_importer_cache.clear()
     os.environ.clear()
     builtins.exit = builtins.quit = sys.exit
     about = wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
-    held = layers.Layers(*about, folder, wanted.get("readable", ()))
+    held = layers.Layers(
+        *about, folder, wanted.get("readable", ()), wanted["path"] if folder else ()
+    )
     if "seccomp" not in held.held and not folder:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
     user = held.uid if "user" in held.held else None

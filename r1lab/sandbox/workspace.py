@@ -7,7 +7,6 @@ those of the first mode with another list of system calls; the probe tries the s
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import stat
@@ -28,6 +27,7 @@ from r1lab.sandbox.scratch import MOST_FILES
 from r1lab.sandbox.verdicts import Limits
 
 MINUTES = Limits(cpu=60.0, wall=300.0, memory=2 << 30, disk=256 << 20)
+PACKAGES = ("site-packages", "dist-packages")
 CLOCK = "the program was still running at its time limit"
 
 #: What is tried besides `probe.TRIES`.
@@ -73,11 +73,16 @@ class Workspace(Sandbox):
             ran.ok, ran.files["out.csv"]
 
     modules: imported before the first program, so that it need not wait; others are importable,
-    except r1lab's. One program at a time. R1LabError where nothing contains it."""
+    except r1lab's and those in `without`. One program at a time. R1LabError where nothing contains it."""
 
     def __init__(
-        self, modules: Iterable[str] = ("numpy", "pandas"), limits: Limits = MINUTES, **more: Any
+        self,
+        modules: Iterable[str] = ("numpy", "pandas"),
+        limits: Limits = MINUTES,
+        without: Iterable[str] = (),
+        **more: Any,
     ) -> None:
+        self._without = tuple(without)
         super().__init__(1, limits, modules, **more)
 
     def script(
@@ -124,7 +129,7 @@ class Workspace(Sandbox):
     def _server(self, number: int) -> Server:
         if not self._scratch:
             self._scratch = os.path.realpath(tempfile.mkdtemp(prefix="r1lab-scratch-"))
-        folders, readable = libraries()
+        folders, readable = libraries(self._without)
         return _Filled(
             self, number, self._wanted, self.modules,
             scratch=self._scratch, readable=readable, path=folders,
@@ -199,25 +204,32 @@ def ran(answers: verdicts.Answers, ended: verdicts.Ended, called: bool = False) 
 # --- folders -------------------------------------------------------------------------------------
 
 
-def libraries() -> tuple[list[str], list[str]]:
+def libraries(without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """The folders from which programs import, and the paths that they may read for it: the standard
-    library, the packages installed beside r1lab, and shared libraries of the system; not r1lab."""
+    library, the packages installed beside r1lab, and shared libraries of the system; not r1lab, and
+    not the packages named."""
     standard = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib")]
     standard += [os.path.join(path, "lib-dynload") for path in standard]
-    installed = [p for p in sys.path if os.path.basename(p) in ("site-packages", "dist-packages")]
-    ours = os.path.realpath(r1lab.PACKAGE)
-    folders, readable = [], []
-    for path in dict.fromkeys(map(os.path.realpath, [*standard, *installed])):
-        if not os.path.isdir(path):
-            continue
-        folders.append(path)
-        if os.path.basename(path) in ("site-packages", "dist-packages"):
-            entries = (os.path.join(path, name) for name in sorted(os.listdir(path)))
-            readable += [p for p in entries if os.path.realpath(p) != ours]
-        elif not any(path.startswith(other + os.sep) for other in readable):
-            readable.append(path)
-    system = ("/lib", "/lib64", "/usr/lib", "/usr/share/zoneinfo", "/etc/localtime")
-    return folders, [*readable, *filter(os.path.exists, system)]
+    installed = [path for path in sys.path if os.path.basename(path) in PACKAGES]
+    folders = [os.path.realpath(path) for path in (*standard, *installed) if os.path.isdir(path)]
+    hidden = {os.path.realpath(r1lab.PACKAGE)}
+    hidden |= {os.path.join(path, name) for path in folders for name in (*PACKAGES, *without)}
+    folders = list(dict.fromkeys(folders))
+    readable = [path for folder in folders for path in entries(folder)]
+    for folder in ("/lib", "/lib64", "/usr/lib", "/usr/lib64"):
+        found = [path for path in entries(folder) if "/python" not in path]
+        readable += [path for path in found if "-linux-" in path or "/ld-" in path] or found
+    readable += filter(os.path.exists, ("/usr/share/zoneinfo", "/etc/localtime"))
+    kept = [
+        path for path in readable if path not in hidden and os.path.realpath(path) not in hidden
+    ]
+    return folders, kept
+
+
+def entries(folder: str) -> list[str]:
+    """What lies in a folder, by path; nothing where there is none."""
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [path for name in names if os.path.exists(path := os.path.join(folder, name))]
 
 
 def inside(name: str) -> str:
@@ -292,8 +304,3 @@ def empty(folder: str) -> None:
         if here != folder:
             os.rmdir(here)
     os.rmdir(trash)
-
-
-def missing(modules: Iterable[str]) -> list[str]:
-    """The modules that are not installed here."""
-    return [name for name in modules if importlib.util.find_spec(name) is None]

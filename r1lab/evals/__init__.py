@@ -1,0 +1,1 @@
+"""Evaluation as a protocol: models asked, programs run, numbers with intervals."""
