@@ -98,8 +98,8 @@ def landlock_version() -> int:
 
 def landlock(readable=(), writable=(), listable=()) -> None:
     """From now on this process only reads, and only below `readable` and `writable`, lists folders
-    also below `listable`, and changes files only below `writable`; it has no TCP (version 4), no signals and no abstract sockets to
-    others (version 6). OSError where there is no Landlock."""
+    also below `listable`, and changes files only below `writable`; it has no TCP (version 4), no
+    signals and no abstract sockets to others (version 6). OSError where there is no Landlock."""
     version = landlock_version()
     if not version:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
@@ -214,7 +214,8 @@ class Layers:
     the others for every child by `of_child`, after a child has tried them.
 
     scratch, readable, listable: in the second mode the folder that a program may change, the paths
-    that it may read, and folders of which it may see the names. held: what each is, by name. absent: why another is not."""
+    that it may read, and folders of which it may see the names. held: what each is, by name.
+    absent: why another is not."""
 
     def __init__(
         self, wanted, folder: str, user: int, filter: bytes, scratch="", readable=(), listable=()

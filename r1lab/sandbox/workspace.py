@@ -73,7 +73,8 @@ class Workspace(Sandbox):
             ran.ok, ran.files["out.csv"]
 
     modules: imported before the first program, so that it need not wait; others are importable,
-    except r1lab's and those in `without`. One program at a time. R1LabError where nothing contains it."""
+    except r1lab's and those in `without`. One program at a time. R1LabError where nothing contains
+    it."""
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ def table(name, key, tolerance):
         return False, f"{name} must have the columns {', '.join(gold[0])}"
     if len(ours) != len(gold):
         return False, f"{len(ours)} rows in place of {len(gold)}"
-    for mine, right in zip(ours, gold):
+    for mine, right in zip(ours, gold, strict=True):
         for column, value in right.items():
             if not close(read(mine[column]), read(value), tolerance):
                 return False, f"{right[key]}: {column} is {mine[column]}, not {value}"
@@ -39,7 +39,7 @@ def close(ours, gold, tolerance):
         return same and all(close(ours[k], gold[k], tolerance) for k in gold)
     if isinstance(gold, list):
         same = isinstance(ours, list) and len(ours) == len(gold)
-        return same and all(close(a, b, tolerance) for a, b in zip(ours, gold))
+        return same and all(close(a, b, tolerance) for a, b in zip(ours, gold, strict=True))
     if isinstance(gold, (int, float)) and isinstance(ours, (int, float)):
         return math.isclose(ours, gold, rel_tol=tolerance, abs_tol=tolerance)
     return ours == gold

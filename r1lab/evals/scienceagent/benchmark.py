@@ -173,9 +173,8 @@ def _task(row: dict[str, Any], table: Path) -> Task:
     try:
         number = int(float(texts.pop("instance_id")))
     except ValueError:
-        raise R1LabError(
-            f"{table}: instance_id must be a number, not {row['instance_id']!r}"
-        ) from None
+        given = row["instance_id"]
+        raise R1LabError(f"{table}: instance_id must be a number, not {given!r}") from None
     for name in ("gold_program_name", "output_fname", "eval_script_name"):
         path = Path(texts[name])
         if not texts[name] or path.is_absolute() or ".." in path.parts:
