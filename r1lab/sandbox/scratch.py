@@ -81,6 +81,8 @@ def script(source: bytes, most: int):
         except BaseException as problem:
             frames = problem.__traceback__.tb_next  # without ours
             code, error = 1, "".join(traceback.format_exception(type(problem), problem, frames))
+        for folder in sorted(sys.path, key=len, reverse=True):  # where this machine keeps them
+            error = error.replace(folder + os.sep, "")
         module.__dict__.clear()
         gc.collect()  # closes files, which writes them
         printed = kept.getvalue().decode("utf-8", "replace")

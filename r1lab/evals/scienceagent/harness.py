@@ -29,6 +29,7 @@ ORIGINAL = Limits(cpu=900.0, wall=900.0, memory=16 << 30, disk=2 << 30)
 FAULTS = {
     "doubled path": "folders inside a data set are copied into themselves: x/y/ becomes x/y/y/",
     "missing package": "pandas is not installed where the programs run",
+    "gold in reach": "the checkers and their gold results lie where the programs can read them",
 }
 NOT_SAVED = "The program does not save its output correctly."
 NOT_JUDGED = "not judged: the output is a picture, and no model that sees is at hand"
@@ -49,6 +50,8 @@ def inputs(benchmark: Benchmark, task: Task, faults: Collection[str] = ()) -> di
     """What lies in the program's folder, by path."""
     data, place = benchmark.data(task), f"benchmark/datasets/{task.dataset}"
     found: dict[str, Any] = {"pred_results/.keep": ""}
+    if "gold in reach" in faults:
+        found["benchmark/eval_programs"] = benchmark.root / "eval_programs"
     if "doubled path" not in faults or data.is_file():
         return found | {place: data}
     for path in sorted(data.iterdir()):

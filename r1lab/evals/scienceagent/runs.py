@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from r1lab.basics.errors import R1LabError
+from r1lab import PROJECT
+from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.files import atomic_write_text
 from r1lab.evals.scienceagent import agents, harness, metrics
 from r1lab.evals.scienceagent.benchmark import Benchmark, Task
@@ -28,6 +29,7 @@ AGENTS = ("direct", "self-debug")
 RUN, EVAL, ABOUT, PROGRAMS, SPENT = (
     "run.jsonl", "eval.jsonl", "about.json", "pred_programs", "spent.json",
 )  # fmt: skip
+SHIPPED = PROJECT / "data" / "scienceagent-mini" / "runs"
 Line = metrics.Line
 
 
@@ -123,6 +125,24 @@ def judge_texts(
         lines.append(line)
         told(task, line)
     return lines
+
+
+def replay(
+    name: str, benchmark: Benchmark, box: Workspace | None = None, faults: Collection[str] = ()
+) -> dict[str, list[Line]]:
+    """Judges the programs of a run file again: {"run": its lines, "eval": what became of them}.
+    name: of a run that ships (`shipped()`), or a file's path."""
+    path = Path(name) if "/" in name else SHIPPED / f"{name}.jsonl"
+    if not path.is_file():
+        raise R1LabError(f"there is no run '{name}'{did_you_mean(name, shipped())}")
+    lines = metrics.read_lines(path)
+    found = judge_texts(benchmark, programs_of(lines, benchmark), box, faults=faults)
+    return {"run": lines, "eval": found}
+
+
+def shipped() -> list[str]:
+    """The names of the committed runs of scripted agents on the miniature."""
+    return sorted(path.stem for path in SHIPPED.glob("*.jsonl"))
 
 
 def programs_of(lines: Iterable[Line], benchmark: Benchmark) -> dict[int, str]:
