@@ -33,11 +33,11 @@ from tqdm.std import tqdm
 from r1lab.answers import Completion, measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import to_json
-from r1lab.sampler.rollouts import Sampling, sample
+from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.sampler.score import max_positions
 from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
-from r1lab.templates import encode, end_ids, read, render, too_long
+from r1lab.templates import encode, end_ids, prompt_of, read, too_long
 
 QUESTIONS_AT_ONCE = 32  # prompts sampled together; each such batch has a seed of its own
 
@@ -250,10 +250,55 @@ def evaluate(
     and 0.95. The model's training mode is restored. Raises R1LabError, before sampling, when there
     is nothing to evaluate and for prompts that do not fit the model.
     """
-    if not problems or k < 1:
-        raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
     sampling = sampling or Sampling()
     sampling = replace(sampling, seed=sampling.seed or 0)
+    check_fit(model, tokenizer, problems, k, sampling, template)
+    began = time.perf_counter()
+    completions: list[list[Completion]] = []
+    starts = range(0, len(problems), QUESTIONS_AT_ONCE)
+    for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
+        batch = problems[start : start + QUESTIONS_AT_ONCE]
+        drawn, texts = respond(
+            model, tokenizer, batch, k, replace(sampling, seed=seed_of(sampling, start)), template
+        )
+        of = [problem for problem in batch for _ in range(k)]  # prompt-major: (B * k)
+        lengths = [len(ids) for ids in drawn.completion_ids]
+        found = measure_all(of, texts, lengths, drawn.finished, task=task)
+        for i, one in enumerate(found):
+            one.token_ids, one.logprobs = drawn.completion_ids[i], drawn.logprobs[i]
+        completions += [found[b * k : (b + 1) * k] for b in range(len(batch))]
+    settings = {"k": k, **asdict(sampling), "template": template}
+    settings["batch_questions"] = QUESTIONS_AT_ONCE
+    return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
+
+
+def seed_of(sampling: Sampling, start: int) -> int:
+    """The seed of the batch that begins with problem `start`."""
+    return (sampling.seed or 0) * 1_000_003 + start
+
+
+def respond(
+    model, tokenizer, batch: Sequence[Any], k: int, sampling: Sampling, template: str
+) -> tuple[Rollouts, list[str]]:
+    """k responses to each of B problems: rollouts and their texts (B * k), prompt-major. The
+    model's training mode is restored."""
+    was_training = model.training
+    model.eval()
+    try:
+        prompts = encode(tokenizer, [prompt_of(tokenizer, one, template) for one in batch])
+        ends = end_ids(model, tokenizer, template)
+        drawn = sample(model, prompts, sampling, group_size=k, eos_token_id=ends)
+        return drawn, read(tokenizer, drawn, template)
+    finally:
+        model.train(was_training)
+
+
+def check_fit(
+    model, tokenizer, problems: Sequence[Any], k: int, sampling: Sampling, template: str
+) -> None:
+    """Raises R1LabError when there is nothing to evaluate, and for prompts that do not fit."""
+    if not problems or k < 1:
+        raise R1LabError("nothing to evaluate: give at least one problem and k >= 1 samples.")
     room = max_positions(model) - sampling.max_new_tokens
     if long := too_long(tokenizer, problems, template, room):
         first, size = next(iter(long.items()))
@@ -262,33 +307,6 @@ def evaluate(
             f"{room} tokens beside max_new_tokens ({sampling.max_new_tokens}), and "
             f"{problems[first].id} has {size}. Lower max_new_tokens, or leave such problems out"
         )
-    began, was_training = time.perf_counter(), model.training
-    model.eval()
-    completions: list[list[Completion]] = []
-    starts = range(0, len(problems), QUESTIONS_AT_ONCE)
-    try:
-        for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
-            batch = problems[start : start + QUESTIONS_AT_ONCE]
-            prompts = encode(tokenizer, [render(problem, template) for problem in batch])
-            drawn = sample(
-                model,
-                prompts,
-                replace(sampling, seed=sampling.seed * 1_000_003 + start),
-                group_size=k,
-                eos_token_id=end_ids(model, tokenizer, template),
-            )
-            texts = read(tokenizer, drawn, template)
-            of = [problem for problem in batch for _ in range(k)]  # prompt-major: (B * k)
-            lengths = [len(ids) for ids in drawn.completion_ids]
-            found = measure_all(of, texts, lengths, drawn.finished, task=task)
-            for i, one in enumerate(found):
-                one.token_ids, one.logprobs = drawn.completion_ids[i], drawn.logprobs[i]
-            completions += [found[b * k : (b + 1) * k] for b in range(len(batch))]
-    finally:
-        model.train(was_training)
-    settings = {"k": k, **asdict(sampling), "template": template}
-    settings["batch_questions"] = QUESTIONS_AT_ONCE
-    return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
 
 
 def difference(before: Evaluation, after: Evaluation, measure: str = "accuracy") -> Estimate:

@@ -47,6 +47,12 @@ His sister is 2 * 9 = 18. 9 + 18 = 27.
 EXAMPLES = tuple(zip(_WORKED[::3], _WORKED[1::3], _WORKED[2::3], strict=True))
 """(question, thought, answer), written for this project, in no task's split."""
 
+CHAT = (
+    "{question}\n\nReason step by step, then write your final answer, and nothing else, between "
+    "<answer> and </answer>."
+)
+"""For chat models, by an endpoint or from a folder."""
+
 END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples show where to stop
 _SHOWN = "".join(
     f"Question: {q}\n<think> {t} </think> <answer> {a} </answer>{END}\n" for q, t, a in EXAMPLES
@@ -56,16 +62,19 @@ _SHOWN = "".join(
 @dataclass(frozen=True)
 class Template:
     """texts: by language, each with {question} once; other languages take the first text.
-    stop: a completion also ends where one of these strings begins."""
+    stop: a completion also ends where one of these strings begins. chat: the text is a message to a
+    chat model, and goes through the tokenizer's chat template where it has one."""
 
     texts: Mapping[str, str]
     stop: tuple[str, ...] = ()
+    chat: bool = False
 
 
 TEMPLATES: dict[str, Template] = {
     "tiny": Template({"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"}),
     "r1_zero": Template({"en": R1_ZERO}),
     "examples": Template({"en": _SHOWN + "Question: {question}\n"}, stop=(END, "\nQuestion:")),
+    "chat": Template({"en": CHAT}, chat=True),
 }
 
 
@@ -90,6 +99,16 @@ def render(problem: Problem, template: str) -> str:
     return text.replace("{question}", problem.question)
 
 
+def prompt_of(tokenizer, problem: Problem, template: str) -> str:
+    """The prompt of a problem for this tokenizer: `render`, in its chat template for "chat"."""
+    text = render(problem, template)
+    if not get_template(template).chat or not getattr(tokenizer, "chat_template", None):
+        return text
+    message = [{"role": "user", "content": text}]
+    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    return text.removeprefix(tokenizer.bos_token or "")  # encoding puts it in front again
+
+
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
     """Token ids of prompts, without an end of text that the tokenizer appends. Raises R1LabError
     for words that a small vocabulary does not have."""
@@ -108,7 +127,7 @@ def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
 
 def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[int, int]:
     """{index of the problem: tokens} of the prompts with more than `room` tokens."""
-    prompts = [render(problem, template) for problem in problems]
+    prompts = [prompt_of(tokenizer, problem, template) for problem in problems]
     # A token has at least one byte, so short texts need no tokenizing; 2: special tokens around it.
     long = [i for i, prompt in enumerate(prompts) if len(prompt.encode()) + 2 > room]
     sizes = map(len, encode(tokenizer, [prompts[i] for i in long]))

@@ -110,25 +110,51 @@ class Train(ModelAndTask):
 
 @dataclass(kw_only=True)
 class Eval(ModelAndTask):
-    """evaluate a model: pass@1, pass@k, cons@k, length, reflection
+    """evaluate a model or an endpoint: pass@1, pass@k, cons@k, dollars
 
     Sample k completions for each of n problems and measure them, with 95 % intervals over the
-    problems. The held-out problems were in no corpus and no training.
+    problems. The held-out problems were in no corpus and no training. Temperature and top-p are the
+    paper's. --out keeps every completion as a line with its prompt, seed, tokens and dollars;
+    stopped anywhere, the same command goes on where it was. An endpoint is asked in OpenAI's
+    protocol (vLLM, llama.cpp, hosted models); its key is read from an environment variable, and its
+    completions are always kept (default: runs/eval/MODEL-TASK).
 
     examples:
       r1lab eval                                     the embedded base model
       r1lab eval --model runs/train/model --n 256 --k 16 --json > trained.json
+      r1lab eval --endpoint http://localhost:8000/v1 --model R1 --task aime --k 64
+      r1lab eval --endpoint https://api.deepseek.com --model deepseek-reasoner --task math500 \\
+        --k 4 --tariff 0.28/0.42 --max-dollars 5 --key-env DEEPSEEK_API_KEY
+      r1lab eval --compare runs/eval/a runs/eval/b   problem by problem
     """
     split: str = option("held_out", "train, held_out or leaked")
     k: int = option(16, "completions per problem", low=1)
-    n: int = option(256, "problems", low=1)
-    max_new_tokens: int = option(448, "length limit of a completion", low=1)
-    temperature: float = option(1.0, "of sampling; 0: greedy decoding", low=0)
-    top_p: float = option(1.0, "nucleus sampling")
-    template: str = option("tiny", "tiny, r1_zero, examples or FILE.py:NAME")
+    n: int = option(256, "problems (all, where the split has fewer)", low=1)
+    max_new_tokens: int | None = number("length limit of a completion (default: 448, for an "
+        "endpoint 32768)", low=1)
+    temperature: float = option(0.6, "of sampling; 0: greedy decoding; 1: what RL trains", low=0)
+    top_p: float = option(0.95, "nucleus sampling")
+    template: str | None = text("tiny, r1_zero, examples, chat or FILE.py:NAME (default: tiny, for "
+        "an endpoint chat)")
     seed: int = option(0, "of the sampling", **SEEDS)
     json: bool = flag("print JSON in place of the table")
-    save: str | None = text("also keep every completion, as JSON", "FILE", path=True)
+    save: str | None = text("also keep every completion of a local model, as JSON", "FILE",
+        path=True)
+    out: str | None = text("keep the run here, and go on with it", "FOLDER", path=True)
+    fresh: bool = flag("begin anew; an earlier run in --out is set aside")
+    compare: tuple = words("compare two kept runs problem by problem", "FOLDER")
+    endpoint: str | None = text("the URL of a server, as in http://localhost:8000/v1", "URL")
+    key_env: str = option("OPENAI_API_KEY", "the environment variable with the endpoint's key")
+    tariff: str | None = text("of the endpoint, dollars a million tokens IN/OUT, as in 0.55/2.19, "
+        "or the name of a dated list price", "IN/OUT")
+    jobs: int = option(8, "requests at a time", low=1)
+    tries: int = option(6, "of a request, before it is given up", low=1)
+    timeout: float = option(600.0, "seconds for one try", low=0.1)
+    send: tuple = option((), "a field of the requests; none leaves it out", repeat="once",
+        metavar="NAME=VALUE")
+    dollars_per_hour: float | None = number("of this machine, for a local model (default: by the "
+        "price table)", float)
+    max_dollars: float | None = number("stop before this cost, earlier sessions included", float)
 
 
 @dataclass(kw_only=True)
@@ -305,7 +331,7 @@ COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
     "train": (Train, "training.train"),
-    "eval": (Eval, "training.evaluate"),
+    "eval": (Eval, "evals.evaluate"),
     "tasks": (Tasks, "training.tasks"),
     "sandbox": (Sandbox, "sandbox.sandbox"),
     "pipeline": (Pipeline, "training.pipeline"),

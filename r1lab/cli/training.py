@@ -1,11 +1,10 @@
-"""What the commands that train, evaluate and check do."""
+"""What the commands that train and check do."""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,16 @@ from typing import Any
 import torch
 
 from r1lab import ROOT, distillation, grpo, models, recipe, scorecard
-from r1lab import evaluate as evaluation
 from r1lab import pipeline as stages
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
-from r1lab.cli.commands import Eval, OfTask, Pipeline, Pretrain, Tasks, Train
+from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
-from r1lab.sampler.rollouts import Sampling
 from r1lab.sandbox.client import WEAK
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
-from r1lab.templates import get_template
 from r1lab.training import metrics
 from r1lab.trl_backend import memory
 from r1lab.world import pretrain as recipes
@@ -138,53 +134,6 @@ def trl_backend():
     from r1lab.trl_backend import run
 
     return run
-
-
-def evaluate(args: Eval) -> None:
-    get_template(args.template)
-    if args.save:
-        files.check_writable(args.save)
-    task = the_task(args, args.task, args.template)
-    problems = task.problems(args.split, args.n)
-    device = computing_device(args.device)
-    model, tokenizer = models.load(project_folder(args.model), device=device)
-    greedy = args.temperature == 0
-    how = Sampling(
-        args.max_new_tokens,
-        args.temperature or 1.0,
-        top_p=args.top_p,
-        greedy=greedy,
-        seed=args.seed,
-    )
-    found = evaluation.evaluate(
-        model,
-        tokenizer,
-        task,
-        problems,
-        k=args.k,
-        sampling=how,
-        template=args.template,
-        progress=sys.stderr.isatty() and not args.json,
-    )
-    summary = found.summary()
-    if args.save:
-        files.write_json(args.save, json.loads(found.to_json()))
-    if args.json:
-        about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
-        measures = {  # JSON has no NaN
-            name: {part: None if x != x else float(x) for part, x in one._asdict().items()}
-            for name, one in summary.items()
-        }
-        print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
-        return
-    print(f"{args.model}: {args.n} {args.split} problems, {args.k} completions each")
-    rows = [
-        (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
-        for name, (value, low, high) in summary.items()
-    ]
-    print_table(("measure", "mean", "95 % interval"), rows)
-    if found.unjudged:
-        print(f"left out: {found.unjudged} completions that the sandbox could not judge")
 
 
 def tasks(args: Tasks) -> int:

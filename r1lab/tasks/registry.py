@@ -20,12 +20,14 @@ TASKS: dict[str, str | Callable[..., Task]] = {
     "humaneval": "r1lab.tasks.code.humaneval:HumanEval",
     "gsm8k": "r1lab.tasks.hub:GSM8K",
     "math": "r1lab.tasks.hub:MATH",
+    "math500": "r1lab.tasks.contests:MATH500",
+    "aime": "r1lab.tasks.contests:AIME",
     "countdown_hub": "r1lab.tasks.hub:CountdownHub",
     "mbpp": "r1lab.tasks.code.hub:MBPP",
     "verifiable_code": "r1lab.tasks.code.hub:VerifiableCode",
 }
 
-FROM_HUB = ("gsm8k", "math", "countdown_hub", "mbpp", "verifiable_code")
+FROM_HUB = ("gsm8k", "math", "math500", "aime", "countdown_hub", "mbpp", "verifiable_code")
 TINY_WORLD = ("countdown", "steps", "code", "lists", "requests", "mixture")  # have a wording "tiny"
 
 

@@ -1,0 +1,203 @@
+"""What `r1lab eval` does."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from r1lab import evaluate as evaluation
+from r1lab import models
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.cli.commands import Eval
+from r1lab.cli.parse import pairs, print_table
+from r1lab.cli.training import computing_device, project_folder, the_task
+from r1lab.evals import protocol
+from r1lab.evals.compare import compare
+from r1lab.evals.endpoint import Endpoint
+from r1lab.evals.sources import Local, Remote
+from r1lab.evals.tariff import tariff_of
+from r1lab.machine.costs import money, price_here
+from r1lab.sampler.draw import Sampling
+from r1lab.statistics import Estimate, in_words
+from r1lab.templates import get_template
+
+NEED = {"tariff": "--endpoint", "send": "--endpoint", "fresh": "--out", "max_dollars": "--out"}
+
+
+def evaluate(args: Eval) -> None:
+    if args.compare:
+        return compare_folders(args)
+    for name, needs in NEED.items():
+        if getattr(args, name) not in (None, (), False) and not (args.endpoint or args.out):
+            raise R1LabError(f"--{name.replace('_', '-')} needs {needs}")
+    if args.tariff and not args.endpoint:
+        raise R1LabError("--tariff needs --endpoint; a local model takes --dollars-per-hour")
+    template = args.template or ("chat" if args.endpoint else "tiny")
+    get_template(template)
+    sampling = Sampling(
+        args.max_new_tokens or (protocol.PAPER.max_new_tokens if args.endpoint else 448),
+        args.temperature or 1.0,
+        top_p=args.top_p,
+        greedy=args.temperature == 0,
+        seed=args.seed,
+    )
+    if args.endpoint:
+        source: Local | Remote = remote(args, sampling, template)
+        task = the_task(args, args.task, template)
+    else:
+        if args.save:
+            files.check_writable(args.save)
+        task = the_task(args, args.task, template)
+        if not args.out:
+            return in_memory(args, task, sampling, template)
+        source = local(args, sampling, template)
+    plan = protocol.Plan(
+        args.task, args.split, args.n, args.k, template, sampling, options_of(task)
+    )
+    name = re.sub(r"[^\w.-]+", "-", f"{args.model}-{args.task}").strip("-.")
+    out = files.run_folder(args.out or f"runs/eval/{name}")
+    run = protocol.run(
+        source, task, plan, out, max_dollars=args.max_dollars, fresh=args.fresh,
+        progress=sys.stderr.isatty() and not args.json,
+    )  # fmt: skip
+    if args.save:
+        files.write_json(args.save, json.loads(run.evaluation.to_json()))
+    show(args, run, sampling)
+
+
+def remote(args: Eval, sampling: Sampling, template: str) -> Remote:
+    if args.model == "tiny":
+        raise R1LabError("--endpoint needs --model NAME, as the server calls it")
+    if args.save:
+        raise R1LabError("--save is for a local model; an endpoint's completions are in --out")
+    if args.max_dollars is not None and not args.tariff:
+        raise R1LabError("--max-dollars needs the endpoint's prices: --tariff IN/OUT")
+    tariff = tariff_of(args.tariff) if args.tariff else None
+    extra = {key: value_of(text) for key, text in pairs(args.send, "--send", "seed=none").items()}
+    if reserved := {"messages", "model", "n", "stream"} & set(extra):
+        raise R1LabError(f"--send cannot set {', '.join(sorted(reserved))}")
+    how = {"timeout": args.timeout, "tries": args.tries, "tariff": tariff}
+    endpoint = Endpoint(args.endpoint, args.model, args.key_env, **how)
+    return Remote(endpoint, sampling, template, args.jobs, extra)
+
+
+def value_of(text: str) -> Any:
+    """A value of --send: JSON, none, or a word."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None if text.lower() == "none" else text
+
+
+def local(args: Eval, sampling: Sampling, template: str) -> Local:
+    price = args.dollars_per_hour if args.dollars_per_hour is not None else price_here()
+    if args.max_dollars is not None and price is None:
+        raise R1LabError("--max-dollars needs a price of this machine: add --dollars-per-hour")
+    name = project_folder(args.model)
+    model, tokenizer = models.load(name, device=computing_device(args.device))
+    return Local(model, tokenizer, name, sampling, template, price)
+
+
+def options_of(task: Any) -> dict[str, Any]:
+    """The options of a task, as plain values; of a task that is no dataclass, its words."""
+    fields = getattr(task, "__dataclass_fields__", None)
+    if fields is None:
+        return {"task": type(task).__name__}
+    return {name: repr(getattr(task, name)) for name in fields if not name.startswith("_")}
+
+
+def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
+    """A local model, nothing kept but the numbers."""
+    problems = task.problems(args.split, args.n)
+    device = computing_device(args.device)
+    model, tokenizer = models.load(project_folder(args.model), device=device)
+    found = evaluation.evaluate(
+        model,
+        tokenizer,
+        task,
+        problems,
+        k=args.k,
+        sampling=sampling,
+        template=template,
+        progress=sys.stderr.isatty() and not args.json,
+    )
+    if args.save:
+        files.write_json(args.save, json.loads(found.to_json()))
+    if args.json:
+        about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
+        measures = {name: protocol.as_json(one) for name, one in found.summary().items()}
+        print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
+        return
+    print(f"{args.model}: {args.n} {args.split} problems, {args.k} completions each")
+    print_measures(found.summary())
+    if found.unjudged:
+        print(f"left out: {found.unjudged} completions that the sandbox could not judge")
+
+
+def print_measures(summary: dict[str, Estimate]) -> None:
+    rows = [
+        (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
+        for name, (value, low, high) in summary.items()
+    ]
+    print_table(("measure", "mean", "95 % interval"), rows)
+
+
+def show(args: Eval, run: protocol.Run, sampling: Sampling) -> None:
+    """The numbers of a kept run, and what is to be known about them."""
+    found = run.results()
+    if args.json:
+        about = {name: getattr(args, name) for name in ("model", "task", "split")}
+        how = {"temperature": 0.0 if sampling.greedy else sampling.temperature}
+        how |= {"top_p": sampling.top_p, "max_new_tokens": sampling.max_new_tokens}
+        print(json.dumps(about | how | found, indent=2))
+        return
+    whole = f"{found['complete']} of {found['problems']} {args.split} problems"
+    print(f"{args.model}: {whole}, {run.k} completions each")
+    if run.complete:
+        summary = run.evaluation.summary()
+        print_measures(summary)
+        if run.evaluation.unjudged:
+            print(f"left out: {run.evaluation.unjudged} completions that could not be judged")
+    tokens = (
+        f"{found['prompt_tokens']:,} prompt and {found['completion_tokens']:,} completion tokens"
+    )
+    cost = "" if run.dollars is None else f", {money(run.dollars)}"
+    cost += f", and at most {money(run.unsure)} for requests without a bill" if run.unsure else ""
+    print(f"{tokens}{cost}")
+    if found["estimated"]:
+        print(f"tokens of {found['estimated']} completions are estimated: the server counted none")
+    if len(found["served"]) > 1:
+        print(f"the server names {len(found['served'])} versions of the model: {found['served']}")
+    if run.missing:
+        why = "the budget has no room for another request" if run.stopped_by_budget else (
+            "requests failed; long thoughts fail more often, so what is there is not a fair sample"
+        )  # fmt: skip
+        print(f"{run.missing} completions are missing: {why}. The same command goes on")
+    print(f"every completion is in {files.shorten(run.folder / protocol.ANSWERS)}")
+
+
+def compare_folders(args: Eval) -> None:
+    if len(args.compare) != 2:
+        raise R1LabError("--compare takes two folders, each written by r1lab eval --out")
+    before, after = (protocol.load(Path(folder).expanduser()) for folder in args.compare)
+    found = compare(before, after)
+    if args.json:
+        print(json.dumps(found.to_json(), indent=2))
+        return
+    rows = []
+    for name, change in found.change.items():
+        unit = "points" if name in ("pass@1", "cons@k") else {"length": "tokens"}.get(name, name)
+        values = (f"{value:.4g}" for value in found.values[name])
+        rows.append((name, *values, in_words(change, unit)))
+    print_table(("measure", "before", "after", "after - before"), rows, left=True)
+    same = len(found.rows) - found.better - found.worse
+    print(f"better on {found.better} problems, worse on {found.worse}, alike on {same}")
+    for row in found.rows[:5]:
+        if row["before"] != row["after"]:
+            print(f"  {row['problem']}: {row['before']:.2f} to {row['after']:.2f}")
+    for note in found.notes:
+        print(f"note: {note}")

@@ -1,0 +1,384 @@
+"""A run of an evaluation in a folder: every answer kept, resumable, budgeted; its numbers.
+
+    run.json        what the run is, and every session that worked on it: versions, machine, prices
+    problems.jsonl  the problems, with the data of their verifier
+    answers.jsonl   one line a completion: prompt, completion, seed, tokens, dollars, verdict
+    attempts.jsonl  requests that gave no completion: why, and what they cost
+    results.json    the numbers, computed from these files alone (`load(folder).results()`)
+
+A line is on disk before its request counts as done, and what is kept is never asked again: a run
+that is stopped, killed or out of money goes on with the same command to the same numbers, and a
+dollar that is in a line is counted once. What a server did for a process that was killed before it
+could write is in no line; the server's bill is higher by that.
+
+Numbers are over the problems that have all k completions. While some are missing (requests that
+failed for good), the results say how many: long thoughts time out more often than short ones.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.std import tqdm
+
+from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
+from r1lab.evals.endpoint import Attempt
+from r1lab.evals.sources import MEASURED, Local, Remote, Sample, completion_of, measured
+from r1lab.evaluate import Evaluation
+from r1lab.machine import about
+from r1lab.machine.costs import money
+from r1lab.sampler.draw import Sampling
+from r1lab.statistics import Estimate, estimate
+from r1lab.tasks.base import Problem, distinct
+from r1lab.templates import render
+from r1lab.training.loop import one_run
+
+log = logging.getLogger(__name__)
+RUN, PROBLEMS, ANSWERS, ATTEMPTS, RESULTS = (
+    *("run.json", "problems.jsonl", "answers.jsonl", "attempts.jsonl", "results.json"),
+)
+PAPER = Sampling(max_new_tokens=32_768, temperature=0.6, top_p=0.95, seed=0)
+"""How the paper evaluates: temperature 0.6, top-p 0.95, at most 32,768 tokens, 4 to 64 samples a
+problem (section D.1 and Nature's Methods)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked: k completions of each of the first n problems of a task's split. options: of
+    the task, as plain values. The same plan, source and problems are the same run."""
+
+    task: str
+    split: str = "held_out"
+    n: int = 256
+    k: int = 16
+    template: str = "tiny"
+    sampling: Sampling = PAPER
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def run(
+    source: Local | Remote,
+    task: Any,
+    plan: Plan,
+    out: str | os.PathLike,
+    *,
+    max_dollars: float | None = None,
+    progress: bool = False,
+    fresh: bool = False,
+) -> Run:
+    """Ask for what the folder `out` does not have yet, and return what it has then.
+
+    max_dollars: of the whole run, earlier sessions included. A request is only sent where the most
+    that it can cost still fits, so an endpoint's run never passes it; a local one stops before the
+    batch that would. fresh: an earlier run in the folder is set aside. Raises R1LabError where the
+    folder holds another run, and where the source cannot answer; what was answered is kept.
+    """
+    out = Path(out)
+    problems = distinct(task.problems(plan.split, plan.n))
+    source.check(problems, plan.k)
+    with one_run(out):
+        if fresh:
+            files.set_aside(out, [RUN, PROBLEMS, ANSWERS, ATTEMPTS, RESULTS])
+        _begin(out, source, plan, problems)
+        kept = load(out)
+        todo = [one for one in samples(problems, plan.k) if one[:2] not in kept.rows]
+        keep = Keeper(out, task, plan, kept, max_dollars, progress)
+        try:
+            if todo:
+                source.answer(problems, plan.k, todo, keep)
+        finally:
+            keep.close()
+            found = load(out)
+            found.stopped_by_budget = keep.stopped_by_budget
+            files.write_json(out / RESULTS, found.results())
+    return found
+
+
+def samples(problems: Sequence[Problem], k: int) -> list[Sample]:
+    """All samples of a run, problem by problem: what a budget leaves out is whole problems."""
+    return [Sample(i, j, problem) for i, problem in enumerate(problems) for j in range(k)]
+
+
+def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Problem]) -> None:
+    """Writes what the run is, or checks that the folder holds this one; mends what a killed process
+    left; notes the session."""
+    lines = "".join(problem.to_json() + "\n" for problem in problems)
+    what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
+    what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()
+    known = files.read_json(out / RUN)
+    if known is None and any((out / name).exists() for name in (RUN, ANSWERS)):
+        raise R1LabError(f"{out / RUN} is missing or damaged; --fresh sets what is there aside")
+    if known is not None and (other := differences(known.get("what", {}), what)):
+        words = f"{out} holds another run ({other[0]}): choose another --out"
+        raise R1LabError(f"{words}, or --fresh to set it aside")
+    for name in (ANSWERS, ATTEMPTS):
+        mend(out / name)
+    session = {
+        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": about.versions(),
+        "machine": about.hardware(),
+        "source": address_of(source),
+    }
+    if not (out / PROBLEMS).exists():
+        files.atomic_write_text(out / PROBLEMS, files.NOT_IN_LINES.sub(_escape, lines))
+    sessions = [*(known or {}).get("sessions", []), session]
+    files.write_json(out / RUN, {"what": what, "sessions": sessions})
+
+
+def _escape(found) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def address_of(source: Local | Remote) -> dict[str, Any]:
+    """Where an endpoint is, and what dollars are counted by."""
+    if isinstance(source, Local):
+        return {"dollars_per_hour": source.dollars_per_hour}
+    tariff = source.endpoint.tariff
+    return {"url": source.endpoint.url, "tariff": None if tariff is None else asdict(tariff)}
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """The entries that differ, in words."""
+    names = dict.fromkeys([*one, *other])
+    return [
+        f"{name}: {str(one.get(name))[:80]} there, {str(other.get(name))[:80]} asked"
+        for name in names
+        if one.get(name) != other.get(name)
+    ]
+
+
+def mend(path: Path) -> None:
+    """Cuts an unfinished last line off, which the next line would be glued to."""
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        files.atomic_write_bytes(path, data[: data.rfind(b"\n") + 1])
+
+
+# --- what has been answered ----------------------------------------------------------------------
+
+
+@dataclass
+class Run:
+    """A folder's answers. rows: by (index of the problem, number of the sample)."""
+
+    folder: Path
+    about: dict[str, Any]  # run.json
+    problems: list[Problem]  # (P,)
+    rows: dict[tuple[int, int], dict[str, Any]]
+    attempts: list[dict[str, Any]]
+    stopped_by_budget: bool = False
+
+    @property
+    def what(self) -> dict[str, Any]:
+        return self.about["what"]
+
+    @property
+    def k(self) -> int:
+        return self.what["k"]
+
+    @property
+    def missing(self) -> int:
+        """Completions that are not there yet."""
+        return len(self.problems) * self.k - len(self.rows)
+
+    @cached_property
+    def complete(self) -> list[int]:
+        """The problems that have all k completions, by index."""
+        every = range(len(self.problems))
+        return [i for i in every if all((i, j) in self.rows for j in range(self.k))]
+
+    def table(self, name: str) -> np.ndarray:
+        """One number of all rows of the complete problems (P', k); NaN for None."""
+        rows = [[self.rows[i, j][name] for j in range(self.k)] for i in self.complete]
+        return np.array(rows, dtype=float).reshape(-1, self.k)
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """The complete problems as an `Evaluation`: pass@1, pass@k, cons@k, with intervals."""
+        rows = [[completion_of(self.rows[i, j]) for j in range(self.k)] for i in self.complete]
+        how = self.what["sampling"] | {"k": self.k, "template": self.what["template"]}
+        how["seed"] = how["seed"] or 0
+        seconds = sum(row["seconds"] for row in self.rows.values())
+        return Evaluation([self.problems[i] for i in self.complete], rows, how, seconds)
+
+    @property
+    def dollars(self) -> float | None:
+        """Of all answers, and of failed requests that were billed; None: prices are not known."""
+        known = [row["dollars"] for row in self.rows.values() if row["dollars"] is not None]
+        known += [one["dollars"] or 0 for one in self.attempts if one["certain"] and known]
+        return sum(known) if known else None
+
+    @property
+    def unsure(self) -> float:
+        """The most that requests may have cost whose bill never came."""
+        return sum(one["dollars"] or 0 for one in self.attempts if not one["certain"])
+
+    def results(self) -> dict[str, Any]:
+        """The numbers, as JSON."""
+        found: dict[str, Any] = {
+            "problems": len(self.problems), "complete": len(self.complete), "k": self.k,
+            "missing": self.missing, "measures": {},
+            "prompt_tokens": sum(row["prompt_tokens"] for row in self.rows.values()),
+            "completion_tokens": sum(row["completion_tokens"] for row in self.rows.values()),
+            "estimated": sum(bool(row["estimated"]) for row in self.rows.values()),
+            "dollars": self.dollars, "dollars_unsure": self.unsure,
+            "served": sorted({json.dumps(row["served"]) for row in self.rows.values()}),
+            "failed_requests": sum("gave_up" not in one for one in self.attempts),
+        }  # fmt: skip
+        if self.complete:
+            summary = self.evaluation.summary()
+            if self.dollars is not None:
+                summary["dollars"] = estimate(np.nanmean(self.table("dollars"), axis=1))
+            found["measures"] = {name: as_json(one) for name, one in summary.items()}
+            found["unjudged"] = self.evaluation.unjudged
+        return found
+
+
+def as_json(one: Estimate) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {part: None if x != x else float(x) for part, x in one._asdict().items()}
+
+
+NUMBERS = ("prompt_tokens", "completion_tokens", "seconds")
+
+
+def load(folder: str | os.PathLike) -> Run:
+    """What a folder holds. Lines that are damaged, of no problem, or a second time there are left
+    out (the log says how many). Raises R1LabError where there is no run."""
+    folder = Path(folder)
+    about = files.read_json(folder / RUN)
+    if about is None or not isinstance(about.get("what"), dict):
+        raise R1LabError(f"{folder} holds no evaluation: `r1lab eval --out {folder}` makes one")
+    problems = [Problem.from_json(line) for line in files.lines_of(folder / PROBLEMS)]
+    read, damaged = files.read_lines(folder / ANSWERS)
+    rows: dict[tuple[int, int], dict[str, Any]] = {}
+    for _, row in read:
+        key = (row.get("index"), row.get("sample"))
+        if key in rows or not _good(row, problems, about["what"]["k"]):
+            damaged += 1
+            continue
+        rows[key] = row
+    if damaged:
+        log.warning("%s: %d lines are left out", folder / ANSWERS, damaged)
+    attempts, lost = files.read_lines(folder / ATTEMPTS)
+    if lost:
+        log.warning("%s: %d lines are left out", folder / ATTEMPTS, lost)
+    return Run(folder, about, problems, dict(sorted(rows.items())), [one for _, one in attempts])
+
+
+def _good(row: dict[str, Any], problems: Sequence[Problem], k: int) -> bool:
+    """Is this a line of this run?"""
+    index, sample = row.get("index"), row.get("sample")
+    if type(index) is not int or type(sample) is not int:
+        return False
+    if not (0 <= index < len(problems) and 0 <= sample < k):
+        return False
+    texts = all(isinstance(row.get(name), str) for name in ("completion", "thought", "prompt"))
+    counts = all(isinstance(row.get(name), int | float) for name in NUMBERS)
+    fields = {*MEASURED, "dollars", "estimated", "finish", "served"} <= set(row)
+    return texts and counts and fields and row.get("problem") == problems[index].id
+
+
+# --- while it runs -------------------------------------------------------------------------------
+
+
+class Keeper:
+    """Measures and writes what a source draws, and counts the money."""
+
+    def __init__(
+        self, out: Path, task: Any, plan: Plan, kept: Run, most: float | None, progress: bool
+    ) -> None:
+        self.out, self.task, self.plan, self.run, self.most = out, task, plan, kept, most
+        self.kept = len(kept.rows)
+        self.spent = (kept.dollars or 0.0) + kept.unsure
+        self.stopped_by_budget = False
+        self._held: dict[tuple[int, int], float] = {}
+        self._lock = threading.RLock()  # attempts are noted by the thread that made them
+        self._largest, self._tokens, self._began = 0.0, 0, time.monotonic()
+        session = kept.about["sessions"][-1]
+        self._versions = {"r1lab": session["versions"]["r1lab"]}
+        self._session = len(kept.about["sessions"]) - 1
+        total = len(kept.problems) * kept.k
+        self._bar = tqdm(
+            total=total, initial=self.kept, unit="completion", desc=plan.task, disable=not progress
+        )
+
+    def rows(self, found: Sequence[tuple[int, int, dict[str, Any]]]) -> None:
+        """Completions (index, sample, fields): judged, written, counted."""
+        problems, rows = [], []
+        for index, sample, fields in found:
+            problem = self.run.problems[index]
+            problems.append(problem)
+            rows.append({
+                "problem": problem.id, "index": index, "sample": sample,
+                "prompt": render(problem, self.plan.template), **fields,
+                "session": self._session, "versions": self._versions, "at": time.time(),
+            })  # fmt: skip
+        measured(self.task, self.plan.template, problems, rows)
+        files.append_lines(self.out / ANSWERS, rows)
+        self.kept += len(rows)
+        cost = sum(row["dollars"] or 0.0 for row in rows)
+        with self._lock:
+            self.spent, self._largest = self.spent + cost, max(self._largest, cost)
+            for row in rows:
+                self._held.pop((row["index"], row["sample"]), None)
+        self._tokens += sum(row["completion_tokens"] for row in rows)
+        speed = self._tokens / max(1e-9, time.monotonic() - self._began)
+        self._bar.set_postfix_str(f"{speed:,.0f} tokens/s, {money(self.spent)}", refresh=False)
+        self._bar.update(len(rows))
+
+    def attempt(self, sample: Sample, one: Attempt) -> None:
+        """A request that gave no completion."""
+        with self._lock:
+            self.spent += one.dollars or 0.0
+            self._note(sample, asdict(one))
+
+    def room(self) -> bool:
+        """Does what is set aside, failed requests counted at their most, still fit the budget?"""
+        with self._lock:
+            held = sum(self._held.values())
+            fits = self.most is None or self.spent + held <= self.most
+            self.stopped_by_budget |= not fits
+            return fits
+
+    def gave_up(self, sample: Sample, reason: str) -> None:
+        """A sample that is not asked again in this session."""
+        self._note(sample, {"gave_up": True, "reason": reason, "dollars": 0, "certain": True})
+
+    def _note(self, sample: Sample, fields: dict[str, Any]) -> None:
+        key = {"problem": sample.problem.id, "index": sample.index, "sample": sample.number}
+        files.append_lines(self.out / ATTEMPTS, [key | fields | {"session": self._session}])
+
+    def reserve(self, sample: Sample, most: float) -> bool:
+        """Sets aside what a request can cost at most; False where the budget has no room."""
+        with self._lock:
+            held = sum(self._held.values())
+            if self.most is not None and self.spent + held + most > self.most:
+                self.stopped_by_budget |= not held
+                return False
+            self._held[sample[:2]] = most
+            return True
+
+    def release(self, sample: Sample) -> None:
+        with self._lock:
+            self._held.pop(sample[:2], None)
+
+    def full(self) -> bool:
+        """Would another batch like the dearest one so far pass the budget?"""
+        self.stopped_by_budget = self.most is not None and self.spent + self._largest >= self.most
+        return self.stopped_by_budget
+
+    def close(self) -> None:
+        self._bar.close()
