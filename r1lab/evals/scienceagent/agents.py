@@ -100,16 +100,17 @@ def self_debug(
     task: Task,
     box: Workspace,
     knowledge: bool = False,
-    may_go_on: Callable[[Solution], bool] = lambda solution: True,
+    affords: Callable[[list[dict[str, str]]], bool] = lambda messages: True,
 ) -> Solution:
-    """One request, then at most ROUNDS more. may_go_on: asked before each; False ends it (a
-    budget). The run shows the model what a user sees, never what the checker says."""
+    """One request, then at most ROUNDS more. affords: asked before each of these, with its
+    messages; False ends it (a budget). The model is shown what a user sees, never what the checker
+    says."""
     talk = _Talk(model, prompt(task, knowledge, debug=True))
     solution = talk.first()
     files = harness.inputs(benchmark, task)
     for _ in range(ROUNDS):
         wrong = complaint(solution.program, task, files, box)
-        if wrong is None or not may_go_on(solution):
+        if wrong is None or not affords(talk.next(wrong)):
             break
         before = solution.program
         talk.again(wrong)
@@ -144,11 +145,14 @@ class _Talk:
     def first(self) -> Solution:
         return self._ask([self.request])
 
+    def next(self, wrong: str) -> list[dict[str, str]]:
+        """The messages that report an error: the request, the last answer, the report."""
+        return [self.request, self.solution.history[-1], {"role": "user", "content": wrong}]
+
     def again(self, wrong: str) -> Solution:
-        report = {"role": "user", "content": wrong}
-        last = self.solution.history[-1]
-        self.solution.history.append(report)
-        return self._ask([self.request, last, report])
+        messages = self.next(wrong)
+        self.solution.history.append(messages[-1])
+        return self._ask(messages)
 
     def _ask(self, messages: list[dict[str, str]]) -> Solution:
         reply = self.model.complete(messages, **SAMPLING)

@@ -49,7 +49,8 @@ def ask(
     told: Callable[[Task, Line], None] = lambda task, line: None,
 ) -> list[Line]:
     """Asks a model for a program for every task that has none yet; the lines of the run file.
-    budget: dollars of the whole run. told: hears of every line. Raises OverBudget."""
+    budget: dollars of the whole run; a model with `most(messages)` is not asked what could exceed
+    it. told: hears of every line. Raises OverBudget, and goes on with a larger one."""
     if agent not in AGENTS:
         raise R1LabError(f"there is no agent '{agent}': {' or '.join(AGENTS)}")
     folder = Path(folder)
@@ -57,19 +58,13 @@ def ask(
     _same(folder, {"agent": agent, "knowledge": knowledge, "tasks": _ids(benchmark)})
     lines = _whole(folder / RUN, benchmark)
     spent = sum(line["cost"] for line in lines) + lost(folder, lines)
-
-    def within(solution: agents.Solution) -> bool:
-        return budget is None or spent + solution.cost < budget
-
     for task in benchmark.tasks[len(lines) :]:
-        if budget is not None and spent >= budget:
-            words = f"${spent:.2f} of ${budget:.2f} are spent, {len(lines)} of {len(benchmark)}"
-            raise OverBudget(f"{words} tasks are done: a larger budget goes on from here")
-        metered = _Metered(model, folder, task, lost(folder, lines))
+        metered = _Metered(model, folder, task, lost(folder, lines), spent, budget)
         if agent == "direct":
             solution = agents.direct(metered, task, knowledge)
         else:
-            solution = agents.self_debug(metered, benchmark, task, box, knowledge, within)
+            afford = metered.affords
+            solution = agents.self_debug(metered, benchmark, task, box, knowledge, afford)
         atomic_write_text(folder / PROGRAMS / task.program_name, solution.program + "\n")
         line = solution.line(task)
         line["cost"] = metered.cost
@@ -91,11 +86,7 @@ def judge(
 ) -> list[Line]:
     """Runs and judges pred_<gold_program_name> of a folder for every task that has no line in the
     evaluation file `log` yet; its lines. A program that is missing is not valid."""
-    texts = {}
-    for task in benchmark.tasks:
-        path = Path(programs) / task.program_name
-        texts[task.instance_id] = path.read_text("utf-8", "replace") if path.is_file() else ""
-    lines = _whole(Path(log), benchmark)
+    texts, lines = programs_in(programs, benchmark), _whole(Path(log), benchmark)
 
     def keep(task: Task, line: Line) -> None:
         _append(Path(log), line)
@@ -132,17 +123,28 @@ def replay(
 ) -> dict[str, list[Line]]:
     """Judges the programs of a run file again: {"run": its lines, "eval": what became of them}.
     name: of a run that ships (`shipped()`), or a file's path."""
-    path = Path(name) if "/" in name else SHIPPED / f"{name}.jsonl"
-    if not path.is_file():
-        raise R1LabError(f"there is no run '{name}'{did_you_mean(name, shipped())}")
-    lines = metrics.read_lines(path)
+    lines = read_run(name)
     found = judge_texts(benchmark, programs_of(lines, benchmark), box, faults=faults)
     return {"run": lines, "eval": found}
+
+
+def read_run(name: str) -> list[Line]:
+    """The lines of a run file, of one that ships or of a file's path."""
+    path = Path(name) if name.endswith(".jsonl") else SHIPPED / f"{name}.jsonl"
+    if not path.is_file():
+        raise R1LabError(f"there is no run '{name}'{did_you_mean(name, shipped())}")
+    return metrics.read_lines(path)
 
 
 def shipped() -> list[str]:
     """The names of the committed runs of scripted agents on the miniature."""
     return sorted(path.stem for path in SHIPPED.glob("*.jsonl"))
+
+
+def programs_in(folder: str | Path, benchmark: Benchmark) -> dict[int, str]:
+    """The texts of pred_<gold_program_name> in a folder, by instance_id; "" where there is none."""
+    paths = {task.instance_id: Path(folder, task.program_name) for task in benchmark.tasks}
+    return {k: p.read_text("utf-8", "replace") if p.is_file() else "" for k, p in paths.items()}
 
 
 def programs_of(lines: Iterable[Line], benchmark: Benchmark) -> dict[int, str]:
@@ -172,11 +174,25 @@ def lost(folder: str | Path, lines: Iterable[Line]) -> float:
 class _Metered:
     """A model whose spending is written down before the answer is used. cost: of this task."""
 
-    def __init__(self, model: Any, folder: Path, task: Task, before: float) -> None:
+    def __init__(
+        self, model: Any, folder: Path, task: Task, lost: float, spent: float, budget: float | None
+    ) -> None:
         self.model, self.path, self.cost = model, folder / SPENT, 0.0
-        self.about = {"lost": before, "instance_id": task.instance_id}
+        self.spent, self.budget = spent, budget
+        self.about = {"lost": lost, "instance_id": task.instance_id}
+
+    def affords(self, messages: list[dict[str, str]]) -> bool:
+        """Is there money for one more request?"""
+        if self.budget is None:
+            return True
+        most = getattr(self.model, "most", lambda messages: 0.0)(messages)
+        spent = self.spent + self.cost
+        return spent + most <= self.budget and spent < self.budget
 
     def complete(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        if not self.affords(messages):
+            words = f"${self.spent + self.cost:.4f} of ${self.budget:.4f} are spent, and the next"
+            raise OverBudget(f"{words} request could cost more: a larger budget goes on from here")
         already = getattr(self.model, "spent", None)
         try:
             reply = self.model.complete(messages, **options)
