@@ -132,13 +132,16 @@ def test_all_layers_stop_every_attack(box):
     assert not Path("/tmp/r1lab-left").exists() and not Path("/dev/shm/r1lab-left").exists()
 
 
+AGAIN = "import subprocess, sys, workspace_attacks; subprocess.run([sys.executable, '-c', ''])"
+
+
 @pytest.mark.parametrize("name", who())
 def test_without_any_one_layer_the_attacks_are_contained_or_the_sandbox_refuses(name):
     path = os.pathsep.join([str(Path(client.__file__).parents[2]), os.path.dirname(__file__)])
     about = {"env": {"PYTHONPATH": path, "PATH": "/usr/bin:/bin"}, "capture_output": True}
     for python in (sys.executable, "/usr/bin/python3"):  # ours may be readable for us alone
         start = [*who()[name], python]
-        if subprocess.run([*start, "-c", "import workspace_attacks"], **about).returncode == 0:
+        if subprocess.run([*start, "-c", AGAIN], **about).returncode == 0:
             break
     else:
         pytest.skip(f"{name} no Python can be read")
@@ -148,7 +151,7 @@ def test_without_any_one_layer_the_attacks_are_contained_or_the_sandbox_refuses(
     found = json.loads(ran.stdout)
     assert {absent: succeeded for absent, (_, succeeded) in found.items() if succeeded} == {}
     refused = {absent for absent, (words, _) in found.items() if words}
-    assert refused <= {"seccomp", "landlock"} and "nothing" not in refused
+    assert refused <= {"seccomp", "landlock"}, found
     assert all("programs could" in found[absent][0] for absent in refused)
 
 

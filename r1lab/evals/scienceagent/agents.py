@@ -18,9 +18,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from r1lab.basics.errors import R1LabError
+from r1lab.evals.endpoint import Refused
 from r1lab.evals.scienceagent import harness
 from r1lab.evals.scienceagent.benchmark import Benchmark, Task
 from r1lab.sandbox.workspace import Workspace
@@ -166,16 +167,29 @@ class _Talk:
         return found
 
 
+class Refusal(NamedTuple):
+    """In place of a reply."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    dollars: float = 0.0
+
+
 class Chat:
     """A model behind an `Endpoint`. max_tokens: of one answer, a reasoning model's thought
-    included. spent: dollars of all tries, those that failed too."""
+    included. spent: dollars of all tries, those that failed too. A request that the server refuses,
+    say for its length, is answered by its words: no program."""
 
     def __init__(self, endpoint: Any, max_tokens: int = 8192) -> None:
         self.endpoint, self.max_tokens, self.spent = endpoint, max_tokens, 0.0
 
     def complete(self, messages: list[dict[str, str]], **options: Any) -> Any:
         body = {"messages": messages, "max_tokens": self.max_tokens, **options}
-        reply = self.endpoint.ask(body, failed=self._failed)
+        try:
+            reply = self.endpoint.ask(body, failed=self._failed)
+        except Refused as error:
+            return Refusal(f"[no answer: {error}]")
         self.spent += reply.dollars or 0.0
         return reply
 

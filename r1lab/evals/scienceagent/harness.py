@@ -124,7 +124,7 @@ def check(
         "    return int(bool(success)), str(log)[:2000]\n"
     )
     checkers = {"benchmark/eval_programs": Path(benchmark.root / "eval_programs")}
-    ran = box.script(source, {**files, **checkers, **left}, call="_judged", limits=MINUTES)
+    ran = box.script(source, {**files, **left, **checkers}, call="_judged", limits=MINUTES)
     if ran.status == "harness":
         raise R1LabError(f"the sandbox failed on the checker of task {task.instance_id}")
     if not ran.ok or not isinstance(ran.value, tuple):
