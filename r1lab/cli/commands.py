@@ -162,6 +162,51 @@ class Eval(ModelAndTask):
 
 
 @dataclass(kw_only=True)
+class ScienceAgent(Command):
+    """ScienceAgentBench: programs that analyse data, run and judged
+
+    Ask a model for a program for every task, run it in the sandbox, judge what it writes: success
+    rate (SR) and valid programs (VER) of one run with 95 % intervals, and the best of --runs as the
+    benchmark publishes it. --benchmark is your copy of ScienceAgentBench; without it, a miniature
+    of 16 tasks. Stopped anywhere, the same command goes on; both files are in the benchmark's own
+    formats. Without --endpoint, --programs judges a folder of pred_*.py, and --replay the committed
+    runs of scripted agents.
+
+    examples:
+      r1lab scienceagent --replay sloppy-1 sloppy-2 sloppy-3      offline
+      r1lab scienceagent --endpoint http://localhost:8000/v1 --model R1
+      r1lab scienceagent --endpoint https://api.deepseek.com --model deepseek-reasoner \\
+        --key-env DEEPSEEK_API_KEY --tariff 0.28/0.42 --max-dollars 5 --runs 3 \\
+        --benchmark ~/ScienceAgentBench
+      r1lab scienceagent --programs pred_programs --fault "missing package"
+    """
+    benchmark: str | None = text("your copy of the benchmark (default: the miniature)", "FOLDER",
+        path=True)
+    endpoint: str | None = text("the URL of a server, as in http://localhost:8000/v1", "URL")
+    model: str | None = text("as the server calls it")
+    key_env: str = option("OPENAI_API_KEY", "the environment variable with the endpoint's key")
+    tariff: str | None = text("of the endpoint, dollars a million tokens IN/OUT, as in 0.55/2.19, "
+        "or the name of a dated list price", "IN/OUT")
+    max_dollars: float | None = number("stop before this cost, all runs together", float)
+    max_tokens: int = option(8192, "of one answer, thought included", low=1)
+    agent: str = option("self-debug", "how a program is asked for", choices=("direct",
+        "self-debug"))
+    knowledge: bool = flag("with the experts' knowledge in the request")
+    runs: int = option(1, "of every task; the benchmark publishes the best of 3", low=1)
+    only: tuple = words("only these tasks, by instance_id", "N")
+    programs: str | None = text("judge the pred_*.py of this folder, ask nobody", "FOLDER",
+        path=True)
+    replay: tuple = words("judge these runs again: committed ones by name, or run files", "RUN")
+    fault: tuple = words("switch a bug of the harness on: 'doubled path', 'missing package' or "
+        "'gold in reach'", "NAME")
+    out: str | None = text("of the runs (default: runs/scienceagent/MODEL-AGENT)", "FOLDER",
+        path=True)
+    json: bool = flag("print JSON in place of the tables")
+    weak_sandbox: bool = flag("run programs where nothing contains them, too (`r1lab sandbox "
+        "doctor` says what is open)")
+
+
+@dataclass(kw_only=True)
 class Tasks(OfTask):
     """list the tasks; check a task's verifier
 
@@ -336,6 +381,7 @@ COMMANDS = {  # the options, and the function that does the work
     "init": (Init, "lessons.init"),
     "train": (Train, "training.train"),
     "eval": (Eval, "evals.evaluate"),
+    "scienceagent": (ScienceAgent, "scienceagent.scienceagent"),
     "tasks": (Tasks, "training.tasks"),
     "sandbox": (Sandbox, "sandbox.sandbox"),
     "pipeline": (Pipeline, "training.pipeline"),

@@ -8,6 +8,7 @@
     budgets     thinking budgets of a local model (budget forcing)
     cost        tokens and dollars per solved problem, votes, the Pareto front, difficulty
     published   points of accuracy and cost that others measured, each with source and date
+    scienceagent    ScienceAgentBench: programs for data analysis, run and judged
 
 `r1lab eval` is its command. The measures themselves are `r1lab.evaluate`'s.
 

@@ -28,6 +28,8 @@ from r1lab.sandbox.wire import ENDED, PATIENCE, TOLD, WHY
 SERVER = Path(__file__).with_name("server.py")
 START_SECONDS = 60.0
 FIRST_USER = 61001  # users that no system gives to anybody
+ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+ENVIRONMENT |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 Job = tuple[str, "str | None", Sequence[Case]]
 
 
@@ -40,14 +42,14 @@ class Server:
 
     lost = Lost
 
-    def __init__(self, number: int, wanted: Sequence[str], modules: Sequence[str]) -> None:
+    def __init__(self, number: int, wanted: Sequence[str], modules: Sequence[str], **more) -> None:
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="r1lab-sandbox-")
         os.chmod(folder, 0o755)
         told = {"layers": list(wanted), "modules": list(modules), "folder": folder}
         told |= {"filter": seccomp.filter_program(MACHINE).hex()}
         path = [*sys.path, str(SERVER.parents[2])] if modules else []
-        told |= {"user": FIRST_USER + number, "path": path}
+        told |= {"user": FIRST_USER + number, "path": path, **more}
         python = [sys.executable, "-s", "-S", "-B", str(SERVER), str(theirs.fileno())]
         self.control, self.number = ours, number
         try:
@@ -57,7 +59,7 @@ class Server:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+                env=ENVIRONMENT,
                 cwd=os.sep,
                 start_new_session=True,
             )
@@ -78,14 +80,15 @@ class Server:
         if "error" in said:
             self.close()
             raise R1LabError(f"the sandbox has {said['error']}; install it, or do without")
-        self.held, self.absent = said["held"], said["absent"]
+        self.held, self.absent, self.user = said["held"], said["absent"], said["user"]
 
     def execute(self, job: bytes, limits: Limits, most: int) -> tuple[bytes, bool, Ended]:
         """Runs one program: its frames, whether there were more than `most` bytes, how it ended."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             try:
-                told = TOLD.pack(limits.cpu, limits.wall, limits.memory, limits.output)
+                sizes = limits.memory, limits.output, limits.disk
+                told = TOLD.pack(limits.cpu, limits.wall, *sizes)
                 socket.send_fds(self.control, [told], [theirs.fileno()])
                 theirs.close()
                 wait = PATIENCE * limits.wall + START_SECONDS
@@ -270,9 +273,9 @@ class Sandbox:
         """Starts a server and probes it."""
         with self._lock:
             number, self._started = self._started, self._started + 1
-        server = Server(number % 1000, self._wanted, self.modules)
+        server = self._server(number % 1000)
         try:
-            found = probe.what_is_open(server)
+            found = self._probe(server)
             if found and not self.weak:
                 raise R1LabError(probe.refusal(found))
         except BaseException:
@@ -282,6 +285,12 @@ class Sandbox:
             self._servers.append(server)
             self._held, self._absent, self._open = server.held, server.absent, found
         return server
+
+    def _server(self, number: int) -> Server:
+        return Server(number, self._wanted, self.modules)
+
+    def _probe(self, server: Server) -> list[str]:
+        return probe.what_is_open(server)
 
     def _judge(self, source, job, expected, limits) -> Verdict:
         answers, ended = self._execute(source, job, limits, len(expected))

@@ -6,10 +6,12 @@ import statistics
 import textwrap
 import time
 
+from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import probe
 from r1lab.sandbox.client import Sandbox
 from r1lab.sandbox.layers import ALL
 from r1lab.sandbox.verdicts import Case
+from r1lab.sandbox.workspace import Workspace
 
 STOPS = {
     "namespaces": "the network, signals to and sight of other processes, shared memory; at the end "
@@ -30,6 +32,23 @@ NOT = (
     "not stopped: a hole in the kernel behind what remains; what can be learned from time and "
     "caches; answers written out by heart (draw hidden tests anew)"
 )
+
+
+def second() -> list[str]:
+    """Of the second mode, programs with a scratch folder."""
+    began = time.perf_counter()
+    try:
+        with Workspace(weak=True) as box:
+            absent = [f"{name} ({why})" for name, why in box.absent.items()]
+            lines = [f"second mode (r1lab scienceagent): {box.describe()}"]
+            lines += [f"absent: {', '.join(absent)}"] if absent else []
+            lines.append(
+                "programs read libraries and a folder of their own, and write there; start with "
+                f"numpy and pandas {time.perf_counter() - began:.2f} s"
+            )
+            return lines + ([probe.refusal(box.open)] if box.open else [])
+    except R1LabError as error:
+        return [f"second mode (r1lab scienceagent): {error}"]
 
 
 def report(programs: int = 200) -> tuple[str, bool]:
@@ -55,5 +74,6 @@ def report(programs: int = 200) -> tuple[str, bool]:
         )
         if sandbox.open:
             lines += ["", probe.refusal(sandbox.open)]
+        lines += ["", *second()]
         wide = [textwrap.fill(line, 100, subsequent_indent=" " * 12) for line in lines]
         return "\n".join(wide), not sandbox.open

@@ -83,6 +83,7 @@ def address_space() -> int:
 # reading.
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _READ = 0b1100
+_CHANGE = 0b110000110110010  # write, remove, make folders and files, move, truncate; no links
 _RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}  # how many rights each version knows; later ones 16
 _SIZES = {1: 8, 2: 8, 3: 8, 4: 16, 5: 16}  # bytes of the attributes it knows; later ones 24
 
@@ -95,22 +96,24 @@ def landlock_version() -> int:
         return 0
 
 
-def landlock(readable=()) -> None:
-    """From now on this process only reads, and only below `readable`; it has no TCP (version 4), no
+def landlock(readable=(), writable=(), listable=()) -> None:
+    """From now on this process only reads, and only below `readable` and `writable`, lists folders
+    also below `listable`, and changes files only below `writable`; it has no TCP (version 4), no
     signals and no abstract sockets to others (version 6). OSError where there is no Landlock."""
     version = landlock_version()
     if not version:
         raise OSError(errno.ENOSYS, "the kernel has no Landlock")
-    rights = struct.pack(
-        "QQQ", (1 << _RIGHTS.get(version, 16)) - 1, 0b11, 0b11
-    )  # files, TCP, scope
+    known = (1 << _RIGHTS.get(version, 16)) - 1
+    rights = struct.pack("QQQ", known, 0b11, 0b11)  # files, TCP, scope
     rules = _call("syscall", _CREATE, rights, _SIZES.get(version, 24), 0)
-    for path in readable:
+    paths = [(path, _READ) for path in readable] + [(path, 0b1000) for path in listable]
+    for path, allowed in [*paths, *((path, known & (_READ | _CHANGE)) for path in writable)]:
         try:
             folder = os.open(path, os.O_PATH)
         except OSError:
             continue
-        allowed = _READ if os.path.isdir(path) else _READ & 0b100
+        if not os.path.isdir(path):
+            allowed &= 0b100
         _call("syscall", _ADD, rules, 1, struct.pack("=Qi", allowed, folder), 0)
         os.close(folder)
     no_new_privileges()
@@ -152,19 +155,52 @@ def empty_root(folder: str) -> None:
     os.chroot(".")
 
 
+_MOUNTS = 0x00020000
 _USER, _PID, _NET, _IPC, _UTS = 0x10000000, 0x20000000, 0x40000000, 0x08000000, 0x04000000
 
 
-def name_spaces(user: bool) -> None:
+def name_spaces(user: bool, mounts: bool = False) -> None:
     """Processes, network, shared memory and host name of our own, for the children of this process.
-    user: with a user name space, which makes them possible for who is not root."""
+    user: with a user name space, which makes them possible for who is not root. mounts: also what
+    is mounted where."""
     uid, gid = os.getuid(), os.getgid()
-    _call("unshare", _PID | _NET | _IPC | _UTS | (_USER if user else 0))
+    kinds = _PID | _NET | _IPC | _UTS | (_USER if user else 0) | (_MOUNTS if mounts else 0)
+    _call("unshare", kinds)
     if user:
         maps = (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1"))
         for name, text in maps:
             with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
                 file.write(text)
+
+
+_READ_ONLY, _NO_SUID, _NO_DEV, _NO_EXEC, _REMOUNT = 1, 2, 4, 8, 32
+_BIND, _RECURSIVE, _PRIVATE = 4096, 16384, 1 << 18
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    texts = (text and text.encode() for text in (source, target, kind))
+    _call("mount", *texts, flags, data and data.encode())
+
+
+def private_root(folder: str, readable, writable) -> None:
+    """Makes `folder` a root folder that holds nothing but the paths given, each under its own name:
+    the first ones read-only. Takes a mount name space (`name_spaces`)."""
+    _mount("none", "/", None, _RECURSIVE | _PRIVATE)
+    _mount("root", folder, "tmpfs", _NO_SUID | _NO_DEV, "size=1m,mode=755")
+    for path, flags in [*((p, _READ_ONLY) for p in readable), *((p, _NO_EXEC) for p in writable)]:
+        target = folder + path
+        if os.path.isdir(path):
+            os.makedirs(target, exist_ok=True)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.close(os.open(target, os.O_CREAT, 0o644))
+        _mount(path, target, None, _BIND | _RECURSIVE)
+        kept = os.statvfs(path).f_flag  # what a user name space may not take away
+        flags |= (kept & 0b1111 & ~_READ_ONLY) | (kept & 3072) | (1 << 21 if kept & 4096 else 0)
+        _mount("none", target, None, _REMOUNT | _BIND | _NO_SUID | _NO_DEV | flags)
+    _mount("none", folder, None, _REMOUNT | _BIND | _READ_ONLY | _NO_SUID | _NO_DEV)
+    os.chroot(folder)
+    os.chdir("/")
 
 
 # --- all of them, for the fork server ------------------------------------------------------------
@@ -177,9 +213,14 @@ class Layers:
     """The layers that hold here: the first two are put up for the whole server when this is made,
     the others for every child by `of_child`, after a child has tried them.
 
-    held: what each is, by name. absent: why another is not."""
+    scratch, readable, listable: in the second mode the folder that a program may change, the paths
+    that it may read, and folders of which it may see the names. held: what each is, by name.
+    absent: why another is not."""
 
-    def __init__(self, wanted, folder: str, user: int, filter: bytes) -> None:
+    def __init__(
+        self, wanted, folder: str, user: int, filter: bytes, scratch="", readable=(), listable=()
+    ) -> None:
+        self.scratch, self.readable, self.listable = scratch, readable, listable
         self.held: dict[str, str] = {}
         self.absent: dict[str, str] = {name: "not asked for" for name in ALL if name not in wanted}
         self.uid, self.own_pids, self.filter = user, False, filter
@@ -200,13 +241,14 @@ class Layers:
 
     def namespaces(self, folder: str) -> str:
         """Forks: the server goes on as the first process of its own name spaces."""
+        mounts = bool(self.scratch)
         try:
             user = False
-            attempt(lambda: name_spaces(user))
+            attempt(lambda: name_spaces(user, mounts))
         except OSError:
             user = True
-            attempt(lambda: name_spaces(user))
-        name_spaces(user)
+            attempt(lambda: name_spaces(user, mounts))
+        name_spaces(user, mounts)
         inner = os.fork()
         if inner:
             os.closerange(0, 256)
@@ -216,6 +258,12 @@ class Layers:
         return "own processes and network"
 
     def folder(self, folder: str) -> str:
+        if self.scratch:
+            if not self.own_pids:
+                raise OSError("there is no name space for what is mounted")
+            private_root(folder, self.readable, [self.scratch])
+            self.readable, self.listable = ["/"], []
+            return "a root folder of libraries and scratch"
         attempt(lambda: os.chroot(folder))
         empty_root(folder)
         return "empty root folder"
@@ -223,7 +271,9 @@ class Layers:
     def user(self, folder: str) -> str:
         if os.getuid() == 0:
             try:
-                attempt(lambda: become(self.uid))
+                attempt(lambda: (become(self.uid), _read(self.readable)))
+                if self.scratch:
+                    os.chown(self.scratch, self.uid, self.uid)
                 return "another user"
             except OSError:  # root of a user name space, which has no other users
                 pass
@@ -234,8 +284,11 @@ class Layers:
         return "no capabilities"
 
     def landlock(self, folder: str) -> str:
-        attempt(landlock)
+        attempt(self._landlock)
         return f"Landlock (ABI {landlock_version()})"
+
+    def _landlock(self) -> None:
+        landlock(self.readable, [self.scratch] if self.scratch else [], self.listable)
 
     def rlimits(self, folder: str) -> str:
         return "limits"
@@ -246,14 +299,16 @@ class Layers:
         attempt(lambda: seccomp(self.filter))
         return "seccomp"
 
-    def of_child(self, cpu: float, memory: int) -> None:
+    def of_child(self, cpu: float, memory: int, disk: int = 0) -> None:
         """Puts up a program's layers around this process, and starts its clock."""
         if "user" in self.held:
             no_capabilities() if self.uid is None else become(self.uid)
         if "landlock" in self.held:
-            landlock()
+            self._landlock()
         if "rlimits" in self.held:
-            limit(NOFILE=0, NPROC=0, FSIZE=0, CORE=0, MEMLOCK=0, MSGQUEUE=0)
+            files = 256 if self.scratch else 0
+            limit(NOFILE=files, NPROC=0, CORE=0, MEMLOCK=0, MSGQUEUE=0)
+            limit(FSIZE=disk if self.scratch else 0)
             if self.base:
                 limit(AS=self.base + memory)
         limit(CPU=int(cpu) + 1)
@@ -274,6 +329,12 @@ class Layers:
                 os.waitpid(-1, 0 if self.own_pids or self.children is not None else os.WNOHANG)
             except ChildProcessError:
                 return
+
+
+def _read(paths) -> None:
+    """Reads them; OSError where one cannot be read."""
+    for path in paths:
+        os.listdir(path) if os.path.isdir(path) else os.close(os.open(path, os.O_RDONLY))
 
 
 def attempt(step) -> None:

@@ -33,8 +33,8 @@ def attempt(what, path, port, host):
 _LIMITS = Limits(cpu=2.0, wall=10.0)
 
 
-def what_is_open(server) -> list[str]:
-    """What a program of this fork server can do, of TRIES; all of them where it fails."""
+def what_is_open(server, tries: dict[str, str] = TRIES) -> list[str]:
+    """What a program of this fork server can do, of `tries`; all of them where it fails."""
     with tempfile.TemporaryDirectory(prefix="r1lab-probe-") as folder:
         os.chmod(folder, 0o777)
         path = os.path.join(folder, "file")
@@ -43,15 +43,15 @@ def what_is_open(server) -> list[str]:
         os.chmod(path, 0o666)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             about = (path, listener.getsockname()[1], os.getpid())
-            inputs = [marshal.dumps((code, *about)) for code in TRIES.values()]
+            inputs = [marshal.dumps((code, *about)) for code in tries.values()]
             job = marshal.dumps((_SOURCE.encode(), "attempt", inputs, "strict"))
             data, cut, ended = server.execute(job, _LIMITS, 1 << 16)
     answers = verdicts.read(data, cut, ended, len(inputs))
     if answers.status not in ("ok", "exit"):
         raise server.lost(f"the probe ended with {answers.status}: {answers.message}")
     refused = [kind == b"r" for kind, _ in answers.cases]
-    refused += [False] * (len(TRIES) - len(refused))  # executed: the program is no more
-    return [what for what, no in zip(TRIES, refused, strict=True) if not no]
+    refused += [False] * (len(tries) - len(refused))  # executed: the program is no more
+    return [what for what, no in zip(tries, refused, strict=True) if not no]
 
 
 def refusal(found: list[str]) -> str:

@@ -1,7 +1,8 @@
 """The list of system calls that a program may make, and the filter that the kernel runs on each.
 
 Alone it contains nearly all: no files, sockets, processes or signals, no executable memory, no
-waiting. The host makes the filter; the fork server puts it up (`layers.seccomp`).
+waiting. The second mode (`FILES`) has files, and leans on the other layers.
+The host makes the filter; the fork server puts it up (`layers.seccomp`).
 """
 
 from __future__ import annotations
@@ -30,6 +31,30 @@ FUTEX = {"x86_64": 202, "aarch64": 98}
 MACHINES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # linux/audit.h
 X32 = 0x40000000  # x86-64's second table begins here
 
+# What a program of the second mode may do besides: use files by path (Landlock and the root folder
+# say which), map libraries, really sleep. No links, no modes, no owners, no other processes.
+FILES = {
+    "x86_64": "open 2 stat 4 fstat 5 lstat 6 lseek 8 pread64 17 pwrite64 18 readv 19 writev 20 "
+    "access 21 dup 32 dup2 33 uname 63 fsync 74 fdatasync 75 truncate 76 ftruncate 77 getcwd 79 "
+    "chdir 80 fchdir 81 rename 82 mkdir 83 rmdir 84 creat 85 unlink 87 readlink 89 umask 95 "
+    "statfs 137 fstatfs 138 sched_getaffinity 204 getdents64 217 fadvise64 221 openat 257 "
+    "mkdirat 258 newfstatat 262 unlinkat 263 renameat 264 readlinkat 267 faccessat 269 "
+    "fallocate 285 getcpu 309 renameat2 316 copy_file_range 326 statx 332 faccessat2 439",
+    "aarch64": "getcwd 17 dup 23 dup3 24 mkdirat 34 unlinkat 35 renameat 38 statfs 43 fstatfs 44 "
+    "truncate 45 ftruncate 46 fallocate 47 faccessat 48 chdir 49 fchdir 50 openat 56 getdents64 61 "
+    "lseek 62 readv 65 writev 66 pread64 67 pwrite64 68 readlinkat 78 newfstatat 79 fstat 80 "
+    "fsync 82 fdatasync 83 sched_getaffinity 123 uname 160 umask 166 getcpu 168 fadvise64 223 "
+    "renameat2 276 copy_file_range 285 statx 291 faccessat2 439",
+}
+UNCHANGED = {  # modes, owners, times, which Landlock does not restrict: return 0, do nothing
+    "x86_64": "chmod 90 fchmod 91 chown 92 fchown 93 lchown 94 utime 132 utimes 235 fchownat 260 "
+    "futimesat 261 fchmodat 268 utimensat 280 fchmodat2 452",
+    "aarch64": "fchmod 52 fchmodat 53 fchownat 54 fchown 55 utimensat 88 fchmodat2 452",
+}
+FCNTL = {"x86_64": 72, "aarch64": 25}
+IOCTL = {"x86_64": "ioctl 16", "aarch64": "ioctl 29"}
+F_SETFL, F_DUPFD_CLOEXEC = 4, 1030  # not F_SETOWN, which sends signals to others
+
 _LOAD, _EQUAL, _ABOVE, _ANY_BIT, _AND, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 ALLOW, FAIL, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NR, _ARCH = 0, 4
@@ -43,9 +68,10 @@ def _numbers(table: dict, machine: str) -> list[int]:
     return [int(word) for word in table[machine].split()[1::2]]
 
 
-def filter_program(machine: str) -> bytes:
+def filter_program(machine: str, files: bool = False) -> bytes:
     """The filter in BPF's machine language: 8 bytes an instruction (code, jump if true, jump if
-    false, operand). What is on no list fails with EPERM. Empty for a machine without a list."""
+    false, operand). What is on no list fails with EPERM. Empty for a machine without a list.
+    files: the second mode's list."""
     if machine not in MACHINES:
         return b""
     program = []
@@ -60,10 +86,24 @@ def filter_program(machine: str) -> bytes:
     if machine == "x86_64":
         add(_ABOVE, X32, false=1)
         add(_RETURN, KILL)
-    for table, answer in ((ALLOWED, ALLOW), (AT_ONCE, FAIL)):
+    tables = [(ALLOWED, ALLOW), (AT_ONCE, ALLOW if files else FAIL)]
+    if files:
+        tables += [(FILES, ALLOW), (NO_CODE, ALLOW), (UNCHANGED, FAIL)]
+        tables += [(IOCTL, FAIL | errno.ENOTTY)]
+    for table, answer in tables:
         for number in _numbers(table, machine):
             add(_EQUAL, number, false=1)
             add(_RETURN, answer)
+    if files:
+        add(_EQUAL, FUTEX[machine], false=1)
+        add(_RETURN, ALLOW)
+        add(_EQUAL, FCNTL[machine], false=4)
+        add(_LOAD, _argument(1))
+        add(_EQUAL, F_DUPFD_CLOEXEC, true=1)
+        add(_ABOVE, F_SETFL + 1, true=1)
+        add(_RETURN, ALLOW)
+        add(_RETURN, FAIL | errno.EPERM)
+        return b"".join(program)
     for number in _numbers(NO_CODE, machine):
         add(_EQUAL, number, false=4)
         add(_LOAD, _argument(2))

@@ -2,8 +2,8 @@
 
 The host starts it as a script, hands it one socket per program, and is told how the child ended.
 The child alone reads the program and its inputs from that socket, puts up the layers, runs it, and
-writes what it returns, as canonical bytes. Standard library only, and nothing of r1lab but its two
-neighbours in this folder.
+writes what it returns, as canonical bytes. Standard library only, and nothing of r1lab but its
+neighbours in this folder. In the second mode (`scratch`) it stays in a folder of its own.
 """
 
 import array
@@ -23,9 +23,11 @@ import types
 
 import grader
 import layers
+import scratch
 from wire import ENDED, HEADER, PATIENCE, TOLD, WHY
 
-NOT, CPU, IDLE, LOST = range(len(WHY))
+NOT, CPU, IDLE, LOST, DISK = range(len(WHY))
+LOOKS = 10  # slices between two looks at a scratch folder
 SLICE = 0.02  # seconds between two looks at a running child
 MARGIN = 0.05  # of processor time, above which the server ends what its own timer has not
 CONTROL = 3  # the server's descriptor to the host
@@ -59,16 +61,21 @@ def main() -> None:
             if name in wanted["modules"]:
                 control.sendall(json.dumps({"error": f"no module named {name}"}).encode() + b"\n")
                 return
-    sys.path[:] = []  # a program imports what is here already: it cannot open a file
+    folder = wanted.get("scratch", "")
+    # a program imports what is here already, where it cannot open a file
+    sys.path[:] = wanted["path"] if folder else []
     sys.path_importer_cache.clear()
     os.environ.clear()
     builtins.exit = builtins.quit = sys.exit
+    about = wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
     held = layers.Layers(
-        wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
+        *about, folder, wanted.get("readable", ()), wanted["path"] if folder else ()
     )
-    if "seccomp" not in held.held:  # whose filter lets nobody sleep
+    if "seccomp" not in held.held and not folder:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
-    control.sendall(json.dumps({"held": held.held, "absent": held.absent}).encode() + b"\n")
+    user = held.uid if "user" in held.held else None
+    said = {"held": held.held, "absent": held.absent, "user": user}
+    control.sendall(json.dumps(said).encode() + b"\n")
     gc.collect()
     gc.freeze()
     serve(control, held)
@@ -100,8 +107,10 @@ def serve(control: socket.socket, held) -> None:
         if pid is None:
             control.sendall(ENDED.pack(0, LOST, 0.0, 0.0, 0))
             continue
-        status, killed, usage = watch(pid, limits, poll, woken, control)
+        status, killed, usage = watch(pid, limits, poll, (woken, control), held.scratch)
         held.sweep()
+        if held.scratch and killed == NOT and scratch.too_much(held.scratch, limits[4]):
+            killed = DISK
         code, seconds = os.waitstatus_to_exitcode(status), time.monotonic() - began
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
         control.sendall(ENDED.pack(code, killed, usage.ru_utime + usage.ru_stime, seconds, peak))
@@ -119,12 +128,14 @@ def receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def watch(pid: int, limits, poll, woken: int, control) -> tuple:
+def watch(pid: int, limits, poll, heard, folder: str) -> tuple:
     """Waits for the child: its status, why it was killed, its usage.
 
     The child's own timer ends it after `cpu` seconds of processor time. What escapes that is ended
-    here, and so is what uses none at all for `wall` seconds: it waits for what never comes."""
-    cpu, wall = limits[:2]
+    here, and so is what uses none at all for `wall` seconds: it waits for what never comes. With a
+    scratch folder, `wall` is by the clock, and what fills the folder is ended too."""
+    cpu, wall, disk = limits[0], limits[1], limits[4]
+    woken, looks = heard[0], 0
     killed, used, idle, began = NOT, 0.0, 0.0, time.monotonic()
     while True:
         done, status, usage = os.wait4(pid, os.WNOHANG)
@@ -140,9 +151,12 @@ def watch(pid: int, limits, poll, woken: int, control) -> tuple:
         idle = 0.0 if now > used else idle + SLICE
         used = now
         if killed == NOT:
+            looks += 1
             if used > cpu + MARGIN:
                 killed = CPU
-            elif idle > wall:
+            elif folder and looks % LOOKS == 0 and scratch.too_much(folder, disk):
+                killed = DISK
+            elif idle > wall or (folder and time.monotonic() - began > wall):
                 killed = IDLE
             elif time.monotonic() - began > PATIENCE * wall:
                 killed = LOST
@@ -172,10 +186,14 @@ def child(channel: int, limits, held) -> None:
         os.dup2(channel, CHANNEL)
         os.closerange(CHANNEL + 1, 256)
         job = marshal.loads(read_all(CHANNEL))
-        cpu, _, memory, output = limits
-        held.of_child(cpu, memory)
+        cpu, _, memory, output, disk = limits
+        program = Program(job, output)
+        if held.scratch:
+            scratch.enter(held.scratch)
+            program.printing = lambda code: scratch.script(program.source, output)
+        held.of_child(cpu, memory, disk)
         frame(b"b")
-        Program(job, output).run()
+        program.run()
         code = 0
     finally:
         os._exit(code)

@@ -39,21 +39,23 @@ class Limits:
     cpu: seconds of processor time, so that a busy machine changes no verdict; take at least five
     times what the reference solution needs, since close to the limit it is a coin toss. An endless
     loop costs exactly this much: a batch costs `loops * cpu / workers` at most, so a task of small
-    functions should take 0.1 or 0.2. wall: seconds in which it uses no processor time at all.
-    memory, output, source: bytes; memory on top of the interpreter's own, output of all answers."""
+    functions should take 0.1 or 0.2. wall: seconds in which it uses no processor time at all; in
+    the second mode (`Workspace`), seconds by the clock. memory, output, source: bytes; memory on
+    top of the interpreter's own, output of all answers. disk: bytes in the scratch folder."""
 
     cpu: float = 1.0
     wall: float = 10.0
     memory: int = 256 << 20
     output: int = 1 << 20
     source: int = 64 << 10
+    disk: int = 64 << 20
 
 
 @dataclass
 class Verdict:
     """status: ok (it ran to its end, right or wrong), or why not: syntax, error (raised while
     defined), missing (no such function), timeout, memory, crash (a signal), exit (ended itself),
-    output (too much), forged (wrote answers of its own), harness (the sandbox failed).
+    output or disk (too much), forged (wrote answers of its own), harness (the sandbox failed).
     outcomes: pass, wrong, raised or none, one per case. message: for logs, short and printable.
     cpu, wall: seconds. peak: bytes of memory."""
 
@@ -90,7 +92,7 @@ class Result(NamedTuple):
 
 class Ended(NamedTuple):
     """How a process ended, as the fork server saw it. code: as of `os.waitstatus_to_exitcode`.
-    killed: "" or why the server killed it: cpu, idle, or lost (a failure of the sandbox)."""
+    killed: "" or why the server killed it: cpu, idle, disk, or lost (a failure of the sandbox)."""
 
     code: int
     killed: str
@@ -134,6 +136,8 @@ def read(data: bytes, cut: bool, ended: Ended, cases: int) -> Answers:
         return Answers("forged", "wrote to the channel by itself", [])
     if cut or kinds.endswith(b"o"):
         return Answers("output", "too much output", found)
+    if ended.killed == "disk":
+        return Answers("disk", "more in the scratch folder than allowed", found)
     if ended.killed or -ended.code in _TIMEOUTS:
         return Answers("timeout", f"ended after {ended.cpu:.2f} s of processor time", found)
     if ended.code < 0:

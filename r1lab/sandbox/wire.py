@@ -3,11 +3,11 @@ Standard library only: the fork server imports it too."""
 
 import struct
 
-#: Host to server, with the socket of one program: cpu, wall, memory, output (see `Limits`).
-TOLD = struct.Struct("<ddQQ")
+#: Host to server, with the socket of one program: cpu, wall, memory, output, disk (see `Limits`).
+TOLD = struct.Struct("<ddQQQ")
 #: Server to host: exit code (negative: a signal), why it was killed, cpu, wall, peak memory.
 ENDED = struct.Struct("<iBddQ")
-WHY = ("", "cpu", "idle", "lost")  # lost: a failure of the sandbox
+WHY = ("", "cpu", "idle", "lost", "disk")  # lost: a failure of the sandbox
 #: Child to host, before every payload: kind, number of the case, bytes of the payload.
 HEADER = struct.Struct("<cII")
 #: A child that still runs after `wall` so many times is lost: the machine stands still.
