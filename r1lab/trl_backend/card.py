@@ -54,8 +54,14 @@ def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
             with files.atomic_dir(out_dir / "adapter") as folder:
                 trainer.model.save_pretrained(folder)
         trainer.model = trainer.model.merge_and_unload()
-    text = card(watch)
-    save_model(trainer, out_dir / "model", lambda f: (f / "README.md").write_text(text, "utf-8"))
+    text, whole = card(watch), out_dir / "model"
+    recorded = watch.recorded("grpo", whole)
+
+    def extra(folder: Path) -> None:
+        (folder / "README.md").write_text(text, "utf-8")
+        recorded(folder)
+
+    save_model(trainer, whole, extra)
     if watch.main:
         files.atomic_write_text(out_dir / "summary.json", json.dumps(summary(watch), indent=1))
         if watch.over and done < watch.config.steps:
