@@ -155,8 +155,7 @@ def _relative(path: Path, folder: Path) -> str | None:
 
 
 def new(what: str, name: str, parents: Mapping[str, Any], config: Mapping, spent: Mapping) -> dict:
-    """A record without files. what: "grpo", "sft", ...; parents: `parent` by role; spent: `cost`.
-    """
+    """A record without files. what: "grpo", "sft", ...; parents: `parent` by role; spent: `cost`."""
     config = json.loads(json.dumps(config, default=str))
     return {
         "what": what, "name": name, "parents": dict(parents), "config": config,
