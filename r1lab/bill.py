@@ -76,7 +76,7 @@ def table_lines(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else form.format(value)
 
-    head = ("stage", "seconds", "kWh", "$ at $2/h", "share", "paper: hours", "$", "share")
+    head = ("stage", "seconds", "kWh", "dollars", "share", "paper: hours", "dollars", "share")
     return [head] + [
         (
             row["stage"], f"{row['seconds']:,.1f}", f"{row['kwh']:.3g}", f"{row['dollars']:.3g}",

@@ -26,7 +26,7 @@ from r1lab.sandbox.client import WEAK
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.templates import get_template
-from r1lab.training import metrics
+from r1lab.training import metrics, records
 from r1lab.trl_backend import memory
 from r1lab.world import pretrain as recipes
 
@@ -167,14 +167,17 @@ def evaluate(args: Eval) -> None:
         progress=sys.stderr.isatty() and not args.json,
     )
     summary = found.summary()
+    measures = {  # JSON has no NaN
+        name: {part: None if x != x else float(x) for part, x in one._asdict().items()}
+        for name, one in summary.items()
+    }
+    about = {name: getattr(args, name) for name in ("task", "split", "n")}
+    told = {"k": args.k, "settings": found.settings, "measures": measures}
+    records.measured(project_folder(args.model), about | told)
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
     if args.json:
-        about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
-        measures = {  # JSON has no NaN
-            name: {part: None if x != x else float(x) for part, x in one._asdict().items()}
-            for name, one in summary.items()
-        }
+        about = {"model": args.model} | about
         print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
         return
     print(f"{args.model}: {args.n} {args.split} problems, {args.k} completions each")

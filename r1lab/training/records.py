@@ -155,7 +155,7 @@ def _relative(path: Path, folder: Path) -> str | None:
 
 
 def new(what: str, name: str, parents: Mapping[str, Any], config: Mapping, spent: Mapping) -> dict:
-    """A record without files. what: "grpo", "sft", ...; parents: `parent` by role; spent: `cost`."""
+    """A record without files. what: "grpo", "sft", ...; parents: by role; spent: of `cost`."""
     config = json.loads(json.dumps(config, default=str))
     return {
         "what": what, "name": name, "parents": dict(parents), "config": config,
@@ -173,10 +173,15 @@ def strictest(licences: list[str | None]) -> str | None:
     return max(licences, key=lambda one: order.get(one, 2), default=None)
 
 
-def write(folder: Path, record: dict[str, Any], where: Path | None = None) -> dict[str, Any]:
+def write(
+    folder: Path,
+    record: dict[str, Any],
+    where: Path | None = None,
+    spend: Callable[[], dict] | None = None,
+) -> dict[str, Any]:
     """Put a record beside the files in `folder`, with their hashes, its id, and copies of the
-    records before it. where: the folder that it will be, if it is still under a temporary name.
-    """
+    records before it. where: the folder that it will be, if it is still under a temporary name;
+    spend(): its cost, asked when all else is done."""
     folder = Path(folder)
     record = record | {"files": record.get("files") or sums_of(folder)}
     chain: dict[str, Any] = {}
@@ -186,10 +191,21 @@ def write(folder: Path, record: dict[str, Any], where: Path | None = None) -> di
         if before is not None and before["id"] == entry["record"]:
             chain |= before.get("chain", {})
             chain[before["id"]] = {k: v for k, v in before.items() if k not in ("chain", "id")}
-    record |= {"id": id_of(record), "chain": chain}
-    files.write_json(folder / RECORD, record)
+    kept = files.to_json(chain)  # on one line: what a reader looks for is above it
+    if spend is not None:
+        record["cost"] = spend() | {k: v for k, v in record["cost"].items() if v is not None}
+    record["id"] = id_of(record)
+    text = files.to_json(record, indent=1).removesuffix("\n}")
+    beside = folder / f"{files.UNFINISHED}{RECORD}"  # not synced: that would take uncounted time
+    beside.write_text(f'{text},\n "chain": {kept}\n}}\n', encoding="utf-8")
+    os.replace(beside, folder / RECORD)
     ours(folder, RECORD)
-    return record
+    return record | {"chain": chain}
+
+
+def knows(path: Path, name: str) -> bool:
+    """Has what a stage wrote a record of that stage?"""
+    return (read(path) or {}).get("name") == name
 
 
 def sums_of(folder: Path) -> dict[str, str]:
@@ -202,32 +218,41 @@ def ours(folder: Path, *names: str) -> None:
     """Add names to those that r1lab made in a folder (`files.atomic_dir`)."""
     mark = folder / files.MARK
     if mark.is_file():
-        made = [name for name in mark.read_text(encoding="utf-8").split("\n") if name]
-        mark.write_text("\n".join(sorted({*made, *names})), encoding="utf-8")
+        made = {name for name in mark.read_text(encoding="utf-8").split("\n") if name}
+        if not made >= set(names):
+            mark.write_text("\n".join(sorted(made | set(names))), encoding="utf-8")
 
 
-def of_stage(path: Path, stage: Mapping, reads: Mapping, spend: Callable[[], dict]) -> dict:
+def of_stage(
+    path: Path,
+    stage: Mapping[str, Any],
+    reads: Mapping[str, Any],
+    spend: Callable[[], dict] | None = None,
+) -> dict[str, Any]:
     """Write the record of what a stage wrote: a model, whose trainer has left one, or a file.
-    stage: its stage, reads (hashes), options and metrics; reads: where its inputs are, by name;
-    spend(): the cost of all of it, asked last. Returns the record."""
+    stage: its stage.json; reads: where its inputs are, by name; spend(): the cost of all of it,
+    asked last; None for a stage of long ago, of which only stage.json's seconds are known."""
     folder, before = (path, read(path) or {}) if path.is_dir() else (path.parent, {})
-    metrics = stage["metrics"]
+    metrics, known = stage["metrics"], stage["reads"]
     drawn = metrics.get("tokens drawn", 0) + metrics.get("prompt tokens", 0)
     tokens = before.get("cost", {}).get("tokens") or metrics.get("tokens") or drawn or None
-    known = stage["reads"]
     parents = {role: parent(source, folder, known[role]) for role, source in reads.items()}
     sums = {path.name: files.digest_of(path)} if path.is_file() else sums_of(folder)
     what = before.get("what", "data" if path.is_file() else "model")
     config = before.get("config", {}) | stage["options"]
-    record = new(what, stage["stage"], parents, config, spend() | {"tokens": tokens})
-    return write(folder, record | {"files": sums})
+    record = new(what, stage["stage"], parents, config, {"tokens": tokens}) | {"files": sums}
+    if spend is None:
+        record |= {"code": {}, "machine": {}, "when": stage.get("when")}
+        record["cost"] |= {"seconds": stage["seconds"], "devices": 1}
+    return write(folder, record, spend=spend)
 
 
 def measured(folder: str | os.PathLike, entry: Mapping[str, Any]) -> None:
-    """Add an evaluation to a model's record (nothing where it has none): task, split, n, k,
-    settings, measures {name: [value, low, high]}. One of the same settings is replaced."""
+    """Add an evaluation to a model's record (nothing where it has none that may be written): task,
+    split, n, k, settings, measures {name: [value, low, high]}. It replaces one of equal settings.
+    """
     path = Path(folder) / RECORD
-    if (record := files.read_json(path)) is None:
+    if not os.access(path, os.W_OK) or (record := files.read_json(path)) is None:
         return
     entry = dict(entry) | {"when": time.strftime("%Y-%m-%d"), "code": code()}
     entry = json.loads(json.dumps(entry, default=str))

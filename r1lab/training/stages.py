@@ -49,6 +49,8 @@ def stage(
     with one_run(folder, ".stage.lock"), energy.Gauge() as gauge:
         if (record := _made(folder, made_from, writes)) is not None:
             say(f"{name}: already made from the same ({record['seconds']:.0f} s then)")
+            if not records.knows(folder / writes[0], name):  # killed just then, or an older r1lab
+                records.of_stage(folder / writes[0], record, reads)
             return record | {"made": False}
         earlier = _begin(folder, made_from, say)
         try:
@@ -60,14 +62,14 @@ def stage(
         written = _written(folder, writes)
         if missing := ", ".join(key for key, value in written.items() if value is None):
             raise AssertionError(f"stage {name} did not write {missing}")
-        record = made_from | {"writes": written, "metrics": metrics}
 
         def spend() -> dict[str, Any]:
             return records.cost(earlier + time.perf_counter() - entered, gauge=gauge)
 
-        spent = records.of_stage(folder / writes[0], record, reads, spend)["cost"]
-        record |= {"seconds": spent["seconds"], "when": time.strftime("%Y-%m-%d")}
+        record = made_from | {"writes": written, "metrics": metrics}
+        record |= {"seconds": spend()["seconds"], "when": time.strftime("%Y-%m-%d")}
         files.atomic_write_text(folder / RECORD, files.to_json(record, indent=1) + "\n")
+        records.of_stage(folder / writes[0], record, reads, spend)
         return record | {"made": True}
 
 
