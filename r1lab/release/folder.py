@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer
 
 from r1lab.basics.files import MARK, read_json
@@ -59,10 +60,10 @@ class Release:
 
     @cached_property
     def weights(self) -> dict[str, Path]:
-        """The file of each tensor."""
-        found = {}
+        """The file of each tensor, without files that cannot be read (`weights.loads` tells)."""
+        found: dict[str, Path] = {}
         for path in sorted(self.folder.glob("*.safetensors")):
-            with safe_open(path, "pt") as kept:
+            with suppress(SafetensorError, OSError), safe_open(path, "pt") as kept:
                 found |= dict.fromkeys(kept.keys(), path)
         return found
 

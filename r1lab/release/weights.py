@@ -38,7 +38,7 @@ def states(one: Release) -> Iterator[Fault]:
 def shards(one: Release) -> Iterator[Fault]:
     """An index of shards that does not fit them."""
     mend = "save the model again in one go (model.save_pretrained), or copy all of its files"
-    if not one.weights and not any(path.suffix in PICKLES for path in one.files):
+    if not any(path.suffix in (".safetensors", *PICKLES) for path in one.files):
         yield Fault("shards", "there are no weights (*.safetensors) in the folder", mend)
     path = one.folder / "model.safetensors.index.json"
     if not path.exists():
