@@ -24,6 +24,7 @@ in the paper's notation; read it in this order:
     pipeline       R1's ten stages, from base model to R1
     scorecard      what each stage changes, beside the paper's table
     distillation   a small model distilled, against RL on it at matched cost
+    bill           what a model cost, by stage, beside the paper's table
     programming    graders that can be fooled; RL on tests that the policy sees, and on hidden ones
 
 What it stands on, and what uses it, lives in folders. Imports go one way, from the last line of
@@ -35,6 +36,7 @@ this list to the first (a test checks it):
     world          the synthetic pre-training corpus, and how the models in data/ were made
     trl_backend    the same runs on TRL, from one device to several machines
     evals show course bench   evaluation and its cost; figures; the lessons and their runner; speed
+    release        checks before a model is published, its card, checksums, the hub
     cli            the command `r1lab`
 """
 

@@ -73,6 +73,18 @@ DISTILLATION: dict[str, Any] = {
     "rows": {"rl": (47.0, 91.6, 40.2), "distilled": (72.6, 94.3, 57.2)},
 }
 
+# Training costs: H800 hours, and dollars at $2 an hour. The base's is the news's, not the paper's.
+COSTS: dict[str, Any] = {
+    "source": "arXiv 2501.12948v2, table 7 (H800 hours at $2)",
+    "dollars_per_hour": 2.0,
+    "rows": {
+        "R1-Zero": {"hours": 101_000, "dollars": 202_000},
+        "SFT data": {"hours": 5_000, "dollars": 10_000},
+        "R1": {"hours": 41_000, "dollars": 82_000},
+    },
+    "base": {"dollars": 6_000_000, "source": "Nature news, September 2025; not in the paper"},
+}
+
 
 def stated(table: dict[str, Any], name: str, measure: str | None) -> float | None:
     """A value of a table in per cent, from 0 to 1; None where the table has none."""

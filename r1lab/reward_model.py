@@ -15,6 +15,7 @@ the padding token, transformers' own search would find the token before it.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -40,6 +41,7 @@ from r1lab.sampler.score import in_micro_batches, micro_batches
 from r1lab.sft import batch_at, steps_of, write_examples
 from r1lab.tasks import Problem
 from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, render
+from r1lab.training import records
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import trainable
 
@@ -212,7 +214,7 @@ def train(
         r = scores(model, [first[i] for i in rows])
         return pointwise_loss(r, safe[rows]), int(((r > 0) == (safe[rows] > 0)).sum())
 
-    weights = trainable(model)
+    weights, origin = trainable(model), records.origin(model, Path(out_dir))
     optimizer = torch.optim.AdamW(weights, config.learning_rate, (0.9, 0.95), weight_decay=0.0)
     loop = Loop(None, config, progress=progress, label=kind)
     with loop.over(steps_of(len(judgements), config), {"model": model}) as steps:
@@ -238,6 +240,11 @@ def train(
             loop.log(metrics, f"loss {metrics['loss']:.3f}")
     with files.atomic_dir(Path(out_dir)) as folder:
         models.save(model, tokenizer, folder)
+        tokens = config.epochs * sum(map(len, [*first, *second]))
+        spent = records.cost(loop.spent(), tokens, loop.gauge)
+        name = records.name_of(Path(out_dir))
+        record = records.new("reward_model", name, origin, dataclasses.asdict(config), spent)
+        records.write(folder, record, Path(out_dir))
     return loop.history
 
 

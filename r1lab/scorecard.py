@@ -29,6 +29,7 @@ from r1lab.paper import STAGE_TABLE
 from r1lab.sampler.rollouts import Sampling
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
 from r1lab.tasks import distinct, task_for
+from r1lab.training import records
 from r1lab.training.stages import content
 
 MODELS = ("base", "zero", "dev1", "dev2", "dev3", "r1")
@@ -143,6 +144,9 @@ def scored(
             "asked": {name: one.asked for name, one in card.items()},
         }
         atomic_write_text(path, f"{json.dumps(of | found)}\n")
+        told = {"task": "scorecard", "split": "held_out", "n": config.eval_problems}
+        told |= {"k": config.eval_samples, "settings": settings, "measures": found["measures"]}
+        records.measured(model, told)
     found = read(path)
     line = ", ".join(f"{name} {text(name, one[0])}" for name, one in found.items())
     say(f"{Path(folder).name}: {line}")

@@ -376,6 +376,46 @@ class Init(Command):
     folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
 
 
+@dataclass(kw_only=True)
+class Ledger(Command):
+    """what a model was made from and what it cost, every hash compared
+
+    Print the tree of a model back to the generator's seed, and the bill by stage beside the paper's
+    table. Every file of the chain is compared with its recorded hash; exits with 1 where one was
+    changed.
+
+    examples:
+      r1lab ledger runs/pipeline/r1/model
+      r1lab ledger tiny
+    """
+    folder: str = option("runs/pipeline/r1/model", "of a model, or tiny", positional=True,
+        metavar="FOLDER", path=True)
+    dollars_per_hour: float = option(2.0, "of one device (the paper's price of an H800)", low=0)
+    json: bool = flag("print JSON in place of the tables")
+
+
+@dataclass(kw_only=True)
+class Release(Command):
+    """check a model, write its card and checksums, publish it where asked
+
+    Look for what is often wrong with published models (pickles, missing tokenizer, licence or chat
+    template, keys and paths in files, NaN, ...): each is refused with a line that says how to mend
+    it. Then write README.md, the evaluation results in the hub's format and SHA256SUMS into the
+    folder. Nothing leaves this machine without --push.
+
+    examples:
+      r1lab release runs/pipeline/r1/model --chat-template tiny
+      r1lab release runs/train/model --push me/my-model
+    """
+    folder: str = option("runs/pipeline/r1/model", "of a model", positional=True,
+        metavar="FOLDER", path=True)
+    license: str | None = text("for the card (default: that of the chain of models)", "ID")
+    base_model: str | None = text("for the card (default: by the chain of models)", "ID")
+    chat_template: str | None = text("first put this prompt template into the folder: tiny, "
+        "r1_zero or FILE.py:NAME")
+    push: str | None = text("upload to this repository of the hub, made private if new", "ID")
+
+
 COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
@@ -386,6 +426,8 @@ COMMANDS = {  # the options, and the function that does the work
     "sandbox": (Sandbox, "sandbox.sandbox"),
     "pipeline": (Pipeline, "training.pipeline"),
     "pretrain": (Pretrain, "training.pretrain"),
+    "ledger": (Ledger, "release.ledger"),
+    "release": (Release, "release.release"),
     "bench": (Bench, "lessons.bench"),
     "figures": (Figures, "lessons.figures"),
     "book": (Book, "lessons.book"),

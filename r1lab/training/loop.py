@@ -30,7 +30,8 @@ from tqdm.std import tqdm
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.training import checkpoints, signals
+from r1lab.machine import energy
+from r1lab.training import checkpoints, records, signals
 from r1lab.training.metrics import metrics_of, spent_in
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,9 @@ class Loop:
         self.entered, self.earlier, self.began = time.perf_counter(), 0.0, 0.0
         self.history: list[dict[str, Any]] = []
         self.saved = 0
+        self.origin: dict[str, Any] = {}
+        self.config_of: dict[str, Any] = {}
+        self.gauge: energy.Gauge | None = None
 
     @contextmanager
     def over(
@@ -78,10 +82,12 @@ class Loop:
         limit = getattr(self.config, "micro_batch_tokens", None)
         bar = {"disable": not self.progress, "unit": "step", "desc": self.label}
         with ExitStack() as stack:
+            self.gauge = stack.enter_context(energy.Gauge())
             asked: list[str] = []
             first, state = 0, None
             if self.out_dir is not None:
                 stack.enter_context(one_run(self.out_dir))
+                self.origin = records.origin(parts["model"], self.out_dir / MODEL)
                 state = self._resume(steps, parts, identity)
                 first = self.saved
                 asked = stack.enter_context(signals.stop_signals())
@@ -89,6 +95,8 @@ class Loop:
             stack.enter_context(logging_redirect_tqdm() if self.progress else nullcontext())
             self.bar = stack.enter_context(tqdm(total=steps, initial=first, **bar))
             base = state["base"] if state else checkpoints.fingerprint(parts["model"])
+            self.origin = state.get("from", self.origin) if state else self.origin
+            self.config_of = identity(steps)
 
             def left() -> Iterator[int]:
                 for step in range(first, steps):
@@ -99,6 +107,7 @@ class Loop:
                     done = step + 1
                     if done == steps or asked or done % self.config.checkpoint_every == 0:
                         about = {"step": done, "base": base, "run": identity(done)}
+                        about["from"] = self.origin
                         keep = getattr(self.config, "keep_checkpoints", 2)
                         state = about | checkpoints.snapshot(parts)
                         checkpoints.save(self.out_dir / CHECKPOINTS, done, state, keep)
@@ -151,9 +160,18 @@ class Loop:
         self.bar.update()
 
     def save_model(self, model, tokenizer) -> None:
-        """The trained model as a Hugging Face folder, out_dir/model."""
-        with files.atomic_dir(self.out_dir / MODEL) as folder:
+        """The trained model as a Hugging Face folder, out_dir/model, with its record."""
+        whole = self.out_dir / MODEL
+        with files.atomic_dir(whole) as folder:
             models.save(model, tokenizer, folder)
+            name, what = records.name_of(whole), self.label or "grpo"
+            record = records.new(what, name, self.origin, self.config_of, self.cost())
+            records.write(folder, record, whole)
+
+    def cost(self) -> dict[str, Any]:
+        """What the run has cost until now (`records.cost`); what is resumed counts once."""
+        tokens = sum(metrics.get("tokens", 0) for metrics in self.history)
+        return records.cost(self.spent(), tokens or None, self.gauge)
 
     def clear(self) -> None:
         """Delete checkpoints and metrics of this run, and its folder if it is empty then."""

@@ -8,7 +8,6 @@ own checkpoints.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -16,25 +15,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.files import read_json
+from r1lab.machine import energy
+from r1lab.training import records
 from r1lab.training.loop import one_run
+from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.records import content
 
 RECORD, BEGUN = "stage.json", "begun.json"
-
-
-def content(source: str | os.PathLike) -> str:
-    """The SHA-256 of a file, or of a model folder's weights and tokenizer; a hub id stays."""
-    path = Path(models.resolve(source)) if not Path(source).exists() else Path(source)
-    if path.is_file():
-        return files.digest_of(path)
-    if path.is_dir():
-        tokenizer = path.glob("tokenizer.json")
-        parts = [p for p in path.iterdir() if p.suffix == ".safetensors"]
-        sums = [f"{p.name} {files.digest_of(p)}" for p in sorted([*parts, *tokenizer])]
-        return hashlib.sha256("\n".join(sums).encode()).hexdigest()
-    return str(source)
 
 
 def stage(
@@ -48,28 +37,39 @@ def stage(
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Make a stage in `folder`, unless it is made. Returns its record: stage, reads and writes
-    (content by name), options, metrics (what `make` returned), seconds, made (by this call?).
+    (content by name), options, metrics (what `make` returned), seconds (of all calls that worked on
+    it), made (by this call?). The first of what it writes gets a record of its origin (`records`).
 
     reads    models and files, by their names in the record
     options  everything else that the result depends on, as JSON-able values
     make     does the work in the folder and returns the metrics; it resumes an unfinished stage
     writes   files and folders below `folder` that must exist afterwards
     """
-    folder, made_from = Path(folder), _from(name, reads, options)
-    with one_run(folder, ".stage.lock"):
+    entered, folder, made_from = time.perf_counter(), Path(folder), _from(name, reads, options)
+    with one_run(folder, ".stage.lock"), energy.Gauge() as gauge:
         if (record := _made(folder, made_from, writes)) is not None:
             say(f"{name}: already made from the same options and inputs")
+            if not records.knows(folder / writes[0], name):  # killed just then, or an older r1lab
+                records.of_stage(folder / writes[0], record, reads)
             return record | {"made": False}
-        _begin(folder, made_from, say)
-        began = time.perf_counter()
-        metrics = make(folder)
+        earlier = _begin(folder, made_from, say)
+        try:
+            metrics = make(folder)
+        except BaseException:
+            spent = {"spent": earlier + time.perf_counter() - entered}
+            files.atomic_write_text(folder / BEGUN, files.to_json(made_from | spent))
+            raise
         written = _written(folder, writes)
         if missing := ", ".join(key for key, value in written.items() if value is None):
             raise AssertionError(f"stage {name} did not write {missing}")
-        seconds, when = round(time.perf_counter() - began, 1), time.strftime("%Y-%m-%d")
+
+        def spend() -> dict[str, Any]:
+            return records.cost(earlier + time.perf_counter() - entered, gauge=gauge)
+
         record = made_from | {"writes": written, "metrics": metrics}
-        record |= {"seconds": seconds, "when": when}
+        record |= {"seconds": spend()["seconds"], "when": time.strftime("%Y-%m-%d")}
         files.atomic_write_text(folder / RECORD, files.to_json(record, indent=1) + "\n")
+        records.of_stage(folder / writes[0], record, reads, spend)
         return record | {"made": True}
 
 
@@ -103,19 +103,25 @@ def _made(folder: Path, made_from: dict[str, Any], writes: tuple[str, ...]) -> d
     return record if same and _written(folder, writes) == record.get("writes") else None
 
 
-def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) -> None:
-    """Set aside what was made from something else, and note what this is made from."""
+def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) -> float:
+    """Set aside what was made from something else, and note what this is made from. Returns the
+    seconds that earlier calls have worked on it; of one that was killed, those of its metrics."""
     name, begun = made_from["stage"], read_json(folder / BEGUN)
+    earlier = (begun or {}).pop("spent", 0.0)
     if begun != made_from:
+        earlier = 0.0
         names = [p.name for p in folder.iterdir() if not p.name.startswith(("earlier-", "."))]
         changed = "options or input have changed"
         why = changed if begun or (folder / RECORD).exists() else "it is not known from what"
         if (aside := files.set_aside(folder, names)) is not None:
             say(f"{name}: made again, for {why}; what was there is in {aside}")
     else:
+        earlier = max(earlier, spent_in(metrics_of(folder)))
         say(f"{name}: going on with what was begun")
-    files.atomic_write_text(folder / BEGUN, files.to_json(made_from))
+    spent = {"spent": earlier} if earlier else {}
+    files.atomic_write_text(folder / BEGUN, files.to_json(made_from | spent))
     (folder / RECORD).unlink(missing_ok=True)
+    return earlier
 
 
 def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:

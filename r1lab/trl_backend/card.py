@@ -1,4 +1,4 @@
-"""The model card and the push to the hub."""
+"""The model card, and the totals of a run."""
 
 from __future__ import annotations
 
@@ -7,13 +7,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
 from accelerate import PartialState
-from huggingface_hub.utils import validate_repo_id
 
 from r1lab.basics import files
-from r1lab.basics.errors import R1LabError, first_line
 from r1lab.machine import costs
 from r1lab.machine.about import hardware, versions
 from r1lab.training import metrics
@@ -54,8 +51,14 @@ def finish(trainer, watch: RolloutWatch, lora: Any) -> None:
             with files.atomic_dir(out_dir / "adapter") as folder:
                 trainer.model.save_pretrained(folder)
         trainer.model = trainer.model.merge_and_unload()
-    text = card(watch)
-    save_model(trainer, out_dir / "model", lambda f: (f / "README.md").write_text(text, "utf-8"))
+    text, whole = card(watch), out_dir / "model"
+    recorded = watch.recorded("grpo", whole)
+
+    def extra(folder: Path) -> None:
+        (folder / "README.md").write_text(text, "utf-8")
+        recorded(folder)
+
+    save_model(trainer, whole, extra)
     if watch.main:
         files.atomic_write_text(out_dir / "summary.json", json.dumps(summary(watch), indent=1))
         if watch.over and done < watch.config.steps:
@@ -97,22 +100,3 @@ def card(watch: RolloutWatch) -> str:
         made=f"{state.num_processes} x {where} with {made_by}",
         options=json.dumps(config.to_json(), ensure_ascii=False, indent=1),
     )
-
-
-def hub_ready(name: str) -> str:
-    """The repository "owner/name", created (private) if there is none: before the training, since
-    after it an error would come too late. Raises R1LabError."""
-    try:
-        validate_repo_id(name)
-        return huggingface_hub.HfApi().create_repo(name, private=True, exist_ok=True).repo_id
-    except Exception as error:
-        raise R1LabError(
-            f"cannot push to '{name}': {first_line(error)}. Log in with `hf auth login`, with the "
-            "network on and a token that may write, or leave --push-to-hub out."
-        ) from error
-
-
-def push(folder: Path, name: str) -> None:
-    """Upload a model folder to a repository of the hub."""
-    how = {"repo_id": name, "commit_message": "Trained with r1lab"}
-    huggingface_hub.HfApi().upload_folder(folder_path=str(folder), **how)

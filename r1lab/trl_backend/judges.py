@@ -24,6 +24,7 @@ from trl.trainer.utils import pad
 from r1lab.basics.errors import R1LabError
 from r1lab.reward_model import Marked, Pair, RewardModelConfig, text_ids
 from r1lab.sft import batch_at, steps_of
+from r1lab.training import records
 from r1lab.trl_backend import folders
 from r1lab.trl_backend.supervised import known, lay_before
 from r1lab.trl_backend.trainer import OwnRate, lent, without_cudnn_attention
@@ -128,8 +129,9 @@ def reward_train(
     with tempfile.TemporaryDirectory() as scratch:
         steps = steps_of(len(judgements), config)
         watch = JudgeWatch(config, Path(scratch), steps, lambda step: {})
+        watch.parents = records.origin(model, Path(out_dir)) if watch.main else {}
         with watch.running(model, progress), lent(model, tokenizer):
             trainer = reward_trainer(model, tokenizer, texts, watch)
             trainer.train()
-    folders.save_model(trainer, Path(out_dir))
+    folders.save_model(trainer, Path(out_dir), watch.recorded("reward_model", Path(out_dir)))
     return watch.history

@@ -35,10 +35,11 @@ from r1lab.experience import Experience, training_problems
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs, room
 from r1lab.machine.device import precision_on
+from r1lab.models.hub import hub_ready, push
 from r1lab.models.load import origin
 from r1lab.templates import end_of_text
 from r1lab.trl_backend import memory
-from r1lab.trl_backend.card import finish, hub_ready, push
+from r1lab.trl_backend.card import finish
 from r1lab.trl_backend.folders import reference_of
 from r1lab.trl_backend.mapping import Launch, check
 from r1lab.trl_backend.process import is_spread, main_decides, settle

@@ -174,5 +174,6 @@ def sft_train(
             trainer = sft_trainer(model, tokenizer, rows, watch)
             trainer.train(resume_from_checkpoint=folder)
         watch.ended()
-        folders.save_model(trainer, out_dir / "model")
+        whole = out_dir / "model"
+        folders.save_model(trainer, whole, watch.recorded("sft", whole))
     return watch.history

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -20,9 +21,11 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines
 from r1lab.basics.quiet import quiet_bars
-from r1lab.training import signals
+from r1lab.machine import energy
+from r1lab.training import records, signals
 from r1lab.training.checkpoints import fingerprint
-from r1lab.training.loop import ON_DISK, history_of, one_run
+from r1lab.training.loop import MODEL, ON_DISK, history_of, one_run
+from r1lab.training.metrics import spent_in
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend.folders import fingerprint_of, latest_of_run, seal_newest
 from r1lab.trl_backend.process import disk_errors, main_decides, patient
@@ -40,6 +43,8 @@ class Watch(TrainerCallback):
     first = saved = 0  # steps done when this process began, and in the last checkpoint
     trainer: Any = None
     bar: Any = None
+    parents: dict[str, Any] = {}  # of the model's record: what it was made from
+    gauge: energy.Gauge | None = None
     base = ""  # fingerprint of the model that the run began with
     stopped: str | None = None  # the stop signal that all processes agree on
 
@@ -72,8 +77,9 @@ class Watch(TrainerCallback):
         resume: False moves an earlier run's files to out_dir/earlier-<n>. Raises R1LabError for
         another run's folder, and for one that another process is working in.
         """
-        show, folder = progress and self.main, None
+        show, folder, self.entered = progress and self.main, None, time.perf_counter()
         with contextlib.ExitStack() as stack:
+            self.gauge = stack.enter_context(energy.Gauge())
             if self.every:
                 main_decides(lambda: stack.enter_context(one_run(self.out_dir)))
                 if not resume and self.main:
@@ -93,11 +99,13 @@ class Watch(TrainerCallback):
     def go_on(self, model) -> str | None:
         """Find the run's newest whole checkpoint, and read the metrics up to there."""
         self.base = fingerprint(model)
+        self.parents = records.origin(model, self.out_dir / MODEL) if self.main else {}
         found = main_decides(lambda: latest_of_run(self.out_dir, model, self.names, self.steps))
         if found is not None:
             folder, self.seal = found
             self.first = self.saved = self.seal["step"]
             self.base = self.seal["base"]
+            self.parents = self.seal.get("from", self.parents)
         if self.main:
             self.history = history_of(self.out_dir, self.first)
         return None if found is None else str(folder)
@@ -123,7 +131,18 @@ class Watch(TrainerCallback):
     def about(self) -> dict[str, Any]:
         """What a checkpoint's seal says of it."""
         names = {"step": self.step, "base": self.base, "now": fingerprint_of(self.trainer)}
-        return names | {"run": self.names(self.step), "processes": PartialState().num_processes}
+        names |= {"from": self.parents, "processes": PartialState().num_processes}
+        return names | {"run": self.names(self.step)}
+
+    def recorded(self, what: str, whole: Path) -> Callable[[Path], None]:
+        """Writes the record of the model that the run leaves in `whole`, into a folder that will
+        have that name. Call it inside `running`, or after it."""
+        tokens = sum(metrics.get("tokens", 0) for metrics in self.history) or None
+        seconds = spent_in(self.history) or time.perf_counter() - self.entered
+        config = self.names(self.steps) or dataclasses.asdict(self.config)
+        spent = records.cost(seconds, tokens, self.gauge)
+        record = records.new(what, records.name_of(whole), self.parents, config, spent)
+        return lambda folder: records.write(folder, record | {"backend": "trl"}, whole)
 
     def fail(self, step: int, words: str) -> None:
         raise R1LabError(

@@ -23,6 +23,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import check, option
 from r1lab.sampler.score import in_micro_batches
+from r1lab.training import records
 from r1lab.training.loop import Loop
 from r1lab.world import corpus
 from r1lab.world.muon import Muon
@@ -171,6 +172,9 @@ def pretrain(
         "recipe": recipe,
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
+        "code": records.code(),
+        "machine": records.machine(),
+        "cost": loop.cost(),
     }
     with files.atomic_dir(out_dir, MADE) as folder:
         models.save(model.cpu().eval(), tokenizer, folder)
