@@ -13,7 +13,17 @@ from typing import Any
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import option
-from r1lab.cli.parse import SEEDS, Command, flag, number, pairs, print_table, text, words
+from r1lab.cli.parse import (
+    SEEDS,
+    Command,
+    flag,
+    number,
+    pairs,
+    print_table,
+    project_folder,
+    text,
+    words,
+)
 
 
 @dataclass(kw_only=True)
@@ -179,7 +189,6 @@ class Safety(Command):
 def safety(args: Safety) -> None:
     from r1lab import models
     from r1lab import safety as harness
-    from r1lab.cli.training import project_folder
     from r1lab.world.jailbreaks import tiny_requests
 
     model = harness.Local(*models.load(project_folder(args.model)))

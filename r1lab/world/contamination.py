@@ -1,4 +1,4 @@
-"""Problems of an evaluation in the miniature web: planted in other words, and read more often.
+"""Problems of an evaluation in the miniature web, planted in other words.
 
 `paraphrase` writes a problem of Countdown with its solution as an n-gram filter cannot see it:
 
@@ -8,34 +8,20 @@
     words     its numbers in words; the tiny tokenizer does not know these
     steps     as arithmetic in words: start at 10 , add 7 , add 6 .
     plain     in a whole English sentence; the tiny tokenizer does not know it either
-
-`read_on` continues the pre-training of a base on the corpus with more of such documents in it.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-
-import torch
 
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.options import check, fixed_values, option
 from r1lab.decontamination import TENS, UNITS, ZH
-from r1lab.sampler.score import in_micro_batches
 from r1lab.tasks import Problem
 from r1lab.tasks.base import shuffled
 from r1lab.tasks.countdown import Chain, Countdown, chains
 from r1lab.tasks.general import Steps
 from r1lab.templates import render
-from r1lab.training.loop import Loop
-from r1lab.training.optimizer import adamw, ready
-from r1lab.world import corpus
-from r1lab.world.pretrain import backward
 from r1lab.world.responses import OTHER
 from r1lab.world.tokenizer import END
 
@@ -106,89 +92,3 @@ def plant(
     planted = [(paraphrase(p, kind, rng), kind) for kind in kinds for p in problems]
     mixed = shuffled([*((text, None) for text in texts), *planted], rng)
     return [text for text, _ in mixed], [kind for _, kind in mixed]
-
-
-# -- reading on -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ReadOn:
-    """How a base reads on. The learning rate falls linearly to 0."""
-
-    share: float = option(0.05, "fraction of the documents that are the extra ones", low=0, high=1)
-    steps: int = option(120, "optimizer steps", low=1)
-    rows: int = option(4, "rows of text per step", low=1)
-    row_length: int = option(256, "tokens per row", low=1)
-    learning_rate: float = option(1e-3, "AdamW's, at its highest", low=0)
-    beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
-    beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
-    seed: int = option(0, "of the documents", low=0)
-    precision: str = option("fp32", "of the arithmetic", choices=("auto", "fp32", "bf16"))
-    checkpoint_every: int = option(40, "steps between checkpoints", low=1, free=True)
-
-    def __post_init__(self) -> None:
-        check(self, "read_on")
-
-
-CLEAN = {kind: share for kind, share in corpus.MIXTURE.items() if kind != "leaked"}
-"""The corpus's mixture without its leaked documents."""
-
-
-def rows_at(step: int, extra: Sequence[str], config: ReadOn) -> torch.Tensor:
-    """Token ids (rows, row_length + 1) of a step: whole documents, the last truncated. Each is one
-    of `extra` with probability `share`, else of CLEAN; a pure function of (seed, step)."""
-    rng = random.Random(f"r1lab/read_on/{config.seed}/{step}")
-    length, out = config.row_length + 1, []
-    for _ in range(config.rows):
-        ids: list[int] = []
-        while len(ids) < length:
-            if extra and rng.random() < config.share:
-                text = rng.choice(extra)
-            else:
-                text = corpus.document(rng.choices(list(CLEAN), list(CLEAN.values()))[0], rng).text
-            ids += corpus.encode(text)
-        out.append(ids[:length])
-    return torch.tensor(out)
-
-
-def read_on(
-    model,
-    tokenizer,
-    extra: Sequence[str],
-    config: ReadOn,
-    out_dir: str | Path | None = None,
-    *,
-    progress: bool = True,
-):
-    """Continue the pre-training of `model`, in place, on the corpus with the documents `extra` in
-    it; returns the model.
-
-    out_dir receives metrics.jsonl, checkpoints/ and model/; stopped anywhere and called again, it
-    goes on to the same weights. None keeps nothing. Raises R1LabError for a word that the
-    tokenizer does not know, another run's folder, and a loss that is not finite."""
-    try:
-        for text in extra:
-            corpus.encode(text)
-    except KeyError as word:
-        raise R1LabError(f"read_on: the tokenizer does not know the word {word}") from None
-    loop = Loop(out_dir, config, progress=progress, label="read on")
-    optimizer = (ready(model, config), adamw(model, config))[1]
-    run = fixed_values(config) | {"documents": len(extra), "first": (*extra, "")[0]}
-    with loop.over(
-        config.steps, {"model": model, "optimizer": optimizer}, lambda done: run
-    ) as steps:
-        for step in steps:
-            tokens = rows_at(step, extra, config).to(model.device)
-            for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * (config.steps - step) / config.steps
-            optimizer.zero_grad(set_to_none=False)
-            sizes = [config.row_length] * config.rows
-            learn = partial(backward, tokens)
-            loss = sum(in_micro_batches(model, learn, sizes, sum(sizes)))
-            if not math.isfinite(loss):
-                raise R1LabError(f"read_on: the loss is {loss} at step {step}: lower learning_rate")
-            optimizer.step()
-            loop.log({"step": step, "loss": loss, "seconds": loop.seconds()}, f"loss {loss:.3f}")
-        if out_dir is not None:
-            loop.save_model(model, tokenizer)
-    return model
