@@ -48,7 +48,7 @@ class ReadOn:
     steps: int = option(120, "optimizer steps", low=1)
     rows: int = option(4, "rows of text per step", low=1)
     row_length: int = option(256, "tokens per row", low=1)
-    learning_rate: float = option(1e-3, "AdamW's, at its highest", low=0)
+    learning_rate: float = option(3e-3, "AdamW's, at its highest", low=0)
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)
     beta2: float = option(0.95, "AdamW's decay of the squared gradient", low=0)
     seed: int = option(0, "of the documents", low=0)
