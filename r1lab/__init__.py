@@ -26,6 +26,9 @@ in the paper's notation; read it in this order:
     distillation   a small model distilled, against RL on it at matched cost
     bill           what a model cost, by stage, beside the paper's table
     programming    graders that can be fooled; RL on tests that the policy sees, and on hidden ones
+    decontamination    which training texts hold an evaluation's problems: 10-grams, MinHash
+    membership     has a model read these texts? canaries, style, log-probabilities
+    safety         harmful requests and jailbreaks; risk control and what it costs
 
 What it stands on, and what uses it, lives in folders. Imports go one way, from the last line of
 this list to the first (a test checks it):

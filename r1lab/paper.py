@@ -85,6 +85,13 @@ COSTS: dict[str, Any] = {
     "base": {"dollars": 6_000_000, "source": "Nature news, September 2025; not in the paper"},
 }
 
+# Responses labelled unsafe, per cent, by the model alone and behind risk control.
+SAFETY: dict[str, Any] = {
+    "source": "arXiv 2501.12948v2, appendix D.3 (judge: GPT-4o; 1,120 questions, 2,232 jailbreaks)",
+    "measures": ("R1", "R1 with risk control"),
+    "rows": {"unsafe, plain": (25.2, 8.5), "unsafe, in jailbreaks": (85.9, 4.3)},
+}
+
 
 def stated(table: dict[str, Any], name: str, measure: str | None) -> float | None:
     """A value of a table in per cent, from 0 to 1; None where the table has none."""

@@ -73,7 +73,7 @@ def parse(argv: Sequence[str]) -> parser.Command:
 
 def usage() -> str:
     """What `r1lab --help` prints."""
-    lines = [f"  {name:<11}{one.__doc__.splitlines()[0]}" for name, (one, _) in COMMANDS.items()]
+    lines = [f"  {name:<14}{one.__doc__.splitlines()[0]}" for name, (one, _) in COMMANDS.items()]
     recipes = ", ".join(sorted(path.stem for path in parser.RECIPES.glob("*.yaml")))
     return "\n".join([
         "usage: r1lab COMMAND [OPTIONS]", "",

@@ -9,6 +9,7 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
+from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.records import Export, Speedrun
 
@@ -424,6 +425,8 @@ COMMANDS = {  # the options, and the function that does the work
     "scienceagent": (ScienceAgent, "scienceagent.scienceagent"),
     "tasks": (Tasks, "training.tasks"),
     "sandbox": (Sandbox, "sandbox.sandbox"),
+    "decontaminate": (Decontaminate, "data.decontaminate"),
+    "safety": (Safety, "data.safety"),
     "pipeline": (Pipeline, "training.pipeline"),
     "pretrain": (Pretrain, "training.pretrain"),
     "ledger": (Ledger, "release.ledger"),

@@ -13,8 +13,8 @@ from r1lab import models
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval
-from r1lab.cli.parse import pairs, print_table
-from r1lab.cli.training import computing_device, project_folder, the_task
+from r1lab.cli.parse import pairs, print_table, project_folder
+from r1lab.cli.training import computing_device, the_task
 from r1lab.evals import protocol
 from r1lab.evals.compare import compare
 from r1lab.evals.endpoint import Endpoint
@@ -25,6 +25,7 @@ from r1lab.sampler.draw import Sampling
 from r1lab.statistics import Estimate, in_words
 from r1lab.tasks import registry
 from r1lab.templates import TEMPLATES, get_template
+from r1lab.training import records
 
 NEED = {"tariff": "--endpoint", "send": "--endpoint", "fresh": "--out", "max_dollars": "--out"}
 
@@ -128,9 +129,12 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     )
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
+    about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
+    measures = {name: protocol.as_json(one) for name, one in found.summary().items()}
+    entry = {one: about[one] for one in ("task", "split", "n")}
+    entry |= {"k": args.k, "settings": found.settings, "measures": measures}
+    records.measured(project_folder(args.model), entry)
     if args.json:
-        about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
-        measures = {name: protocol.as_json(one) for name, one in found.summary().items()}
         print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
         return
     print(f"{args.model}: {args.n} {args.split} problems, {args.k} completions each")

@@ -25,6 +25,7 @@ from tyro import _errors as tyro_errors  # its hook for errors is not public: th
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec
 
+from r1lab import ROOT
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import MOST_SEED, WORDS, check, element_of, option, type_of
 
@@ -264,6 +265,11 @@ def _close(name: str, known: Any) -> str:
 
 
 # --- for the commands ----------------------------------------------------------------------------
+
+
+def project_folder(name: str) -> str:
+    """A folder named from the project's root works from everywhere, as `--out` does."""
+    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
 
 
 def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:

@@ -8,8 +8,7 @@ from pathlib import Path
 from r1lab import bill
 from r1lab.basics import files
 from r1lab.cli.commands import Ledger, Release
-from r1lab.cli.parse import print_table
-from r1lab.cli.training import project_folder
+from r1lab.cli.parse import print_table, project_folder
 from r1lab.machine import costs
 from r1lab.paper import COSTS
 from r1lab.release import publish, tools

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from r1lab import ROOT, distillation, grpo, models, recipe, scorecard
+from r1lab import distillation, grpo, models, recipe, scorecard
 from r1lab import pipeline as stages
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
-from r1lab.cli.parse import home, pairs, print_table
+from r1lab.cli.parse import home, pairs, print_table, project_folder
 from r1lab.experience import training_problems
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
@@ -260,8 +260,3 @@ def computing_device(name: str) -> str:
         words = f"torch cannot use the device '{name}' here; --device cpu works"
         raise R1LabError(words) from error
     return name
-
-
-def project_folder(name: str) -> str:
-    """A folder named from the project's root works from everywhere, as `--out` does."""
-    return str(ROOT / name) if not Path(name).exists() and (ROOT / name).is_dir() else name
