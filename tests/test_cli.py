@@ -114,7 +114,7 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("pretrain --heads 6", "width 160 must be a multiple of 6 heads"),
         (
             "pretrain --recipe tiny-small --heads 6",
-            "96 must be a multiple of 5",
+            "80 must be a multiple of 6",
         ),
         ("pretrain --recipe huge", "there is no recipe 'huge'; known: tiny, tiny-small"),
         ("pretrain --kv-heads 3", "width 160 must be a multiple of"),
