@@ -60,7 +60,7 @@ class PretrainConfig:
 
 RECIPES = {
     "tiny": PretrainConfig(),
-    "tiny-small": PretrainConfig(steps=1500, width=96, ffn=192),
+    "tiny-small": PretrainConfig(steps=1500, width=80, ffn=160),
 }
 """By the name of the embedded model."""
 
