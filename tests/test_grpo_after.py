@@ -96,7 +96,7 @@ def test_step_t_samples_from_the_policy_of_t_minus_staleness(model, tokenizer, t
         {"entropy_coef": 0.01, "surrogate": "cispo", "minibatches": 2, "advantage": "reinforce_pp"},
         {"advantage": "gdpo", "rewards": (characters, "format"), "reward_weights": (1.0, 0.1)},
     ],
-    ids=str,
+    ids=lambda changes: "-".join(changes),
 )
 def test_stopped_and_resumed_it_ends_with_the_same_bits(model, tokenizer, tmp_path, changes):
     config, other = replace(SMALL, **changes), copy.deepcopy(model)
