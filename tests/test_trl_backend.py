@@ -100,7 +100,9 @@ OBJECTIVES = {
     "RLOO": {"advantage": "rloo", "kl_coef": 0.05, "length_norm": "token"},
     "CISPO": {"surrogate": "cispo", "length_norm": "token"},
     "DeepSeek-V3.2": {
-        "kl_coef": 0.05, "kl_estimator": "unbiased", "length_norm": "token",
+        "kl_coef": 0.05,
+        "kl_estimator": "unbiased",
+        "length_norm": "token",
         "off_policy_mask": 0.01,
     },
 }

@@ -31,9 +31,7 @@ def export(
         tables["completions.parquet"] = of_evaluation(data)
     tables = {name: rows for name, rows in tables.items() if rows}
     if not tables:
-        raise R1LabError(
-            f"{source} has no completions: name a run's folder or a saved evaluation"
-        )
+        raise R1LabError(f"{source} has no completions: name a run's folder or a saved evaluation")
     return [(write(folder / name, rows), len(rows)) for name, rows in tables.items()]
 
 
