@@ -160,7 +160,7 @@ def test_one_batch_has_the_same_loss_and_gradient(model, tokenizer, tmp_path, op
         {"rewards": (characters, "overlong"), "reward_weights": (1.0, 0.1), "advantage": "gdpo",
          "surrogate": "cispo", "length_norm": "token", "entropy_coef": 0.01},
     ],
-    ids=str,
+    ids="-".join,
 )  # fmt: skip
 def test_the_two_loops_draw_the_same_answers_and_learn_the_same(
     model, tokenizer, tmp_path, changes
