@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1lab.sandbox import Case, Limits, Sandbox
@@ -597,7 +597,10 @@ def f(x): return Run()
 # --- on time, memory and output ------------------------------------------------------------------
 
 #: f(3) with TIGHT limits gets the status that it names; f(4) with ROOMY ones runs to its end.
+#: Where memory or output is to stop it, the processor's time must not do so first: on a busy
+#: machine the first touch of 48 MB alone can cost more than a tenth of a second.
 TIGHT = Limits(cpu=0.1, wall=5.0, memory=48 << 20, output=20_000)
+PATIENT = replace(TIGHT, cpu=5.0, wall=20.0)
 ROOMY = Limits(cpu=10.0, wall=20.0, memory=1 << 30, output=8 << 20)
 RESOURCES = parse_verdict(r"""
 # loop, timeout

@@ -14,6 +14,7 @@ import pytest
 from sandbox_attacks import (
     MODULES,
     OUTSIDE,
+    PATIENT,
     RESOURCES,
     ROOMY,
     TIGHT,
@@ -207,15 +208,19 @@ def test_a_host_that_takes_any_right_answer_pays_for_guesses():
 
 def test_what_takes_too_much_is_stopped_by_that_limit_and_without_it_runs_to_its_end():
     with Sandbox(modules=["mmap"]) as sandbox:
-        tight = sandbox.judge_all(
-            [(a.source, "f", [Case((3,), None)]) for a in RESOURCES], limits=TIGHT
-        )
+        tight = [
+            sandbox.judge(
+                a.source, "f", [Case((3,), None)], limits=TIGHT if a.stops == "timeout" else PATIENT
+            )
+            for a in RESOURCES
+        ]
         roomy = sandbox.judge_all(
             [(a.source, "f", [Case((4,), None)]) for a in RESOURCES if "frames" not in a.name],
             limits=ROOMY,
         )
     for attack, verdict in zip(RESOURCES, tight, strict=True):
         assert (attack.name, verdict.status) == (attack.name, attack.stops)
-        assert verdict.passed is False and verdict.cpu < TIGHT.cpu + 0.1
+        limits = TIGHT if attack.stops == "timeout" else PATIENT
+        assert verdict.passed is False and verdict.cpu < limits.cpu + 0.1
         assert verdict.peak < TIGHT.memory + (40 << 20)
     assert {verdict.status for verdict in roomy} == {"ok"}
