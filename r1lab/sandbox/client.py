@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import marshal
 import os
+import select
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,11 +26,18 @@ from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import grader, probe, seccomp, verdicts
 from r1lab.sandbox.layers import ALL, MACHINE
 from r1lab.sandbox.verdicts import Case, Ended, Limits, Result, Verdict
-from r1lab.sandbox.wire import ENDED, PATIENCE, TOLD, WHY
+from r1lab.sandbox.wire import ELSEWHERE, ENDED, PATIENCE, TOLD, WHY
 
 SERVER = Path(__file__).with_name("server.py")
 START_SECONDS = 60.0
+LOOK = 0.02  # seconds between two looks at what a program has written
 FIRST_USER = 61001  # users that no system gives to anybody
+ENVIRONMENT = {
+    "PYTHONHASHSEED": "0",
+    "PYTHONUTF8": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "LD_BIND_NOW": "1",  # or each child would look for the functions of the C library
+}
 Job = tuple[str, "str | None", Sequence[Case]]
 
 
@@ -36,19 +46,21 @@ class Lost(Exception):
 
 
 class Server:
-    """A fork server: one program at a time."""
+    """A fork server: one program at a time. modules: those that programs may import besides the
+    usual ones; None: only the commonest, a smaller process, whose children cost a third less."""
 
     lost = Lost
 
-    def __init__(self, number: int, wanted: Sequence[str], modules: Sequence[str]) -> None:
+    def __init__(self, number: int, wanted: Sequence[str], modules: Sequence[str] | None) -> None:
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="r1lab-sandbox-")
         os.chmod(folder, 0o755)
-        told = {"layers": list(wanted), "modules": list(modules), "folder": folder}
+        told = {"layers": list(wanted), "folder": folder}
+        told |= {"all": modules is not None, "modules": list(modules or ())}
         told |= {"filter": seccomp.filter_program(MACHINE).hex()}
         told |= {"user": FIRST_USER + number, "path": sys.path if modules else []}
         python = [sys.executable, "-s", "-S", "-B", str(SERVER), str(theirs.fileno())]
-        self.control, self.number = ours, number
+        self.control, self.small = ours, modules is None
         try:
             self.process = subprocess.Popen(
                 [*python, json.dumps(told)],
@@ -56,7 +68,7 @@ class Server:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(),),
-                env={"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+                env=ENVIRONMENT,
                 cwd=os.sep,
                 start_new_session=True,
             )
@@ -89,44 +101,41 @@ class Server:
                 theirs.close()
                 wait = PATIENCE * limits.wall + START_SECONDS
                 ours.settimeout(wait)
-                data, cut = exchange(ours, job, most)
-                ours.close()  # a program that would write on is ended by SIGPIPE
-                self.control.settimeout(wait)
-                ended = b""
-                while len(ended) < ENDED.size:
-                    if not (part := self.control.recv(ENDED.size - len(ended))):
-                        raise Lost("the fork server ended")
-                    ended += part
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    ours.sendall(job)  # unless it ended before it had read all
+                    ours.shutdown(socket.SHUT_WR)
+                return self._frames(ours, most, time.monotonic() + wait)
             except OSError as error:
                 raise Lost(str(error)) from None
+
+    def _frames(self, channel: socket.socket, most: int, until: float) -> tuple[bytes, bool, Ended]:
+        """Waits for the end of the program, and only now and then looks at what it has written: to
+        be woken for every frame costs as much as to run a small program."""
+        parts, size, ended = [], 0, b""
+        channel.setblocking(False)
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        while len(ended) < ENDED.size:
+            if poll.poll(LOOK * 1000):
+                if not (part := self.control.recv(ENDED.size - len(ended))):
+                    raise Lost("the fork server ended")
+                ended += part
+            elif time.monotonic() > until:
+                raise Lost("the fork server does not answer")
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                while size <= most and (part := channel.recv(1 << 16)):
+                    parts.append(part)
+                    size += len(part)
+            if size > most:
+                channel.close()  # a program that would write on is ended by SIGPIPE
         code, why, cpu, wall, peak = ENDED.unpack(ended)
-        return data, cut, Ended(code, WHY[why], cpu, wall, peak)
+        return b"".join(parts)[:most], size > most, Ended(code, WHY[why], cpu, wall, peak)
 
     def close(self) -> None:
         self.control.close()
         if (process := getattr(self, "process", None)) is not None:
             process.kill()
             process.wait()
-
-
-def exchange(channel: socket.socket, job: bytes, most: int) -> tuple[bytes, bool]:
-    """Sends the program, and reads until the process ends; at most `most` bytes."""
-    try:
-        channel.sendall(job)
-        channel.shutdown(socket.SHUT_WR)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # it ended before it had read all
-    parts, size = [], 0
-    while size <= most:
-        try:
-            part = channel.recv(1 << 16)
-        except ConnectionResetError:
-            break
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)[:most], size > most
 
 
 class Sandbox:
@@ -162,7 +171,7 @@ class Sandbox:
         with self._lock:
             if self._held is None:
                 try:
-                    self._idle.append(self._new())
+                    self._idle.append(self._new(not self.modules))
                 except Lost as error:
                     raise R1LabError(f"the code sandbox does not start: {error}") from None
         return self
@@ -265,11 +274,11 @@ class Sandbox:
         self._absent: dict[str, str] = {}
         self._open: list[str] = []
 
-    def _new(self) -> Server:
+    def _new(self, small: bool) -> Server:
         """Starts a server and probes it."""
         with self._lock:
             number, self._started = self._started, self._started + 1
-        server = Server(number % 1000, self._wanted, self.modules)
+        server = Server(number % 1000, self._wanted, None if small else self.modules)
         try:
             found = probe.what_is_open(server)
             if found and not self.weak:
@@ -293,25 +302,33 @@ class Sandbox:
             return verdicts.Answers("syntax", words, []), verdicts.NOTHING
         most = limits.output + verdicts.overhead(cases)
         answers, ended = verdicts.read(b"", False, verdicts.NOTHING, cases), verdicts.NOTHING
-        for _ in range(2):
+        small, tries = not self.modules, 2
+        while tries:
             with self._room:
                 try:
                     with self._lock:
-                        server = self._idle.pop() if self._idle else None
-                    server = server or self._new()
+                        idle = [server for server in self._idle if server.small == small]
+                        for server in idle[:1]:
+                            self._idle.remove(server)
+                    server = idle[0] if idle else self._new(small)
                 except (Lost, R1LabError):
+                    tries -= 1
                     continue
                 try:
                     data, cut, ended = server.execute(job, limits, most)
                     answers = verdicts.read(data, cut, ended, cases)
                 except Lost:
-                    pass
+                    answers = verdicts.read(b"", False, verdicts.NOTHING, cases)
                 with self._lock:
-                    if answers.status != "harness":
-                        self._idle.append(server)
-                        break
-                    server.close()
-                    self._servers.remove(server)
+                    if answers.status == "harness":
+                        server.close()
+                        self._servers.remove(server)
+                        tries -= 1
+                        continue
+                    self._idle.append(server)
+                if not (small and ended.code == ELSEWHERE):
+                    break
+                small = False
         return answers, ended
 
     def _all(self, calls: Iterable[Callable[[], Any]]) -> list:

@@ -6,6 +6,8 @@ the server imports nothing else. Sources: the man pages setrlimit(2), seccomp(2)
 prctl(2), and Linux's Documentation/userspace-api/landlock.rst.
 """
 
+from __future__ import annotations
+
 import contextlib
 import ctypes
 import errno
@@ -24,48 +26,70 @@ MACHINE = os.uname().machine if os.name == "posix" else ""
 _libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
 
 
-def _call(name: str, *arguments) -> int:
-    """A function of the C library; OSError where it fails."""
-    longs = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
-    result = getattr(_libc, name)(*longs)
-    if result < 0:
-        code = ctypes.get_errno()
-        raise OSError(code, f"{name}: {os.strerror(code)}")
+# What a child does before its program runs is written as a list of calls, (function, arguments),
+# which the server prepares and the child makes: in a child, everything that Python touches for the
+# first time is a page to be copied.
+
+
+def make(calls) -> int:
+    """Makes the calls, and returns what the last one does; OSError where one fails."""
+    result = 0
+    for function, *arguments in calls:
+        result = function(*arguments)
+        if result is not None and result < 0:  # None: a function of Python's, which raises itself
+            code = ctypes.get_errno()
+            raise OSError(code, f"{function.__name__}: {os.strerror(code)}")
     return result
 
 
-def no_new_privileges() -> None:
+def _c(name: str, *arguments) -> tuple:
+    """A call of the C library."""
+    longs = (ctypes.c_long(a) if isinstance(a, int) else a for a in arguments)
+    return getattr(_libc, name), *longs
+
+
+def _call(name: str, *arguments) -> int:
+    """A function of the C library; OSError where it fails."""
+    return make([_c(name, *arguments)])
+
+
+def no_new_privileges() -> tuple:
     """From now on no program that is executed gains rights: what Landlock and seccomp ask for."""
-    _call("prctl", 38, 1, 0, 0, 0)
+    return _c("prctl", 38, 1, 0, 0, 0)
 
 
 # --- limits --------------------------------------------------------------------------------------
 
 
-def limit(**most: int) -> None:
-    """Sets limits by the names of setrlimit(2), AS=, NPROC=, ..., as far as the system has them."""
-    for kind, value in most.items():
-        try:
-            resource.setrlimit(getattr(resource, f"RLIMIT_{kind}"), (value, value))
-        except (ValueError, OSError, AttributeError):  # macOS knows no RLIMIT_AS
-            pass
+def limit(**most: int) -> list[tuple]:
+    """Calls that set limits by the names of setrlimit(2), AS=, NPROC=, ..., as far as the system
+    has them; none is raised."""
+    calls = []
+    for name, value in most.items():
+        kind = getattr(resource, f"RLIMIT_{name}", None)
+        if kind is None or (name == "AS" and sys.platform == "darwin"):  # which refuses it
+            continue
+        hard = resource.getrlimit(kind)[1]
+        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        calls.append((resource.setrlimit, kind, (value, value)))
+    return calls
 
 
 _TIMER = {"x86_64": (222, 223), "aarch64": (107, 110)}  # timer_create, timer_settime
 
 
-def end_after(seconds: float) -> None:
-    """SIGPROF ends this process after so much more processor time."""
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    if LINUX and MACHINE in _TIMER:  # counts nanoseconds
-        create, settime = _TIMER[MACHINE]
-        event = struct.pack("Pii48x", 0, signal.SIGPROF, 0)
-        timer = ctypes.c_int()
-        _call("syscall", create, 2, event, ctypes.byref(timer))  # CLOCK_PROCESS_CPUTIME_ID
-        when = struct.pack("qqqq", 0, 0, int(seconds), int(seconds % 1 * 1e9))
-        _call("syscall", settime, timer.value, 0, when, None)
-    else:  # counts ticks: on a busy machine it ends a fifth too early
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+def end_after(seconds: float) -> list[tuple]:
+    """Calls by which SIGPROF ends a process after so much more processor time."""
+    if not LINUX or MACHINE not in _TIMER:  # counts ticks: on a busy machine a fifth too early
+        return [(signal.setitimer, signal.ITIMER_PROF, seconds)]
+    create, settime = _TIMER[MACHINE]  # counts nanoseconds
+    event = struct.pack("Pii48x", 0, signal.SIGPROF, 0)
+    timer = ctypes.c_int()
+    when = struct.pack("qqqq", 0, 0, int(seconds), int(seconds % 1 * 1e9))
+    return [
+        _c("syscall", create, 2, event, ctypes.byref(timer)),  # CLOCK_PROCESS_CPUTIME_ID
+        _c("syscall", settime, timer, 0, when, None),
+    ]
 
 
 def address_space() -> int:
@@ -95,8 +119,8 @@ def landlock_version() -> int:
         return 0
 
 
-def landlock(readable=()) -> None:
-    """From now on this process only reads, and only below `readable`; it has no TCP (version 4), no
+def landlock_rules(readable=()) -> int:
+    """A descriptor of rules: to read only, and only below `readable`; no TCP (version 4), no
     signals and no abstract sockets to others (version 6). OSError where there is no Landlock."""
     version = landlock_version()
     if not version:
@@ -113,36 +137,37 @@ def landlock(readable=()) -> None:
         allowed = _READ if os.path.isdir(path) else _READ & 0b100
         _call("syscall", _ADD, rules, 1, struct.pack("=Qi", allowed, folder), 0)
         os.close(folder)
-    no_new_privileges()
-    _call("syscall", _RESTRICT, rules, 0)
-    os.close(rules)
+    return rules
+
+
+def landlock(rules: int) -> list[tuple]:
+    """Calls by which the rules hold a process, and are closed."""
+    return [no_new_privileges(), _c("syscall", _RESTRICT, rules, 0), (os.close, rules)]
 
 
 # --- seccomp -------------------------------------------------------------------------------------
 
 
-def seccomp(program: bytes) -> None:
-    """Puts up a filter of system calls, for good."""
-    code = ctypes.create_string_buffer(program, len(program))
-    head = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(code))
-    no_new_privileges()
-    _call("prctl", 22, 2, head, 0, 0)  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+def seccomp(program: bytes) -> list[tuple]:
+    """Calls that put up a filter of system calls, for good. The program must outlive them."""
+    address = ctypes.cast(program, ctypes.c_void_p).value
+    head = struct.pack("HxxxxxxP", len(program) // 8, address)
+    # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+    return [no_new_privileges(), _c("prctl", 22, 2, head, 0, 0)]
 
 
 # --- another user, an empty root folder, name spaces ---------------------------------------------
 
 
-def become(user: int) -> None:
-    """Another user with no groups; takes root's rights, and gives all of them up."""
-    os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-
-
-def no_capabilities() -> None:
-    """Gives up what root, or the first process of a user name space, may do."""
-    head = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
-    _call("capset", head, bytes(24))
+def become(user: int | None) -> list[tuple]:
+    """Calls that make a process another user's, with no groups: they take root's rights, and give
+    all of them up. None: nobody else's, but without what root, or the first process of a user name
+    space, may do."""
+    if user is None:
+        head = struct.pack("=Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3
+        return [_c("capset", head, bytes(24))]
+    three = (user, user, user)
+    return [(os.setgroups, []), (os.setresgid, *three), (os.setresuid, *three)]
 
 
 def empty_root(folder: str) -> None:
@@ -223,18 +248,19 @@ class Layers:
     def user(self, folder: str) -> str:
         if os.getuid() == 0:
             try:
-                attempt(lambda: become(self.uid))
+                attempt(lambda: make(become(self.uid)))
                 return "another user"
             except OSError:  # root of a user name space, which has no other users
                 pass
         elif not self.own_pids:
             raise OSError("we are not root")
         self.uid = None
-        attempt(no_capabilities)
+        attempt(lambda: make(become(None)))
         return "no capabilities"
 
     def landlock(self, folder: str) -> str:
-        attempt(landlock)
+        self.rules = landlock_rules()  # made once: a child only has to say that they hold
+        attempt(lambda: make(landlock(self.rules)))
         return f"Landlock (ABI {landlock_version()})"
 
     def rlimits(self, folder: str) -> str:
@@ -243,23 +269,27 @@ class Layers:
     def seccomp(self, folder: str) -> str:
         if not self.filter or sys.maxsize < 2**32:
             raise OSError(f"there is no list of system calls for {MACHINE}")
-        attempt(lambda: seccomp(self.filter))
+        attempt(lambda: make(seccomp(self.filter)))
         return "seccomp"
 
-    def of_child(self, cpu: float, memory: int) -> None:
-        """Puts up a program's layers around this process, and starts its clock."""
+    def of_child(self, cpu: float, memory: int, first: int) -> list[tuple]:
+        """Calls that put up a program's layers around its process, close its descriptors from
+        `first` on, and start its clock."""
+        calls = []
         if "user" in self.held:
-            no_capabilities() if self.uid is None else become(self.uid)
+            calls += become(self.uid)
         if "landlock" in self.held:
-            landlock()
+            calls += landlock(self.rules)
+        calls.append((os.closerange, first, 256))
         if "rlimits" in self.held:
-            limit(NOFILE=0, NPROC=0, FSIZE=0, CORE=0, MEMLOCK=0, MSGQUEUE=0)
+            calls += limit(NOFILE=0, NPROC=0, FSIZE=0, CORE=0, MEMLOCK=0, MSGQUEUE=0)
             if self.base:
-                limit(AS=self.base + memory)
-        limit(CPU=int(cpu) + 1)
-        end_after(cpu)
+                calls += limit(AS=self.base + memory)
+        calls += limit(CPU=int(cpu) + 1)
+        calls += end_after(cpu)
         if "seccomp" in self.held:
-            seccomp(self.filter)
+            calls += seccomp(self.filter)
+        return calls
 
     def sweep(self) -> None:
         """Ends what a program has left running: nothing, where it cannot start a process."""

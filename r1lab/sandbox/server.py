@@ -8,6 +8,7 @@ neighbours in this folder.
 
 import array
 import builtins
+import ctypes
 import gc
 import io
 import json
@@ -23,7 +24,7 @@ import types
 
 import grader
 import layers
-from wire import ENDED, HEADER, PATIENCE, TOLD, WHY
+from wire import ELSEWHERE, ENDED, HEADER, PATIENCE, TOLD, WHY
 
 NOT, CPU, IDLE, LOST = range(len(WHY))
 SLICE = 0.02  # seconds between two looks at a running child
@@ -31,6 +32,11 @@ MARGIN = 0.05  # of processor time, above which the server ends what its own tim
 CONTROL = 3  # the server's descriptor to the host
 CHANNEL = 3  # the child's only descriptor besides /dev/null
 
+# A child costs by the memory that it shares: most programs run in a server that has only these.
+COMMON = """
+bisect collections collections.abc copy functools heapq itertools math operator random re string
+typing
+""".split()
 MODULES = """
 _pylong _strptime abc array base64 binascii bisect calendar cmath cProfile codecs collections
 collections.abc colorsys contextlib contextvars copy copyreg csv ctypes dataclasses datetime decimal
@@ -52,7 +58,7 @@ def main() -> None:
     control = socket.socket(fileno=CONTROL)
     wanted = json.loads(sys.argv[2])
     sys.path += wanted["path"]
-    for name in (*MODULES, *wanted["modules"]):
+    for name in (*(MODULES if wanted["all"] else COMMON), *wanted["modules"]):
         try:
             __import__(name)
         except ImportError:
@@ -61,46 +67,67 @@ def main() -> None:
                 return
     sys.path[:] = []  # a program imports what is here already: it cannot open a file
     sys.path_importer_cache.clear()
+    if not wanted["all"]:
+        sys.meta_path.append(Elsewhere)
     os.environ.clear()
     builtins.exit = builtins.quit = sys.exit
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     held = layers.Layers(
         wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
     )
     if "seccomp" not in held.held:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
     control.sendall(json.dumps({"held": held.held, "absent": held.absent}).encode() + b"\n")
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), Nowhere(), Nowhere()
+    rehearse()
+    random.seed(0)
     gc.collect()
     gc.freeze()
     serve(control, held)
 
 
+class Elsewhere:
+    """Where no other finder knows a module."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        os._exit(ELSEWHERE)
+
+
+def rehearse() -> None:
+    """Runs a program of our own here, until the interpreter has settled: what it writes to its
+    caches now is shared by all children, and would be a page to be copied in each of them later."""
+    inputs = [marshal.dumps((k,)) for k in range(5)]
+    for k in range(20):
+        Program((b"def f(x): return x + %d" % k, "f", inputs, "strict"), 100, bytes).run()
+    del sys.modules["program"]
+
+
+#: The C library's fork. Python's own runs hooks in the child (of random, threading, logging) that
+#: mend what other threads may have held: there are none, and the hooks are half the cost of a child.
+fork = ctypes.PyDLL(None).fork
+
+
 def serve(control: socket.socket, held) -> None:
     """One program after another, until the host closes the socket."""
-    woken, wake = os.pipe()
-    os.set_blocking(woken, False)
-    os.set_blocking(wake, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    poll = select.poll()
-    poll.register(woken, select.POLLIN)
-    poll.register(control, select.POLLIN)
+    prepared: dict = {}
     while True:
         data, descriptors = receive(control)
         if not data:
             return
         limits = TOLD.unpack(data)
         began = time.monotonic()
-        try:
-            pid = os.fork()
-        except OSError:
-            pid = None
+        if limits not in prepared:
+            prepared[limits] = held.of_child(limits[0], limits[2], CHANNEL + 1)
+        pid = fork()
         if pid == 0:
-            child(descriptors[0], limits, held)
+            child(descriptors[0], prepared[limits], limits[3])
         os.close(descriptors[0])
-        if pid is None:
+        if pid < 0:
             control.sendall(ENDED.pack(0, LOST, 0.0, 0.0, 0))
             continue
-        status, killed, usage = watch(pid, limits, poll, woken, control)
+        status, killed, usage = watch(pid, limits, control)
         held.sweep()
         code, seconds = os.waitstatus_to_exitcode(status), time.monotonic() - began
         peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
@@ -119,25 +146,31 @@ def receive(control: socket.socket) -> tuple[bytes, list[int]]:
     return data, list(descriptors)
 
 
-def watch(pid: int, limits, poll, woken: int, control) -> tuple:
+def watch(pid: int, limits, control) -> tuple:
     """Waits for the child: its status, why it was killed, its usage.
 
     The child's own timer ends it after `cpu` seconds of processor time. What escapes that is ended
     here, and so is what uses none at all for `wall` seconds: it waits for what never comes."""
     cpu, wall = limits[:2]
     killed, used, idle, began = NOT, 0.0, 0.0, time.monotonic()
+    poll, slice = select.poll(), SLICE
+    poll.register(control, select.POLLIN)
+    try:
+        ended = os.pidfd_open(pid)
+        poll.register(ended, select.POLLIN)
+    except (OSError, AttributeError):  # macOS, an old kernel: look more often
+        ended, slice = -1, SLICE / 10
     while True:
+        if any(descriptor != ended for descriptor, _ in poll.poll(slice * 1000)):
+            os.kill(pid, signal.SIGKILL)  # nothing is sent while a program runs: the host is gone
+            os._exit(0)
         done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
+            if ended >= 0:
+                os.close(ended)
             return status, killed, usage
-        for descriptor, _ in poll.poll(SLICE * 1000):
-            if descriptor == woken:
-                os.read(woken, 4096)
-            else:  # nothing is sent while a program runs: the host is gone
-                os.kill(pid, signal.SIGKILL)
-                os._exit(0)
         now = processor_time(pid)
-        idle = 0.0 if now > used else idle + SLICE
+        idle = 0.0 if now > used else idle + slice
         used = now
         if killed == NOT:
             if used > cpu + MARGIN:
@@ -161,21 +194,17 @@ def processor_time(pid: int) -> float:
 # --- the child -----------------------------------------------------------------------------------
 
 
-def child(channel: int, limits, held) -> None:
-    """Reads the program, runs it, and never returns."""
+def child(channel: int, calls, output: int) -> None:
+    """Reads the program, puts up the layers, runs it, and never returns."""
     code = 1
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.setsid()
         os.dup2(channel, CHANNEL)
-        os.closerange(CHANNEL + 1, 256)
         job = marshal.loads(read_all(CHANNEL))
-        cpu, _, memory, output = limits
-        held.of_child(cpu, memory)
-        frame(b"b")
-        Program(job, output).run()
+        layers.make(calls)
+        program = Program(job, output, write)
+        program.frame(b"b")
+        program.run()
         code = 0
     finally:
         os._exit(code)
@@ -188,8 +217,7 @@ def read_all(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def frame(kind: bytes, number: int = 0, payload: bytes = b"") -> None:
-    data = HEADER.pack(kind, number, len(payload)) + payload
+def write(data: bytes) -> None:
     while data:
         data = data[os.write(CHANNEL, data) :]
 
@@ -231,25 +259,26 @@ class Printed(io.BytesIO):
 
 class Program:
     """A program and its inputs. job: source, entry or None, arguments by case as marshal's bytes,
-    numbers."""
+    numbers. write: takes what it sends."""
 
-    def __init__(self, job, output: int) -> None:
+    def __init__(self, job, output: int, write) -> None:
         self.source, self.entry, self.inputs, self.numbers = job
-        self.left = output
-        random.seed(0)
-        sys.stdin, sys.stdout, sys.stderr = io.StringIO(), Nowhere(), Nowhere()
+        self.left, self.write = output, write
+
+    def frame(self, kind: bytes, number: int = 0, payload: bytes = b"") -> None:
+        self.write(HEADER.pack(kind, number, len(payload)) + payload)
 
     def run(self) -> None:
         try:
             source = self.source.decode("utf-8")
             code = compile(source, "<program>", "exec", dont_inherit=True)
         except BaseException as error:
-            frame(b"s", 0, about(error))
-            return frame(b"e")
+            self.frame(b"s", 0, about(error))
+            return self.frame(b"e")
         call = self.printing(code) if self.entry is None else self.function(code)
         if call is None:
             return
-        frame(b"d")
+        self.frame(b"d")
         for number, data in enumerate(self.inputs):
             try:
                 arguments = marshal.loads(data)
@@ -257,15 +286,15 @@ class Program:
                 answer = grader.encode(value, self.numbers, self.left)
                 self.left -= len(answer)
             except (TooMuch, grader.TooLong):
-                return frame(b"o")
+                return self.frame(b"o")
             except MemoryError as error:
                 error.__traceback__ = None  # frees what its frames hold
-                frame(b"m", number, b"MemoryError")
+                self.frame(b"m", number, b"MemoryError")
             except BaseException as error:
-                frame(b"r", number, about(error))
+                self.frame(b"r", number, about(error))
             else:
-                frame(b"v", number, answer)
-        frame(b"e")
+                self.frame(b"v", number, answer)
+        self.frame(b"e")
 
     def function(self, code):
         """The function `entry`, or the method "Class.method" of a new object."""
@@ -276,8 +305,8 @@ class Program:
         except SystemExit:
             os._exit(0)
         except BaseException as error:
-            frame(b"x", 0, about(error))
-            return frame(b"e")
+            self.frame(b"x", 0, about(error))
+            return self.frame(b"e")
         try:
             owner, _, method = self.entry.partition(".")
             found = module.__dict__[owner]
@@ -286,8 +315,8 @@ class Program:
                 raise TypeError(f"{self.entry} is not a function")
             return found
         except BaseException as error:
-            frame(b"n", 0, about(error))
-            frame(b"e")
+            self.frame(b"n", 0, about(error))
+            self.frame(b"e")
 
     def printing(self, code):
         """Runs the program on a text as stdin; what it prints, without spaces at line ends."""

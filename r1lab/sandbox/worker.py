@@ -164,8 +164,9 @@ def _limits(memory: int):
     if os.name != "posix":  # Windows: the parent's clock has to do
         return lambda seconds: None
     with contextlib.suppress(OSError):  # where there is no Landlock
-        layers.landlock({*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"})
-    layers.limit(AS=memory, FSIZE=0, NPROC=0, CORE=0)
+        readable = {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"}
+        layers.make(layers.landlock(layers.landlock_rules(readable)))
+    layers.make(layers.limit(AS=memory, FSIZE=0, NPROC=0, CORE=0))
 
     def enough(signum, frame):
         raise _Enough
