@@ -105,7 +105,7 @@ def rehearse() -> None:
 
 
 #: The C library's fork. Python's own runs hooks in the child (of random, threading, logging) that
-#: mend what other threads may have held: there are none, and the hooks are half the cost of a child.
+#: mend what other threads may have held. There are none, and the hooks are half a child's cost.
 fork = ctypes.PyDLL(None).fork
 
 
