@@ -315,7 +315,7 @@ def test_a_program_that_imports_more_than_the_small_server_has_is_run_by_the_oth
         "def f(x): return len('x'.encode('utf-32')) // 4": "all",
         "try:\n    import numpy\nexcept ImportError:\n    def f(x): return 2": "all",
         "import os\ndef f(x): os._exit(94)": "exit",
-        "import sys\nsys.meta_path.clear()\nimport decimal": "error",
+        "def f(x):\n    import decimal\n    while x: pass": "timeout",
     }
     cases = [Case((4,), 2)]
     for modules, servers in (([], [True, False]), (["abc"], [False])):
@@ -327,6 +327,24 @@ def test_a_program_that_imports_more_than_the_small_server_has_is_run_by_the_oth
                 if what == "small":
                     assert [server.small for server in sandbox._servers] == servers[:1]
             assert [server.small for server in sandbox._servers] == servers
+            assert len(sandbox._idle) == len(servers)
+
+
+@linux
+def test_both_servers_are_probed_and_a_forged_answer_is_one_in_each():
+    """Neither what a first run wrote to the channel nor where it ran is part of the verdict."""
+    forged = "import os\nos.write(3, b'v' + bytes(4) + b'\\2\\0\\0\\0' + b'i2')\nimport {}"
+    with Sandbox(1) as sandbox:
+        opened = []
+        sandbox._probe = lambda server: opened.append(server.small) or []
+        for module in ("math", "decimal"):
+            source = forged.format(module) + "\ndef f(x): return 2"
+            assert sandbox.judge(source, "f", [Case((4,), 2)]).status == "forged", module
+        assert opened == [False] and [one.small for one in sandbox._servers] == [True, False]
+        sandbox._servers[1].close()
+        sandbox._probe = lambda server: ["read files"]  # a server that does not contain is not used
+        verdict = sandbox.judge("import decimal\ndef f(x): return 2", "f", [Case((4,), 2)])
+        assert (verdict.status, verdict.passed) == ("harness", None)
 
 
 @linux
