@@ -448,7 +448,7 @@ def test_the_committed_runs_are_what_the_scripted_agents_write(mini, box, tmp_pa
 
 
 def test_a_run_is_replayed_through_the_agent(mini, box, tmp_path):
-    some, lines = mini.select(range(1, 9)), runs.read_run("self-debug-1")[:8]
+    some, lines = mini.select(range(1, 9)), runs.read_run("self-debug-2")[:8]
     assert sum(one["rounds"] for one in lines) >= 3
     found = runs.ask(scripted.Replay(lines, some), some, tmp_path, box)
     texts = [[m["content"] for m in one["history"] if m["role"] == "assistant"] for one in lines]
