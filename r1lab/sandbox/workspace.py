@@ -268,7 +268,7 @@ def walk(folder: str, name: str) -> list[str]:
         try:
             kind = os.lstat(path).st_mode
             if stat.S_ISDIR(kind):
-                todo += [os.path.join(one, inner) for inner in os.listdir(path)]
+                todo += [os.path.normpath(os.path.join(one, inner)) for inner in os.listdir(path)]
             elif stat.S_ISREG(kind):
                 found.append(one)
         except OSError:
