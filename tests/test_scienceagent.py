@@ -448,7 +448,7 @@ def test_the_committed_runs_are_what_the_scripted_agents_write(mini, box, tmp_pa
 
 
 def test_a_run_is_replayed_through_the_agent(mini, box, tmp_path):
-    some, lines = mini.select(range(1, 9)), runs.read_run("self-debug-1")[:8]
+    some, lines = mini.select(range(1, 15)), runs.read_run("self-debug-1")[:14]
     assert sum(one["rounds"] for one in lines) >= 3
     found = runs.ask(scripted.Replay(lines, some), some, tmp_path, box)
     texts = [[m["content"] for m in one["history"] if m["role"] == "assistant"] for one in lines]
@@ -577,6 +577,15 @@ def test_what_is_missing_in_a_copy_is_told(mini, tmp_path):
 def refused(argv, capsys) -> str:
     assert cli.main([str(word) for word in argv]) == 2
     return capsys.readouterr().err
+
+
+def test_a_part_of_the_benchmark_replays_its_own_lines(mini, box):
+    some = mini.select([mini.tasks[5].instance_id, mini.tasks[12].instance_id])
+    found = runs.replay("perfect-1", some, box)
+    assert [one["success_rate"] for one in found["eval"]] == [1, 1]
+    assert [one["instance_id"] for one in found["run"]] == [6, 13]
+    plain = [{"history": one["history"]} for one in runs.read_run("perfect-1")]  # the reference's
+    assert runs.programs_of(plain, mini) == runs.programs_of(runs.read_run("perfect-1"), mini)
 
 
 def test_the_command_replays_and_judges_folders(mini, tmp_path, capsys):
