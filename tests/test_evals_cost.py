@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from r1lab import evaluate, show
+from r1lab import evaluate, paper, show
 from r1lab.answers import Completion
 from r1lab.basics.errors import R1LabError
 from r1lab.evals import cost, published
@@ -267,6 +267,26 @@ def test_every_published_point_has_source_and_date():
     shares = [round(100 * one.accuracy, 2) for one in published.HAL]
     assert shares == [33.33, 30.39, 30.39, 27.45, 27.45, 27.45, 26.47, 24.51, 23.53]
     assert published.R1_ON_HAL.dollars == pytest.approx(0.179, abs=5e-4)
+
+
+def test_the_votes_are_those_of_paper_py_and_each_says_of_how_many_samples():
+    rows = published.PAPER_VOTES["rows"]
+    ours = paper.PAPER_BARS["paper, end"]
+    alone, majority, samples, where = rows["DeepSeek-R1-Zero"]
+    assert (alone, majority) == (ours["pass@1"][0], ours[f"cons@{samples}"][0])
+    assert 100 * rows["DeepSeek-R1"][0] == pytest.approx(paper.STAGE_TABLE["rows"]["r1"][0])
+    for one, most, samples, where in rows.values():
+        assert 0 < one < most < 1 and samples in (16, 64) and "2501.12948v2" in where
+
+
+def test_the_same_model_under_another_agent():
+    of_hal = {one.label: round(102 * one.accuracy) for one in published.HAL}
+    for label, (debug, generalist) in published.HAL_AGENTS["rows"].items():
+        assert of_hal.get(label, debug) == debug > generalist
+    shares = [f"{100 * b / 102:.2f}" for _, b in published.HAL_AGENTS["rows"].values()]
+    assert shares == ["9.80", "19.61", "21.57", "17.65", "6.86", "0.98"]  # as HAL prints them
+    for direct, _, debug in published.BENCHMARK_AGENTS["rows"].values():
+        assert debug > direct
 
 
 def test_r1_is_dominated_on_hal_and_its_place_depends_on_the_price_list():

@@ -49,7 +49,7 @@ def test_formulas_are_found():
 
 
 def test_the_course_is_there():
-    assert LESSONS[:13] == [
+    assert LESSONS[:14] == [
         "00_start_here",
         "01_base_model",
         "02_rule_rewards",
@@ -63,6 +63,7 @@ def test_the_course_is_there():
         "10_all_scenarios",
         "11_distillation",
         "12_programming",
+        "13_accuracy_cost",
     ]
 
 
@@ -145,7 +146,7 @@ def test_its_cells_may_run_again_in_any_order(name):
 
 @pytest.mark.parametrize("profile", profiles.NAMES)
 def test_the_lessons_of_one_pipeline_make_it_alike(profile):
-    """05 and 07 to 12 read each other's stages: another recipe in one of them would make them
+    """05 and 07 to 13 read each other's stages: another recipe in one of them would make them
     again. (How it is computed may differ.)"""
     asked = [(model, fixed_values(PipelineConfig(**recipe))) for model, recipe in recipes(profile)]
     assert len(asked) >= 7 and all(one == asked[0] for one in asked)

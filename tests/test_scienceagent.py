@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import os
-import re
 import shutil
 from collections import Counter
 from dataclasses import replace
@@ -449,7 +448,7 @@ def test_the_committed_runs_are_what_the_scripted_agents_write(mini, box, tmp_pa
 
 
 def test_a_run_is_replayed_through_the_agent(mini, box, tmp_path):
-    some, lines = mini.select(range(1, 9)), runs.read_run("self-debug-2")[:8]
+    some, lines = mini.select(range(1, 15)), runs.read_run("self-debug-1")[:14]
     assert sum(one["rounds"] for one in lines) >= 3
     found = runs.ask(scripted.Replay(lines, some), some, tmp_path, box)
     texts = [[m["content"] for m in one["history"] if m["role"] == "assistant"] for one in lines]
@@ -580,11 +579,20 @@ def refused(argv, capsys) -> str:
     return capsys.readouterr().err
 
 
+def test_a_part_of_the_benchmark_replays_its_own_lines(mini, box):
+    some = mini.select([mini.tasks[5].instance_id, mini.tasks[12].instance_id])
+    found = runs.replay("perfect-1", some, box)
+    assert [one["success_rate"] for one in found["eval"]] == [1, 1]
+    assert [one["instance_id"] for one in found["run"]] == [6, 13]
+    plain = [{"history": one["history"]} for one in runs.read_run("perfect-1")]  # the reference's
+    assert runs.programs_of(plain, mini) == runs.programs_of(runs.read_run("perfect-1"), mini)
+
+
 def test_the_command_replays_and_judges_folders(mini, tmp_path, capsys):
     folder = [f"--benchmark={mini.root}", "--only", "1", "2"]
     assert cli.main(["scienceagent", "--replay", "perfect-1", "cheating-1", *folder]) == 0
-    said = re.sub(" +", " ", capsys.readouterr().out)
-    assert "perfect-1 100.0 [" in said and "best of 2" in said and "CBS is null" in said
+    said = capsys.readouterr().out
+    assert "perfect-1    100.0 [" in said and "best of 2" in said and "CBS is null" in said
     programs = tmp_path / "programs"
     programs.mkdir()
     (programs / "pred_gc_content.py").write_text(mini.gold(mini.tasks[0]))

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from r1lab.basics.errors import R1LabError
 from r1lab.evals.cost import Point
-from r1lab.show.style import COLOURS, error_bars, finish, palette
+from r1lab.show.style import COLOURS, error_bars, faint, finish, palette
 
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 COSTS = {
@@ -60,17 +60,19 @@ def accuracy_cost(
     reach = 1 + max(xs) - min(xs)
     left, right = min(xs) - 0.12 * reach, max(xs) + (0.22 if names else 0.12) * reach
     size = 5.9 * (right - left) / 616, 0.04 * top  # of a letter, on the axes
-    beside = name_places(xs, ys, [p.label for p in shown], size, (left, right))
+    bars = [(p.accuracy.low, p.accuracy.high) for p in shown]
+    beside = name_places(xs, ys, [p.label for p in shown], size, (left, right), bars)
     for label, count in itertools.product(labels, votes):
         some = [p for p in shown if p.label == label and p.votes == count]
         if not some:
             continue
         some.sort(key=lambda p: math.inf if p.budget is None else p.budget)
         costs, ink = [getattr(p, cost) for p in some], inks[label]
+        thin = faint(ink, 0.45) if names else ink  # names are read across the intervals
         fig.add_scatter(
             x=[one.value for one in costs], y=[p.accuracy.value for p in some],
-            error_x=error_bars(costs) | {"color": ink},
-            error_y=error_bars([p.accuracy for p in some]) | {"color": ink},
+            error_x=error_bars(costs) | {"color": thin},
+            error_y=error_bars([p.accuracy for p in some]) | {"color": thin},
             mode=("lines+markers" if len(some) > 1 else "markers") + ("+text" if names else ""),
             name=label + (f", {count} votes" if count > 1 else ""), showlegend=not names,
             text=[p.label for p in some], textfont={"size": 11, "color": ink},
@@ -111,11 +113,14 @@ def name_places(
     names: Sequence[str],
     size: tuple[float, float],
     ends: tuple[float, float],
+    bars: Sequence[tuple[float, float]] = (),
 ) -> list[str]:
-    """plotly's textposition of N names beside their points: the first in PLACES whose box meets no
-    other name and no end of the axis, else the last. size: of a letter, width and height."""
+    """plotly's textposition of N names beside their points: of PLACES the first whose box meets the
+    fewest names and ends of the axis, then the fewest vertical bars (N, low and high) of points.
+    size: of a letter, width and height."""
     taken: list[tuple[float, float, float, float]] = []
     found = []
+    lines = [(x, low, x, high) for x, (low, high) in zip(xs, bars, strict=False)]
     for x, y, name in zip(xs, ys, names, strict=True):
         width, (_, height) = len(name) * size[0], size
         boxes = {}
@@ -123,14 +128,17 @@ def name_places(
             begin = x + size[0] if right > 0 else x - size[0] - width
             boxes[place] = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
 
-        def free(box: tuple[float, float, float, float]) -> bool:
-            meets = (
+        def met(box: tuple[float, float, float, float], others: list) -> int:
+            return sum(
                 box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-                for other in taken
-            )  # fmt: skip
-            return ends[0] <= box[0] and box[2] <= ends[1] and not any(meets)
+                for other in others
+            )
 
-        chosen = next((place for place, box in boxes.items() if free(box)), next(reversed(boxes)))
+        def cost_of(box: tuple[float, float, float, float]) -> tuple[int, int]:
+            outside = (box[0] < ends[0]) + (box[2] > ends[1])
+            return met(box, taken) + outside, met(box, lines)
+
+        chosen = min(boxes, key=lambda place: cost_of(boxes[place]))
         taken.append(boxes[chosen])
         found.append(chosen)
     return found

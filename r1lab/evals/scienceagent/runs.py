@@ -121,11 +121,11 @@ def judge_texts(
 def replay(
     name: str, benchmark: Benchmark, box: Workspace | None = None, faults: Collection[str] = ()
 ) -> dict[str, list[Line]]:
-    """Judges the programs of a run file again: {"run": its lines, "eval": what became of them}.
-    name: of a run that ships (`shipped()`), or a file's path."""
+    """Judges the programs of a run file again: {"run": its lines, "eval": what became of them}, of
+    the benchmark's tasks. name: of a run that ships (`shipped()`), or a file's path."""
     lines = read_run(name)
     found = judge_texts(benchmark, programs_of(lines, benchmark), box, faults=faults)
-    return {"run": lines, "eval": found}
+    return {"run": [line for _, line in numbered(lines, benchmark)], "eval": found}
 
 
 def read_run(name: str) -> list[Line]:
@@ -148,14 +148,21 @@ def programs_in(folder: str | Path, benchmark: Benchmark) -> dict[int, str]:
 
 
 def programs_of(lines: Iterable[Line], benchmark: Benchmark) -> dict[int, str]:
-    """The last program of every line of a run file, by instance_id: by the line's own, or by its
-    place in the table."""
-    found, places = {}, dict(enumerate(_ids(benchmark)))
-    for place, line in enumerate(lines):
+    """The last program of every line of a run file, by instance_id."""
+    found = {}
+    for number, line in numbered(lines, benchmark):
         answers = [one["content"] for one in line["history"] if one["role"] == "assistant"]
-        number = line.get("instance_id", places.get(place))
         found[number] = agents.program_of(answers[-1]) if answers else harness.NO_PROGRAM
     return found
+
+
+def numbered(lines: Iterable[Line], benchmark: Benchmark) -> list[tuple[int, Line]]:
+    """The lines of the benchmark's tasks, each with its instance_id: its own, or by its place in
+    the table."""
+    numbers = [task.instance_id for task in benchmark.tasks]
+    places = enumerate(lines)
+    found = [(line.get("instance_id", (*numbers[k : k + 1], None)[0]), line) for k, line in places]
+    return [(number, line) for number, line in found if number in numbers]
 
 
 def lost(folder: str | Path, lines: Iterable[Line]) -> float:
