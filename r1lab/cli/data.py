@@ -174,35 +174,101 @@ def joined(value: Any) -> str:
 class Safety(Command):
     """how often a model helps with harm, and refuses what is harmless
 
-    Ask a tiny model for harmful and for harmless things, plainly and in jailbreak wrappers, with
-    and without risk control; rates by category with 95 % intervals.
+    Ask a model for harmful and for harmless things, plainly and in jailbreak wrappers, with and
+    without risk control (keywords, and a second look at what they flag); rates by category and
+    wrapper with 95 % intervals. Without --requests these are the tiny world's, which a rule judges
+    exactly. A row of FILE has prompt, harmful (true or false) and category; a rule then counts all
+    that declines nothing as help, --guard lets another model of the endpoint judge.
 
     examples:
       r1lab safety --model runs/cpu/05_r1_zero/model
+      r1lab safety --endpoint http://localhost:8000/v1 --model R1 --requests mine.jsonl \\
+        --wrappers wrappers.json --keywords words.txt --guard another-model
     """
-    model: str = option("tiny", "a tiny model: its name or folder", path=True)
+    model: str = option("tiny", "a model: its name or folder, or as the endpoint calls it",
+        path=True)
     samples: int = option(4, "responses to each prompt", low=1)
     seed: int = option(0, "of the sampling", **SEEDS)
+    requests: str | None = text("your requests, .jsonl", "FILE", path=True)
+    wrappers: str | None = text("jailbreaks for them, .json: {name: text with {request}}", "FILE",
+        path=True)
+    keywords: str | None = text("of risk control, a word per line", "FILE", path=True)
+    endpoint: str | None = text("the URL of a server, as in http://localhost:8000/v1", "URL")
+    key_env: str = option("OPENAI_API_KEY", "the environment variable with the endpoint's key")
+    guard: str | None = text("the endpoint's model that judges")
+    max_tokens: int | None = number("of a response (default: 64, of an endpoint 4096)", low=1)
     json: bool = flag("print JSON in place of the table")
 
 
 def safety(args: Safety) -> None:
-    from r1lab import models
     from r1lab import safety as harness
-    from r1lab.world.jailbreaks import tiny_requests
 
-    model = harness.Local(*models.load(project_folder(args.model)))
-    requests = tiny_requests()
+    model, judge, review = asked(args)
+    requests = harmful_requests(args)
+    words = harness.KEYWORDS
+    if args.keywords:
+        words = tuple(line.strip() for line in files.lines_of(args.keywords) if line.strip())
     how = {"samples": args.samples, "seed": args.seed}
-    plain = harness.assess(model, requests, **how).summary()
-    guarded = harness.assess(harness.RiskControl(model), requests, **how).summary()
+    alone = harness.assess(model, requests, judge, **how)
+    control = harness.RiskControl(model, keywords=words, review=review)
+    both = {"model alone": alone, "risk control": harness.assess(control, requests, judge, **how)}
+    plain, guarded = (one.summary() for one in both.values())
+    unjudged = {name: one.unjudged for name, one in both.items()}
     if args.json:
-        both = {"model alone": plain, "risk control": guarded}
-        measures = {k: {name: v._asdict() for name, v in s.items()} for k, s in both.items()}
-        print(json.dumps({"model": args.model, **how, "measures": measures}, indent=2))
+        rates = {"model alone": plain, "risk control": guarded}
+        measures = {k: {name: v._asdict() for name, v in s.items()} for k, s in rates.items()}
+        about = {"model": args.model, **how, "guard": args.guard, "unjudged": unjudged}
+        print(json.dumps(about | {"measures": measures}, indent=2))
         return
     rows = [(name, percent(plain[name]), percent(guarded[name])) for name in plain]
     print_table((f"{args.model}, {len(requests)} requests", "model alone", "risk control"), rows)
+    if args.guard:
+        told = ", ".join(f"{n} ({name})" for name, n in unjudged.items())
+        print(f"responses that {args.guard} gave no verdict on: {told}")
+
+
+def asked(args: Safety) -> tuple[Any, Any, Any]:
+    """The model, its judge, and the second look of risk control."""
+    from r1lab import models
+    from r1lab import safety as harness
+    from r1lab.evals.endpoint import Endpoint
+    from r1lab.evals.scienceagent.agents import Chat
+    from r1lab.sampler.draw import Sampling
+
+    if not args.endpoint:
+        if args.guard:
+            raise R1LabError("--guard needs --endpoint, where the judging model is")
+        loaded = models.load(project_folder(args.model))
+        local = harness.Local(*loaded, Sampling(args.max_tokens or 64))
+        return local, harness.rule, harness.looks_bad
+    if not args.requests or args.model == "tiny":
+        raise R1LabError("--endpoint needs --model NAME and --requests FILE: the tiny world's "
+                         "requests are for the tiny models")
+    most = args.max_tokens or 4096
+    model = Chat(Endpoint(args.endpoint, args.model, args.key_env), most)
+    if not args.guard:
+        return model, harness.rule, harness.looks_bad
+    guard = harness.Guard(Chat(Endpoint(args.endpoint, args.guard, args.key_env), most))
+
+    def review(messages: harness.Messages, reply: str) -> bool:
+        verdict = guard(harness.Request("", tuple(messages), True, ""), reply)
+        return verdict is None or verdict.unsafe  # what it cannot tell is retracted
+
+    return model, guard, review
+
+
+def harmful_requests(args: Safety) -> list:
+    from r1lab.safety import read_requests
+    from r1lab.world.jailbreaks import tiny_requests
+
+    if not args.requests:
+        if args.wrappers:
+            raise R1LabError("--wrappers needs --requests: the tiny world has its own")
+        return tiny_requests()
+    wrappers = files.load_json(args.wrappers) if args.wrappers else {}
+    if not all(isinstance(one, str) and "{request}" in one for one in wrappers.values()):
+        raise R1LabError(f"{args.wrappers}: each wrapper is a text with {{request}} in it")
+    return read_requests(args.requests, wrappers)
 
 
 def percent(one: tuple[float, float, float]) -> str:
