@@ -13,6 +13,7 @@ from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.probe import Probe
 from r1lab.cli.records import Export, Speedrun
+from r1lab.cli.successors import Successors
 
 
 @dataclass(kw_only=True)
@@ -436,6 +437,7 @@ COMMANDS = {  # the options, and the function that does the work
     "figures": (Figures, "lessons.figures"),
     "book": (Book, "lessons.book"),
     "probe": (Probe, "probe.probe"),
+    "successors": (Successors, "successors.successors"),
     "speedrun": (Speedrun, "records.speedrun"),
     "export": (Export, "records.export"),
 }
