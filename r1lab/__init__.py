@@ -26,6 +26,7 @@ in the paper's notation; read it in this order:
     distillation   a small model distilled, against RL on it at matched cost
     bill           what a model cost, by stage, beside the paper's table
     programming    graders that can be fooled; RL on tests that the policy sees, and on hidden ones
+    tree_search    an attempt that the paper gave up: a search guided by a value model
     decontamination    which training texts hold an evaluation's problems: 10-grams, MinHash
     membership     has a model read these texts? canaries, style, log-probabilities
     safety         harmful requests and jailbreaks; risk control and what it costs

@@ -11,7 +11,9 @@ from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
+from r1lab.cli.probe import Probe
 from r1lab.cli.records import Export, Speedrun
+from r1lab.cli.successors import Successors
 
 
 @dataclass(kw_only=True)
@@ -434,6 +436,8 @@ COMMANDS = {  # the options, and the function that does the work
     "bench": (Bench, "lessons.bench"),
     "figures": (Figures, "lessons.figures"),
     "book": (Book, "lessons.book"),
+    "probe": (Probe, "probe.probe"),
+    "successors": (Successors, "successors.successors"),
     "speedrun": (Speedrun, "records.speedrun"),
     "export": (Export, "records.export"),
 }
