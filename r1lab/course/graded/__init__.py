@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from r1lab.basics.errors import R1LabError, did_you_mean, first_line
-from r1lab.course.graded import progress as kept
+from r1lab.course.graded import record as kept
 from r1lab.course.graded.kinds import Exercise, Question, Wrong
 
 __all__ = ["check", "hint", "instead_of", "progress", "quiz", "short_run"]

@@ -64,7 +64,6 @@ A = torch.tensor([1.5, -0.5])
     def mine(logp, old_logp, A, mask, ref_logp, objective, weight=None, total=None):
         return step_loss(logp, A, mask, total), {}
 
-
     with instead_of(grpo, "grpo_loss", mine):  # the loop of lesson 05, with your loss
         history = short_run(steps=4)
     print([f"step {m['step']}: accuracy {m['accuracy']:.2f}" for m in history])

@@ -23,7 +23,10 @@ def path_of(number: str, solutions: bool = False) -> Path:
 def checking(one: Exercise) -> str:
     """The cell that checks an answer and, where it is right, uses it."""
     called = f'check("{one.id}", {one.name})'
-    return f"if {called}:\n{textwrap.indent(one.then, '    ')}" if one.then else called
+    if not one.then:
+        return called
+    gap = "\n" if one.then.startswith("def ") else ""  # as ruff formats it
+    return f"if {called}:\n{gap}{textwrap.indent(one.then, '    ')}"
 
 
 def page(number: str, solutions: bool = False) -> nbformat.NotebookNode:
