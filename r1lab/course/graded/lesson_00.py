@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, predict, whole
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    compare,
+    design,
+    fill,
+    guess,
+    predict,
+    whole,
+)
 
 TITLE = "Start here"
 HELPERS = ("short_run",)
@@ -37,14 +47,20 @@ TEXTS = (
         return answer.strip() if start and end else None
     """,
     wrong=[
-        ("first answer", 'def answer_of(text):\n    if "</answer>" not in text:\n        return None\n'
-         '    return text.split("<answer>")[1].split("</answer>")[0].strip()'),
+        (
+            "first answer",
+            'def answer_of(text):\n    if "</answer>" not in text:\n        return None\n'
+            '    return text.split("<answer>")[1].split("</answer>")[0].strip()',
+        ),
         ("spaces", "answer.strip()", "answer"),
-        ("None where", 'return answer.strip() if start and end else None', 'return answer.strip()'),
+        ("None where", "return answer.strip() if start and end else None", "return answer.strip()"),
         ("list", "return answer.strip()", "return [answer.strip()]"),
         ("whole response", "answer.strip() if", "text.strip() if"),
-        ("not closed", 'def answer_of(text):\n    if "</answer>" not in text:\n        return None\n'
-         '    return text.rpartition("<answer>")[2].split("</answer>")[0].strip()'),
+        (
+            "not closed",
+            'def answer_of(text):\n    if "</answer>" not in text:\n        return None\n'
+            '    return text.rpartition("<answer>")[2].split("</answer>")[0].strip()',
+        ),
     ],
     hints=(
         "The last closing tag tells where the answer ends.",
@@ -64,7 +80,9 @@ def answer_of(f):
         if got == answer:
             continue
         if answer is None:
-            raise Wrong(f"without a complete answer block it must be None where you return {got!r:.40}")
+            raise Wrong(
+                f"without a complete answer block it must be None where you return {got!r:.40}"
+            )
         if got is None:
             raise Wrong(f"it finds no answer in {text[-60:]!r}")
         if not isinstance(got, str):
@@ -218,8 +236,11 @@ def fraction(value):
     """,
     wrong=[
         ("one thing", '["reward"]', '["reward", "steps"]'),
-        ("about the reward", 'plan = {"changes": ["base"], "keeps": ["prompts", "steps", "group size", "reward"],'
-         ' "measure": "held-out accuracy", "runs": 3}'),
+        (
+            "about the reward",
+            'plan = {"changes": ["base"], "keeps": ["prompts", "steps", "group size", "reward"],'
+            ' "measure": "held-out accuracy", "runs": 3}',
+        ),
         ("steps", '"steps", ', ""),
         ("training", '"held-out accuracy"', '"training reward"'),
         ("loss", '"held-out accuracy"', '"loss"'),
@@ -241,7 +262,9 @@ def plan(answer):
     """
     things = {"base", "prompts", "steps", "group size", "reward"}
     changes, keeps, measure, runs = choices(answer, ("changes", "keeps", "measure", "runs"))
-    if not all(isinstance(x, list | tuple) and set(map(str, x)) <= things for x in (changes, keeps)):
+    if not all(
+        isinstance(x, list | tuple) and set(map(str, x)) <= things for x in (changes, keeps)
+    ):
         raise Wrong("changes and keeps are lists of: " + ", ".join(sorted(things)))
     if len(set(changes)) != 1:
         raise Wrong("change one thing: with several nobody can tell which of them did it")
@@ -250,7 +273,9 @@ def plan(answer):
     if set(changes) != {"reward"}:
         raise Wrong("the question is about the reward; that must change")
     if missing := things - set(changes) - set(keeps):
-        raise Wrong("these could differ, too, and explain the result: " + ", ".join(sorted(missing)))
+        raise Wrong(
+            "these could differ, too, and explain the result: " + ", ".join(sorted(missing))
+        )
     if measure == "training reward":
         raise Wrong("the two kinds of run have different training rewards; they cannot be compared")
     if measure == "loss":

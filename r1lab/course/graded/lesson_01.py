@@ -5,7 +5,18 @@ from __future__ import annotations
 import torch
 
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, number, predict, whole
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    compare,
+    design,
+    fill,
+    guess,
+    number,
+    predict,
+    whole,
+)
 from r1lab.evaluate import pass_at_k
 from r1lab.sampler.draw import truncate
 
@@ -39,7 +50,11 @@ LOGITS = torch.tensor([[2.0, 1.0, 0.0, -1.0], [0.0, 3.0, 0.5, 2.5]])
     wrong=[
         ("ignored", "(logits / temperature)", "logits"),
         ("upside down", "logits / temperature", "logits * temperature"),
-        ("after the softmax", "(logits / temperature).softmax(-1)", "logits.softmax(-1) / temperature"),
+        (
+            "after the softmax",
+            "(logits / temperature).softmax(-1)",
+            "logits.softmax(-1) / temperature",
+        ),
         ("rows", "softmax(-1)", "softmax(0)"),
         ("logarithms", "softmax", "log_softmax"),
         ("sum to one", ".softmax(-1)", ".exp()"),

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import re
-
 import torch
 
 from r1lab.advantages import group_relative
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, number, predict
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    design,
+    fill,
+    guess,
+    number,
+    predict,
+)
 
 TITLE = "Rule rewards"
 HELPERS = ("short_run",)
@@ -308,9 +315,13 @@ def plan(answer):
     _, hard = groups(0.02)
     signal = float((hard.amax(1) > hard.amin(1)).float().mean())
     if to_wrong > 0.03:
-        raise Wrong(f"{to_wrong:.0%} of the positive advantage on easy prompts goes to wrong responses")
+        raise Wrong(
+            f"{to_wrong:.0%} of the positive advantage on easy prompts goes to wrong responses"
+        )
     if signal < 0.9:
-        raise Wrong(f"only {signal:.0%} of the hard groups have a signal; the others have no signal")
+        raise Wrong(
+            f"only {signal:.0%} of the hard groups have a signal; the others have no signal"
+        )
 
 
 EXERCISES = [formatted, correct, share, weight, plan]

@@ -7,7 +7,17 @@ import random
 import torch
 
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, number, predict
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    compare,
+    design,
+    fill,
+    guess,
+    number,
+    predict,
+)
 
 TITLE = "Full GPU GRPO"
 IMPORTS = """
@@ -78,7 +88,10 @@ def trl_sizes(f):
         right = questions * G // (devices * rows)
         if passes == questions * G // rows and devices > 1:
             raise Wrong("all devices work at the same time: the number of devices is missing")
-        if passes in (questions // (devices * rows), questions / (devices * rows)) and passes != right:
+        if (
+            passes in (questions // (devices * rows), questions / (devices * rows))
+            and passes != right
+        ):
             raise Wrong("a step has questions x group_size responses, not questions")
         if passes != right:
             raise Wrong("devices x rows x accumulation steps must be the step's responses")

@@ -7,7 +7,17 @@ from types import SimpleNamespace
 import torch
 
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, predict, whole
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    compare,
+    design,
+    fill,
+    guess,
+    predict,
+    whole,
+)
 
 TITLE = "Cold start"
 IMPORTS = """
@@ -48,10 +58,18 @@ def masked(start, end):
         ("prompt", "(place >= prompt_lengths[:, None]) & ", ""),
         ("padding", " & (place < lengths[:, None])", ""),
         ("sign", "return -", "return "),
-        ("each example", "-(logp * mask).sum() / mask.sum()", "-((logp * mask).sum(1) / mask.sum(1)).mean()"),
+        (
+            "each example",
+            "-(logp * mask).sum() / mask.sum()",
+            "-((logp * mask).sum(1) / mask.sum(1)).mean()",
+        ),
         ("first token", "place >= prompt_lengths", "place > prompt_lengths"),
         ("all places", "/ mask.sum()", "/ mask.numel()"),
-        ("probabilities", "-(logp * mask).sum() / mask.sum()", "(logp.exp() * mask).sum() / mask.sum()"),
+        (
+            "probabilities",
+            "-(logp * mask).sum() / mask.sum()",
+            "(logp.exp() * mask).sum() / mask.sum()",
+        ),
     ],
     hints=(
         "Which tokens should the model learn to write? Not those of the prompt.",
@@ -152,7 +170,9 @@ def teaches(f):
     for one, good, says in cases:
         got = call(f, one)
         if not isinstance(got, bool) or got != good:
-            raise Wrong(says if isinstance(got, bool) else f"True or False is asked for, not {got!r}")
+            raise Wrong(
+                says if isinstance(got, bool) else f"True or False is asked for, not {got!r}"
+            )
 
 
 @predict(
@@ -272,7 +292,9 @@ def plan(answer):
     if p[-1] < base + 0.8 * gain:
         raise Wrong("the four sizes never reach the plateau, so nobody knows what half of it is")
     random = torch.Generator().manual_seed(0)
-    found = torch.binomial(torch.full((300, 4), float(problems)), p.expand(300, 4), generator=random)
+    found = torch.binomial(
+        torch.full((300, 4), float(problems)), p.expand(300, 4), generator=random
+    )
     found = found / problems
     half = (base + found[:, -1]) / 2
     x, ok = n.log(), 0

@@ -6,7 +6,18 @@ import torch
 
 from r1lab.advantages import group_relative
 from r1lab.course.graded.kinds import Question as Q
-from r1lab.course.graded.kinds import Wrong, call, choices, compare, design, fill, guess, number, predict, whole
+from r1lab.course.graded.kinds import (
+    Wrong,
+    call,
+    choices,
+    compare,
+    design,
+    fill,
+    guess,
+    number,
+    predict,
+    whole,
+)
 
 TITLE = "Language consistency"
 HELPERS = ("short_run",)

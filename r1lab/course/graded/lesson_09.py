@@ -70,7 +70,9 @@ def limited(f):
     """
     for keep in (2, 1, 3):
         got = call(f, list(DRAWN), keep)
-        if not isinstance(got, list) or not all(isinstance(one, tuple) and len(one) == 2 for one in got):
+        if not isinstance(got, list) or not all(
+            isinstance(one, tuple) and len(one) == 2 for one in got
+        ):
             raise Wrong("a list of (prompt, completion) pairs is asked for")
         seen: dict[int, int] = {}
         right = []
