@@ -43,7 +43,13 @@ def page(number: str, solutions: bool = False) -> nbformat.NotebookNode:
     imports = "from r1lab.course.graded import " + ", ".join(
         sorted({"check", "hint", "progress", "quiz"} | set(getattr(lesson, "HELPERS", ())))
     )
-    code = f"{lesson.IMPORTS.strip()}\n{imports}" if lesson.IMPORTS.strip() else imports
+    *before, ours = lesson.IMPORTS.strip().rpartition("\n\n")[
+        ::2
+    ]  # the last block is ours, or none
+    if not ours.startswith("from r1lab"):
+        before, ours = [lesson.IMPORTS.strip()], ""
+    ours = "\n".join(sorted([imports, *ours.splitlines()]))
+    code = "\n\n".join(filter(None, [*before, ours]))
     cells = [new_markdown_cell(head), new_code_cell(code)]
     for one in lesson.EXERCISES:
         text = f"## {one.id} · {one.title} ({KINDS[one.kind]})\n\n{one.text}"
