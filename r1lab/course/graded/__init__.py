@@ -1,0 +1,172 @@
+"""Exercises that check themselves, with hints, a quiz for each lesson, and a map of what is solved.
+
+    from r1lab.course.graded import check, hint, progress, quiz
+
+    check("03.1", advantages)     what is wrong with your answer, within a second
+    hint("03.1"), hint("03.1", 2) a hint, of three levels
+    quiz("03"), quiz("03", "abcda")   its questions; your answers, with what is wrong with them
+    progress()                    what you have solved
+
+The exercises are the modules `lesson_NN`, their notebooks notebooks/exercises/NN.ipynb (`pages`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import random
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+from r1lab.basics.errors import R1LabError, did_you_mean, first_line
+from r1lab.course.graded import record as kept
+from r1lab.course.graded.kinds import Exercise, Question, Wrong
+
+__all__ = ["check", "hint", "instead_of", "progress", "quiz", "short_run"]
+
+LESSONS = tuple(  # "00" to "12"
+    sorted(m.name[-2:] for m in pkgutil.iter_modules(__path__) if m.name.startswith("lesson_"))
+)
+
+
+class Verdict(NamedTuple):
+    """right: is the answer right? says: what to tell the student."""
+
+    right: bool
+    says: str
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def _ipython_display_(self) -> None:
+        """`check` has said it already."""
+
+
+@cache
+def lesson(number: str) -> Any:
+    """The module of a lesson: TITLE, IMPORTS (of its notebook), EXERCISES, QUIZ."""
+    number = str(number).zfill(2)
+    if number not in LESSONS:
+        raise R1LabError(f"there is no lesson {number!r}{did_you_mean(number, LESSONS)}")
+    return importlib.import_module(f"{__name__}.lesson_{number}")
+
+
+def exercise(id: str) -> Exercise:
+    """Raises R1LabError for an exercise that does not exist."""
+    known = {one.id: one for one in lesson(str(id).partition(".")[0]).EXERCISES}
+    if id not in known:
+        raise R1LabError(f"there is no exercise {str(id)!r}{did_you_mean(str(id), known)}")
+    return known[id]
+
+
+def judge(one: Exercise, answer: Any) -> Verdict:
+    """Whether an answer is right, and what is wrong with it. Errors of a student's code are said in
+    one line."""
+    if answer is None or answer is ... or (isinstance(answer, str) and not answer.strip()):
+        return Verdict(False, "Nothing is filled in yet.")
+    try:
+        one.judge(answer)
+    except Wrong as wrong:
+        return Verdict(False, f"Not yet: {wrong}.")
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        words = f"{type(error).__name__}: {first_line(error)}"
+        return Verdict(False, f"Not yet: it raises {words} (line {last.lineno}: {last.line}).")
+    return Verdict(True, "Right.")
+
+
+def check(id: str, answer: Any) -> Verdict:
+    """Judge the answer to an exercise, say what is wrong with it, and keep the result."""
+    verdict = judge(exercise(id), answer)
+    kept.tried(id, verdict.right)
+    print(f"{id}: {verdict.says}" + ("" if verdict else f' hint("{id}") helps.'))
+    return verdict
+
+
+def hint(id: str, level: int = 1) -> None:
+    """Print a hint: 1 where to look, 2 the idea, 3 nearly how."""
+    hints = exercise(id).hints
+    if level not in range(1, len(hints) + 1):
+        raise R1LabError(f"there are hints 1 to {len(hints)}, not {level}")
+    kept.hinted(id, level)
+    more = f' hint("{id}", {level + 1}) says more.' if level < len(hints) else ""
+    print(f"{id}, hint {level}: {hints[level - 1]}{more}")
+
+
+def options(number: str, i: int, question: Question) -> list[str]:
+    """The options of a question, in an order that is always the same."""
+    shown = [question.right, *question.others]
+    random.Random(f"{number}/{i}").shuffle(shown)
+    return shown
+
+
+def right_letters(number: str) -> str:
+    """The letters of the right answers of a quiz."""
+    asked = enumerate(lesson(number).QUIZ)
+    return "".join("abcd"[options(number, i, one).index(one.right)] for i, one in asked)
+
+
+def quiz(number: str, answers: str | None = None) -> None:
+    """Print a lesson's quiz; with a letter for each question, such as "badca", what is wrong with
+    each answer."""
+    questions = lesson(number).QUIZ
+    shown = [options(number, i, one) for i, one in enumerate(questions)]
+    if answers is None:
+        for i, (one, these) in enumerate(zip(questions, shown, strict=True), 1):
+            print(f"{i}. {one.text}")
+            print("\n".join(f"   {'abcd'[j]}) {text}" for j, text in enumerate(these)), "\n")
+        print(f'Answer with a letter for each question: quiz("{number}", "…")')
+        return
+    letters = [c for c in str(answers).lower() if c.isalpha()]
+    if len(letters) != len(questions) or any(c not in "abcd" for c in letters):
+        raise R1LabError(f"the quiz wants {len(questions)} letters from a to d, not {answers!r}")
+    right = 0
+    for i, (one, these, letter) in enumerate(zip(questions, shown, letters, strict=True), 1):
+        chosen = these["abcd".index(letter)]
+        right += chosen == one.right
+        told = f"right. {one.why}" if chosen == one.right else f"no. {one.others[chosen]}"
+        print(f"{i}. {letter}) {chosen}: {told}")
+    kept.answered(number, right, len(questions))
+    print(f"{right} of {len(questions)} right")
+
+
+def titles() -> dict[str, str]:
+    return {number: lesson(number).TITLE for number in LESSONS}
+
+
+def ids() -> dict[str, list[str]]:
+    """The exercises of each lesson."""
+    return {number: [one.id for one in lesson(number).EXERCISES] for number in LESSONS}
+
+
+def progress() -> None:
+    """Show the map of what is solved (●), tried (◐) and to come (○)."""
+    from r1lab.show import show_table
+
+    show_table(kept.map_rows(ids(), titles(), kept.path()))
+
+
+@contextmanager
+def instead_of(module: Any, name: str, mine: Callable) -> Iterator[None]:
+    """Within it, the package uses your function in place of its own: module.name."""
+    with patch.object(module, name, mine):
+        yield
+
+
+def short_run(steps: int = 3, **options: Any) -> list[dict[str, Any]]:
+    """A few steps of `grpo.train` on the tiny base and Countdown, in a folder that is thrown away;
+    the metrics of each step. options: of `GRPOConfig`."""
+    from r1lab import grpo, models
+    from r1lab.tasks import get_task
+
+    sizes = {"questions": 4, "group_size": 8, "max_new_tokens": 96, "samples_every": 0} | options
+    model, tokenizer = models.load("tiny")
+    config = grpo.GRPOConfig(steps=steps, **sizes)
+    with tempfile.TemporaryDirectory() as folder:
+        task = get_task("countdown")
+        return grpo.train(model, tokenizer, task, config, folder, progress=False)

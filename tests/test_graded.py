@@ -1,0 +1,189 @@
+"""Exercises that check themselves: solutions, wrong attempts, notebooks, progress, the class."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import torch
+
+from r1lab.basics.errors import R1LabError
+from r1lab.course import graded
+from r1lab.course.graded import pages
+from r1lab.course.graded import record as kept
+
+EXERCISES = {one.id: one for n in graded.LESSONS for one in graded.lesson(n).EXERCISES}
+EMPTY = (None, ..., "", " ", [], {}, (), set())
+CONSTANT = (0, 1, 2, -1, 0.5, True, False, [0], (0, 1), "x", {"a": 1}, float("nan"), float("inf"),
+            torch.zeros(4), torch.ones(2, 4))  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("R1LAB_PROGRESS", str(tmp_path / "progress.json"))
+
+
+def run(one, code):
+    """The answer that some code gives to an exercise."""
+    names: dict = {}
+    exec(graded.lesson(one.id[:2]).IMPORTS, names)
+    exec(code, names)
+    return names[one.name]
+
+
+def test_every_lesson_has_exercises_of_three_kinds_and_a_quiz():
+    for number in graded.LESSONS:
+        lesson = graded.lesson(number)
+        assert len(lesson.EXERCISES) >= 4, number
+        assert {one.kind for one in lesson.EXERCISES} == {"fill", "predict", "design"}, number
+        assert [one.id for one in lesson.EXERCISES] == [
+            f"{number}.{i}" for i in range(1, len(lesson.EXERCISES) + 1)
+        ]
+        assert len(lesson.QUIZ) == 5, number
+        for question in lesson.QUIZ:
+            texts = [question.right, *question.others]
+            assert len(set(texts)) == 4 and all(question.others.values()) and question.why
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_a_solution_passes_within_a_second(id):
+    one = EXERCISES[id]
+    answer = run(one, one.solution)
+    graded.judge(one, answer)  # what is loaded once
+    start = time.process_time()
+    assert graded.judge(one, answer) == (True, "Right.")
+    assert time.process_time() - start < 1.5
+    assert len(one.hints) == 3 and len(set(one.hints)) == 3
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_wrong_attempts_are_told_what_is_wrong(id):
+    one = EXERCISES[id]
+    assert len(one.attempts) >= 5
+    solved = [line.strip() for line in one.solution.splitlines()]
+    secret = [line for line in solved if len(line) > 24 and line not in one.starter]
+    for named, code in one.attempts:
+        verdict = graded.judge(one, run(one, code))
+        assert not verdict, code
+        assert named.lower() in verdict.says.lower(), (named, verdict.says)
+        assert not any(line in verdict.says for line in secret), verdict.says
+    assert not any(line in hint for line in secret for hint in one.hints)
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_no_empty_or_constant_answer_passes(id):
+    one = EXERCISES[id]
+    assert not graded.judge(one, run(one, one.starter))
+    for answer in (*EMPTY, *CONSTANT):
+        assert not graded.judge(one, answer), answer
+    if one.kind != "fill":
+        return
+    right, returned = run(one, one.solution), []
+
+    def spy(*args, **named):
+        returned.append(right(*args, **named))
+        return returned[-1]
+
+    assert graded.judge(one, spy) and returned
+    for constant in (*EMPTY, *CONSTANT, *returned):  # also what is right once
+        verdict = graded.judge(one, lambda *args, constant=constant, **named: constant)
+        assert not verdict, constant
+    assert not graded.judge(one, lambda *args, **named: args[0] if args else None)
+
+
+@pytest.mark.parametrize("solutions", [False, True], ids=["exercises", "solutions"])
+@pytest.mark.parametrize("number", graded.LESSONS)
+def test_the_notebooks_are_what_the_exercises_say(number, solutions):
+    path = pages.path_of(number, solutions)
+    assert path.read_text(encoding="utf-8") == pages.text_of(number, solutions), (
+        "write them again: python -m r1lab.course.graded.pages"
+    )
+
+
+@pytest.mark.parametrize("number", graded.LESSONS)
+def test_the_lesson_links_to_its_exercises(number):
+    (lesson,) = pages.profiles.select([number])
+    assert f"(exercises/{number}.ipynb)" in lesson.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", graded.LESSONS)
+def test_the_solutions_run(number, capsys):
+    """Each cell of the notebook with the solutions, runs on a student's function included."""
+    names: dict = {}
+    for cell in pages.page(number, solutions=True).cells:
+        if cell.cell_type == "code" and cell.source != "progress()":
+            exec(compile(cell.source, f"{number}", "exec"), names)
+    told = capsys.readouterr().out
+    assert "5 of 5 right" in told and "Not yet" not in told
+    done = kept.read(kept.path())
+    assert set(done["exercises"]) == {one.id for one in graded.lesson(number).EXERCISES}
+    assert all(entry["solved"] for entry in done["exercises"].values())
+
+
+def test_a_quiz_says_what_is_wrong_with_each_option(capsys):
+    for number in graded.LESSONS:
+        right = graded.right_letters(number)
+        assert len(set(right)) > 1, number  # no letter is always right
+        for letter in "abcd":
+            graded.quiz(number, letter * 5)
+        told = capsys.readouterr().out
+        for question in graded.lesson(number).QUIZ:
+            for text in (question.why, *question.others.values()):
+                assert text in told, text
+        assert kept.read(kept.path())["quiz"][number]["right"] < 5
+    with pytest.raises(R1LabError, match="5 letters"):
+        graded.quiz("03", "ab")
+    graded.quiz("03")
+    assert graded.lesson("03").QUIZ[0].text in capsys.readouterr().out
+
+
+def test_hints_have_three_levels_and_are_counted(capsys):
+    graded.hint("03.1")
+    graded.hint("03.1", 3)
+    told = capsys.readouterr().out
+    assert all(EXERCISES["03.1"].hints[i] in told for i in (0, 2))
+    assert kept.read(kept.path())["exercises"]["03.1"] == {"hint": 3}
+    for wrong in (lambda: graded.hint("03.1", 4), lambda: graded.check("03.99", 1)):
+        with pytest.raises(R1LabError):
+            wrong()
+    with pytest.raises(R1LabError, match="there is no lesson"):
+        graded.check("99.1", 1)
+
+
+def test_errors_of_a_students_code_are_told_in_one_line(capsys):
+    def mine(rewards):
+        return rewards.nonsense
+
+    assert not graded.check("03.1", mine)
+    told = capsys.readouterr().out
+    assert "AttributeError" in told and "return rewards.nonsense" in told and told.count("\n") == 1
+
+
+def test_progress_is_kept_and_what_was_solved_stays_solved(capsys):
+    one = EXERCISES["03.4"]
+    graded.check("03.4", 0.9)
+    graded.check("03.4", run(one, one.solution))
+    graded.check("03.4", 0.9)
+    entry = kept.read(kept.path())["exercises"]["03.4"]
+    assert entry["tries"] == 2 and entry["solved"]
+    graded.quiz("03", graded.right_letters("03"))
+    rows = kept.map_rows(graded.ids(), graded.titles(), kept.path())
+    row = next(row for row in rows if row[0].startswith("03"))
+    assert row[1].split()[3] == "●" and row[1].count("●") == 1 and row[2] == "5 of 5"
+    graded.progress()
+    assert "03 · Group-relative advantages" in str(capsys.readouterr())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"exercises": 3}', '{"quiz": {"03": []}}'])
+def test_a_broken_progress_file_begins_anew(text):
+    kept.path().write_text(text)
+    graded.check("03.4", 0.9)
+    assert json.loads(kept.path().read_text())["exercises"]["03.4"]["tries"] == 1
+
+
+def test_a_folder_that_cannot_be_written_costs_only_the_entry(tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("R1LAB_PROGRESS", str(tmp_path / "file" / "progress.json"))
+    assert graded.check("03.4", 0.4**4 + 0.6**4)
+    assert "could not be kept" in capsys.readouterr().out
