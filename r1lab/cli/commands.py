@@ -12,6 +12,7 @@ from r1lab.basics.options import check, option
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.records import Export, Speedrun
+from r1lab.cli.watch import Watch
 
 
 @dataclass(kw_only=True)
@@ -421,6 +422,7 @@ COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
     "train": (Train, "training.train"),
+    "watch": (Watch, "watch.watch"),
     "eval": (Eval, "evals.evaluate"),
     "scienceagent": (ScienceAgent, "scienceagent.scienceagent"),
     "tasks": (Tasks, "training.tasks"),

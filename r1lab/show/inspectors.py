@@ -67,10 +67,11 @@ def sample_html(sample: Sample, kind: str = "advantage", label: str = "step") ->
         values = [sample["advantage"]] * len(tokens)  # the same for every token
     if values is not None and len(values) != len(tokens):
         values = None
+    length = sample.get("length") or len(tokens)
     verdict = {True: "correct", False: "incorrect"}.get(sample.get("correct"), "not verified")
     return completion_html(
         tokens, values, kind if values is not None else "plain",
-        title=f"{label} {sample.get('step', 0)}: {verdict}, {len(tokens)} tokens",
+        title=f"{label} {sample.get('step', 0)}: {verdict}, {length} tokens",
         prompt=str(sample.get("prompt", "")),
         facts={key: sample[key] for key in ("reward", "advantage") if sample.get(key) is not None},
     )  # fmt: skip

@@ -134,7 +134,12 @@ def _short(value: Any) -> str:
 
 
 def safe_text(text: Any) -> str:
-    """Text for HTML: escaped, control characters visible, nothing that can reorder the line."""
+    """Text for HTML: escaped, and as `visible_text` has it."""
+    return html.escape(visible_text(text), quote=True).replace("\n", "<br>")
+
+
+def visible_text(text: Any) -> str:
+    """Text for a terminal: control characters are visible, nothing can reorder or end the line."""
     text = text if isinstance(text, str) else str(text)
     shown = []
     for character in text[:MOST_CHARACTERS]:
@@ -149,7 +154,7 @@ def safe_text(text: Any) -> str:
             shown.append(character)
     if len(text) > MOST_CHARACTERS:
         shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
-    return html.escape("".join(shown), quote=True).replace("\n", "<br>")
+    return "".join(shown)
 
 
 _INVISIBLE = {
