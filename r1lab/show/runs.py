@@ -66,7 +66,8 @@ class Run:
         self.sample = [row for row in rows if row["step"] == rows[-1]["step"]] if rows else []
         done = self.history[-1]["step"] + 1 if self.history else 0
         told = about.get("steps") or self.config.get("steps")
-        self.steps = max(done, told) if type(told) is int else done
+        self.known = type(told) is int and 0 < told < 10**9
+        self.steps = max(done, told) if self.known else done
         self.whole = bool(record) and done >= self.steps
         price = self.price or about.get("dollars_per_hour")
         price = price if isinstance(price, int | float) and 0 < price < math.inf else None
@@ -82,34 +83,33 @@ class Run:
 
     @property
     def state(self) -> str:
-        """One of "waiting" (for its first step), "training", "silent" and "done"."""
+        """One of "waiting" (for its first step), "training", "stopped" (or stuck, or killed: it has
+        written nothing for long) and "done"."""
         if not self.history:
             return "waiting"
         step = max([row.get("seconds", 0.0) for row in self.history[-5:]])
         if self.whole:
             return "done"
-        return "training" if self.age < max(60.0, LATE * step) else "silent"
+        return "training" if self.age < max(60.0, LATE * step) else "stopped"
+
+    @property
+    def progress(self) -> str:
+        """The steps that are done, of all where these are known."""
+        return f"{self.meter.done}" + (f" of {self.steps}" if self.known else "")
 
     def words(self) -> str:
-        """The state, time and money in a line."""
-        done, meter = len(self.history), self.meter
-        line = f"step {meter.done} of {self.steps}"
+        """How far it is, how long ago it wrote, time and money, in a line."""
+        meter, expected, line = self.meter, self.meter.expected_seconds, f"step {self.progress}"
         if self.state == "waiting":
-            return f"{line}, no step yet"
-        ago = f"last step {costs.clock(self.age)} ago"
-        states = {"training": f"trains, {ago}", "done": f"done, {ago}"}
-        line += f", {states.get(self.state, f'stopped, stuck or killed: {ago}')}"
-        expected = meter.expected_seconds
-        line += f"; {costs.clock(meter.seconds)}"
-        if done and self.state == "training":
-            line += (
-                f" of about {costs.clock(expected)}, {costs.clock(expected - meter.seconds)} left"
-            )
-        if meter.dollars_per_hour is not None:
-            spent, whole = (costs.dollars(s, meter.dollars_per_hour)
-                            for s in (meter.seconds, expected))  # fmt: skip
-            line += f"; {costs.money(spent)}"
-            line += f" of about {costs.money(whole)}" if self.state == "training" else ""
+            return line
+        trains = self.state == "training" and self.known
+        line += f", the last {costs.clock(self.age)} ago; {costs.clock(meter.seconds)}"
+        if trains:
+            left = costs.clock(expected - meter.seconds)
+            line += f" of about {costs.clock(expected)}, {left} left"
+        if (price := meter.dollars_per_hour) is not None:
+            line += f"; {costs.money(costs.dollars(meter.seconds, price))}"
+            line += f" of about {costs.money(costs.dollars(expected, price))}" if trains else ""
         return line
 
     def measures(self) -> dict[str, str]:

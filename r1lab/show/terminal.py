@@ -43,13 +43,13 @@ def screen(runs: Sequence[Run], width: int = 100, *, colours: bool = False) -> l
     names = [name for name in names if any(name in one for one in found)]
     head = ["run", "step", *(name.replace("variance groups", "var.") for name in names)]
     rows = [
-        [_line(run.name, 28), f"{run.meter.done} of {run.steps}", *(_bare(one.get(n, "")) for n in names)]
+        [_line(run.name)[-28:], run.progress, *(_bare(one.get(n, "")) for n in names)]
         for run, one in zip(runs, found, strict=True)
     ]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip()[:width] for row in (head, *rows)]
     for run in runs:
-        lines += ["", f"{_line(run.name, 28)}: {run.words()}"[:width]]
+        lines += ["", f"{_line(run.name)[-28:]}: {run.state}, {run.words()}"[:width]]
         lines += [f"  {bars(run.curve('accuracy'), width - 12)}"] if run.curve("accuracy") else []
         lines += textwrap.wrap(_line(" ".join(run.diagnosis()[:2])), width - 2, max_lines=2,
                                initial_indent="  ", subsequent_indent="  ")  # fmt: skip
@@ -58,7 +58,7 @@ def screen(runs: Sequence[Run], width: int = 100, *, colours: bool = False) -> l
 
 def one_run(run: Run, width: int = 100, *, colours: bool = False) -> list[str]:
     """A run in full: its state, measures with their curves, the diagnosis, completions."""
-    lines = [_line(run.name, width), run.words()[:width], ""]
+    lines = [f"{_line(run.name, width)}: {run.state}, {run.words()}"[:width], ""]
     shown = run.measures()
     for key, (name, _) in MEASURES.items():
         if name in shown:
