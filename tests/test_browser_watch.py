@@ -111,6 +111,31 @@ def test_it_follows_a_run_through_a_reload_and_a_resumption(page, folder, server
     assert points(page) == 10
 
 
+def test_the_inspector_filters_steps_and_runs_nothing(page, folder):
+    rows = [sample(t, a, text) | {"problem": "p", "finished": t == 0}
+            for t in (0, 5) for a, text in ((1.0, "short"), (-1.0, f"long {HOSTILE} " * 9))]  # fmt: skip
+    for row in rows:
+        row |= {"after": [0.0] * len(row["tokens"]), "reference": row["logprobs"]}
+    (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page.locator("text=inspect all that were kept").click()
+    page.locator("text=2, 4 kept").or_(page.locator("text=step 5, 2 kept")).first.wait_for()
+    assert page.locator(".r1c").count() == 2 and "truncated" in page.inner_text(".r1c-two")
+    assert "mean length" in page.inner_text("main")  # what has changed since step 0
+    page.select_option("select[name=show]", "wrong but long")
+    page.select_option("select[name=colour]", "ratio")
+    page.click("button")
+    page.locator(".r1c .c").first.wait_for()  # clipped tokens are framed
+    assert "2 of 4 completions" in page.inner_text("main")
+    page.locator("#steps a", has_text="0").first.click()
+    page.locator("text=step 0, 2 kept").wait_for()
+    assert page.locator("select[name=colour]").input_value() == "ratio"
+    page.fill("input[name=search]", "no such word")
+    page.click("button")
+    page.locator("text=No completion of this step").wait_for()
+    page.locator("text=back to the curves").click()
+    until(page, lambda: points(page) == 9, "the curves are there again")
+
+
 def test_without_the_token_there_is_nothing(browser, server):
     page = browser.new_page()
     answer = page.goto(f"http://127.0.0.1:{server.port}/")

@@ -102,6 +102,8 @@ class Train(ModelAndTask):
     report: str | None = text("send every step's metrics to a tracker too (pip install it; trackio "
         "is local and offline, the others need --backend trl)", "TRACKER",
         choices=("trackio", "wandb", "tensorboard"))
+    record_every: int = option(0, "steps between whole groups kept for the inspector, with what "
+        "the update did to them; 0: none (scratch only)", low=0)
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.io as pio
 
 from r1lab.show.curves import learning_curves
-from r1lab.show.inspectors import sample_html
 from r1lab.show.notebook import CONFIG
+from r1lab.show.rollouts import row_html, row_of
 from r1lab.show.runs import MEASURES, Run
 from r1lab.show.style import RIGHT, palette
 from r1lab.show.text import safe_text
@@ -95,34 +95,17 @@ def figures(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def details(number: int, run: Run, open_: bool) -> str:
     """A run's diagnosis, and the completions of its last step that kept any."""
     said = "".join(f"<li>{safe_text(one)}</li>" for one in run.diagnosis())
-    rows = sorted(run.sample, key=lambda row: -(_finite(row.get("advantage")) or 0))
-    shown = "".join(f"<div>{sample_html(as_sample(row))}</div>" for row in rows[:64])
+    rows = [row for raw in run.sample[:64] if (row := row_of(raw, run.config))]
+    rows.sort(key=lambda row: -(row["advantage"] or 0))
+    shown = "".join(f"<div>{row_html(row)}</div>" for row in rows)
     at = f"completions of step {rows[0]['step']}, by advantage" if rows else "no completions yet"
     return (
         f'<section id="run-{number}"><h2>{safe_text(run.name)}</h2>'
         f'<p>{safe_text(run.words())}</p><ul class="diagnosis">{said}</ul>'
         f'<details id="samples-{number}"{" open" if open_ else ""}><summary>{at}</summary>'
+        f'<p><a href="inspect?run={number}">inspect all that were kept</a></p>'
         f'<div class="r1c-two">{shown}</div></details></section>'
     )
-
-
-def as_sample(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A kept completion with the types that `sample_html` draws, whatever wrote the file."""
-    good = {key: row.get(key) for key in ("step", "prompt", "text", "correct")}
-    good |= {key: _finite(row.get(key)) for key in ("reward", "advantage")}
-    tokens, logprobs = row.get("tokens"), row.get("logprobs")
-    if isinstance(tokens, list) and all(isinstance(one, str) for one in tokens):
-        good["tokens"] = tokens
-        if isinstance(logprobs, list) and len(logprobs) == len(tokens):
-            good["logprobs"] = [_finite(one) for one in logprobs]
-    if good["correct"] not in (True, False, None):
-        good["correct"] = None
-    return good
-
-
-def _finite(value: Any) -> float | None:
-    good = type(value) in (int, float) and abs(value) < 1e18
-    return float(value) if good else None
 
 
 def state(runs: Sequence[Run], seen: str = "") -> dict[str, Any]:

@@ -21,7 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import plotly
 
+from r1lab.basics.errors import R1LabError
 from r1lab.show.cards import state
+from r1lab.show.inspect_page import inspect_html
 from r1lab.show.runs import Run
 from r1lab.show.text import safe_text
 
@@ -124,5 +126,14 @@ class Handler(BaseHTTPRequestHandler):
             with self.server.turn:  # runs are read by one request at a time
                 found = state(self.server.find(), given.get("seen", ""))
             self.reply(json.dumps(found), "application/json")
+        elif path == "inspect":
+            with self.server.turn:
+                runs = self.server.find()
+            try:
+                body, code = inspect_html(runs, given), 200
+            except R1LabError as error:
+                body, code = f'<p>{safe_text(error)}</p><a href=".">back</a>', 404
+            status = "the completions that the run has kept"
+            self.reply(PAGE.format(title=title, body=body, scripts="", status=status), code=code)
         else:
             self.reply("there is no such page\n", "text/plain", 404)

@@ -36,8 +36,8 @@ from r1lab.training.metrics import metrics_of, spent_in
 
 log = logging.getLogger(__name__)
 METRICS, SAMPLES, CHECKPOINTS, MODEL = "metrics.jsonl", "samples.jsonl", "checkpoints", "model"
-ABOUT = "about.json"
-ON_DISK = (METRICS, SAMPLES, ABOUT, "nan_batch.json", CHECKPOINTS, MODEL)
+ABOUT, GROUPS = "about.json", "groups.jsonl"  # for `r1lab watch`; of a `show.Recorder`
+ON_DISK = (METRICS, SAMPLES, GROUPS, ABOUT, "nan_batch.json", CHECKPOINTS, MODEL)
 LOCK = ".lock"
 
 
@@ -217,10 +217,11 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
 
 
 def history_of(out_dir: Path, done: int) -> list[dict[str, Any]]:
-    """The metrics of the steps before `done`; later ones are deleted, in samples.jsonl too. Missing
+    """The metrics of the steps before `done`; later ones are deleted, of completions too. Missing
     ones are named in the log."""
     history = files.truncate_lines(out_dir / METRICS, done, once=True)
-    files.truncate_lines(out_dir / SAMPLES, done)
+    for name in (SAMPLES, GROUPS):
+        files.truncate_lines(out_dir / name, done)
     if missing := sorted(set(range(done)) - {metrics["step"] for metrics in history}):
         steps = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         log.warning(
