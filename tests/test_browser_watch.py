@@ -56,7 +56,7 @@ def server(folder):
 def page(browser, server):
     """The page, opened by its address; it must have asked its server alone, and run nothing."""
     page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(120_000)
     hosts, errors = set(), []
     page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if "://" in r.url else None)
     page.on("dialog", lambda d: errors.append(d.message) or d.dismiss())
@@ -69,7 +69,7 @@ def page(browser, server):
 
 def until(page, test, words: str) -> None:
     """Wait until `test()` holds; the page's policy allows no polling inside it."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not test():
         if time.monotonic() > end:
             page.screenshot(path=os.environ.get("R1LAB_SCREENSHOT", os.devnull), type="png")
@@ -113,7 +113,8 @@ def test_it_follows_a_run_through_a_reload_and_a_resumption(page, folder, server
 
 def test_the_inspector_filters_steps_and_runs_nothing(page, folder):
     rows = [sample(t, a, text) | {"problem": "p", "finished": t == 0}
-            for t in (0, 5) for a, text in ((1.0, "short"), (-1.0, f"long {HOSTILE} " * 9))]  # fmt: skip
+            for t in (0, 5)
+            for a, text in ((1.0, "short"), (-1.0, f"long {HOSTILE} " * 9))]  # fmt: skip
     for row in rows:
         row |= {"after": [0.0] * len(row["tokens"]), "reference": row["logprobs"]}
     (folder / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
