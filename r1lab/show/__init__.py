@@ -45,4 +45,5 @@ from r1lab.show.text import (
     table_html,
 )
 from r1lab.show.toys import estimate_dots, run_lines
+from r1lab.show.trial import Trial, try_reward
 from r1lab.show.widgets import explorer, objective_explorer, reward_html, reward_playground

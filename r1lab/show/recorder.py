@@ -14,6 +14,7 @@ completions, and the sampling of those questions.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,6 +88,7 @@ class Recorder:
         for n, r in enumerate(at):
             one = batch.measures[r]
             more = {"place": r % G, "finished": one.finished, "mixed": one.mixed}
+            more |= {"of": dataclasses.asdict(batch.problems[r // G])}
             more |= {"length": one.length, "clip": [config.clip_low, config.clip_high]}
             more |= {k: [round(float(x), 4) for x in rows[n]] for k, rows in logps.items()}
             found.append(record(step, batch, r, self.tokenizer) | more)

@@ -3,6 +3,7 @@
 A row has a step, a problem, a prompt and a text, and whatever else is known of a completion:
 
     correct, reward, rewards, advantage, finished, mixed, length
+    of         the Problem, where the file holds it
     tokens     texts (T); words where the run kept no tokens
     logprobs   (T) of the policy that sampled
     after      (T) of the policy after the step's update: their difference is the ratio's logarithm
@@ -27,6 +28,7 @@ from r1lab.basics.files import read_json, read_lines
 from r1lab.languages import language_words
 from r1lab.rewards import text_of
 from r1lab.show.text import completion_html, safe_text
+from r1lab.tasks import Problem
 from r1lab.templates import parse
 from r1lab.training.loop import ABOUT, GROUPS, SAMPLES
 
@@ -107,6 +109,10 @@ def row_of(raw: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> R
     row["mixed"] = raw["mixed"] if raw.get("mixed") in (True, False) else mixed(text)
     row["problem"] = str(raw.get("problem") or row["prompt"])
     row["place"] = raw.get("place") if type(raw.get("place")) is int else None
+    try:
+        row["of"] = Problem.from_dict(raw.get("of"))
+    except R1LabError:
+        row["of"] = None
     row["asked_again"] = raw.get("asked_again") is True
     clip = raw.get("clip")
     good = (
