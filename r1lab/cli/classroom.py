@@ -46,6 +46,39 @@ class Class(Command):
     out: str | None = text("folder of the class (default: runs/class)", "FOLDER", path=True)
 
 
+@dataclass(kw_only=True)
+class Hosted(Command):
+    """write the lessons for Colab and Kaggle
+
+    The same cells with a set-up cell before them, for a GitHub repository that has this project:
+    its lessons then open there with one click. Commit what is written, and run this again after a
+    lesson has changed.
+
+    examples:
+      r1lab hosted --repository OWNER/NAME
+      r1lab hosted --repository OWNER/NAME --only colab --profile cpu
+    """
+    repository: str | None = text("OWNER/NAME on GitHub", "OWNER/NAME")
+    revision: str = option("main", "branch or tag that is cloned", metavar="NAME")
+    profile: str = option("gpu", "whose parameters the lessons get", metavar="NAME")
+    only: str | None = text("colab or kaggle (default: both)", choices=("colab", "kaggle"))
+    out: str | None = text("folder (default: notebooks/hosted)", "FOLDER", path=True)
+
+
+def hosted(args: Hosted) -> None:
+    from r1lab.course import hosted as lessons
+
+    if not args.repository:
+        raise R1LabError("name the repository: r1lab hosted --repository OWNER/NAME")
+    out = files.run_folder(args.out) if args.out else None
+    places = (args.only,) if args.only else tuple(lessons.PLACES)
+    made = lessons.write(args.repository, args.revision, args.profile, out, places=places)
+    print(f"{len(made)} notebooks in {files.shorten(made[0].parent.parent)}; open the first with")
+    for place in places:
+        first = next(path for path in made if path.parent.name == place)
+        print(lessons.linked(first.name, place, args.repository, args.revision))
+
+
 def classroom(args: Class) -> int:
     from r1lab.course import classroom as rooms
 

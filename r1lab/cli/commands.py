@@ -9,7 +9,7 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
-from r1lab.cli.classroom import Class
+from r1lab.cli.classroom import Class, Hosted
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.records import Export, Speedrun
@@ -440,6 +440,7 @@ COMMANDS = {  # the options, and the function that does the work
     "figures": (Figures, "lessons.figures"),
     "book": (Book, "lessons.book"),
     "class": (Class, "classroom.classroom"),
+    "hosted": (Hosted, "classroom.hosted"),
     "speedrun": (Speedrun, "records.speedrun"),
     "export": (Export, "records.export"),
 }
