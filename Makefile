@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab bench figures lint lock clean
+.PHONY: help setup run test lab bench figures hosted lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -52,6 +52,9 @@ bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 
 figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/figures-cpu.json
 	@$(BIN)/python -m r1lab figures --seeds $(SEEDS) $(ARGS)
+
+hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)
+	@R1LAB_BARE=1 $(BIN)/python -m pytest -q tests/test_hosted.py -k bare $(ARGS)
 
 lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

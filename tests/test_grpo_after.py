@@ -57,7 +57,7 @@ def same_weights(a, b) -> bool:
 
 
 def without_clock(history) -> list[dict]:
-    clock = ("seconds", "tokens_per_second", "diagnoses")
+    clock = ("seconds", "tokens_per_second", "memory", "diagnoses")
     return [{k: v for k, v in m.items() if not k.endswith(clock)} for m in history]
 
 

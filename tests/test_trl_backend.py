@@ -51,7 +51,7 @@ from r1lab.trl_backend.trainer import by_length, make_trainer, on_one_gpu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TASK = get_task("countdown")
-CLOCK = ("seconds", "tokens_per_second", "diagnoses")
+CLOCK = ("seconds", "tokens_per_second", "memory", "diagnoses")
 
 
 def characters(completions, **_):

@@ -9,11 +9,13 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
+from r1lab.cli.classroom import Class, Hosted
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.probe import Probe
 from r1lab.cli.records import Export, Speedrun
 from r1lab.cli.successors import Successors
+from r1lab.cli.watch import Watch
 
 
 @dataclass(kw_only=True)
@@ -103,6 +105,8 @@ class Train(ModelAndTask):
     report: str | None = text("send every step's metrics to a tracker too (pip install it; trackio "
         "is local and offline, the others need --backend trl)", "TRACKER",
         choices=("trackio", "wandb", "tensorboard"))
+    record_every: int = option(0, "steps between whole groups kept for the inspector, with what "
+        "the update did to them; 0: none (scratch only)", low=0)
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")
@@ -423,6 +427,7 @@ COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
     "train": (Train, "training.train"),
+    "watch": (Watch, "watch.watch"),
     "eval": (Eval, "evals.evaluate"),
     "scienceagent": (ScienceAgent, "scienceagent.scienceagent"),
     "tasks": (Tasks, "training.tasks"),
@@ -438,6 +443,8 @@ COMMANDS = {  # the options, and the function that does the work
     "book": (Book, "lessons.book"),
     "probe": (Probe, "probe.probe"),
     "successors": (Successors, "successors.successors"),
+    "class": (Class, "classroom.classroom"),
+    "hosted": (Hosted, "classroom.hosted"),
     "speedrun": (Speedrun, "records.speedrun"),
     "export": (Export, "records.export"),
 }

@@ -190,7 +190,7 @@ def _options(holder: Any) -> list[dataclasses.Field]:
 
 
 def _flag(f: dataclasses.Field) -> str:
-    return f"--{f.name.replace('_', '-')}"
+    return f"--{(f.metadata.get('flag') or f.name).replace('_', '-')}"
 
 
 def _annotation(f: dataclasses.Field) -> Any:
@@ -210,6 +210,8 @@ def _annotation(f: dataclasses.Field) -> Any:
         shown["metavar"] = f"{metavar} [{metavar} ...]"
     if f.default is False or f.default in (None, (), ""):
         shown["help_behavior_hint"] = ""
+    if about.get("flag"):  # a name that Python does not allow
+        shown["name"] = about["flag"]
     if about.get("short"):
         shown["aliases"] = (about["short"],)
     return Annotated[found, arg(**shown)]

@@ -21,6 +21,7 @@ from r1lab.experience import training_problems
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.sandbox.client import WEAK
+from r1lab.show.recorder import Recorder
 from r1lab.tasks import check as checks
 from r1lab.tasks import registry, task_for
 from r1lab.training import metrics
@@ -79,6 +80,11 @@ def train(args: Train) -> None:
         words = plan_memory(model, tokenizer, task, config)
         if not args.quiet:
             print(words, flush=True)
+    if args.record_every:
+        if on_trl:
+            raise R1LabError("--record-every needs --backend scratch")
+        recorder = Recorder(out, model, tokenizer, task, config, every=args.record_every)
+        options["callbacks"] = [*options.get("callbacks", ()), recorder]
     try:
         history = backend.train(model, tokenizer, task, config, out, **options)
     finally:

@@ -32,6 +32,12 @@ def held(device: str = "cpu") -> int:
     return torch.cuda.memory_allocated() if device == "cuda" else psutil.Process().memory_info().rss
 
 
+def gibibytes_held() -> float:
+    """The most GiB that this process has held on its GPU, or holds resident where it uses none."""
+    on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return (torch.cuda.max_memory_allocated() if on_gpu else held("cpu")) / 2**30
+
+
 def large_blocks_apart() -> None:
     """Have glibc give every block above 1 MiB pages of its own from now on, for LoRA: its passes
     free much between what they keep, and the heap's holes took 3.7 GiB where 2.6 were planned

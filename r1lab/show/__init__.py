@@ -33,6 +33,7 @@ from r1lab.show.objective import clip_objective, kl_estimators, objective_with_k
 from r1lab.show.pareto import accuracy_cost
 from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
 from r1lab.show.predictions import Prediction, predict
+from r1lab.show.recorder import Recorder
 from r1lab.show.roadmap import roadmap, roadmap_svg
 from r1lab.show.stages import funnel, stage_bars, stage_panels
 from r1lab.show.style import COLOURS, RIGHT, STAGES, WRONG, colour
@@ -44,4 +45,5 @@ from r1lab.show.text import (
     table_html,
 )
 from r1lab.show.toys import estimate_dots, run_lines
+from r1lab.show.trial import Trial, try_reward
 from r1lab.show.widgets import explorer, objective_explorer, reward_html, reward_playground

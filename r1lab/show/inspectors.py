@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import ipywidgets
 
 from r1lab.basics.errors import R1LabError
+from r1lab.show import rollouts
 from r1lab.show.notebook import Drawing
-from r1lab.show.text import MOST_TOKENS, compare_completions, completion_html
+from r1lab.show.text import MOST_TOKENS, compare_completions, completion_html, table_html
 from r1lab.show.widgets import LOOK, attach, explorer
 
 Sample = Mapping[str, Any]
@@ -59,21 +61,10 @@ def samples_of(evaluation: Any, tokenizer: Any, per_problem: int = 2) -> list[di
 
 def sample_html(sample: Sample, kind: str = "advantage", label: str = "step") -> str:
     """One kept sample as HTML: the prompt, its reward, the completion coloured by `kind`."""
-    tokens = list(sample.get("tokens") or str(sample.get("text", "")).split())
-    values = None
-    if kind == "logprob":
-        values = sample.get("logprobs")
-    elif kind == "advantage" and sample.get("advantage") is not None:
-        values = [sample["advantage"]] * len(tokens)  # the same for every token
-    if values is not None and len(values) != len(tokens):
-        values = None
-    verdict = {True: "correct", False: "incorrect"}.get(sample.get("correct"), "not verified")
-    return completion_html(
-        tokens, values, kind if values is not None else "plain",
-        title=f"{label} {sample.get('step', 0)}: {verdict}, {len(tokens)} tokens",
-        prompt=str(sample.get("prompt", "")),
-        facts={key: sample[key] for key in ("reward", "advantage") if sample.get(key) is not None},
-    )  # fmt: skip
+    row = rollouts.row_of({"step": 0} | dict(sample))
+    if row is None:
+        raise R1LabError("a sample needs a text, and a whole number as its step")
+    return rollouts.row_html(row, kind, label)
 
 
 class Pages:
@@ -112,46 +103,71 @@ class Pages:
 
 
 def rollout_inspector(
-    samples: Sequence[Sample], *, kind: str = "advantage", label: str = "step"
+    samples: Sequence[Sample] | str | os.PathLike, *, kind: str = "advantage", label: str = "step"
 ) -> dict[str, Any]:
-    """Read what a model wrote, step by step, correct or not, coloured by advantage or log-prob.
+    """Read what a model wrote, step by step, coloured by what training made of each token.
 
-    samples: as `load_samples` gives them. Drawn first: a completion of the first and one of the
-    last step beside each other. Below them, live: a slider over the steps, a choice of correct and
-    incorrect ones, of the completion and of the colour. Returns the controls. `label`: what "step"
-    counts.
+    samples: a run's folder, TRL's completions in parquet (`rollouts.load` has the list), or rows as
+    `load_samples` gives them. Drawn first: a completion of the first and one of the last step
+    beside each other. Below them, live: a slider over the steps; which completions (right but
+    short, wrong but long, mixed language, truncated, ...); the colour: advantage, log-prob, and
+    where the run was recorded (`Recorder`) the ratio with its clipping and the KL to the reference;
+    a word to search for; the whole group side by side, with what is different from the last step at
+    which its question was asked. Returns the controls. `label`: what "step" counts.
     """
-    samples = list(samples)
-    if not samples:
+    if isinstance(samples, str | os.PathLike):
+        rows = rollouts.load(samples)
+    else:
+        rows = [row for raw in samples if (row := rollouts.row_of({"step": 0} | dict(raw)))]
+    if not rows:
         raise R1LabError("no samples to inspect: train a few steps first.")
-    steps = sorted({int(sample.get("step", 0)) for sample in samples})
-    verdicts = {"all": None, "correct": True, "incorrect": False}
-    kinds = ["advantage", "logprob", "plain"]
+    steps = sorted({row["step"] for row in rows})
+    known = [name for name in ("ratio", "kl") if any(rollouts.values_of(r, name)[0] for r in rows)]
     choices = {
         "step": ipywidgets.SelectionSlider(
             options=steps, value=steps[-1], description=label, continuous_update=False, **LOOK
         ),
-        "verdict": ipywidgets.Dropdown(options=list(verdicts), description="show", **LOOK),
-        "kind": ipywidgets.Dropdown(options=kinds, value=kind, description="colour", **LOOK),
-    }
+        "verdict": ipywidgets.Dropdown(
+            options=list(rollouts.filters(rows)), description="show", **LOOK
+        ),
+        "kind": ipywidgets.Dropdown(
+            options=["advantage", "logprob", *known, "plain"], value=kind, description="colour",
+            **LOOK,
+        ),
+        "search": ipywidgets.Text(
+            placeholder="search", continuous_update=False, layout={"width": "150px"}
+        ),
+        "group": ipywidgets.Checkbox(description="whole group", indent=False, **LOOK),
+    }  # fmt: skip
 
-    def page(sample: Sample, kind: str) -> tuple[str, str]:
-        return sample_html(sample, kind, label), str(sample.get("text", ""))
+    def page(found: Sequence[Sample], kind: str) -> tuple[str, str]:
+        text = "\n\n".join(row["text"] for row in found)
+        if len(found) == 1:
+            return rollouts.row_html(found[0], kind, label), text
+        changed = rollouts.changes(rows, found[0]["step"], found[0]["problem"])
+        return rollouts.group_html(found, kind, label) + changes_html(changed), text
 
-    def pages(step: int, verdict: str, kind: str) -> list:
-        return [
-            lambda sample=sample: page(sample, kind)
-            for sample in samples
-            if int(sample.get("step", 0)) == step
-            and verdicts[verdict] in (None, sample.get("correct"))
-        ]
+    def pages(step: int, verdict: str, kind: str, search: str, group: bool) -> list:
+        found = [row for row in rollouts.select(rows, verdict, search) if row["step"] == step]
+        at = [row for row in rows if row["step"] == step]
+        parts = [[row] for row in found]
+        if group:  # all of those questions with one that is looked for
+            parts = [rollouts.groups(at)[name] for name in rollouts.groups(found)]
+        return [lambda part=part: page(part, kind) for part in parts]
 
     ends = dict.fromkeys((steps[0], steps[-1]))
-    opening = [next(s for s in samples if int(s.get("step", 0)) == step) for step in ends]
-    markup = "".join(f"<div>{sample_html(sample, kind, label)}</div>" for sample in opening)
-    text = "\n\n".join(str(sample.get("text", "")) for sample in opening)
+    opening = [next(row for row in rows if row["step"] == step) for step in ends]
+    markup = "".join(f"<div>{rollouts.row_html(row, kind, label)}</div>" for row in opening)
+    text = "\n\n".join(row["text"] for row in opening)
     shown = Pages((f'<div class="r1c-two">{markup}</div>', text), pages, choices)
     return {**choices, "completion": shown.number}
+
+
+def changes_html(changed: Sequence[tuple[str, str, str]]) -> str:
+    """`rollouts.changes` as a table; a sentence where the question was not asked before."""
+    if not changed:
+        return "<p>This question was not asked at an earlier step that was kept.</p>"
+    return table_html([("the same question", "then", "now"), *changed])
 
 
 def funnel_inspector(found: Any) -> dict[str, Any]:

@@ -45,6 +45,7 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "grad_norm": ("gradient norm", "", None), "loss": ("loss", "", None),
     "zero_spread_groups": ("zero-variance groups", "", None),
     "tokens_per_second": ("tokens per second", "", None),
+    "memory": ("memory (GiB)", "", None),
     "rewards/language": ("language consistency (fraction of words)", ".0%", (0, 1)),
     "lr": ("learning rate", ".0e", None),
     "gold": ("gold reward (fraction correct)", ".0%", (0, 1)),

@@ -41,6 +41,7 @@ _STYLE = """<style>
  border: 1px solid rgba(128,128,128,.4); border-radius: 6px; padding: 10px 14px; margin: 6px 0;
  max-width: 900px; overflow-wrap: anywhere;}
 .r1c .t {padding: 2px 1px; border-radius: 3px; white-space: pre-wrap;}
+.r1c .c {outline: 2px solid #D55E00; outline-offset: -1px;}
 .r1c .w {text-decoration: underline dotted; text-underline-offset: 4px;}
 .r1c .h {font-family: sans-serif; font-weight: 600; line-height: 1.4;}
 .r1c .k {font-family: sans-serif; font-size: 13px; opacity: .85; line-height: 1.6;}
@@ -57,18 +58,21 @@ def completion_html(
     title: str = "",
     prompt: str = "",
     facts: Mapping[str, Any] | None = None,
+    marks: Sequence[bool] | None = None,
 ) -> str:
     """A sampled answer as HTML, each token on a colour that says its value.
 
-    tokens (T): the tokens' texts. values (T): kind "advantage" (blue: made likelier, orange: made
-    less likely, full at ±ADVANTAGE_FULL) or "logprob" (the darker, the more surprising to the
-    model that wrote it); None: no colour. Reflective words are underlined. title, prompt and facts
-    ({"reward": 1.0}) stand above. Returns a fragment without script or links; whatever the model
-    wrote is shown as text. Colours are translucent, so it reads on light and dark pages.
-    Raises R1LabError for an unknown kind or when tokens and values differ in number.
+    tokens (T): the tokens' texts. values (T): of one of KINDS. "advantage": blue, made likelier;
+    orange, made less likely; full at ±ADVANTAGE_FULL. "logprob": the darker, the more surprising to
+    the model that wrote it. "ratio", of the policy now to the one that wrote it: blue, likelier
+    now; orange, less likely. "kl", of the policy to the reference: the darker, the more. None: no
+    colour. marks (T): tokens with a frame, such as clipped ones. Reflective words are underlined.
+    title, prompt and facts ({"reward": 1.0}) stand above. Returns a fragment without script or
+    links; whatever the model wrote is shown as text. Colours are translucent, so it reads on light
+    and dark pages. Raises R1LabError for an unknown kind, or other numbers of tokens and values.
     """
-    if kind not in ("plain", "advantage", "logprob"):
-        raise R1LabError(f"kind {kind!r} is not known: use 'advantage', 'logprob' or 'plain'.")
+    if kind not in KINDS:
+        raise R1LabError(f"kind {kind!r} is not known: use one of {', '.join(KINDS)}.")
     if values is not None and len(values) != len(tokens):
         raise R1LabError(f"{len(tokens)} tokens, but {len(values)} values: one each is needed.")
     shown = list(tokens[:MOST_TOKENS])
@@ -77,7 +81,8 @@ def completion_html(
     # Word-level tokens carry no spaces of their own; pieces of a BPE tokenizer do.
     gap = "" if any(token[:1].isspace() for token in shown[1:]) else " "
     spans = [
-        _span(token, numbers[i] if numbers else math.nan, kind) for i, token in enumerate(shown)
+        _span(token, numbers[i] if numbers else math.nan, kind, bool(marks and marks[i]))
+        for i, token in enumerate(shown)
     ]
     more = len(tokens) - len(shown)
     head = f'<div class="h">{safe_text(title)}</div>' if title else ""
@@ -90,27 +95,37 @@ def completion_html(
     return f'{_STYLE}<div class="r1c">{head}{body}{tail}{_legend(numbers, kind)}</div>'
 
 
-def _span(token: str, value: float, kind: str) -> str:
-    word = " w" if reflection_words(token) else ""
+def _span(token: str, value: float, kind: str, marked: bool = False) -> str:
+    word = (" w" if reflection_words(token) else "") + (" c" if marked else "")
     if not math.isfinite(value):
         return f'<span class="t{word}">{safe_text(token)}</span>'
-    name = "advantage" if kind == "advantage" else "log-prob"
     return (
         f'<span class="t{word}" style="background:{_tint(value, kind)}" '
-        f'title="{name} {value:+.3f}">{safe_text(token)}</span>'
+        f'title="{KINDS[kind].format(value)}">{safe_text(token)}</span>'
     )
 
 
 def _tint(value: float, kind: str) -> str:
     """Background of a value; translucent, at most half covering, so that text stays readable."""
-    if kind == "advantage":
-        strength = 0.5 * min(1.0, abs(value) / ADVANTAGE_FULL)
-        return faint(RIGHT if value >= 0 else "#E69F00", round(strength, 3))
-    return faint("#CC79A7", round(0.7 * min(1.0, -value / LOGPROB_FLOOR), 3) if value < 0 else 0)
+    if kind in ("advantage", "ratio"):
+        size = value / ADVANTAGE_FULL
+        if kind == "ratio":
+            size = math.log(max(value, 1e-9)) / RATIO_FULL
+        strength = 0.5 * min(1.0, abs(size))
+        return faint(RIGHT if size >= 0 else "#E69F00", round(strength, 3))
+    size = -value / LOGPROB_FLOOR if kind == "logprob" else value / KL_FULL
+    return faint("#CC79A7", round(0.7 * min(1.0, size), 3) if size > 0 else 0)
 
 
+# kinds of values -> what stands under the mouse
+KINDS = {
+    "advantage": "advantage {:+.3f}", "logprob": "log-prob {:+.3f}", "ratio": "ratio {:.3f}",
+    "kl": "KL {:.4f}", "plain": "",
+}  # fmt: skip
 LOGPROB_FLOOR = 4.0  # nats below certainty at which the colour is full: a probability of 1 in 55
 ADVANTAGE_FULL = 2.0  # size at which the colour is full, the same in every text
+RATIO_FULL = 0.4  # size of the ratio's logarithm at which the colour is full: 0.67 and 1.49
+KL_FULL = 1.0  # nats at which the colour is full
 
 
 def _legend(numbers: Sequence[float], kind: str) -> str:
@@ -124,6 +139,12 @@ def _legend(numbers: Sequence[float], kind: str) -> str:
     if kind == "logprob":
         parts = [swatch(-x, f"{math.exp(-x):.0%}" if x else "certain") for x in (0, 1, 2, 4)]
         return f'<div class="k">probability of each token when sampled: {"".join(parts)}</div>'
+    if kind == "kl":
+        parts = [swatch(x, f"{x:g}") for x in (0, 0.25, 0.5, 1)]
+        return f'<div class="k">KL to the reference (k3, nats): {"".join(parts)}</div>'
+    if kind == "ratio":
+        parts = [swatch(x, f"{x:g}") for x in (0.7, 0.8, 1, 1.2, 1.4)]
+        return f'<div class="k">ratio after the update: {"".join(parts)} (framed: clipped)</div>'
     scale = "".join(swatch(value, f"{value:+g}") for value in (-2, -1, 0, 1, 2))
     alike = f"{finite[0]:+.2g} on every token; " if max(finite) - min(finite) < 1e-9 else ""
     return f'<div class="k">advantage: {alike}{scale} (blue: made likelier, orange: less)</div>'
@@ -134,7 +155,12 @@ def _short(value: Any) -> str:
 
 
 def safe_text(text: Any) -> str:
-    """Text for HTML: escaped, control characters visible, nothing that can reorder the line."""
+    """Text for HTML: escaped, and as `visible_text` has it."""
+    return html.escape(visible_text(text), quote=True).replace("\n", "<br>")
+
+
+def visible_text(text: Any) -> str:
+    """Text for a terminal: control characters are visible, nothing can reorder or end the line."""
     text = text if isinstance(text, str) else str(text)
     shown = []
     for character in text[:MOST_CHARACTERS]:
@@ -149,7 +175,7 @@ def safe_text(text: Any) -> str:
             shown.append(character)
     if len(text) > MOST_CHARACTERS:
         shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
-    return html.escape("".join(shown), quote=True).replace("\n", "<br>")
+    return "".join(shown)
 
 
 _INVISIBLE = {

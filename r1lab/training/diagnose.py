@@ -167,6 +167,28 @@ def diagnose(window: Sequence[Metrics], context: Context) -> list[Diagnosis]:
     return [Diagnosis(code, WORDS[code].format(**facts)) for code in codes]
 
 
+def in_words(history: Sequence[Metrics], config: Mapping[str, Any]) -> list[str]:
+    """How a run's reward does, in sentences: what `r1lab watch` says of a run by its metrics and
+    its options (a GRPOConfig as plain values) alone."""
+    size = max(4, min(int(config.get("patience", 8)), int(config.get("steps", 8))))
+    if not history or any("reward" not in m for m in history):
+        return []
+    window = history[-size:]
+    if len(window) < size:
+        return [f"Too early to say: {len(window)} of the first {size} steps are done."]
+    half = len(window) // 2
+    first, last = (fmean(m["reward"] for m in part) for part in (window[:half], window[-half:]))
+    if not is_flat(window):
+        return [f"The reward rises: {first:.3g}, then {last:.3g}, in the last {size} steps."]
+    limits = {name: config[name] for name in ("max_new_tokens", "learning_rate") if name in config}
+    more = {name: config[name] for name in ("temperature", "kl_coef") if name in config}
+    found = diagnose(window, Context(**limits, **more)) if len(limits) == 2 else []
+    flat = f"The reward does not rise: {first:.3g}, then {last:.3g}, in the last {size} steps."
+    if not found:
+        return [f"{flat} No link is broken: it may be as good as it gets, or need more steps."]
+    return [flat, *[d.words[0].upper() + d.words[1:] for d in found]]
+
+
 def explain(
     history: Sequence[Metrics], config, tokenizer, task, problems: Sequence[Any]
 ) -> list[str]:

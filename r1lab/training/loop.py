@@ -30,13 +30,14 @@ from tqdm.std import tqdm
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.machine import energy
+from r1lab.machine import costs, energy, room
 from r1lab.training import checkpoints, records, signals
 from r1lab.training.metrics import metrics_of, spent_in
 
 log = logging.getLogger(__name__)
 METRICS, SAMPLES, CHECKPOINTS, MODEL = "metrics.jsonl", "samples.jsonl", "checkpoints", "model"
-ON_DISK = (METRICS, SAMPLES, "nan_batch.json", CHECKPOINTS, MODEL)
+ABOUT, GROUPS = "about.json", "groups.jsonl"  # for `r1lab watch`; of a `show.Recorder`
+ON_DISK = (METRICS, SAMPLES, GROUPS, ABOUT, "nan_batch.json", CHECKPOINTS, MODEL)
 LOCK = ".lock"
 
 
@@ -90,6 +91,7 @@ class Loop:
                 self.origin = records.origin(parts["model"], self.out_dir / MODEL)
                 state = self._resume(steps, parts, identity)
                 first = self.saved
+                tell(self.out_dir, self.label or "grpo", steps, self.config)
                 asked = stack.enter_context(signals.stop_signals())
             stack.enter_context(signals.memory_errors(limit))
             stack.enter_context(logging_redirect_tqdm() if self.progress else nullcontext())
@@ -147,6 +149,7 @@ class Loop:
             "seconds": seconds,
             "tokens_per_second": tokens / seconds,
             "spent_seconds": self.spent(),
+            "memory": room.gibibytes_held(),
         }
 
     def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
@@ -177,10 +180,19 @@ class Loop:
         """Delete checkpoints and metrics of this run, and its folder if it is empty then."""
         for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), self.out_dir / METRICS]:
             path.unlink(missing_ok=True)
-        (self.out_dir / LOCK).unlink(missing_ok=True)
+        for name in (LOCK, ABOUT):
+            (self.out_dir / name).unlink(missing_ok=True)
         for folder in (self.out_dir / CHECKPOINTS, self.out_dir):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def tell(out_dir: Path, what: str, steps: int, config: Any) -> None:
+    """Write about.json, from which `r1lab watch` knows a run before its first step: what it is, its
+    steps, its options, and what this machine costs by the price table."""
+    plain = getattr(config, "to_json", lambda: dict(vars(config)))()
+    about = {"what": what, "steps": steps, "dollars_per_hour": costs.price_here(), "config": plain}
+    files.atomic_write_text(out_dir / ABOUT, files.to_json(about, indent=1, default=str) + "\n")
 
 
 @contextmanager
@@ -205,10 +217,11 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
 
 
 def history_of(out_dir: Path, done: int) -> list[dict[str, Any]]:
-    """The metrics of the steps before `done`; later ones are deleted, in samples.jsonl too. Missing
+    """The metrics of the steps before `done`; later ones are deleted, of completions too. Missing
     ones are named in the log."""
     history = files.truncate_lines(out_dir / METRICS, done, once=True)
-    files.truncate_lines(out_dir / SAMPLES, done)
+    for name in (SAMPLES, GROUPS):
+        files.truncate_lines(out_dir / name, done)
     if missing := sorted(set(range(done)) - {metrics["step"] for metrics in history}):
         steps = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
         log.warning(

@@ -18,6 +18,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, advantages_of, questions_at
+from r1lab.machine import room
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import read, render
@@ -165,6 +166,7 @@ class RolloutWatch(Watch):
             "seconds": ended - self.began,
             "tokens_per_second": metrics["tokens"] / (ended - self.began),
             "spent_seconds": self.spent(),
+            "memory": room.gibibytes_held(),
         }
         how = (config, self.tokenizer, self.task, questions_at(step, self.problems, config))
         metrics["diagnoses"] = explain([*self.history, metrics], *how)

@@ -24,7 +24,7 @@ from r1lab.basics.quiet import quiet_bars
 from r1lab.machine import energy
 from r1lab.training import records, signals
 from r1lab.training.checkpoints import fingerprint
-from r1lab.training.loop import MODEL, ON_DISK, history_of, one_run
+from r1lab.training.loop import MODEL, ON_DISK, history_of, one_run, tell
 from r1lab.training.metrics import spent_in
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend.folders import fingerprint_of, latest_of_run, seal_newest
@@ -85,6 +85,8 @@ class Watch(TrainerCallback):
                 if not resume and self.main:
                     files.set_aside(self.out_dir, self.on_disk)
                 folder = self.go_on(model)
+                if self.main:
+                    tell(self.out_dir, "trl", self.steps, self.config)
                 self.asked = stack.enter_context(signals.stop_signals())
                 patient(self.asked)
             stack.enter_context(quiet_bars())
