@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from r1lab import scorecard
 from r1lab.basics.files import atomic_write_text
 from r1lab.basics.ledger import load_ledger
 
@@ -108,6 +107,8 @@ def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> s
     names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero by
     decoding, ["claims"] for the registered claims."""
     if patterns == ["stages"]:
+        from r1lab import scorecard  # imports torch, for which the runner need not wait
+
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:
             return NOT_MEASURED
