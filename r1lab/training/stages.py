@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import read_json
 from r1lab.machine import energy
 from r1lab.training import records
