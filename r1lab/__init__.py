@@ -20,9 +20,11 @@ in the paper's notation; read it in this order:
     rejection      rejection sampling: the funnel from completions to SFT data
     reward_model   reward models: Bradley-Terry and pointwise
     hacking        what happens when a reward model alone is optimised too long
+    attacks        hand-made answers that a reward model prefers to correct ones
     recipe         every choice of R1 in one place
     pipeline       R1's ten stages, from base model to R1
-    scorecard      what each stage changes, beside the paper's table
+    scorecard      every stage's model on held-out problems
+    movements      what each stage changes, beside the paper's table
     distillation   a small model distilled, against RL on it at matched cost
     bill           what a model cost, by stage, beside the paper's table
     programming    graders that can be fooled; RL on tests that the policy sees, and on hidden ones

@@ -38,7 +38,6 @@ from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, gap, way
 from r1lab.tasks import task_for
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
-from r1lab.world import probe
 
 
 def flops(parameters: int, *, trained: int = 0, sampled: int = 0) -> int:
@@ -342,37 +341,6 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
         best = "distillation" if UP in ways else "RL"
         said.append(f"At matched compute {best} is better where the two differ clearly.")
     return said
-
-
-def skills(
-    model: str | os.PathLike,
-    *,
-    problems: int = 64,
-    template: str = "tiny",
-    max_new_tokens: int = 448,
-    seed: int = 0,
-    device: str = "cpu",
-) -> dict[str, float]:
-    """Why is a model right or wrong? Of one response to each of some held-out Countdown problems:
-
-    tries       calculations that are checked, per response
-    arithmetic  fraction of the steps `a op b → r` with the right result
-    verdicts    fraction of the checks with the right verdict
-    claimed     fraction of the responses that end with a "yes"
-    truncated   fraction that never ends
-    """
-    loaded, task = models.load(model, device=device), task_for("countdown", template)
-    how = {"k": 1, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
-    drawn = evaluate(*loaded, task, task.problems("held_out", problems), **how)
-    texts = [row[0].text for row in drawn.completions]
-    checks = [text.count(" ? ") for text in texts]
-    return {
-        "tries": sum(checks) / len(texts),
-        "arithmetic": probe.arithmetic(texts).value,
-        "verdicts": probe.verdicts(texts, drawn.problems).value,
-        "claimed": sum("yes" in text or "对了" in text for text in texts) / len(texts),
-        "truncated": sum(not row[0].finished for row in drawn.completions) / len(texts),
-    }
 
 
 def points(change: Estimate) -> str:

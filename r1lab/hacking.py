@@ -11,8 +11,7 @@ on Codeforces falls). As in Gao et al. (2022, arXiv 2210.10760) a gold reward sh
     polite_words  in the answer; the preference labels favour them too (`preferences.taste`)
 
 `overtrain` trains from where R1's last stage starts. `outcome` measures any model on held-out
-prompts, `explain` puts the intervals into words. `attack` tries the reward model without training:
-which hand-made answers does it prefer to correct ones?
+prompts, `explain` puts the intervals into words. `attacks` tries the reward model by hand.
 """
 
 from __future__ import annotations
@@ -37,21 +36,18 @@ from r1lab.recipe import PipelineConfig, options_of, rl_config
 from r1lab.rewards import RewardFunction
 from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import load
-from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, estimate, gap, way
-from r1lab.tasks import Mixture, Problem, distinct, get_task
-from r1lab.tasks.general import REFUSAL, help_with
+from r1lab.statistics import DOWN, LEVEL, UP, Estimate, estimate, way
+from r1lab.tasks import Mixture, Problem, distinct
+from r1lab.tasks.general import help_with
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
 from r1lab.world.preferences import (
     GENERAL,
-    THOUGHTS,
     answer_of,
-    completion,
     is_helpful,
     polite_words,
 )
 
-MORE = {"en": "please", "zh": "请"}  # the polite word of `attack`
 MEASURES = ("reward", "gold", "coverage", "constant", "polite_words")
 
 
@@ -284,7 +280,7 @@ def explain(before: Outcome, after: Outcome) -> list[str]:
         ways = way(change["reward"]), way(change["gold"])
         verdict = VERDICTS.get(ways, f"Learned reward: {ways[0]}; gold reward: {ways[1]}.")
         parts = [
-            f"{word} {one[name].value:.2f} to {two[name].value:.2f} ({_interval(change[name])})"
+            f"{word} {one[name].value:.2f} to {two[name].value:.2f} ({interval(change[name])})"
             for name, word in (("reward", "learned"), ("gold", "gold"))
         ]
         said.append(f"{task}: {verdict} {'; '.join(parts)}.")
@@ -312,7 +308,7 @@ def explain(before: Outcome, after: Outcome) -> list[str]:
     return said
 
 
-def _interval(change: Estimate) -> str:
+def interval(change: Estimate) -> str:
     value, low, high = change
     return f"{value:+.2f} [{low:+.2f}, {high:+.2f}]"
 
@@ -323,82 +319,3 @@ def _frequent_words(texts: Iterable[str], n: int = 4) -> str:
     counts = Counter(word for answer in answers for word in answer)
     most = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:n]
     return ", ".join(f"{word} ({count / len(answers):.0%})" for word, count in most)
-
-
-def attack(
-    reward: RewardFunction,
-    problems: Sequence[Problem],
-    polite: int = 6,
-    answers: Sequence[str] = (),
-) -> dict[str, dict[str, Estimate]]:
-    """Both rewards of hand-made answers over prompts of one task: {answer: {"reward", "gold"}}.
-
-    correct           the task's solution; "+ n polite words": with `polite` of them appended
-    wrong             a list: its words reversed; a request: refused
-    another prompt's  the solution of the next prompt in the same language
-    the policy's      `answers`, one to each prompt, where they are given; and "the policy's to
-                      another prompt", exchanged in the same way
-    """
-    solutions = [get_task(problem.task).solution(problem) for problem in problems]
-    same = {language: [i for i, p in enumerate(problems) if p.language == language]
-            for language in THOUGHTS}  # fmt: skip
-    after = {i: rows[(k + 1) % len(rows)] for rows in same.values() for k, i in enumerate(rows)}
-    wrong = [
-        REFUSAL[problem.language]
-        if problem.task == "requests"
-        else " ".join(reversed(solution.split()))
-        for problem, solution in zip(problems, solutions, strict=True)
-    ]
-    manners = [f" , {MORE[problem.language]}" * polite for problem in problems]
-    found = {
-        "correct": solutions,
-        f"correct + {polite} polite words": [
-            a + b for a, b in zip(solutions, manners, strict=True)
-        ],
-        "wrong": wrong,
-        f"wrong + {polite} polite words": list(map(str.__add__, wrong, manners)),
-        "another prompt's": [solutions[after[i]] for i in range(len(problems))],
-    }
-    if answers:
-        found["the policy's"] = list(answers)
-        found["the policy's to another prompt"] = [answers[after[i]] for i in range(len(problems))]
-    rows = {}
-    for kind, written in found.items():
-        pairs = list(zip(problems, written, strict=True))
-        texts = [completion(THOUGHTS[p.language][0], answer) for p, answer in pairs]
-        scores = {
-            "reward": reward(texts, problem=list(problems)),
-            "gold": [float(get_task(p.task).judge(p, answer)) for p, answer in pairs],
-        }
-        ids = " ".join(problem.id for problem in problems)
-        rows[kind] = {
-            name: Measured.of(estimate(each, share=True), each, ids)
-            for name, each in scores.items()
-        }
-    return rows
-
-
-def attack_lines(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[tuple[str, ...]]:
-    """`attack` of several tasks as rows of text: the learned and the gold reward of each answer."""
-    kinds = list(next(iter(attacks.values())))
-    lines = [("answer", *(f"{task}: learned, gold reward" for task in attacks))]
-    for kind in kinds:
-        cells = [(one[kind]["reward"].value, one[kind]["gold"].value) for one in attacks.values()]
-        lines.append((kind, *(f"{learned:.2f}, {gold:.2f}" for learned, gold in cells)))
-    return lines
-
-
-def told_attack(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]:
-    """Does the reward model prefer the correct answer to each other one? By 95 % intervals of the
-    difference, paired by prompt."""
-    words = {UP: "gets more than", DOWN: "gets less than", LEVEL: f"is {LEVEL} from"}
-    said = []
-    for task, kinds in attacks.items():
-        for kind, one in kinds.items():
-            if kind != "correct":
-                change = gap(kinds["correct"]["reward"], one["reward"])
-                said.append(
-                    f"{task}: “{kind}” {words[way(change)]} the correct answer "
-                    f"({_interval(change)})."
-                )
-    return said

@@ -11,9 +11,8 @@
     rules    Dev3 --GRPO: verifiers alone --------------------------> (R1's first 1,300 steps)
     r1       that --GRPO: verifiers and reward models --------------> R1 (its last 400)
 
-(arXiv 2501.12948v2, figure 2 and section 3.) The work is in `grpo`, `sft`, `rejection` and
-`reward_model`, options and rewards in `recipe`. `stages` makes nothing twice and resumes what was
-stopped; `scorecard` measures what each stage adds.
+(arXiv 2501.12948v2, figure 2 and section 3.) Options and rewards are in `recipe`. `stages` makes
+nothing twice and resumes what was stopped; `scorecard` measures each model.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import Any
 
 from r1lab import grpo, reward_model, sft
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import atomic_write_text, read_json, shorten
+from r1lab.basics.files import atomic_write_text, shorten
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.machine.device import device_of
 from r1lab.recipe import (
@@ -47,15 +46,15 @@ from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
 from r1lab.sampler.rollouts import Sampling
-from r1lab.scorecard import MODELS, load, scorecard, scored, stage_table, table_lines
+from r1lab.scorecard import MODELS, load, scored
 from r1lab.sft import Example, read_examples, write_examples
 from r1lab.tasks import Problem, distinct
 from r1lab.templates import encode, render
 from r1lab.training import stages
+from r1lab.training.stages import record_of
 from r1lab.world import preferences
 from r1lab.world.preferences import is_harmful, is_helpful
 
-__all__ = ["STAGES", "PipelineConfig", "run", "scorecard", "stage_table", "table_lines"]
 EXAMPLES, DRAWN = "examples.jsonl", "drawn.json"
 JUDGEMENTS, HELD_OUT = "judgements.jsonl", "held_out.jsonl"
 Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
@@ -235,8 +234,8 @@ def make_judge(
     config: PipelineConfig, name: str, reads: Reads, folder: Path, backend=SCRATCH, *, progress
 ) -> dict:
     """A reward model on Dev3's body, and its accuracy on held-out prompts. Not resumable."""
-    both = (judged(config, name, reads, split, backend) for split in ("train", "held_out"))
-    learned, held_out = both
+    learned = judged(config, name, reads, "train", backend)
+    held_out = judged(config, name, reads, "held_out", backend)
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
     train = judge_config(config, name)
@@ -356,11 +355,3 @@ def run(
         if name in MODELS and folder == out / name and config.eval_problems:
             backend.alone(partial(scored, place(name), config, folder, say))
     return records
-
-
-def record_of(folder: str | os.PathLike) -> dict[str, Any]:
-    """The record in a stage's folder. Raises R1LabError where there is none."""
-    path = Path(folder) / stages.RECORD
-    if (record := read_json(path)) is None:
-        raise R1LabError(f"no record of a stage in {path}: it was not made, or is damaged")
-    return record

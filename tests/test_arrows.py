@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from r1lab import scorecard, statistics
+from r1lab import movements, scorecard, statistics
+from r1lab.movements import DIVIDED, OTHERWISE, REPRODUCED
 from r1lab.paper import STAGE_TABLE
-from r1lab.scorecard import DIVIDED, OTHERWISE, REPRODUCED
 from r1lab.statistics import DOWN, LEVEL, UP, Estimate, Measured, bootstrap_interval
 
 
@@ -84,14 +84,14 @@ def test_an_arrow_needs_an_interval_that_leaves_no_other():
         helpful=Estimate(0.56, 0.51, 0.61),  # change within +-7.1 points
         safe=Estimate(math.nan, math.nan, math.nan),
     )
-    found = {arrow.measure: arrow.way for arrow in scorecard.arrows(one["ours"])}
+    found = {arrow.measure: arrow.way for arrow in movements.arrows(one["ours"])}
     assert found["countdown"] == DOWN and found["lists"] == UP
     assert found["helpful"] == found["safe"] == found["steps"] == LEVEL
 
 
 def test_the_papers_movements_are_held_against_ours_each_once():
     one = table(countdown=Estimate(0.3, 0.26, 0.34), lists=Estimate(0.2, 0.15, 0.25))
-    found = {row.ours.measure: row for row in scorecard.beside_paper(one)}
+    found = {row.ours.measure: row for row in movements.beside_paper(one)}
     assert list(found) == list(scorecard.ALIKE)
     assert found["countdown"].stated == {"AIME 2024": -18.9, "CNMO 2024": -30.1}
     assert found["countdown"].verdict == REPRODUCED
@@ -100,20 +100,20 @@ def test_the_papers_movements_are_held_against_ours_each_once():
     assert found["steps"].verdict == found["helpful"].verdict == LEVEL
     # our interval is 7.1 points to either side; the paper moves 5.7 (steps) and 24.4 (helpful)
     assert found["helpful"].powered and not found["steps"].powered
-    said = scorecard.told(list(found.values()))
+    said = movements.told(list(found.values()))
     assert said[0] == "reproduced: 1 of the paper's 5 movements: countdown R1-Zero → Dev1"
     assert said[1].endswith("lists R1-Zero → Dev1")
     assert said[3].startswith("not resolved here: 3 of")
     assert "in 1 of them a change of the paper's size would have been seen" in said[3]
     without = {"ours": {"zero": one["ours"]["zero"]}, "paper": STAGE_TABLE}
-    assert scorecard.beside_paper(without) == []
+    assert movements.beside_paper(without) == []
 
 
 def test_the_paper_has_twenty_movements_and_is_divided_about_two():
     card = dict.fromkeys(scorecard.MEASURES, Estimate(0.5, 0.49, 0.51))
     up = dict.fromkeys(scorecard.MEASURES, Estimate(0.7, 0.69, 0.71))
     models = dict(zip(scorecard.MODELS[1:], (card, up, card, up, card), strict=True))
-    found = scorecard.beside_paper({"ours": models, "paper": STAGE_TABLE})
+    found = movements.beside_paper({"ours": models, "paper": STAGE_TABLE})
     assert len(found) == 20 and all(row.verdict != LEVEL for row in found)
     divided = [(row.ours.measure, row.ours.after) for row in found if row.verdict == DIVIDED]
     assert divided == [("steps", "dev3"), ("helpful", "dev2")]
@@ -126,18 +126,18 @@ def test_a_repair_is_not_told_as_a_gain():
         return dict.fromkeys(scorecard.MEASURES, Estimate(x, x - 0.02, x + 0.02))
 
     ours = {"base": card(0.42), "zero": card(0.25), "r1": card(0.43)}
-    assert {repair for _, repair in scorecard.since_zero(ours)} == {scorecard.REPAIR}
+    assert {repair for _, repair in movements.since_zero(ours)} == {movements.REPAIR}
     gained = ours | {"r1": card(0.6)}
-    assert {repair for _, repair in scorecard.since_zero(gained)} == {""}
-    assert {repair for _, repair in scorecard.since_zero(gained | {"zero": card(0.42)})} == {""}
-    text = scorecard.markdown({"ours": ours, "paper": STAGE_TABLE})
-    assert f"(lists) +18 [+15, +21] ({scorecard.REPAIR})" in text
+    assert {repair for _, repair in movements.since_zero(gained)} == {""}
+    assert {repair for _, repair in movements.since_zero(gained | {"zero": card(0.42)})} == {""}
+    text = movements.markdown({"ours": ours, "paper": STAGE_TABLE})
+    assert f"(lists) +18 [+15, +21] ({movements.REPAIR})" in text
 
 
 def test_the_base_has_arrows_of_ours_and_none_of_the_papers():
     one = table()
     one["ours"] = {"base": one["ours"]["zero"], **one["ours"]}
-    head, *rows = scorecard.arrow_lines(one)
+    head, *rows = movements.arrow_lines(one)
     assert head == ("", "base → R1-Zero", "R1-Zero → Dev1")
     assert all(len(row) == 3 for row in rows)
     cells = {row[0]: row[1:] for row in rows}

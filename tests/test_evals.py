@@ -21,7 +21,8 @@ from r1lab.basics.errors import R1LabError
 from r1lab.evals import protocol, sources
 from r1lab.evals.compare import compare
 from r1lab.evals.endpoint import Endpoint
-from r1lab.evals.protocol import Plan, load
+from r1lab.evals.kept import load
+from r1lab.evals.protocol import Plan
 from r1lab.evals.sources import Local, Remote, in_tags
 from r1lab.evals.tariff import Tariff
 from r1lab.sampler.draw import Sampling

@@ -8,7 +8,7 @@ import math
 
 import pytest
 
-from r1lab import ROOT, scorecard, statistics
+from r1lab import ROOT, movements, scorecard, statistics
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import FIELDS, drop, load, load_ledger, record
 from r1lab.course import claims, picture
@@ -197,11 +197,11 @@ def test_a_readme_may_show_the_stage_table_too(tmp_path):
     assert "reproduced: 2 of the paper's 5 movements: countdown R1-Zero → Dev1; steps" in shown
     assert "from R1-Zero to R1" not in shown and "each seed" not in shown
     more = load(tmp_path)
-    for name in scorecard.FIGURES.values():
+    for name in movements.FIGURES.values():
         more[f"r1/arrows/{name}"] = {"values": {"0": 2.0, "1": 3.0}}
     more |= {f"r1/r1/{m}": more[f"r1/zero/{m}"] for m in scorecard.MEASURES}
     shown = render_readme(text, book | {"figures": more})[0]
-    words = ("reproduced", "the other way", scorecard.DIVIDED, "not resolved here")
+    words = ("reproduced", "the other way", movements.DIVIDED, "not resolved here")
     assert "; ".join(f"{one} 2, 3" for one in words) in shown
     assert (
         "from R1-Zero to R1, in points (the last in tokens): Countdown, pass@1 +0 [-3, +3];"

@@ -8,7 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
-from r1lab import hacking, models, reward_model
+from r1lab import attacks, hacking, models, reward_model
 from r1lab.answers import Completion
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import Evaluation
@@ -166,19 +166,19 @@ def test_the_words_follow_the_intervals(reward, answer, words):
 
 def test_the_attack_by_hand_knows_what_is_correct():
     problems = get_task("lists").problems("held_out", 8)
-    found = hacking.attack(courtesy, problems, polite=3, answers=["1 2 3"] * 8)
+    found = attacks.attack(courtesy, problems, polite=3, answers=["1 2 3"] * 8)
     gold = {kind: one["gold"].value for kind, one in found.items()}
     assert gold.pop("correct") == 1 and set(gold.values()) == {0}
     rewards = {kind: one["reward"].value for kind, one in found.items()}
     assert rewards["correct"] == 0 and rewards["wrong + 3 polite words"] == pytest.approx(3 / 4)
-    head, *rows = hacking.attack_lines({"lists": found})
+    head, *rows = attacks.attack_lines({"lists": found})
     assert head == ("answer", "lists: learned, gold reward") and rows[0][1] == "0.00, 1.00"
-    said = hacking.told_attack({"lists": found})
+    said = attacks.told_attack({"lists": found})
     assert len(said) == len(found) - 1
     assert "“wrong + 3 polite words” gets more than the correct answer (+0.75" in " ".join(said)
     assert "“wrong” is statistically indistinguishable from the correct" in " ".join(said)
     requests = [p for p in get_task("requests").problems("held_out", 20) if is_helpful(p)]
-    found = hacking.attack(courtesy, requests, polite=1)
+    found = attacks.attack(courtesy, requests, polite=1)
     assert found["correct"]["gold"].value == 1 and found["wrong"]["gold"].value == 0
     assert "the policy's" not in found and found["another prompt's"]["gold"].value < 0.5
 

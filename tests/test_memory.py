@@ -15,7 +15,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs
 from r1lab.machine.room import available, cgroup_room, held, size
-from r1lab.trl_backend import memory, run
+from r1lab.trl_backend import memory, rehearsal, run
 from r1lab.trl_backend.memory import Job, check_fit, plan, prepare
 
 CONFIG = GRPOConfig(questions=4, group_size=8, max_new_tokens=128, micro_batch_tokens=4096)
@@ -121,7 +121,8 @@ def test_activations_follow_tokens_and_checkpointing():
 @pytest.mark.parametrize("job", [TINY, TRL], ids=["scratch", "trl"])
 def test_bfloat16_arithmetic_keeps_less(job):
     full = replace(job, device="cuda")
-    assert memory.activations(replace(full, precision="bf16")) < 0.9 * memory.activations(full)
+    halved = rehearsal.activations(replace(full, precision="bf16"))
+    assert halved < 0.9 * rehearsal.activations(full)
 
 
 @pytest.mark.parametrize("job", [TINY, TRL], ids=["scratch", "trl"])
@@ -129,13 +130,13 @@ def test_bfloat16_arithmetic_keeps_less(job):
 def test_deep_models_are_rehearsed_in_part(job, vocabulary, tokens):
     """With few tokens and a large vocabulary a model of two layers needs most for the vocabulary's
     gradient, and one of twelve does not."""
-    model = memory.shallow(TINY.model, None)
+    model = rehearsal.shallow(TINY.model, None)
     model.num_hidden_layers, model.vocab_size = 12, vocabulary
     config = replace(CONFIG, micro_batch_tokens=tokens, questions=2, group_size=2)
     deep = replace(job, model=model, config=config)
-    rows, width, answers = memory.micro_batch(deep)
-    whole = max(memory.rehearse(deep, rows, width, answers))
-    assert memory.activations(deep) == pytest.approx(whole, rel=0.03)
+    rows, width, answers = rehearsal.micro_batch(deep)
+    whole = max(rehearsal.rehearse(deep, rows, width, answers))
+    assert rehearsal.activations(deep) == pytest.approx(whole, rel=0.03)
 
 
 def test_sharding_divides_what_it_should():
@@ -172,8 +173,8 @@ def test_auto_checkpointing_is_off_where_there_is_room():
 
 
 def test_a_model_that_cannot_be_planned_is_not_held_up(monkeypatch):
-    monkeypatch.setattr(memory, "_REHEARSED", {})
-    monkeypatch.setattr(memory, "_scratch_pass", lambda *_: 1 / 0)
+    monkeypatch.setattr(rehearsal, "_REHEARSED", {})
+    monkeypatch.setattr(rehearsal, "_scratch_pass", lambda *_: 1 / 0)
     on, words = prepare(TINY, room=1 << 40)
     assert on is False and "cannot be planned" in words
 

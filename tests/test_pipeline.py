@@ -19,11 +19,11 @@ from r1lab import cli, grpo, pipeline, sft
 from r1lab.basics.errors import R1LabError
 from r1lab.experience import by_task
 from r1lab.models.load import load
-from r1lab.pipeline import STAGES, PipelineConfig, make_rl, rewards_of, run, stage_table
+from r1lab.pipeline import STAGES, PipelineConfig, make_rl, rewards_of, run
 from r1lab.recipe import options_of, rl_config, task_of, weights_of
 from r1lab.reward_model import bounded
 from r1lab.rewards import accuracy_reward, combine, paid_where
-from r1lab.scorecard import MODELS, REASONING, scorecard, scored, table_lines
+from r1lab.scorecard import MODELS, REASONING, scorecard, scored, stage_table, table_lines
 from r1lab.sft import Example, SFTConfig, read_examples
 from r1lab.statistics import Estimate
 from r1lab.tasks import get_task

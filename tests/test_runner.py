@@ -193,7 +193,8 @@ def test_lessons_find_their_images_wherever_they_are_opened(folder, go, tmp_path
 RUN = """
 import sys
 from r1lab import cli
-from r1lab.course import runner
+from r1lab.course import book, runner
+assert "torch" not in sys.modules, "only kernels need what is slow to import"
 try:
     runner.run("smoke", folder=sys.argv[1], out_dir=sys.argv[2], book=False)
 except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 """The `r1lab` command: run the lessons, or train, evaluate and measure without a notebook.
 
-`commands` holds the options, `parse` reads words and YAML files, `training` and `lessons` work.
+`commands` lists them, `parse` reads words and YAML files, the other modules work.
 
 Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request or the machine, said
 in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.

@@ -1,5 +1,5 @@
-"""The commands: help and options of each. What they do is in `training` and `lessons`, which are
-imported when a command runs: `r1lab --help` must not wait for torch."""
+"""The commands: help and options of each, here or beside what they do. Whatever is slow to import
+is imported when a command runs: `r1lab --help` must not wait for torch."""
 # fmt: off
 
 from __future__ import annotations
@@ -11,36 +11,13 @@ from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
 from r1lab.cli.classroom import Class, Hosted
 from r1lab.cli.data import Decontaminate, Safety
+from r1lab.cli.lessons import Bench, Book, Figures, Init, Run
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.probe import Probe
 from r1lab.cli.records import Export, Speedrun
+from r1lab.cli.sandbox import Sandbox
 from r1lab.cli.successors import Successors
 from r1lab.cli.watch import Watch
-
-
-@dataclass(kw_only=True)
-class Run(Command):
-    """execute the lessons and make a book of them
-
-    Execute the notebooks in order, each in a fresh kernel, with the parameters of a profile, until
-    one fails. The output folder gets executed notebooks, figures.json and book/index.html. After
-    Ctrl-C, --resume leaves out finished lessons; the stopped one trains on from its checkpoint.
-
-    examples:
-      r1lab run                              all lessons on two CPU cores
-      r1lab run --profile smoke              the same in miniature: a quick test that all works
-      r1lab run --only 05 --fresh -p steps=10    one lesson, one parameter changed
-    """
-    profile: str | None = text("smoke, cpu (default), gpu or cluster")
-    only: tuple = words("only these, by number or name (default: all)", "NOTEBOOK")
-    out: str | None = text("output folder (default: runs/PROFILE)", "FOLDER", path=True)
-    seed: int = option(0, "of every random choice", **SEEDS)
-    parameter: tuple = option((), "set a parameter in every notebook that has it, or, as "
-        "NOTEBOOK.NAME=VALUE, in one", repeat="once", short="-p", metavar="NAME=VALUE")
-    resume: bool = flag("leave out lessons that have finished with the same code and parameters")
-    fresh: bool = flag("train anew: what these lessons trained is set aside, in OUT/earlier-N")
-    list: bool = flag("list notebooks and parameters, run none")
-    prepare: bool = flag("write copies with these parameters into OUT/lab, for JupyterLab")
 
 
 @dataclass(kw_only=True)
@@ -232,19 +209,6 @@ class Tasks(OfTask):
 
 
 @dataclass(kw_only=True)
-class Sandbox(Command):
-    """what holds the programs that models write
-
-    `doctor` tells which layers of the code sandbox hold on this machine, what each stops, what is
-    not stopped, and what a program costs. It exits with 1 where nothing contains a program.
-
-    examples:
-      r1lab sandbox doctor
-    """
-    what: tuple = option((), "doctor", positional=True, metavar="doctor")
-
-
-@dataclass(kw_only=True)
 class Pipeline(Command):
     """make all of R1: cold start, RL, rejection sampling, reward models
 
@@ -309,78 +273,6 @@ class Pretrain(Command):
         if name not in RECIPES:
             raise R1LabError(f"there is no recipe '{name}'{did_you_mean(name, RECIPES)}")
         return {"settings": RECIPES[name]}
-
-
-@dataclass(kw_only=True)
-class Bench(Command):
-    """measure the speed against TRL on this machine
-
-    Seconds per GRPO step and tokens per second, against TRL's GRPOTrainer and transformers'
-    generate. Writes benchmarks/results/cpu.json. --gpu measures on a GPU, offline and in under 10
-    minutes each, and writes gpu-WHAT.json there: sampler, step, or run (train a real model).
-
-    examples:
-      r1lab bench --quick                    toy sizes, to see that it works; writes nothing
-      r1lab bench --gpu sampler              tokens per second on the GPU of this machine
-    """
-    quick: bool = flag("toy sizes, to see that it works; writes nothing")
-    gpu: str | None = text("measure on a GPU in place of all this", "WHAT",
-        choices=("sampler", "step", "run"))
-    only: tuple = words("some of step, backend, sampler, half, learning, matmul, sandbox, "
-        "busy, base", "PART")
-    repeats: int | None = number("default: 5, whole trainings up to 3", low=1)
-    model: str | None = text("default: tiny, with --gpu smollm2-135m", path=True)
-    out: str | None = text("default: benchmarks/results/cpu.json, for a whole run only; with --gpu "
-        "gpu-WHAT.json there, or in the folder named here", "FILE", path=True)
-    minutes: float | None = number("with --gpu: the most it may take (default: 9.5)", float)
-    backend: str = option("scratch", "of --gpu run", choices=("scratch", "trl"))
-
-
-@dataclass(kw_only=True)
-class Figures(Command):
-    """run all lessons for several seeds; the results file and the README's table
-
-    Run all notebooks once per seed into runs/figures/seed-N; write means with 95 % intervals over
-    the seeds to the committed results file and, for the profile cpu, to the README's table. Stopped
-    anywhere, the same command goes on: what has finished with the same code does not run again.
-
-    examples:
-      r1lab figures --jobs 2                 two seeds side by side, half of the cores each
-      r1lab figures --only 05                measure one lesson again, keep the others' figures
-    """
-    seeds: tuple = option((0, 1, 2), "the seeds", **SEEDS)
-    jobs: int = option(1, "seeds that run side by side, each with its part of the cores", low=1)
-    note: str = option("", "what to know of this machine, for the results file", metavar="TEXT")
-    only: tuple = words("measure these again, keep the other figures", "LESSON")
-    profile: str = option("cpu", "whose sizes")
-    out: str | None = text("of the runs (default: runs/figures)", "FOLDER", path=True)
-    ledger: str | None = text("default: benchmarks/results/figures-PROFILE.json", "FILE", path=True)
-
-
-@dataclass(kw_only=True)
-class Book(Command):
-    """make the book of a run again
-
-    Turn the executed notebooks of a run into a book: web pages with contents and search that need
-    no kernel and no network.
-
-    examples:
-      r1lab book runs/cpu
-    """
-    folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
-
-
-@dataclass(kw_only=True)
-class Init(Command):
-    """copy the lessons into a folder (after an installation without the repository)
-
-    Copy the lessons to FOLDER/notebooks. Commands started in FOLDER then keep their results in
-    FOLDER/runs. Files that are there already stay as they are.
-
-    examples:
-      r1lab init course
-    """
-    folder: str = option(".", "where to", positional=True, metavar="FOLDER", path=True)
 
 
 @dataclass(kw_only=True)

@@ -15,7 +15,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval
 from r1lab.cli.parse import pairs, print_table, project_folder
 from r1lab.cli.training import computing_device, the_task
-from r1lab.evals import protocol
+from r1lab.evals import kept, protocol
 from r1lab.evals.compare import compare
 from r1lab.evals.endpoint import Endpoint
 from r1lab.evals.sources import Local, Remote
@@ -130,7 +130,7 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
     about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
-    measures = {name: protocol.as_json(one) for name, one in found.summary().items()}
+    measures = {name: kept.as_json(one) for name, one in found.summary().items()}
     entry = {one: about[one] for one in ("task", "split", "n")}
     entry |= {"k": args.k, "settings": found.settings, "measures": measures}
     records.measured(project_folder(args.model), entry)
@@ -151,7 +151,7 @@ def print_measures(summary: dict[str, Estimate]) -> None:
     print_table(("measure", "mean", "95 % interval"), rows)
 
 
-def show(args: Eval, run: protocol.Run, sampling: Sampling) -> None:
+def show(args: Eval, run: kept.Run, sampling: Sampling) -> None:
     """The numbers of a kept run, and what is to be known about them."""
     found = run.results()
     if args.json:
@@ -180,13 +180,13 @@ def show(args: Eval, run: protocol.Run, sampling: Sampling) -> None:
             "requests failed; long thoughts fail more often, so what is there is not a fair sample"
         )  # fmt: skip
         print(f"{run.missing} completions are missing: {why}. The same command goes on")
-    print(f"every completion is in {files.shorten(run.folder / protocol.ANSWERS)}")
+    print(f"every completion is in {files.shorten(run.folder / kept.ANSWERS)}")
 
 
 def compare_folders(args: Eval) -> None:
     if len(args.compare) != 2:
         raise R1LabError("--compare takes two folders, each written by r1lab eval --out")
-    before, after = (protocol.load(Path(folder).expanduser()) for folder in args.compare)
+    before, after = (kept.load(Path(folder).expanduser()) for folder in args.compare)
     found = compare(before, after)
     if args.json:
         print(json.dumps(found.to_json(), indent=2))

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-from r1lab import scorecard
 from r1lab.basics.files import atomic_write_text
 from r1lab.basics.ledger import load_ledger
 
@@ -105,13 +104,16 @@ def claims_table(claims: dict[str, dict]) -> str:
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:
     """The text between a page's markers: a table, and how it was measured. patterns: of figure
-    names; ["stages"] for R1's stage table (`scorecard.markdown`), ["headline"] for R1-Zero by
+    names; ["stages"] for R1's stage table (`movements.markdown`), ["headline"] for R1-Zero by
     decoding, ["claims"] for the registered claims."""
     if patterns == ["stages"]:
+        # They import torch, for which a runner need not wait.
+        from r1lab import movements, scorecard
+
         table = scorecard.from_ledger(ledger["figures"])
         if not table["ours"]:
             return NOT_MEASURED
-        return f"\n{scorecard.markdown(table)}{scorecard.told_by_seed(ledger['figures'])}\n"
+        return f"\n{movements.markdown(table)}{movements.told_by_seed(ledger['figures'])}\n"
     if patterns == ["claims"]:
         return claims_table(ledger["claims"]) if ledger.get("claims") else NOT_MEASURED
     seeds = ", ".join(str(seed) for seed in ledger["seeds"])

@@ -21,7 +21,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -29,20 +28,17 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from jupyter_client import AsyncKernelManager
-from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
-from tqdm.std import tqdm
 
 from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
 from r1lab.basics.files import run_folder, set_aside, shorten, write_json
 from r1lab.course import claims, profiles
+from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
 
-COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
 STARTS = ("again", "resume", "fresh")
 
 
@@ -212,79 +208,6 @@ def plan_of(profile, only, parameters, folder, seed, out_dir):
 # One notebook
 
 
-class Kernel(AsyncKernelManager):
-    """A kernel of this interpreter, whatever kernelspecs the user has installed; the newest one can
-    be interrupted from a signal's handler."""
-
-    newest: Kernel | None = None
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        Kernel.newest = self
-
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        command += ["--log-level=ERROR"]  # its note on plain TCP is for shared machines
-        return KernelSpec(argv=command, display_name="Python 3", language="python")
-
-    def interrupt_now(self) -> None:
-        """As Ctrl-C in JupyterLab."""
-        if (process := getattr(self.provisioner, "process", None)) is not None:
-            with contextlib.suppress(OSError):
-                process.send_signal(signal.SIGINT)
-
-
-@contextlib.contextmanager
-def _interrupts_the_kernel():
-    """Ctrl-C and SIGTERM interrupt the kernel and are noted in the list that this yields; a second
-    one raises KeyboardInterrupt here."""
-    asked: list[int] = []
-
-    def stop(number, frame) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-        if Kernel.newest is not None:
-            Kernel.newest.interrupt_now()
-
-    before = {}
-    try:
-        with contextlib.suppress(
-            ValueError
-        ):  # not the main thread: whoever owns it has the signals
-            for number in (signal.SIGINT, signal.SIGTERM):
-                before[number] = signal.signal(number, stop)
-        yield asked
-    finally:
-        Kernel.newest = None
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-class Progress:
-    """A bar over a notebook's cells; as the file of the kernel's stderr it shows its last line."""
-
-    def __init__(self, label: str, cells: int, asked: list[int]) -> None:
-        hide, self.asked, self.cell = not sys.stderr.isatty(), asked, 0
-        look = "{desc}  cell {n}/{total}  {elapsed}  {postfix}"
-        self.bar = tqdm(total=cells, desc=label, bar_format=look, leave=False, disable=hide)
-
-    def cell_starts(self, cell, cell_index: int) -> None:
-        """nbclient calls this before each cell."""
-        if self.asked:  # a signal came between two cells
-            raise KeyboardInterrupt
-        self.cell = cell_index + 1
-        self.bar.update()
-
-    def write(self, text: str) -> None:
-        if lines := COLOURS.sub("", text.replace("\r", "\n")).strip():
-            self.bar.set_postfix_str(lines.splitlines()[-1].strip()[:100])
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-
 def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> dict[str, Any]:
     """Execute one notebook; its entry for run.json: status "done" or "failed", seconds, error.
     Raises KeyboardInterrupt when it was stopped."""
@@ -295,7 +218,7 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     copy_images(path.parent, finished.parent)
     nb = profiles.read_notebook(path)
     began, error, trace = time.monotonic(), None, ""
-    with _environment(path.stem), _interrupts_the_kernel() as asked:
+    with _environment(path.stem), interruptible() as asked:
         live = Progress(label, len(nb.cells) + 1, asked)  # papermill adds the cell with overrides
         try:
             papermill.execute_notebook(

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from r1lab.basics.errors import R1LabError
-from r1lab.evals.protocol import Run, as_json, differences
+from r1lab.evals.kept import Run, as_json
+from r1lab.evals.protocol import differences
 from r1lab.evaluate import Evaluation, cons_at_k
 from r1lab.statistics import Estimate, estimate
 

@@ -60,7 +60,7 @@ def points(
     tariff: Tariff | None = None,
 ) -> list[Point]:
     """A point for every budget and number of votes. found: of `at_budgets`, or one evaluation (a
-    kept run's: `protocol.load(folder).evaluation`). Without a tariff dollars are not known. Raises
+    kept run's: `kept.load(folder).evaluation`). Without a tariff dollars are not known. Raises
     R1LabError for more votes than completions."""
     several = found if isinstance(found, Mapping) else {found.settings.get("budget"): found}
     return [

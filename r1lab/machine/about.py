@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 
 from r1lab import __version__
 
@@ -28,6 +27,8 @@ def of_gpu(field: str) -> str | None:
 
 def gpu_versions() -> dict[str, str]:
     """Of CUDA, vLLM and Triton, or "not installed"."""
+    import torch  # `hardware` and `versions` do without
+
     found = {"cuda": torch.version.cuda or "none (CPU build of torch)"}
     for name in ("vllm", "triton"):
         found[name] = "not installed"

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.basics import files
+from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import read_json
 from r1lab.machine import energy
 from r1lab.training import records
@@ -127,3 +128,11 @@ def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) 
 def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
     paths = {name: folder / name for name in names}
     return {name: content(path) if path.exists() else None for name, path in paths.items()}
+
+
+def record_of(folder: str | os.PathLike) -> dict[str, Any]:
+    """The record in a stage's folder. Raises R1LabError where there is none."""
+    path = Path(folder) / RECORD
+    if (record := read_json(path)) is None:
+        raise R1LabError(f"no record of a stage in {path}: it was not made, or is damaged")
+    return record

@@ -7,13 +7,18 @@ with verification and backtracking in the base improve under RL, and others do n
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
+from r1lab import models
+from r1lab.evaluate import evaluate
+from r1lab.sampler.rollouts import Sampling
 from r1lab.statistics import Estimate, wilson
+from r1lab.tasks import task_for
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import apply
 
@@ -80,3 +85,34 @@ def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:
     if low == high:  # all 0 or all 1: the bootstrap has no width
         return Estimate(value, *wilson(value * len(sums), len(sums)))
     return Estimate(value, float(min(low, value)), float(max(high, value)))
+
+
+def skills(
+    model: str | os.PathLike,
+    *,
+    problems: int = 64,
+    template: str = "tiny",
+    max_new_tokens: int = 448,
+    seed: int = 0,
+    device: str = "cpu",
+) -> dict[str, float]:
+    """Why is a model right or wrong? Of one response to each of some held-out Countdown problems:
+
+    tries       calculations that are checked, per response
+    arithmetic  fraction of the steps `a op b → r` with the right result
+    verdicts    fraction of the checks with the right verdict
+    claimed     fraction of the responses that end with a "yes"
+    truncated   fraction that never ends
+    """
+    loaded, task = models.load(model, device=device), task_for("countdown", template)
+    how = {"k": 1, "sampling": Sampling(max_new_tokens, seed=seed), "template": template}
+    drawn = evaluate(*loaded, task, task.problems("held_out", problems), **how)
+    texts = [row[0].text for row in drawn.completions]
+    checks = [text.count(" ? ") for text in texts]
+    return {
+        "tries": sum(checks) / len(texts),
+        "arithmetic": arithmetic(texts).value,
+        "verdicts": verdicts(texts, drawn.problems).value,
+        "claimed": sum("yes" in text or "对了" in text for text in texts) / len(texts),
+        "truncated": sum(not row[0].finished for row in drawn.completions) / len(texts),
+    }

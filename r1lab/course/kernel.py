@@ -1,0 +1,88 @@
+"""The kernel of one notebook: started by this interpreter, interrupted by signals, with a bar."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import sys
+from typing import Any
+
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
+from tqdm.std import tqdm
+
+COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
+
+
+class Kernel(AsyncKernelManager):
+    """A kernel of this interpreter, whatever kernelspecs the user has installed; the newest one can
+    be interrupted from a signal's handler."""
+
+    newest: Kernel | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        Kernel.newest = self
+
+    @property
+    def kernel_spec(self) -> KernelSpec:
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        command += ["--log-level=ERROR"]  # its note on plain TCP is for shared machines
+        return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    def interrupt_now(self) -> None:
+        """As Ctrl-C in JupyterLab."""
+        if (process := getattr(self.provisioner, "process", None)) is not None:
+            with contextlib.suppress(OSError):
+                process.send_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Ctrl-C and SIGTERM interrupt the kernel and are noted in the list that this yields; a second
+    one raises KeyboardInterrupt here."""
+    asked: list[int] = []
+
+    def stop(number, frame) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        if Kernel.newest is not None:
+            Kernel.newest.interrupt_now()
+
+    before = {}
+    try:
+        with contextlib.suppress(
+            ValueError
+        ):  # not the main thread: whoever owns it has the signals
+            for number in (signal.SIGINT, signal.SIGTERM):
+                before[number] = signal.signal(number, stop)
+        yield asked
+    finally:
+        Kernel.newest = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Progress:
+    """A bar over a notebook's cells; as the file of the kernel's stderr it shows its last line."""
+
+    def __init__(self, label: str, cells: int, asked: list[int]) -> None:
+        hide, self.asked, self.cell = not sys.stderr.isatty(), asked, 0
+        look = "{desc}  cell {n}/{total}  {elapsed}  {postfix}"
+        self.bar = tqdm(total=cells, desc=label, bar_format=look, leave=False, disable=hide)
+
+    def cell_starts(self, cell, cell_index: int) -> None:
+        """nbclient calls this before each cell."""
+        if self.asked:  # a signal came between two cells
+            raise KeyboardInterrupt
+        self.cell = cell_index + 1
+        self.bar.update()
+
+    def write(self, text: str) -> None:
+        if lines := COLOURS.sub("", text.replace("\r", "\n")).strip():
+            self.bar.set_postfix_str(lines.splitlines()[-1].strip()[:100])
+
+    def flush(self) -> None:
+        """Nothing is held back."""
