@@ -51,6 +51,7 @@ bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)
 
 figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/figures-cpu.json
+	@$(BIN)/python -m r1lab successors --measure --quiet
 	@$(BIN)/python -m r1lab figures --seeds $(SEEDS) $(ARGS)
 
 hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)

@@ -26,6 +26,7 @@ class Successors(Command):
     """
     measure: bool = flag("train what is not in the ledger")
     only: tuple = words("these regimes (default: all)", "REGIME")
+    quiet: bool = flag("do not print the table")
     jobs: int = option(2, "seeds at a time, each with one thread", low=1)
 
 
@@ -39,4 +40,5 @@ def successors(args: Successors) -> None:
     book = files.read_json(compared.LEDGER)
     if not book:
         raise R1LabError("nothing is measured yet: r1lab successors --measure")
-    print(compared.page(book))
+    if not args.quiet:
+        print(compared.page(book))
