@@ -9,6 +9,7 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
+from r1lab.cli.classroom import CatchUp, Progress
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.records import Export, Speedrun
@@ -420,6 +421,8 @@ class Release(Command):
 COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
+    "catch-up": (CatchUp, "classroom.catch_up"),
+    "progress": (Progress, "classroom.progress"),
     "train": (Train, "training.train"),
     "eval": (Eval, "evals.evaluate"),
     "scienceagent": (ScienceAgent, "scienceagent.scienceagent"),
