@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _terminal() as stopped:
         try:
             args = parse(argv)
-            module, name = COMMANDS[type(args).__name__.lower()][1].split(".")
+            module, name = next(w for c, w in COMMANDS.values() if c is type(args)).split(".")
             return getattr(importlib.import_module(f"r1lab.cli.{module}"), name)(args) or 0
         except KeyboardInterrupt as stop:
             stopped.caught.set()

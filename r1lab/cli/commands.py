@@ -14,6 +14,7 @@ from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.lessons import Bench, Book, Figures, Init, Run
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
 from r1lab.cli.probe import Probe
+from r1lab.cli.progress import CatchUp, Progress
 from r1lab.cli.records import Export, Speedrun
 from r1lab.cli.sandbox import Sandbox
 from r1lab.cli.successors import Successors
@@ -318,6 +319,8 @@ class Release(Command):
 COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),
+    "catch-up": (CatchUp, "progress.catch_up"),
+    "progress": (Progress, "progress.progress"),
     "train": (Train, "training.train"),
     "watch": (Watch, "watch.watch"),
     "eval": (Eval, "evals.evaluate"),

@@ -128,7 +128,8 @@ def class_rows(ids: Mapping[str, Sequence[str]], folder: str | os.PathLike):
             cells.append(f"{solved}/{len(names)}" if any(states) else "")
         quiz = sum(_count(found["quiz"].get(lesson, {}), "right") for lesson in ids)
         hints = sum(_count(entry, "hint") for entry in found["exercises"].values())
-        rows.append((name[:24], *cells, str(total), str(quiz), str(hints)))
+        shown = "".join(c for c in name if c.isprintable())[:24]
+        rows.append((shown, *cells, str(total), str(quiz), str(hints)))
     rows.append(("lesson finished by", *map(str, done.values()), "", "", ""))
     return rows
 
