@@ -58,9 +58,9 @@ def shard_on_cpus() -> None:
         plugins = {"deepspeed_plugin": deepspeed_plugin, "fsdp_plugin": fsdp_plugin}
         as_it_comes(self, *args, **plugins, **kwargs)
         self.distributed_type = PartialState._shared_state["distributed_type"] = kind
-        if kind == DistributedType.FSDP:
-            self.fsdp_plugin = self.fsdp_plugin or fsdp_plugin
-        elif not self.deepspeed_plugins:
+        if kind == DistributedType.FSDP and fsdp_plugin is not None:
+            self.fsdp_plugin = fsdp_plugin
+        elif kind == DistributedType.DEEPSPEED and deepspeed_plugin is not None:
             self.deepspeed_plugins = deepspeed_plugin
             next(iter(deepspeed_plugin.values())).select(_from_accelerator_state=True)
 

@@ -1,4 +1,4 @@
-"""FSDP2 and DeepSpeed ZeRO-3 on two CPU processes learn what one process learns, killed and resumed.
+"""FSDP2 and DeepSpeed ZeRO-3: two CPU processes, killed and resumed, learn what one learns.
 
 What sharding on CPUs takes, and that accelerate alone does not do it, is in `sharded`.
 """
@@ -59,7 +59,7 @@ def killed(request, tmp_path_factory):
     return request.param, out
 
 
-def same(alone, out: Path) -> None:
+def same(alone, out: Path, say) -> None:
     """The same completions; loss, gradient and weights within rounding."""
     history, model = alone
     for a, b in zip(history, metrics_of(out), strict=True):
@@ -69,36 +69,37 @@ def same(alone, out: Path) -> None:
         for name in ("loss", "kl"):
             assert b[name] == pytest.approx(a[name], abs=1e-5)
         assert b["grad_norm"] == pytest.approx(a["grad_norm"], rel=1e-3)
-        print(f"step {a['step']}: loss {a['loss']:.6f} alone, {b['loss']:.6f} here")
+        say(f"step {a['step']}: loss {a['loss']:.6f} alone, {b['loss']:.6f} here")
     other = load(out / "model")[0]
     both = zip(model.parameters(), other.parameters(), strict=True)
     far = torch.cat([(x - y).abs().flatten() for x, y in both])
-    print(f"weights: {far.mean():.1e} apart in the mean, after four steps of 1e-3 by AdamW")
+    say(f"weights: {far.mean():.1e} apart in the mean, after four steps of 1e-3 by AdamW")
     # AdamW enlarges rounding where a gradient is almost zero
     assert far.mean() < 1e-5 and (far > 1e-4).float().mean() < 5e-3
 
 
-def test_two_processes_killed_and_resumed_learn_what_one_learns(killed, alone, tmp_path):
+def test_two_processes_killed_and_resumed_learn_what_one_learns(killed, alone, tmp_path, say):
     kind, folder = killed
     out = shutil.copytree(folder, tmp_path / "out")
     done = launched(kind, 2, str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     assert saved(out)[0] == "checkpoint-4" and len(metrics_of(out)) == CONFIG.steps
-    same(alone, out)
+    same(alone, out, say)
 
 
-def test_resumed_on_one_process(killed, alone, tmp_path):
+def test_resumed_on_one_process(killed, alone, tmp_path, say):
     kind, folder = killed
     out = shutil.copytree(folder, tmp_path / "out")
     done = launched(kind, 1, str(out))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "the run continues on 1 processes, after 2" in done.stdout + done.stderr
-    same(alone, out)
+    same(alone, out, say)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
-def test_accelerate_alone_does_not_shard_on_cpus(kind, tmp_path):
+def test_accelerate_alone_does_not_shard_on_cpus(kind, tmp_path, say):
     """Expected to be refused, for this reason; the day accelerate does, `shard_on_cpus` can go."""
     done = launched(kind, 2, str(tmp_path), "as it comes")
     assert done.returncode != 0
     assert "accelerate shards over GPUs, not over CPU processes" in done.stderr
+    say("accelerate shards over accelerators only; the other tests tell its state that CPUs do too")

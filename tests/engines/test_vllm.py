@@ -67,7 +67,7 @@ def test_r1lab_does_not_offer_vllm_without_a_gpu():
     assert samplers.pick_sampler("auto", cuda=False)[0] == "r1lab"
 
 
-def test_its_attention_takes_no_heads_of_forty():
+def test_its_attention_takes_no_heads_of_forty(say):
     """Expected to fail, for this reason; the day it does not, `in_wider_heads` can go."""
 
     def prepare(head_dim: int):
@@ -79,15 +79,21 @@ def test_its_attention_takes_no_heads_of_forty():
     assert prepare(64).numel() > 0
     with pytest.raises(RuntimeError, match="Unsupported CPU attention configuration: head_dim=40"):
         prepare(40)
+    say(
+        "no attention of vLLM's on CPUs takes heads of 40, as data/tiny has: trained in heads of 64"
+    )
 
 
-def test_it_throws_weights_away_that_trl_would_write_to():
+def test_it_throws_weights_away_that_trl_would_write_to(say):
     """Expected to fail, for this reason; the day it does not, `kept` can go."""
     layer = torch.nn.Linear(64, 64)
     layer.weight.weight_loader = print
     layer.weight.requires_grad_(False)
     utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
     assert layer.weight.numel() == 0 and not hasattr(layer.weight, "weight_loader")
+    say(
+        "TRL cannot hand vLLM new weights on CPUs, which has packed the old ones: told to keep them"
+    )
 
 
 @pytest.fixture
@@ -105,7 +111,9 @@ def kept(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
-def test_it_samples_what_trl_trains_on_with_new_weights_at_every_step(kept, tmp_path, monkeypatch):
+def test_it_samples_what_trl_trains_on_with_new_weights_at_every_step(
+    kept, tmp_path, monkeypatch, say
+):
     model, tokenizer = load("tiny")
     wide, ids = in_wider_heads(model), torch.randint(5, 290, (4, 60))
     with torch.no_grad():
@@ -127,14 +135,14 @@ def test_it_samples_what_trl_trains_on_with_new_weights_at_every_step(kept, tmp_
     for log in logs:  # of vLLM's log-probs and the trainer's
         ratio = log["sampling/importance_sampling_ratio/mean"]
         apart = log["sampling/sampling_logp_difference/mean"]
-        print(f"pi / pi_vLLM {ratio:.3f}, |log pi - log pi_vLLM| {apart:.4f}")
+        say(f"pi / pi_vLLM {ratio:.3f}, |log pi - log pi_vLLM| {apart:.4f}")
         assert 0.9 < ratio < 1.1 and apart < 0.02
     last, G = batches[-1].rollouts, CONFIG.group_size
     rows = [(last.prompt_ids[r // G], ids) for r, ids in enumerate(last.completion_ids)]
     with torch.no_grad():
         (old, mask, _), (new, _, _) = (token_logps(m, rows, 1.0) for m in (before, policy))
     moved = ((old - new).abs() * mask).sum() / mask.sum()
-    print(f"three steps moved the policy's log-probs by {moved:.3f} a token")
+    say(f"three steps moved the policy's log-probs by {moved:.3f} a token")
     assert moved > 10 * logs[-1]["sampling/sampling_logp_difference/mean"]
     saved = load(tmp_path / "out" / "model")[0]
     assert all(map(torch.equal, saved.parameters(), policy.parameters()))
