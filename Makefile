@@ -1,6 +1,6 @@
 # r1lab: `make run` executes the lessons, `make test` checks everything, `make help` lists the rest.
 # Each target sets up .venv from pinned versions first, when it is not there or not up to date;
-# only that step needs the network.
+# only that step needs the network. (test-engines has an environment of its own.)
 
 PYTHON  ?= python3
 PROFILE ?= cpu
@@ -10,6 +10,7 @@ ARGS    ?=
 VENV  := .venv
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.r1lab-installed
+ENGINES := .venv-engines
 
 # Nothing here asks a server anything once .venv is made; the larger profiles may fetch models, and
 # so may whoever tries things in JupyterLab.
@@ -21,12 +22,12 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab bench figures hosted lint lock clean
+.PHONY: help setup run test test-engines lab bench figures hosted lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
 	@echo
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /  make \1|/' | \
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | \
 	  while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
@@ -42,6 +43,9 @@ run: $(STAMP) ## execute the lessons on two CPU cores; book in runs/cpu/book/ind
 
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
 	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+
+test-engines: $(ENGINES)/.installed ## vLLM, FSDP2 and ZeRO-3 on CPUs, in .venv-engines; no part of make test
+	@OMP_NUM_THREADS=1 PYTHONPATH=. $(ENGINES)/bin/python -m pytest tests/engines $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
@@ -63,9 +67,12 @@ lint: $(STAMP) ## ruff on code and notebooks
 lock: ## make constraints.txt again from pyproject.toml (needs uv)
 	uv pip compile --quiet --universal --python-version 3.10 --extra test --extra figures --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
+	  --no-emit-find-links --override tests/engines/overrides.txt tests/engines/requirements.in | \
+	  grep -vE '^(torch|triton|cuda-|nvidia-)' > tests/engines/constraints.txt
 
-clean: ## remove .venv and caches; runs/ and everything measured stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .import_linter_cache .ruff_cache .hypothesis
+clean: ## remove .venv, .venv-engines and caches; runs/ and everything measured stay
+	rm -rf $(VENV) $(ENGINES) build *.egg-info .pytest_cache .import_linter_cache .ruff_cache .hypothesis
 	find r1lab tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # What the age of STAMP does not show: torch is wanted from elsewhere, or with CUDA (setup_venv.sh).
@@ -77,3 +84,6 @@ FORCE:
 
 $(STAMP): pyproject.toml constraints.txt scripts/setup_venv.sh
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/setup_venv.sh "$(VENV)" "$(STAMP)"
+
+$(ENGINES)/.installed: tests/engines/constraints.txt scripts/setup_engines.sh
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" bash scripts/setup_engines.sh "$(ENGINES)" "$@"

@@ -142,7 +142,6 @@ def launch(args: Train) -> None:
         args.settings,
         gpus=torch.cuda.device_count() or 8,
         model=model,
-        sampler=args.trl.sampler or "auto",
         lora=args.trl.lora_rank,
     )
     print(*lines, f"# {cluster.path(name)}", sep="\n")

@@ -175,7 +175,7 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
     known = AutoModelForCausalLM._model_mapping.get(type(job.model), None)
     fast = job.sampler == "r1lab" and getattr(known, "__name__", "") in FAMILIES  # FastEngine
     copies = 0
-    if job.backend == "trl" and job.sampler == "r1lab" and (job.lora or b == 2):
+    if job.backend == "trl" and job.sampler == "r1lab" and (job.sharded or job.lora or b == 2):
         copies = 4 * counts.weights  # a copy in float32, before it becomes bfloat16
     if fast:
         dealt = job.workers if N // job.workers >= workers.FEW else 1

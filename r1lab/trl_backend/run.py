@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
+from accelerate.utils import DistributedType
 from transformers import set_seed
 
 from r1lab.basics import plugins
+from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import fixed_values
 from r1lab.experience import Experience, training_problems
 from r1lab.grpo import GRPOConfig
@@ -114,6 +116,9 @@ def decided(launch: Launch, config: GRPOConfig, say: Callable[..., None]) -> Lau
     created. Raises R1LabError for what cannot run here."""
     without_cudnn_attention()
     state, spread = PartialState(), is_spread()
+    if spread and state.distributed_type in (DistributedType.MULTI_CPU, DistributedType.NO):
+        words = "accelerate shards over GPUs, not over CPU processes: take --print-launch ddp here"
+        raise R1LabError(f"launched with FSDP or DeepSpeed; {words}")
     check(config, processes=state.num_processes, lora=launch.lora, sharded=spread)
     precision = config.precision if launch.precision == "auto" else launch.precision
     cuda = state.device.type == "cuda"

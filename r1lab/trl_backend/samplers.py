@@ -46,11 +46,6 @@ def pick_sampler(
     if kind.startswith("vllm") and not (vllm and cuda):
         lacks = "vLLM is not installed (pip install vllm)" if not vllm else "there is no CUDA GPU"
         raise R1LabError(f"sampler {name}: {lacks}; --sampler r1lab or generate works here")
-    if kind == "r1lab" and sharded:
-        raise R1LabError(
-            "sampler r1lab reads whole weights, and FSDP or ZeRO-3 spreads them over the devices: "
-            "take --sampler vllm, vllm-server or generate"
-        )
     if kind != "auto":
         return name, f"sampler: {WORDS[kind]}"
     if cuda and vllm:
@@ -63,7 +58,12 @@ def pick_sampler(
 
 
 def own_sampler(
-    config: GRPOConfig, tokenizer, *, precision: str = "fp32", shares: int | None = None
+    config: GRPOConfig,
+    tokenizer,
+    *,
+    precision: str = "fp32",
+    shares: int | None = None,
+    whole: Any = None,
 ) -> Callable[[list[str], Any], dict[str, Any]]:
     """r1lab's sampler as TRL's `rollout_func`, an experimental interface.
 
@@ -74,6 +74,8 @@ def own_sampler(
     shares: the number of parts of a batch, each with its own seed (default: one per process). With
     the same number, any number of processes that divides it samples the same completions. The
     first part has r1lab.grpo's seed: with one part, both loops sample the same completions.
+
+    whole: where FSDP or ZeRO-3 shards the policy, a copy of it, which `gather` fills.
     """
 
     def rollout(prompts: list[str], trainer) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def own_sampler(
             words = f"{len(distinct)} prompts of a process cannot be cut into {mine} shares"
             raise R1LabError(words)
         ids = tokenizer(distinct)["input_ids"]
-        model = whole_weights(trainer, precision)
+        model = whole_weights(trainer, precision, whole)
         prompt_ids, completion_ids, logprobs = [], [], []
         for part in range(mine):
             seed = share_seed(config.seed, step, state.process_index * mine + part)
@@ -118,10 +120,27 @@ def share_seed(seed: int, step: int, share: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{step}/{share}".encode()).digest()[:6], "big")
 
 
-def whole_weights(trainer, precision: str):
-    """The policy for our sampler: the trainer's model or, in bfloat16 or with adapters, a copy with
-    the adapters merged."""
+def whole_weights(trainer, precision: str, whole: Any = None):
+    """The policy for our sampler: the trainer's model or, sharded, in bfloat16 or with adapters, a
+    copy with the adapters merged. whole: see `own_sampler`."""
     model = trainer.accelerator.unwrap_model(trainer.model)
+    if whole is not None:
+        model = gather(model, whole)
     if precision == "fp32" and not hasattr(model, "merge_and_unload"):
         return model
     return in_type(model, torch.bfloat16 if precision == "bf16" else torch.float32)
+
+
+@torch.no_grad()
+def gather(policy, whole):
+    """`whole` with the weights of `policy`, of which each process holds a part. All processes call
+    this, and exchange one tensor at a time."""
+    for part, target in zip(policy.parameters(), whole.parameters(), strict=True):
+        if hasattr(part, "full_tensor"):  # FSDP2
+            target.copy_(part.full_tensor())
+        else:  # ZeRO-3
+            import deepspeed
+
+            with deepspeed.zero.GatheredParameters([part]):
+                target.copy_(part)
+    return whole

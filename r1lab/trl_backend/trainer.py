@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import importlib.util
 import logging
@@ -22,6 +23,7 @@ from r1lab.grpo import GRPOConfig
 from r1lab.templates import end_ids, render
 from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options, updates
+from r1lab.trl_backend.process import is_spread
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import own_sampler
 from r1lab.trl_backend.watch import Watch
@@ -123,7 +125,8 @@ def make_trainer(
         problems = problems[: steps * config.questions]
     rollout = None
     if launch.sampler == "r1lab":
-        how = {"precision": launch.precision, "shares": launch.shares}
+        whole = copy.deepcopy(model) if is_spread() else None
+        how = {"precision": launch.precision, "shares": launch.shares, "whole": whole}
         rollout = watch.rollout_func(own_sampler(config, tokenizer, **how))
     how = {"train_dataset": as_dataset(problems, config.template), "rollout_func": rollout}
     how |= {"peft_config": lora_config(launch.lora) if launch.lora else None}

@@ -96,7 +96,6 @@ def commands(
     *,
     gpus: int = 8,
     model: str = "MODEL",
-    sampler: str = "auto",
     lora: Any = None,
 ) -> list[str]:
     """The lines to print for a recipe: `command`, for vllm also the training that uses the server,
@@ -104,7 +103,7 @@ def commands(
 
     Raises R1LabError for what would be refused when it is started, maybe on a rented machine.
     """
-    from r1lab.trl_backend import mapping, samplers
+    from r1lab.trl_backend import mapping
 
     path(name)
     spread, trainers = name in ("fsdp", "zero3"), gpus
@@ -112,8 +111,6 @@ def commands(
         trainers = max(n for n in range(1, max(2, gpus)) if config.questions % n == 0)
     many = GPUS.get(name)
     mapping.check(config, processes=1 if many else trainers, lora=lora, sharded=spread)
-    if sampler == "r1lab":  # the others depend on what is installed there
-        samplers.pick_sampler(sampler, sharded=spread)
     if name == "vllm":
         training = [*options, "--sampler", "http://127.0.0.1:8000"]
         between = "# on GPUs of its own (CUDA_VISIBLE_DEVICES); and the training, on the others:"
