@@ -11,7 +11,6 @@ from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.basics.options import check, option
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.parse import SEEDS, Command, flag, group, number, text, words
-from r1lab.cli.probe import Probe
 from r1lab.cli.records import Export, Speedrun
 from r1lab.cli.successors import Successors
 
@@ -162,6 +161,34 @@ class Eval(ModelAndTask):
     dollars_per_hour: float | None = number("of this machine, for a local model (default: by the "
         "price table)", float)
     max_dollars: float | None = number("stop before this cost, earlier sessions included", float)
+
+
+@dataclass(kw_only=True)
+class Probe(OfTask):
+    """is a base ready for RL? pass@k, format, groups with variance
+
+    Sample completions to training problems before any training, by task and prompt template, and
+    say what RL would see: pass@1 and pass@k, how many groups have rewards that differ, answers in
+    tags, format, language, truncation; and what to expect of it.
+
+    examples:
+      r1lab probe --task countdown code steps
+      r1lab probe --model smollm2-135m --task word_problems --task-option difficulty=easy \\
+        --template examples r1_zero --max-new-tokens 128
+      r1lab probe --model MODEL --task qa:mine.csv --template r1_zero
+    """
+    model: str = option("tiny", "as for `r1lab train`", path=True)
+    task: tuple = words("tasks, by name or FILE.py:NAME (default: countdown)", "TASK")
+    template: tuple = words("prompt templates (default: tiny)", "TEMPLATE")
+    n: int = option(64, "problems of the split train", low=1)
+    k: int = option(16, "completions per problem", low=2)
+    group_size: int = option(16, "completions per prompt that RL will take, at most k", low=2)
+    questions: int = option(16, "prompts per step that RL will take", low=1)
+    max_new_tokens: int = option(448, "length limit of a completion", low=1)
+    temperature: float = option(1.0, "of the sampling; RL's, not an evaluation's", low=1e-3)
+    device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
+    seed: int = option(0, "of problems and sampling", **SEEDS)
+    json: bool = flag("print JSON in place of the table")
 
 
 @dataclass(kw_only=True)

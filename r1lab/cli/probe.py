@@ -1,53 +1,20 @@
-"""The command `probe`. It imports what it needs."""
+"""What `r1lab probe` does."""
 # fmt: off
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
-from r1lab.basics.options import option
-from r1lab.cli.parse import SEEDS, Command, flag, print_table, project_folder, words
-
-
-@dataclass(kw_only=True)
-class Probe(Command):
-    """is a base ready for RL? pass@k, format, groups with variance
-
-    Sample completions to training problems before any training, by task and prompt template, and
-    say what RL would see: pass@1 and pass@k, how many groups have rewards that differ, answers in
-    tags, format, language, truncation; and what to expect of it.
-
-    examples:
-      r1lab probe --task countdown code steps
-      r1lab probe --model smollm2-135m --task word_problems --task-option difficulty=easy \\
-        --template examples r1_zero --max-new-tokens 128
-      r1lab probe --model MODEL --task qa:mine.csv --template r1_zero
-    """
-    model: str = option("tiny", "as for `r1lab train`", path=True)
-    task: tuple = words("tasks, by name or FILE.py:NAME (default: countdown)", "TASK")
-    template: tuple = words("prompt templates (default: tiny)", "TEMPLATE")
-    task_option: tuple = words("an option of every task", "NAME=VALUE", repeat="once")
-    weak_sandbox: bool = flag("run programs where nothing contains them, too")
-    n: int = option(64, "problems of the split train", low=1)
-    k: int = option(16, "completions per problem", low=2)
-    group_size: int = option(16, "completions per prompt that RL will take, at most k", low=2)
-    questions: int = option(16, "prompts per step that RL will take", low=1)
-    max_new_tokens: int = option(448, "length limit of a completion", low=1)
-    temperature: float = option(1.0, "of the sampling; RL's, not an evaluation's", low=1e-3)
-    device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
-    seed: int = option(0, "of problems and sampling", **SEEDS)
-    json: bool = flag("print JSON in place of the table")
-    numbers: int | None = None  # what `the_task` reads
+from r1lab import models
+from r1lab.cli.commands import Probe
+from r1lab.cli.parse import print_table, project_folder
+from r1lab.cli.training import computing_device, the_task
+from r1lab.evals import probe as probing
+from r1lab.evals.protocol import as_json
+from r1lab.sampler.rollouts import Sampling
 
 
 def probe(args: Probe) -> None:
-    from r1lab import models
-    from r1lab.cli.training import computing_device, the_task
-    from r1lab.evals import probe as probing
-    from r1lab.evals.protocol import as_json
-    from r1lab.sampler.rollouts import Sampling
-
     templates = args.template or ("tiny",)
     pairs = [(the_task(args, name, one), one) for name in args.task or ("countdown",)
              for one in templates]
