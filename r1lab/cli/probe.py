@@ -1,4 +1,4 @@
-"""The command `probe`. It imports what it needs."""
+"""What `r1lab probe` does."""
 # fmt: off
 
 from __future__ import annotations
