@@ -183,7 +183,6 @@ def test_the_command_line_prints_what_to_run(capsys):
     assert training.endswith("--model org/model --sampler http://127.0.0.1:8000")
     for wrong, words in (
         (["--print-launch", "fsdp", "--lora-rank", "8"], "LoRA is for small GPUs"),
-        (["--print-launch", "zero3", "--sampler", "r1lab"], "reads whole weights"),
         (["--print-launch", "ddp", "--questions", "7"], "Make questions a multiple of 8"),
         (["--print-launch", "ddp", "--task", "gsm9k"], "unknown task 'gsm9k'"),
         (["--print-launch", "ddp", "--model", "nope"], "cannot load the model 'nope'"),

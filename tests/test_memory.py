@@ -148,6 +148,9 @@ def test_sharding_divides_what_it_should():
     copies = plan(four)  # DDP: everything whole, and buckets beside the gradients
     assert copies.weights == one.weights and copies.gradients == 2 * one.gradients
     assert spread.cache == copies.cache < one.cache  # answers are dealt out by both
+    ours = plan(replace(four, sharded=True, sampler="r1lab"))  # gathers the weights in a copy
+    whole = plan(replace(four, sampler="r1lab"))
+    assert ours.sampler == whole.sampler + 4 * ours.parameters
 
 
 @pytest.mark.parametrize("job", [TINY, TRL], ids=["scratch", "trl"])

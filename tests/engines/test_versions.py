@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
 from importlib.metadata import version
 
+import tomllib
 from packaging.requirements import Requirement
 
 from r1lab import ROOT

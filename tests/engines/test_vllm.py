@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import copy
 import functools
-import math
 
 import pytest
 import torch
 import trl.generation.vllm_generation as colocated
-from transformers import LlamaForCausalLM
 from vllm import _custom_ops
 from vllm.model_executor.layers import utils
 
 from r1lab.basics.errors import R1LabError
+from r1lab.bench.vllm_cpu import ALONE, in_wider_heads
 from r1lab.grpo import GRPOConfig
 from r1lab.models.load import load
 from r1lab.sampler.score import token_logps
@@ -29,36 +28,8 @@ from r1lab.trl_backend.mapping import Launch
 CONFIG = GRPOConfig(
     steps=3, questions=4, group_size=4, max_new_tokens=24, learning_rate=3e-3, checkpoint_every=3
 )
-ALONE = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
-ALONE |= {"MASTER_PORT": "29653", "VLLM_CPU_KVCACHE_SPACE": "1"}
-ALONE |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
-def in_wider_heads(model, d: int = 64):
-    """The same function in heads of d numbers instead of k. RoPE turns the pair (i, i + k/2) by an
-    angle of theta^(-2i/k) a position; the pair (i, i + d/2) turns alike with theta^(d/k). All else
-    in a head is 0, and stays 0 in training. Attention divides by sqrt(d): the queries grow."""
-    config, k = copy.deepcopy(model.config), model.config.head_dim
-    theta = config.rope_parameters["rope_theta"]
-    config.head_dim = d
-    config.rope_parameters = config.rope_parameters | {"rope_theta": theta ** (d / k)}
-    wide = LlamaForCausalLM(config).eval()
-    wide.generation_config = copy.deepcopy(model.generation_config)
-    pairs = torch.cat([torch.arange(k // 2), d // 2 + torch.arange(k // 2)])
-    state = model.state_dict()
-    for name, weight in state.items():
-        if any(part in name for part in ("q_proj", "k_proj", "v_proj")):
-            heads = weight.view(-1, k, weight.shape[1])
-            new = torch.zeros(len(heads), d, weight.shape[1])
-            new[:, pairs] = heads * (math.sqrt(d / k) if "q_proj" in name else 1)
-            state[name] = new.flatten(0, 1)
-        elif "o_proj" in name:
-            heads = weight.view(len(weight), -1, k)
-            new = torch.zeros(*heads.shape[:2], d)
-            new[..., pairs] = heads
-            state[name] = new.flatten(1)
-    wide.load_state_dict(state)
-    return wide
+LAUNCHED = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+LAUNCHED |= {"MASTER_PORT": "29653"}
 
 
 def test_r1lab_does_not_offer_vllm_without_a_gpu():
@@ -79,9 +50,7 @@ def test_its_attention_takes_no_heads_of_forty(say):
     assert prepare(64).numel() > 0
     with pytest.raises(RuntimeError, match="Unsupported CPU attention configuration: head_dim=40"):
         prepare(40)
-    say(
-        "no attention of vLLM's on CPUs takes heads of 40, as data/tiny has: trained in heads of 64"
-    )
+    say("vLLM on CPUs takes no heads of 40, as data/tiny has: it is trained in heads of 64")
 
 
 def test_it_throws_weights_away_that_trl_would_write_to(say):
@@ -91,9 +60,7 @@ def test_it_throws_weights_away_that_trl_would_write_to(say):
     layer.weight.requires_grad_(False)
     utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
     assert layer.weight.numel() == 0 and not hasattr(layer.weight, "weight_loader")
-    say(
-        "TRL cannot hand vLLM new weights on CPUs, which has packed the old ones: told to keep them"
-    )
+    say("vLLM on CPUs packs its weights, so that TRL cannot renew them: it is told not to")
 
 
 @pytest.fixture
@@ -107,13 +74,11 @@ def kept(monkeypatch):
     eager = functools.partial(colocated.LLM, enforce_eager=True)
     monkeypatch.setattr(colocated, "LLM", eager)
     monkeypatch.setattr(run, "pick_sampler", lambda *_, **__: ("vllm", "vLLM, on a CPU"))
-    for name, value in ALONE.items():
+    for name, value in (LAUNCHED | ALONE).items():
         monkeypatch.setenv(name, value)
 
 
-def test_it_samples_what_trl_trains_on_with_new_weights_at_every_step(
-    kept, tmp_path, monkeypatch, say
-):
+def test_it_samples_what_trl_trains_on_with_each_step_s_weights(kept, tmp_path, monkeypatch, say):
     model, tokenizer = load("tiny")
     wide, ids = in_wider_heads(model), torch.randint(5, 290, (4, 60))
     with torch.no_grad():
