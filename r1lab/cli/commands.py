@@ -343,37 +343,6 @@ class Release(Command):
     push: str | None = text("upload to this repository of the hub, made private if new", "ID")
 
 
-@dataclass(kw_only=True)
-class Probe(Command):
-    """is a base ready for RL? pass@k, format, groups with variance
-
-    Sample completions to training problems before any training, by task and prompt template, and
-    say what RL would see: pass@1 and pass@k, how many groups have rewards that differ, answers in
-    tags, format, language, truncation; and what to expect of it.
-
-    examples:
-      r1lab probe --task countdown code steps
-      r1lab probe --model smollm2-135m --task word_problems --task-option difficulty=easy \\
-        --template examples r1_zero --max-new-tokens 128
-      r1lab probe --model MODEL --task qa:mine.csv --template r1_zero
-    """
-    model: str = option("tiny", "as for `r1lab train`", path=True)
-    task: tuple = words("tasks, by name or FILE.py:NAME (default: countdown)", "TASK")
-    template: tuple = words("prompt templates (default: tiny)", "TEMPLATE")
-    task_option: tuple = words("an option of every task", "NAME=VALUE", repeat="once")
-    weak_sandbox: bool = flag("run programs where nothing contains them, too")
-    n: int = option(64, "problems of the split train", low=1)
-    k: int = option(16, "completions per problem", low=2)
-    group_size: int = option(16, "completions per prompt that RL will take, at most k", low=2)
-    questions: int = option(16, "prompts per step that RL will take", low=1)
-    max_new_tokens: int = option(448, "length limit of a completion", low=1)
-    temperature: float = option(1.0, "of the sampling; RL's, not an evaluation's", low=1e-3)
-    device: str = option("auto", "cpu, cuda or auto: a GPU where there is one")
-    seed: int = option(0, "of problems and sampling", **SEEDS)
-    json: bool = flag("print JSON in place of the table")
-    numbers: int | None = None  # what `the_task` reads
-
-
 COMMANDS = {  # the options, and the function that does the work
     "run": (Run, "lessons.run"),
     "init": (Init, "lessons.init"),

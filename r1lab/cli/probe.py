@@ -10,7 +10,7 @@ from r1lab.cli.commands import Probe
 from r1lab.cli.parse import print_table, project_folder
 from r1lab.cli.training import computing_device, the_task
 from r1lab.evals import probe as probing
-from r1lab.evals.protocol import as_json
+from r1lab.evals.kept import as_json
 from r1lab.sampler.rollouts import Sampling
 
 

@@ -15,8 +15,8 @@ class Progress(Command):
     """what you have solved of the exercises, or a class has
 
     The map of the exercises in notebooks/exercises: solved, tried, to come, and the quizzes. With
-    --class an instructor's table: solved exercises of each student by lesson, points of the quizzes,
-    hints taken, and where the class is stuck. FOLDER holds NAME.json, NAME/progress.json or
+    --class an instructor's table: solved exercises of each student by lesson, points of the
+    quizzes, hints taken, and where the class is stuck. FOLDER holds NAME.json, NAME/progress.json or
     NAME/runs/progress.json of each student. (Yours is runs/progress.json, or $R1LAB_PROGRESS.)
 
     examples:

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
             nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
         if (folder / "images").is_dir():
             (source / "images").symlink_to((folder / "images").resolve())
+        if (folder / "exercises").is_dir():  # as they are: nothing of them has run
+            skip = shutil.ignore_patterns("solutions", ".*")
+            shutil.copytree(folder / "exercises", source / "exercises", ignore=skip)
         pages = sorted(folder.glob("*.md"))  # such as the glossary
         for page in pages:
             (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")

@@ -149,11 +149,16 @@ def run(
 
 
 def copy_images(folder: Path, target: Path) -> None:
-    """The pictures and pages that the lessons name by a relative path."""
+    """The pictures, pages and exercises that the lessons name by a relative path. Exercises that
+    are there stay: somebody has worked in them."""
     for page in folder.glob("*.md"):
         shutil.copyfile(page, target / page.name)
     if (folder / "images").is_dir():
         shutil.copytree(folder / "images", target / "images", dirs_exist_ok=True)
+    for page in folder.glob("exercises/*.ipynb"):
+        if not (copy := target / "exercises" / page.name).exists():
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(page, copy)
 
 
 def _folders(out_dir: Path) -> set[str]:

@@ -39,7 +39,7 @@ def page(number: str, solutions: bool = False) -> nbformat.NotebookNode:
         + ("Try the exercises first: [exercises](../" + f"{number}.ipynb)." if solutions else
            "Fill in the dots and run the next cell: `check` says what is wrong, "
            f'`hint("{number}.1")`, `hint("{number}.1", 2)` and `hint("{number}.1", 3)` help. '
-           f"[Solutions](solutions/{number}.ipynb)."))  # fmt: skip
+           f"Solutions are in `solutions/{number}.ipynb`."))  # fmt: skip
     imports = "from r1lab.course.graded import " + ", ".join(
         sorted({"check", "hint", "progress", "quiz"} | set(getattr(lesson, "HELPERS", ())))
     )

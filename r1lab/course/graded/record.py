@@ -41,8 +41,9 @@ def read(file: Path) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _count(entry: Mapping[str, Any], name: str) -> int:
+    """A count of an entry, whatever its file says."""
     value = entry.get(name, 0)
-    return value if isinstance(value, int) else 0
+    return min(max(value, 0), 1_000_000) if isinstance(value, int) else 0
 
 
 def note(part: str, name: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
