@@ -41,7 +41,7 @@ run: $(STAMP) ## execute the lessons on two CPU cores; book in runs/cpu/book/ind
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
