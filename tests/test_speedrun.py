@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-import types
 
 import pytest
 import torch
@@ -176,16 +175,18 @@ def finish(): calls.append(["finish"])
 
 def test_metrics_go_to_a_tracker_step_by_step(random_folder, tmp_path, monkeypatch):
     """A stand-in with trackio's three functions: trackio is not installed with r1lab."""
-    stand_in = types.ModuleType("trackio")
-    exec(TRACKER, stand_in.__dict__)
-    monkeypatch.setitem(sys.modules, "trackio", stand_in)  # and no longer than for this test
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "trackio.py").write_text(TRACKER)
+    monkeypatch.syspath_prepend(str(tmp_path / "lib"))
+    monkeypatch.setitem(sys.modules, "trackio", None)  # so that it is taken out again at the end
+    del sys.modules["trackio"]
     out = tmp_path / "a-run"
     line = (
         f"train --model {random_folder} --steps 2 --questions 2 --group-size 2 --max-new-tokens 8"
     )
     more = ["--max-new-tokens", "8", "--quiet", "--out", str(out), "--report", "trackio"]
     assert cli.main([*line.split(), *more]) == 0
-    calls = stand_in.calls
+    calls = sys.modules["trackio"].calls
     assert [one[0] for one in calls] == ["init", "log", "log", "finish"]
     assert calls[0][1]["name"] == "a-run" and calls[0][1]["config"]["steps"] == 2
     assert calls[0][1]["resume"] == "allow" and not calls[0][1]["embed"]
