@@ -42,7 +42,7 @@ run: $(STAMP) ## execute the lessons on two CPU cores; book in runs/cpu/book/ind
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) lint ## lint and all tests, the notebooks on the smoke profile included
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-engines: $(ENGINES)/.installed ## vLLM, FSDP2 and ZeRO-3 on CPUs, in .venv-engines; no part of make test
 	@OMP_NUM_THREADS=1 PYTHONPATH=. $(ENGINES)/bin/python -m pytest tests/engines $(ARGS)

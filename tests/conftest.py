@@ -30,6 +30,18 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+# The files that take longest, the longest first.
+LONG = ("notebooks", "trl_backend", "memory", "trl_pipeline", "browser", "packaging", "runner",
+        "bench", "pipeline")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Long files first: xdist deals files to its workers in this order, and a long one that begins
+    last keeps one core busy while the other has nothing to do."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return build_tokenizer()
