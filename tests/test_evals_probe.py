@@ -60,9 +60,7 @@ def test_the_tiny_base_is_ready_on_steps_and_not_on_four_numbers():
     model, tokenizer = load("tiny")
     short = Sampling(64, seed=0)
     hard = get_task("countdown", numbers=4)
-    rows = probe(
-        model, tokenizer, ["steps", hard], n=6, k=8, group_size=8, sampling=short, split="train"
-    )
+    rows = probe(model, tokenizer, ["steps", hard], n=6, k=8, batch=(16, 8), sampling=short)
     assert [one.task for one in rows] == ["steps", "countdown"]
     assert {p.split for one in rows for p in one.found.problems} == {"train"}
     assert "ready" in rows[0].advice()[0] and "nothing to reward" in rows[1].advice()[0]

@@ -21,7 +21,7 @@ def probe(args: Probe) -> None:
     device = computing_device(args.device)
     model, tokenizer = models.load(project_folder(args.model), device=device)
     sampling = Sampling(args.max_new_tokens, args.temperature, seed=args.seed)
-    how = {"n": args.n, "k": args.k, "group_size": args.group_size, "questions": args.questions}
+    how = {"n": args.n, "k": args.k, "batch": (args.questions, args.group_size)}
     rows = [row for task, template in pairs for row in
             probing.probe(model, tokenizer, [task], [template], sampling=sampling, **how)]
     if args.json:

@@ -107,20 +107,20 @@ def probe(
     *,
     n: int = 64,
     k: int = 16,
-    group_size: int = 16,
-    questions: int = 16,
+    batch: tuple[int, int] = (16, 16),
     sampling: Sampling | None = None,
-    split: str = "train",
 ) -> list[Readiness]:
     """k completions at temperature 1 to n problems of every task (a name or a task) with every
-    template. Raises R1LabError for groups larger than k, and as `evaluate` does."""
+    template. batch: prompts of an RL step, and completions of each. Raises R1LabError for groups
+    larger than k, and as `evaluate` does."""
+    questions, group_size = batch
     if group_size > k:
         raise R1LabError(f"groups of {group_size} need {group_size} samples per problem, not {k}")
     rows = []
     for one in tasks:
         for template in templates:
             task = task_for(one, template) if isinstance(one, str) else one
-            problems = task.problems(split, n, seed=(sampling or Sampling()).seed or 0)
+            problems = task.problems("train", n, seed=(sampling or Sampling()).seed or 0)
             how = {"k": k, "sampling": sampling, "template": template}
             found = evaluate(model, tokenizer, task, problems, **how)
             rows.append(Readiness(task.name, template, found, group_size, questions))
