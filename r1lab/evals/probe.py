@@ -111,7 +111,7 @@ def probe(
     sampling: Sampling | None = None,
 ) -> list[Readiness]:
     """k completions at temperature 1 to n problems of every task (a name or a task) with every
-    template. batch: prompts of RL's step, and completions per prompt. Raises R1LabError for groups
+    template. batch: prompts of an RL step, and completions of each. Raises R1LabError for groups
     larger than k, and as `evaluate` does."""
     questions, group_size = batch
     if group_size > k:
