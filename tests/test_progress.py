@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -107,3 +108,26 @@ def test_a_folder_without_stages_and_a_lesson_that_needs_none(tmp_path, capsys):
     bad = ["--out", str(tmp_path / "out"), "--from", str(tmp_path)]
     assert cli.main(["catch-up", "08", "--profile", "smoke", *bad]) == 2
     assert "has none of the stages" in capsys.readouterr().err
+
+
+def test_the_guide_names_what_is_there():
+    guide = (profiles.NOTEBOOKS / "instructor.md").read_text(encoding="utf-8")
+    for name in re.findall(r"\]\(([^)#:]+)\)", guide):
+        assert (profiles.NOTEBOOKS / name).exists(), name
+    ids = {id for lesson in graded.ids().values() for id in lesson}
+    named = set(re.findall(r"\b(\d\d\.\d)\b", guide))
+    assert len(named) > 20 and named <= ids, named - ids
+    commands = set(re.findall(r"`r1lab ([\w-]+)", guide))
+    assert {"catch-up", "progress", "train"} <= commands <= set(cli.COMMANDS)
+    for path in profiles.notebooks():
+        if path.stem[:2] in graded.LESSONS:
+            title = graded.lesson(path.stem[:2]).TITLE
+            assert f"| {path.stem[:2]} {title} |" in guide, title  # minutes
+            assert f"### {path.stem[:2]} · " in guide  # what to say, show and ask
+    for part in ("**Say:**", "**Show:**", "**Ask:**", "**Stumble:**"):
+        assert guide.count(part) == len(graded.LESSONS), part
+
+
+def test_the_handout_fits_on_a_page():
+    text = (profiles.NOTEBOOKS / "handout.md").read_text(encoding="utf-8")
+    assert len(text.split()) < 800 and len(text.splitlines()) < 50

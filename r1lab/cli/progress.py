@@ -16,9 +16,8 @@ class Progress(Command):
 
     The map of the exercises in notebooks/exercises: solved, tried, to come, and the quizzes. With
     --class an instructor's table: solved exercises of each student by lesson, points of the
-    quizzes, hints taken, and where the class is stuck. FOLDER holds NAME.json, or
-    NAME/progress.json, or NAME/runs/progress.json of each student. (Yours is runs/progress.json,
-    or $R1LAB_PROGRESS.)
+    quizzes, hints taken, and where the class is stuck. FOLDER holds NAME.json, NAME/progress.json
+    or NAME/runs/progress.json of each student. (Yours is runs/progress.json, or $R1LAB_PROGRESS.)
 
     examples:
       r1lab progress
