@@ -499,7 +499,7 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
     [
         {"steps": 0}, {"group_size": 1}, {"temperature": 0.0}, {"learning_rate": float("nan")},
         {"learning_rate": -1.0}, {"questions": 2.5}, {"rewards": ("acuracy",)}, {"clip_low": 1.0},
-        {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chat"},
+        {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chats"},
         {"minibatches": 10_000}, {"rewards": (), "reward_weights": ()}, {"seed": "0"},
     ],
     ids=str,
