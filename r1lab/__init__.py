@@ -41,7 +41,7 @@ this list to the first (a test checks it):
     tasks sampler training    problems and their verifiers; completions; checkpoints, the loop
     world          the synthetic pre-training corpus, and how the models in data/ were made
     trl_backend    the same runs on TRL, from one device to several machines
-    evals show course bench   evaluation and its cost; figures; the lessons and their runner; speed
+    evals show course bench   evaluation, its cost; figures, `r1lab watch`; lessons, classes; speed
     release        checks before a model is published, its card, checksums, the hub
     cli            the command `r1lab`
 """

@@ -281,6 +281,9 @@ def test_the_dashboard_moves_while_it_trains_and_after_a_resumption(browser, lab
     until(page, "document.querySelector('.js-plotly-plot')?._fullLayout?.xaxis3")  # at once
     assert plots(page, f"p._fullLayout.xaxis.range[1] >= {STEPS - 1}") == [True]
     until(page, f"{points} > 0")
+    below = page.locator(".jp-RenderedHTML:has(.r1c)")  # measures, diagnosis, completions
+    below.locator(".r1c .h", has_text="step ").first.wait_for()
+    assert "zero-variance groups" in below.inner_text() and f"of {STEPS}" in below.inner_text()
     page.locator(".js-plotly-plot").hover()
     seen = page.evaluate(points)
     until(page, f"{points} > {seen} && {points} < {STEPS}")

@@ -1,4 +1,4 @@
-"""Lessons for Colab and Kaggle are the lessons; their set-up cell and containers work."""
+"""Lessons for Colab and Kaggle are the lessons; their set-up cell and the containers work."""
 
 from __future__ import annotations
 

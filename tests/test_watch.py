@@ -189,6 +189,8 @@ def test_the_page_needs_the_token_and_its_own_host(server):
         assert get(server, path)[0] == 403
     assert get(server, "/state", Cookie=f"r1lab-{server.port}=guess")[0] == 403
     assert get(server, "/", Cookie=cookie, Host="evil.example")[0] == 403
+    assert get(server, "/", Cookie=cookie, Host="127.0.0.1.evil.example:1")[0] == 403
+    assert get(server, "/", Cookie=cookie, Host="127.0.0.1:8888")[0] == 200  # forwarded by ssh
     code, heads, _ = get(server, f"/?token={server.token}")
     assert code == 303 and heads["Location"] == "/" and server.token not in heads["Location"]
     assert "HttpOnly" in heads["Set-Cookie"] and "SameSite=Strict" in heads["Set-Cookie"]

@@ -43,8 +43,10 @@ def watch(args: Watch) -> None:
         raise R1LabError("name the folders of runs, or a class: r1lab watch runs/train")
     price = args.dollars_per_hour
     if args.of_class:
-        def find():
-            return runs.of_class(args.of_class, price)  # students who begin later are found too
+        seen = {}
+
+        def find():  # students who begin later are found too
+            return runs.of_class(args.of_class, price, seen)
     else:
         known = runs.named(args.run, price)
 

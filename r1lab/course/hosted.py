@@ -100,8 +100,14 @@ def variant(
         raise R1LabError(f"{repository} at {revision} is no repository that git can clone")
     where, on_github = PLACES[place], REPOSITORY.fullmatch(repository)
     address = f"https://github.com/{repository}" if on_github else repository
-    nb = parameterize_notebook(copy.deepcopy(nb), values, kernel_name="python3", language="python")
+    nb = copy.deepcopy(nb)
+    nb.metadata["papermill"] = {}  # papermill notes its parameters there
     for cell in nb.cells:
+        cell.metadata.setdefault("tags", [])  # papermill reads them
+    nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
+    for cell in nb.cells:
+        if not cell.metadata["tags"]:
+            del cell.metadata["tags"]
         cell.metadata.pop("papermill", None)
         if "injected-parameters" in cell.metadata.get("tags", ()):
             cell.metadata["tags"] = [*cell.metadata["tags"], TAG]

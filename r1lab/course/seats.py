@@ -63,7 +63,7 @@ def permit(seats: Sequence[Seat], file: Path) -> None:
 
 
 def sit(seat: Seat, number: int, of: int, folder: Path, profile: str) -> subprocess.Popen:
-    """Start the JupyterLab of seat `number` of `of` in folder/NAME, with its log."""
+    """Start the JupyterLab of seat `number` of `of` in folder/NAME, with its jupyter.log."""
     home = folder / seat["name"]
     made, _, _ = prepare(profile, out_dir=home)
     environment = {k: v for k, v in os.environ.items() if k != "R1LAB_SEATS"}

@@ -208,9 +208,13 @@ def named(folders: Sequence[str | os.PathLike], price: float | None = None) -> l
     return [Run(path, "/".join(path.parts[-parts:]), price) for path in paths]
 
 
-def of_class(folder: str | os.PathLike, price: float | None = None) -> list[Run]:
+def of_class(
+    folder: str | os.PathLike, price: float | None = None, known: dict[Path, Run] | None = None
+) -> list[Run]:
     """The newest run of each student: a folder for each in `folder`, with runs anywhere in it.
-    Raises R1LabError where there is none."""
+    known: runs of an earlier call, which are read again only where they have changed. Raises
+    R1LabError where there is none."""
+    known = {} if known is None else known
     path = Path(folder).expanduser()
     path = path if path.is_absolute() or path.is_dir() else ROOT / path
     students = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
@@ -220,7 +224,10 @@ def of_class(folder: str | os.PathLike, price: float | None = None) -> list[Run]
         runs = [p for p in runs if p.resolve().is_relative_to(path.resolve())]
         if runs:
             newest = max(runs, key=lambda p: (_changed(p) or (0, 0))[0])
-            found.append(Run(newest.parent, student.name, price))
+            if (run := known.get(newest.parent)) is None:
+                run = known[newest.parent] = Run(newest.parent, student.name, price)
+            run.refresh()
+            found.append(run)
     if not found:
         raise R1LabError(f"no student in {folder} has a run: a folder for each, with runs in it")
     return found
