@@ -494,9 +494,21 @@ def random_program(rng: random.Random) -> str:
 
 
 def ours() -> set[str]:
-    """Processes below this one, by what they are."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
-    return {line for line in found.splitlines() if "sandbox/server.py" in line}
+    """The processes below this one that a sandbox has started, by number: servers, what started
+    them, programs."""
+    parents, found = {}, set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[path.parts[2]] = path.read_text().rpartition(") ")[2].split()[1]
+            if b"sandbox/server.py" in (path.parent / "cmdline").read_bytes():
+                found.add(path.parts[2])
+        except OSError:
+            continue
+
+    def below(pid: str) -> bool:
+        return pid == str(os.getpid()) or (pid in parents and below(parents[pid]))
+
+    return {pid for pid in found if below(pid)}
 
 
 def around() -> dict[str, set[str]]:
@@ -518,11 +530,9 @@ def test_random_programs_raise_nothing_stay_within_their_limits_and_leave_nothin
     with Sandbox() as sandbox:
         running = ours() - before
         found = sandbox.judge_all([(p, "f", CASES) for p in programs], limits=limits)
-        new = {line.split()[0] for line in ours() - before - running}
-        assert len(new) <= 2 * sandbox.workers
+        assert 0 < len(running) <= len(ours() - before) <= 4 * sandbox.workers  # no program
         memory = [  # of the servers, and of what has started them
-            int(Path(f"/proc/{line.split()[0]}/statm").read_text().split()[1])
-            for line in ours() - before
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ours() - before
         ]
         assert len(memory) >= len(sandbox._servers)
     assert [verdict.status for verdict in found].count("harness") == 0
