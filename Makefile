@@ -57,7 +57,7 @@ lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 
 lock: ## make constraints.txt again from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.10 --extra test --extra figures --no-header --no-annotate \
+	uv pip compile --quiet --universal --python-version 3.10 --extra test --extra figures --extra wasm --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
 
 clean: ## remove .venv and caches; runs/ and everything measured stay

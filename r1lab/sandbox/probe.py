@@ -58,6 +58,6 @@ def refusal(found: list[str]) -> str:
     """The message where something is open."""
     return (
         f"no sandbox here for code: programs could {', '.join(found)}. pip install 'r1lab[wasm]', "
-        "run r1lab in a container or on Linux with seccomp, or accept that with --weak-sandbox (`r1lab sandbox doctor` says "
-        "what is missing)"
+        "run r1lab in a container or on Linux with seccomp, or accept that with --weak-sandbox "
+        "(`r1lab sandbox doctor` says what is missing)"
     )
