@@ -65,7 +65,7 @@ lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
 
 lock: ## make constraints.txt again from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.10 --extra test --extra figures --no-header --no-annotate \
+	uv pip compile --quiet --universal --python-version 3.10 --extra test --extra figures --extra wasm --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links pyproject.toml -o constraints.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-header --no-annotate --no-emit-index-url \
 	  --no-emit-find-links --override tests/engines/overrides.txt tests/engines/requirements.in | \

@@ -494,12 +494,23 @@ def random_program(rng: random.Random) -> str:
 
 
 def ours() -> set[str]:
-    """Processes below this one, by what they are."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
-    return {line for line in found.splitlines() if "sandbox/server.py" in line}
+    """The processes below this one that a sandbox has started, by number: servers, what started
+    them, programs."""
+    parents, found = {}, set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[path.parts[2]] = path.read_text().rpartition(") ")[2].split()[1]
+            if b"sandbox/server.py" in (path.parent / "cmdline").read_bytes():
+                found.add(path.parts[2])
+        except OSError:
+            continue
+
+    def below(pid: str) -> bool:
+        return pid == str(os.getpid()) or (pid in parents and below(parents[pid]))
+
+    return {pid for pid in found if below(pid)}
 
 
-@linux
 def around() -> dict[str, set[str]]:
     """What lies in folders that everybody may see. sem.mp-…: of other tests, which start processes
     meanwhile."""
@@ -507,26 +518,27 @@ def around() -> dict[str, set[str]]:
     return {k: {x for x in names if not x.startswith("sem.mp-")} for k, names in found.items()}
 
 
+@linux
 def test_random_programs_raise_nothing_stay_within_their_limits_and_leave_nothing():
     """R1LAB_FUZZ=10000: so many."""
     rng, n = random.Random(0), int(os.environ.get("R1LAB_FUZZ", 1500))
     programs = [random_program(rng) for _ in range(n)]
     before, shared = ours(), Path("/proc/sysvipc/shm").read_text()
+    descriptors = len(os.listdir("/proc/self/fd"))
     files = around()
     limits = Limits(cpu=0.1)
     with Sandbox() as sandbox:
         running = ours() - before
         found = sandbox.judge_all([(p, "f", CASES) for p in programs], limits=limits)
-        new = {line.split()[0] for line in ours() - before - running}
-        assert len(new) <= 2 * sandbox.workers
-        memory = [
-            int(Path(f"/proc/{s.process.pid}/statm").read_text().split()[1])
-            for s in sandbox._servers
+        assert 0 < len(running) <= len(ours() - before) <= 4 * sandbox.workers  # no program
+        memory = [  # of the servers, and of what has started them
+            int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ours() - before
         ]
+        assert len(memory) >= len(sandbox._servers)
     assert [verdict.status for verdict in found].count("harness") == 0
     assert max(verdict.cpu for verdict in found) <= limits.cpu + 0.1
     assert all(verdict.passed in (True, False) and len(verdict.outcomes) == 2 for verdict in found)
     assert {"ok", "syntax", "error", "timeout", "missing"} <= {verdict.status for verdict in found}
     assert ours() - before == set() and Path("/proc/sysvipc/shm").read_text() == shared
-    assert around() == files
+    assert around() == files and len(os.listdir("/proc/self/fd")) == descriptors
     assert not Path("/tmp/r1lab-fuzz").exists() and max(memory) < 20_000  # pages

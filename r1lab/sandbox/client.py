@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import grader, probe, verdicts
+from r1lab.sandbox import grader, probe, verdicts, wasm
 from r1lab.sandbox.handle import Lost, Server
 from r1lab.sandbox.kernel import ALL
 from r1lab.sandbox.verdicts import Case, Limits, Result, Verdict
@@ -30,7 +30,8 @@ class Sandbox:
             sandbox.judge("def f(x): return x * 3 + 2", "f", cases).passed    # True
 
     workers: programs at a time (default: one per core). modules: more modules that programs may
-    import. weak: run where no layer contains a program, too. layers: only these (for tests).
+    import. weak: run where nothing contains a program, too. layers: only these, or ["wasm"] (for
+    tests).
     Starts when it is first asked: R1LabError where nothing contains a program and `weak` is not
     set. Threads may share it; after a fork each process starts its own servers."""
 
@@ -44,7 +45,7 @@ class Sandbox:
     ) -> None:
         self.workers = workers or min(8, cores())
         self.limits, self.modules, self.weak = limits, tuple(modules), weak
-        self._wanted = tuple(ALL if layers is None else layers)
+        self._wanted, self._fixed = tuple(ALL if layers is None else layers), layers is not None
         self._forget()
         atexit.register(self.close)
 
@@ -55,7 +56,13 @@ class Sandbox:
         with self._lock:
             if self._held is None:
                 try:
-                    self._idle.append(self._new(self._small()))
+                    try:
+                        self._idle.append(self._new(self._small()))
+                    except (Lost, R1LabError):
+                        if not self._other():
+                            raise
+                        self._wanted = (wasm.NAME,)
+                        self._idle.append(self._new(False))
                 except Lost as error:
                     raise R1LabError(f"the code sandbox does not start: {error}") from None
         return self
@@ -165,7 +172,7 @@ class Sandbox:
         server = self._server(number % 1000, small)
         try:
             found = self._probe(server)
-            if found and not self.weak:
+            if found and (not self.weak or self._other()):
                 raise R1LabError(probe.refusal(found))
         except BaseException:
             server.close()
@@ -177,9 +184,15 @@ class Sandbox:
 
     def _small(self) -> bool:
         """Whether programs are tried in the small server first."""
-        return not self.modules
+        return not self.modules and self._wanted != (wasm.NAME,)
 
-    def _server(self, number: int, small: bool) -> Server:
+    def _other(self) -> bool:
+        """Whether there is another interpreter to try, where no layer contains a program."""
+        return not self._fixed and self._wanted != (wasm.NAME,) and wasm.available()
+
+    def _server(self, number: int, small: bool) -> Server | wasm.Wasm:
+        if self._wanted == (wasm.NAME,):
+            return wasm.Wasm()
         return Server(number, self._wanted, None if small else self.modules)
 
     def _probe(self, server: Server) -> list[str]:
@@ -235,7 +248,7 @@ class Sandbox:
 
 
 def pack(source: str, entry: str | None, inputs: Iterable[tuple], numbers: str) -> bytes:
-    """A program and its inputs, for `child.Program`; each input apart, so that a program that
+    """A program and its inputs, for `runner.Program`; each input apart, so that a program that
     changes one changes no other. ValueError for what are no plain values."""
     if numbers not in grader.NUMBERS:
         raise R1LabError(f"numbers={numbers!r}; known: {', '.join(grader.NUMBERS)}")

@@ -7,7 +7,7 @@ import textwrap
 import time
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import probe
+from r1lab.sandbox import probe, wasm
 from r1lab.sandbox.client import Sandbox
 from r1lab.sandbox.kernel import ALL
 from r1lab.sandbox.verdicts import Case
@@ -51,13 +51,25 @@ def second() -> list[str]:
         return [f"second mode (r1lab scienceagent): {error}"]
 
 
+def third(used: bool) -> str:
+    """Of the interpreter for machines where no layer holds."""
+    if not wasm.available():
+        said = "not installed (pip install 'r1lab[wasm]'; Python 3.11 or later)"
+    else:
+        said = "in use" if used else "installed, and in use where no layer holds"
+    return (
+        f"WebAssembly: CPython compiled to WASI, which has no files, network or processes, and "
+        f"counts time in instructions: {said}"
+    )
+
+
 def report(programs: int = 200) -> tuple[str, bool]:
     """The report, and whether programs are contained here. R1LabError where no server starts."""
     began = time.perf_counter()
     with Sandbox(weak=True) as sandbox:
         started = time.perf_counter() - began
         lines = [sandbox.describe(), ""]
-        for name in ALL:
+        for name in ALL if wasm.NAME not in sandbox.layers else ():
             here = sandbox.layers.get(name)
             what = f"{here}; stops {STOPS[name]}" if here else f"absent: {sandbox.absent[name]}"
             lines.append(f"{name:12}{what}")
@@ -74,6 +86,6 @@ def report(programs: int = 200) -> tuple[str, bool]:
         )
         if sandbox.open:
             lines += ["", probe.refusal(sandbox.open)]
-        lines += ["", *second()]
+        lines += ["", *second(), "", third(wasm.NAME in sandbox.layers)]
         wide = [textwrap.fill(line, 100, subsequent_indent=" " * 12) for line in lines]
         return "\n".join(wide), not sandbox.open

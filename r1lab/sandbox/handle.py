@@ -47,6 +47,8 @@ class Server:
     def __init__(
         self, number: int, wanted: Sequence[str], modules: Sequence[str] | None, **more
     ) -> None:
+        if not hasattr(os, "fork"):
+            raise Lost(f"{sys.platform} cannot fork; pip install 'r1lab[wasm]'")
         ours, theirs = socket.socketpair()
         folder = tempfile.mkdtemp(prefix="r1lab-sandbox-")
         os.chmod(folder, 0o755)

@@ -57,7 +57,7 @@ def what_is_open(server, tries: dict[str, str] = TRIES) -> list[str]:
 def refusal(found: list[str]) -> str:
     """The message where something is open."""
     return (
-        f"no sandbox here for code: programs could {', '.join(found)}. Run r1lab in a container or "
-        "on Linux with seccomp, or accept that with --weak-sandbox (`r1lab sandbox doctor` says "
-        "what is missing)"
+        f"no sandbox here for code: programs could {', '.join(found)}. pip install 'r1lab[wasm]', "
+        "run r1lab in a container or on Linux with seccomp, or accept that with --weak-sandbox "
+        "(`r1lab sandbox doctor` says what is missing)"
     )

@@ -1,9 +1,9 @@
 """The fork server: a process that imports once, and forks a child for every program.
 
 The host starts it as a script, hands it one socket per program, and is told how the child ended.
-The child (`child`) alone reads the program and its inputs from that socket, puts up the layers,
-runs it, and writes what it returns, as canonical bytes. Standard library only, and nothing of r1lab
-but its neighbours in this folder. In the second mode (`scratch`) it stays in a folder of its own.
+The child alone reads the program and its inputs from that socket, puts up the layers, and runs it
+(`runner`). Standard library only, and nothing of r1lab but its neighbours in this folder. In the
+second mode (`scratch`) a program stays in a folder of its own.
 """
 
 import array
@@ -21,8 +21,9 @@ import socket
 import sys
 import time
 
-import child
+import kernel
 import layers
+import runner
 import scratch
 from wire import CHANNEL, ELSEWHERE, ENDED, PATIENCE, TOLD, WHY
 
@@ -84,7 +85,7 @@ def main() -> None:
     user = held.uid if "user" in held.held else None
     said = {"held": held.held, "absent": held.absent, "user": user}
     control.sendall(json.dumps(said).encode() + b"\n")
-    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), child.Nowhere(), child.Nowhere()
+    sys.stdin, sys.stdout, sys.stderr = io.StringIO(), runner.Nowhere(), runner.Nowhere()
     rehearse()
     random.seed(0)
     gc.collect()
@@ -105,7 +106,7 @@ def rehearse() -> None:
     caches now is shared by all children, and would be a page to be copied in each of them later."""
     inputs = [marshal.dumps((k,)) for k in range(5)]
     for k in range(20):
-        child.Program((b"def f(x): return x + %d" % k, "f", inputs, "strict"), 100, bytes).run()
+        runner.Program((b"def f(x): return x + %d" % k, "f", inputs, "strict"), 100, bytes).run()
     del sys.modules["program"]
 
 
@@ -128,7 +129,7 @@ def serve(control: socket.socket, held) -> None:
             prepared[limits] = held.of_child(cpu, memory, disk, CHANNEL + 1)
         pid = fork()
         if pid == 0:
-            child.start(descriptors[0], prepared[limits], limits[3], held.scratch)
+            child(descriptors[0], prepared[limits], limits[3], held.scratch)
         os.close(descriptors[0])
         if pid < 0:
             control.sendall(ENDED.pack(0, LOST, 0.0, 0.0, 0))
@@ -202,6 +203,40 @@ def processor_time(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2)
     except (OSError, AttributeError):
         return 0.0
+
+
+# --- the child -----------------------------------------------------------------------------------
+
+
+def child(channel: int, calls, output: int, folder: str) -> None:
+    """Reads the program, puts up the layers, runs it, and never returns."""
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(channel, CHANNEL)
+        job = marshal.loads(read_all(CHANNEL))
+        program = runner.Program(job, output, write)
+        if folder:
+            scratch.enter(folder)
+            program.printing = lambda code: scratch.script(program.source, output)
+        kernel.make(calls)
+        program.frame(b"b")
+        program.run()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def read_all(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def write(data: bytes) -> None:
+    while data:
+        data = data[os.write(CHANNEL, data) :]
 
 
 if __name__ == "__main__":

@@ -131,6 +131,9 @@ class Workspace(Sandbox):
     def _small(self) -> bool:
         return False
 
+    def _other(self) -> bool:
+        return False
+
     def _server(self, number: int, small: bool) -> Server:
         if not self._scratch:
             self._scratch = os.path.realpath(tempfile.mkdtemp(prefix="r1lab-scratch-"))

@@ -1,6 +1,6 @@
-"""The fork server's child: reads one program, runs it behind the layers, and says what it returns.
+"""Runs one program on its inputs, and says what it returns, in frames of canonical bytes.
 
-The fork server imports this file by its place. Standard library only.
+The fork server imports this file by its place. Standard library only, and of it what WASI has.
 """
 
 import io
@@ -10,40 +10,7 @@ import sys
 import types
 
 import grader
-import kernel
-import scratch
-from wire import CHANNEL, HEADER
-
-
-def start(channel: int, calls, output: int, folder: str) -> None:
-    """Reads the program, puts up the layers, runs it, and never returns."""
-    code = 1
-    try:
-        os.setsid()
-        os.dup2(channel, CHANNEL)
-        job = marshal.loads(read_all(CHANNEL))
-        program = Program(job, output, write)
-        if folder:
-            scratch.enter(folder)
-            program.printing = lambda code: scratch.script(program.source, output)
-        kernel.make(calls)
-        program.frame(b"b")
-        program.run()
-        code = 0
-    finally:
-        os._exit(code)
-
-
-def read_all(descriptor: int) -> bytes:
-    parts = []
-    while part := os.read(descriptor, 1 << 20):
-        parts.append(part)
-    return b"".join(parts)
-
-
-def write(data: bytes) -> None:
-    while data:
-        data = data[os.write(CHANNEL, data) :]
+from wire import HEADER
 
 
 def about(error: BaseException) -> bytes:
