@@ -28,7 +28,7 @@ help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
 	@echo
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1|/' | \
-	  while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+	  while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
 	@echo "  PROFILE=smoke        for make run and make lab: smoke, cpu (default), gpu, cluster"

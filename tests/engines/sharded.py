@@ -60,9 +60,11 @@ def shard_on_cpus() -> None:
         self.distributed_type = PartialState._shared_state["distributed_type"] = kind
         if kind == DistributedType.FSDP and fsdp_plugin is not None:
             self.fsdp_plugin = fsdp_plugin
-        elif kind == DistributedType.DEEPSPEED and deepspeed_plugin is not None:
+        elif kind == DistributedType.DEEPSPEED and not self.deepspeed_plugins:
             self.deepspeed_plugins = deepspeed_plugin
-            next(iter(deepspeed_plugin.values())).select(_from_accelerator_state=True)
+            several = isinstance(deepspeed_plugin, dict)
+            first = next(iter(deepspeed_plugin.values())) if several else deepspeed_plugin
+            first.select(_from_accelerator_state=True)
 
     AcceleratorState.__init__ = shards
 
