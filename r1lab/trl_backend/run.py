@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, parse_flag_from_env
 from transformers import set_seed
 
 from r1lab.basics import plugins
@@ -90,6 +90,9 @@ def train(
     set_seed(config.seed)
     with watch.running(model, progress, launch.resume) as folder, contextlib.ExitStack() as stack:
         before = watch.seal.get("processes", state.num_processes)
+        if before != state.num_processes and parse_flag_from_env("ACCELERATE_USE_DEEPSPEED"):
+            words = f"was saved by {before} processes, and DeepSpeed resumes it on as many"
+            raise R1LabError(f"the checkpoint {words}, not on {state.num_processes}")
         if main and before != state.num_processes:
             words = "the run continues on %d processes, after %d: it samples other completions now"
             log.warning(words, state.num_processes, before)
