@@ -15,7 +15,8 @@ class Sandbox(Command):
     """what holds the programs that models write
 
     `doctor` tells which layers of the code sandbox hold on this machine, what each stops, what is
-    not stopped, and what a program costs. It exits with 1 where nothing contains a program.
+    not stopped, and what a program costs. It exits with 1 where nothing contains a program. Where
+    no layer holds (macOS, Windows), `pip install 'r1lab[wasm]'` brings an interpreter that does.
 
     examples:
       r1lab sandbox doctor
