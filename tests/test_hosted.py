@@ -113,6 +113,8 @@ def borrowed(tmp_path_factory):
         mine = "r1lab" in path.name.lower() or path.name.endswith(".pth")
         if not mine and not path.name.startswith(("pip", "_distutils", "distutils")):
             (lend / path.name).symlink_to(path.path)
+    for path in [*site.glob("setuptools*"), *site.glob("pkg_resources")]:
+        shutil.rmtree(path)  # Python 3.11's is older than pyproject asks for
     (site / "lent.pth").write_text(f"{lend}\n")
     return folder, folder / "env" / "bin" / "python"
 
