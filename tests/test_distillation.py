@@ -20,7 +20,6 @@ from r1lab.distillation import (
     reinforce,
     scores,
     sft_tokens,
-    skills,
     teacher_flops,
 )
 from r1lab.grpo import GRPOConfig
@@ -29,6 +28,7 @@ from r1lab.paper import DISTILLATION
 from r1lab.sft import Example, SFTConfig, write_examples
 from r1lab.tasks import get_task
 from r1lab.templates import render
+from r1lab.world import probe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -168,6 +168,6 @@ def test_three_ways_at_matched_compute(random_folder, examples, tmp_path):
 
 
 def test_skills_of_a_model_are_measured_on_its_own_responses(random_folder):
-    found = skills(random_folder, problems=4, max_new_tokens=16)
+    found = probe.skills(random_folder, problems=4, max_new_tokens=16)
     assert list(found) == ["tries", "arithmetic", "verdicts", "claimed", "truncated"]
     assert 0 <= found["truncated"] <= 1 and found["tries"] >= 0

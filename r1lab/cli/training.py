@@ -194,9 +194,9 @@ def pipeline(args: Pipeline) -> None:
     stages.run(config, out, **options, backend=backend, progress=not args.quiet)
     if not backend.main:
         return
-    table = stages.stage_table(out)
+    table = scorecard.stage_table(out)
     if table["ours"]:
-        head, *rows = stages.table_lines(table)
+        head, *rows = scorecard.table_lines(table)
         print_table(head, rows)
         source = table["paper"]["source"]
         print(f"paper: {source}, per cent, of other benchmarks: compare the steps")
