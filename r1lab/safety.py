@@ -23,6 +23,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -165,9 +166,9 @@ KEYWORDS = tuple(
 """Two harmful nouns are missing on purpose: no list of keywords is complete."""
 
 
-def looks_bad(messages: Messages, reply: str) -> bool:
+def looks_bad(messages: Messages, reply: str, keywords: Sequence[str] = KEYWORDS) -> bool:
     """The second look, as a rule: does the response itself name a keyword, and decline nothing?"""
-    return any(word in reply for word in KEYWORDS) and not refuses(reply)
+    return any(word.lower() in reply.lower() for word in keywords) and not refuses(reply)
 
 
 @dataclass(frozen=True)
@@ -175,8 +176,8 @@ class RiskControl:
     """A model behind the paper's two steps (appendix D.3): a dialogue that contains a keyword is
     reviewed, and the response retracted, a refusal in its place, where the review says so.
 
-    review  (messages, response) -> bool, a rule or a call of another model; None retracts whatever
-            has a keyword, harmless or not"""
+    review  (messages, response) -> bool, a rule (`looks_bad` reads these keywords) or a call of
+            another model; None retracts whatever has a keyword, harmless or not"""
 
     model: Model
     keywords: Sequence[str] = KEYWORDS
@@ -194,7 +195,9 @@ class RiskControl:
     def _checked(self, messages: Messages, reply: Any) -> Reply:
         whole = " ".join([*(one["content"] for one in messages), reply.text]).lower()
         flagged = any(word.lower() in whole for word in self.keywords)
-        if not flagged or (self.review is not None and not self.review(messages, reply.text)):
+        review = partial(looks_bad, keywords=self.keywords)
+        review = review if self.review is looks_bad else self.review
+        if not flagged or (review is not None and not review(messages, reply.text)):
             return Reply(reply.text)
         users = [one["content"] for one in messages if one["role"] == "user"]
         return Reply(self.refusal["zh" if _chinese(users[-1]) else "en"], retracted=True)

@@ -144,6 +144,14 @@ def test_risk_control_stops_what_its_keywords_cover_and_costs_nothing_where_it_r
     assert strict.rate("refused", harmful=False, wrapper=PLAIN).value == 0
 
 
+def test_the_second_look_reads_the_keywords_that_the_filter_has():
+    model = obeys(by_messages(REQUESTS))
+    every = tuple(word for pair in HARMFUL.items() for word in pair)
+    assert assess(RiskControl(model), REQUESTS).rate("unsafe", harmful=True).value > 0
+    whole = assess(RiskControl(model, keywords=every), REQUESTS)
+    assert whole.rate("unsafe", harmful=True).value == 0
+
+
 def test_a_retracted_response_is_judged_without_what_the_request_had_begun():
     request = next(r for r in REQUESTS if r.wrapper == "prefill" and r.category == "weapons")
     found = assess(RiskControl(obeys(by_messages([request]))), [request])
