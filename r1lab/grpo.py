@@ -70,7 +70,7 @@ from r1lab.machine.device import arithmetic, precision_on
 from r1lab.rewards import combine, get_reward
 from r1lab.sampler.rollouts import sample
 from r1lab.sampler.score import in_micro_batches, score, token_logps
-from r1lab.templates import encode, end_ids, read, render
+from r1lab.templates import encode, end_ids, prompt_of, read
 from r1lab.training.checkpoints import probe
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import Loop
@@ -120,7 +120,7 @@ def collect(
 ) -> Experience:
     """Group sampling, rewards, advantages: everything before the gradient, for B problems. round:
     of `rollout`."""
-    prompts = [render(problem, config.template) for problem in problems]
+    prompts = [prompt_of(tokenizer, problem, config.template) for problem in problems]
     bf16 = precision_on(model.device, config.precision) == "bf16"
     rollouts = sample(
         device.in_type(model, torch.bfloat16) if bf16 else model,

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r1lab.sandbox import Case, Limits, Sandbox
-from r1lab.sandbox.layers import ALL
+from r1lab.sandbox.kernel import ALL
 
 #: What attacks import, and ordinary programs cannot.
 MODULES = ("subprocess", "_posixsubprocess", "resource", "mmap", "pwd", "importlib.machinery")

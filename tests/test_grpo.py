@@ -242,7 +242,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp
     finally:
         torch.set_num_threads(threads)
     assert same_weights(model, killed), f"not the same after {pauses}"
-    clock = ("seconds", "tokens_per_second", "diagnoses")
+    clock = ("seconds", "tokens_per_second", "memory", "diagnoses")
     for a, b in zip(whole, resumed, strict=True):
         assert {k: v for k, v in a.items() if not k.endswith(clock)} == {
             k: v for k, v in b.items() if not k.endswith(clock)
@@ -499,7 +499,7 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
     [
         {"steps": 0}, {"group_size": 1}, {"temperature": 0.0}, {"learning_rate": float("nan")},
         {"learning_rate": -1.0}, {"questions": 2.5}, {"rewards": ("acuracy",)}, {"clip_low": 1.0},
-        {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chat"},
+        {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chats"},
         {"minibatches": 10_000}, {"rewards": (), "reward_weights": ()}, {"seed": "0"},
     ],
     ids=str,

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import Case, Limits, Sandbox, client, default, grader, seccomp, verdicts
+from r1lab.sandbox import Case, Limits, Sandbox, default, grader, handle, kernel, seccomp, verdicts
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the layers are Linux's")
 CASES = [Case((3,), 11), Case((5,), 17)]
@@ -267,14 +267,16 @@ def test_a_server_that_is_killed_is_replaced_and_the_program_judged():
     with Sandbox(1) as sandbox:
         for _ in range(2):
             sandbox._idle[0].process.kill()
+            sandbox._idle[0].process.wait()
             assert sandbox.judge(RIGHT, "f", CASES).passed
 
 
 @linux
 def test_where_it_fails_twice_the_verdict_is_neither_right_nor_wrong(monkeypatch):
     with Sandbox(1) as sandbox:
-        monkeypatch.setattr(client, "SERVER", Path("/nonexistent.py"))
+        monkeypatch.setattr(handle, "SERVER", Path("/nonexistent.py"))
         sandbox._idle[0].process.kill()
+        sandbox._idle[0].process.wait()  # the server itself, in its name space, ends with it
         verdict = sandbox.judge(RIGHT, "f", CASES)
         assert (verdict.status, verdict.passed, verdict.share) == ("harness", None, None)
         assert sandbox.run(RIGHT, [(3,)], "f")[0].status == "harness"
@@ -305,6 +307,54 @@ def test_another_module_can_be_asked_for():
 
 
 @linux
+def test_a_program_that_imports_more_than_the_small_server_has_is_run_by_the_other():
+    """Which server runs a program changes no verdict, and to ask for the other gains nothing."""
+    sources = {
+        "def f(x):\n    import math, re, heapq, random\n    return math.isqrt(x)": "small",
+        "from decimal import Decimal\ndef f(x): return int(Decimal(x).sqrt())": "all",
+        "def f(x): return len('x'.encode('utf-32')) // 4": "all",
+        "try:\n    import numpy\nexcept ImportError:\n    def f(x): return 2": "all",
+        "import os\ndef f(x): os._exit(94)": "exit",
+        "def f(x):\n    import decimal\n    while x: pass": "timeout",
+    }
+    cases = [Case((4,), 2)]
+    for modules, servers in (([], [True, False]), (["abc"], [False])):
+        with Sandbox(1, modules=modules) as sandbox:
+            for source, what in sources.items():
+                verdict = sandbox.judge(source, "f", cases)
+                right = what in ("small", "all")
+                assert (verdict.status, verdict.passed) == ("ok" if right else what, right), source
+                if what == "small":
+                    assert [server.small for server in sandbox._servers] == servers[:1]
+            assert [server.small for server in sandbox._servers] == servers
+            assert len(sandbox._idle) == len(servers)
+
+
+@linux
+def test_both_servers_are_probed_and_a_forged_answer_is_one_in_each():
+    """Neither what a first run wrote to the channel nor where it ran is part of the verdict."""
+    forged = "import os\nos.write(3, b'v' + bytes(4) + b'\\2\\0\\0\\0' + b'i2')\nimport {}"
+    with Sandbox(1) as sandbox:
+        opened = []
+        sandbox._probe = lambda server: opened.append(server.small) or []
+        for module in ("math", "decimal"):
+            source = forged.format(module) + "\ndef f(x): return 2"
+            assert sandbox.judge(source, "f", [Case((4,), 2)]).status == "forged", module
+        assert opened == [False] and [one.small for one in sandbox._servers] == [True, False]
+        sandbox._servers[1].close()
+        sandbox._probe = lambda server: ["read files"]  # a server that does not contain is not used
+        verdict = sandbox.judge("import decimal\ndef f(x): return 2", "f", [Case((4,), 2)])
+        assert (verdict.status, verdict.passed) == ("harness", None)
+
+
+@linux
+def test_a_layer_that_cannot_be_put_up_stops_the_child():
+    """A call that fails is a failure of the sandbox, never a program with a layer less."""
+    assert kernel.make([(os.getpid,), (abs, 3)]) == 3
+    with pytest.raises(OSError, match="prctl"):
+        kernel.make([kernel.c_call("prctl", 10**6, 0, 0, 0, 0), (pytest.fail, "went on")])
+
+
 def test_threads_share_it_and_a_forked_process_has_its_own():
     shared = default()
     results = []
@@ -450,12 +500,19 @@ def ours() -> set[str]:
 
 
 @linux
+def around() -> dict[str, set[str]]:
+    """What lies in folders that everybody may see. sem.mp-…: of other tests, which start processes
+    meanwhile."""
+    found = {folder: os.listdir(folder) for folder in ("/dev/shm", "/")}
+    return {k: {x for x in names if not x.startswith("sem.mp-")} for k, names in found.items()}
+
+
 def test_random_programs_raise_nothing_stay_within_their_limits_and_leave_nothing():
     """R1LAB_FUZZ=10000: so many."""
     rng, n = random.Random(0), int(os.environ.get("R1LAB_FUZZ", 1500))
     programs = [random_program(rng) for _ in range(n)]
     before, shared = ours(), Path("/proc/sysvipc/shm").read_text()
-    files = {folder: set(os.listdir(folder)) for folder in ("/dev/shm", "/")}
+    files = around()
     limits = Limits(cpu=0.1)
     with Sandbox() as sandbox:
         running = ours() - before
@@ -471,5 +528,5 @@ def test_random_programs_raise_nothing_stay_within_their_limits_and_leave_nothin
     assert all(verdict.passed in (True, False) and len(verdict.outcomes) == 2 for verdict in found)
     assert {"ok", "syntax", "error", "timeout", "missing"} <= {verdict.status for verdict in found}
     assert ours() - before == set() and Path("/proc/sysvipc/shm").read_text() == shared
-    assert {folder: set(os.listdir(folder)) for folder in files} == files
+    assert around() == files
     assert not Path("/tmp/r1lab-fuzz").exists() and max(memory) < 20_000  # pages

@@ -25,7 +25,7 @@ from sandbox_attacks import (
 )  # fmt: skip
 
 from r1lab.sandbox import Case, Sandbox, client, grader, verdicts
-from r1lab.sandbox.layers import ALL
+from r1lab.sandbox.kernel import ALL
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the layers are Linux's"

@@ -178,7 +178,8 @@ def test_metrics_go_to_a_tracker_step_by_step(random_folder, tmp_path, monkeypat
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "trackio.py").write_text(TRACKER)
     monkeypatch.syspath_prepend(str(tmp_path / "lib"))
-    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    monkeypatch.setitem(sys.modules, "trackio", None)  # so that it is taken out again at the end
+    del sys.modules["trackio"]
     out = tmp_path / "a-run"
     line = (
         f"train --model {random_folder} --steps 2 --questions 2 --group-size 2 --max-new-tokens 8"
@@ -193,7 +194,6 @@ def test_metrics_go_to_a_tracker_step_by_step(random_folder, tmp_path, monkeypat
     for (_, step, numbers), line in zip(calls[1:3], lines, strict=True):
         assert step == line["step"] and numbers["reward"] == line["reward"]
         assert "diagnoses" not in numbers and "kl" not in numbers
-    monkeypatch.delitem(sys.modules, "trackio")
 
 
 def test_a_tracker_that_is_not_installed_is_said(monkeypatch, capsys):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox.layers import landlock_version
+from r1lab.sandbox.kernel import landlock_version
 from r1lab.sandbox.worker import Worker
 
 MODULE = """

@@ -12,7 +12,7 @@ from sandbox_attacks import fill, state, world
 import r1lab
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import Limits
-from r1lab.sandbox.layers import ALL
+from r1lab.sandbox.kernel import ALL
 from r1lab.sandbox.workspace import Workspace
 
 ATTACKS = {

@@ -1,136 +1,25 @@
-"""The host's side: starts fork servers, hands them programs, and judges what comes back."""
+"""The host's side: hands programs to fork servers, and judges what comes back."""
 
 from __future__ import annotations
 
 import atexit
-import json
 import marshal
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import grader, probe, seccomp, verdicts
-from r1lab.sandbox.layers import ALL, MACHINE
-from r1lab.sandbox.verdicts import Case, Ended, Limits, Result, Verdict
-from r1lab.sandbox.wire import ENDED, PATIENCE, TOLD, WHY
+from r1lab.sandbox import grader, probe, verdicts
+from r1lab.sandbox.handle import Lost, Server
+from r1lab.sandbox.kernel import ALL
+from r1lab.sandbox.verdicts import Case, Limits, Result, Verdict
+from r1lab.sandbox.wire import ELSEWHERE
 
-SERVER = Path(__file__).with_name("server.py")
-START_SECONDS = 60.0
-FIRST_USER = 61001  # users that no system gives to anybody
-ENVIRONMENT = {"PYTHONHASHSEED": "0", "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-ENVIRONMENT |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 Job = tuple[str, "str | None", Sequence[Case]]
-
-
-class Lost(Exception):
-    """A fork server does not answer, or has ended."""
-
-
-class Server:
-    """A fork server: one program at a time."""
-
-    lost = Lost
-
-    def __init__(self, number: int, wanted: Sequence[str], modules: Sequence[str], **more) -> None:
-        ours, theirs = socket.socketpair()
-        folder = tempfile.mkdtemp(prefix="r1lab-sandbox-")
-        os.chmod(folder, 0o755)
-        told = {"layers": list(wanted), "modules": list(modules), "folder": folder}
-        told |= {"filter": seccomp.filter_program(MACHINE).hex()}
-        path = [*sys.path, str(SERVER.parents[2])] if modules else []
-        told |= {"user": FIRST_USER + number, "path": path, **more}
-        python = [sys.executable, "-s", "-S", "-B", str(SERVER), str(theirs.fileno())]
-        self.control, self.number = ours, number
-        try:
-            self.process = subprocess.Popen(
-                [*python, json.dumps(told)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                env=ENVIRONMENT,
-                cwd=os.sep,
-                start_new_session=True,
-            )
-            theirs.close()
-            ours.settimeout(START_SECONDS)
-            line = b""
-            while not line.endswith(b"\n"):
-                if not (part := ours.recv(1 << 16)):
-                    raise Lost("the fork server ended while it started")
-                line += part
-        except (OSError, Lost) as error:
-            self.close()
-            raise Lost(str(error)) from None
-        finally:
-            theirs.close()
-            shutil.rmtree(folder, ignore_errors=True)
-        said = json.loads(line)
-        if "error" in said:
-            self.close()
-            raise R1LabError(f"the sandbox has {said['error']}; install it, or do without")
-        self.held, self.absent, self.user = said["held"], said["absent"], said["user"]
-
-    def execute(self, job: bytes, limits: Limits, most: int) -> tuple[bytes, bool, Ended]:
-        """Runs one program: its frames, whether there were more than `most` bytes, how it ended."""
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            try:
-                sizes = limits.memory, limits.output, limits.disk
-                told = TOLD.pack(limits.cpu, limits.wall, *sizes)
-                socket.send_fds(self.control, [told], [theirs.fileno()])
-                theirs.close()
-                wait = PATIENCE * limits.wall + START_SECONDS
-                ours.settimeout(wait)
-                data, cut = exchange(ours, job, most)
-                ours.close()  # a program that would write on is ended by SIGPIPE
-                self.control.settimeout(wait)
-                ended = b""
-                while len(ended) < ENDED.size:
-                    if not (part := self.control.recv(ENDED.size - len(ended))):
-                        raise Lost("the fork server ended")
-                    ended += part
-            except OSError as error:
-                raise Lost(str(error)) from None
-        code, why, cpu, wall, peak = ENDED.unpack(ended)
-        return data, cut, Ended(code, WHY[why], cpu, wall, peak)
-
-    def close(self) -> None:
-        self.control.close()
-        if (process := getattr(self, "process", None)) is not None:
-            process.kill()
-            process.wait()
-
-
-def exchange(channel: socket.socket, job: bytes, most: int) -> tuple[bytes, bool]:
-    """Sends the program, and reads until the process ends; at most `most` bytes."""
-    try:
-        channel.sendall(job)
-        channel.shutdown(socket.SHUT_WR)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # it ended before it had read all
-    parts, size = [], 0
-    while size <= most:
-        try:
-            part = channel.recv(1 << 16)
-        except ConnectionResetError:
-            break
-        if not part:
-            break
-        parts.append(part)
-        size += len(part)
-    return b"".join(parts)[:most], size > most
 
 
 class Sandbox:
@@ -166,7 +55,7 @@ class Sandbox:
         with self._lock:
             if self._held is None:
                 try:
-                    self._idle.append(self._new())
+                    self._idle.append(self._new(self._small()))
                 except Lost as error:
                     raise R1LabError(f"the code sandbox does not start: {error}") from None
         return self
@@ -269,11 +158,11 @@ class Sandbox:
         self._absent: dict[str, str] = {}
         self._open: list[str] = []
 
-    def _new(self) -> Server:
+    def _new(self, small: bool) -> Server:
         """Starts a server and probes it."""
         with self._lock:
             number, self._started = self._started, self._started + 1
-        server = self._server(number % 1000)
+        server = self._server(number % 1000, small)
         try:
             found = self._probe(server)
             if found and not self.weak:
@@ -286,8 +175,12 @@ class Sandbox:
             self._held, self._absent, self._open = server.held, server.absent, found
         return server
 
-    def _server(self, number: int) -> Server:
-        return Server(number, self._wanted, self.modules)
+    def _small(self) -> bool:
+        """Whether programs are tried in the small server first."""
+        return not self.modules
+
+    def _server(self, number: int, small: bool) -> Server:
+        return Server(number, self._wanted, None if small else self.modules)
 
     def _probe(self, server: Server) -> list[str]:
         return probe.what_is_open(server)
@@ -303,25 +196,33 @@ class Sandbox:
             return verdicts.Answers("syntax", words, []), verdicts.NOTHING
         most = limits.output + verdicts.overhead(cases)
         answers, ended = verdicts.read(b"", False, verdicts.NOTHING, cases), verdicts.NOTHING
-        for _ in range(2):
+        small, tries = self._small(), 2
+        while tries:
             with self._room:
                 try:
                     with self._lock:
-                        server = self._idle.pop() if self._idle else None
-                    server = server or self._new()
+                        idle = [server for server in self._idle if server.small == small]
+                        for server in idle[:1]:
+                            self._idle.remove(server)
+                    server = idle[0] if idle else self._new(small)
                 except (Lost, R1LabError):
+                    tries -= 1
                     continue
                 try:
                     data, cut, ended = server.execute(job, limits, most)
                     answers = verdicts.read(data, cut, ended, cases)
                 except Lost:
-                    pass
+                    answers = verdicts.read(b"", False, verdicts.NOTHING, cases)
                 with self._lock:
-                    if answers.status != "harness":
-                        self._idle.append(server)
-                        break
-                    server.close()
-                    self._servers.remove(server)
+                    if answers.status == "harness":
+                        server.close()
+                        self._servers.remove(server)
+                        tries -= 1
+                        continue
+                    self._idle.append(server)
+                if not (small and ended.code == ELSEWHERE):
+                    break
+                small = False
         return answers, ended
 
     def _all(self, calls: Iterable[Callable[[], Any]]) -> list:
@@ -334,7 +235,7 @@ class Sandbox:
 
 
 def pack(source: str, entry: str | None, inputs: Iterable[tuple], numbers: str) -> bytes:
-    """A program and its inputs, for `server.Program`; each input apart, so that a program that
+    """A program and its inputs, for `child.Program`; each input apart, so that a program that
     changes one changes no other. ValueError for what are no plain values."""
     if numbers not in grader.NUMBERS:
         raise R1LabError(f"numbers={numbers!r}; known: {', '.join(grader.NUMBERS)}")

@@ -9,7 +9,7 @@ import time
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import probe
 from r1lab.sandbox.client import Sandbox
-from r1lab.sandbox.layers import ALL
+from r1lab.sandbox.kernel import ALL
 from r1lab.sandbox.verdicts import Case
 from r1lab.sandbox.workspace import Workspace
 

@@ -18,7 +18,7 @@ TRIES = {
     "list folders": "os.listdir(os.path.dirname(path))",
     "create files": "os.close(os.open(path + '2', os.O_CREAT | os.O_WRONLY))",
     "change files": "os.chmod(path, 0o777)",
-    "use the network": "socket.create_connection(('127.0.0.1', port), 5)",
+    "use the network": "socket.socket().connect(('127.0.0.1', port))",
     "open sockets": "socket.socket(socket.AF_UNIX)",
     "start processes": "os.fork() or os._exit(0)",
     "signal the host": "os.kill(host, 0)",

@@ -14,6 +14,7 @@ import types
 NAME = "program.py"
 MOST_FILES = 10_000
 MOST_ERROR = 4000  # characters of a traceback, from its end
+MOST_FRAMES = 1000  # of it that are read: there may be millions
 
 
 def too_much(folder: str, most: int) -> bool:
@@ -80,7 +81,8 @@ def script(source: bytes, most: int):
             error = str(end.code) if code and not number else ""
         except BaseException as problem:
             frames = problem.__traceback__.tb_next  # without ours
-            code, error = 1, "".join(traceback.format_exception(type(problem), problem, frames))
+            about = type(problem), problem, frames
+            code, error = 1, "".join(traceback.format_exception(*about, limit=-MOST_FRAMES))
         for folder in sorted(sys.path, key=len, reverse=True):  # where this machine keeps them
             error = error.replace(folder + os.sep, "")
         module.__dict__.clear()

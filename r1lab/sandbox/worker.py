@@ -29,7 +29,7 @@ import sys
 import threading
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import layers
+from r1lab.sandbox import kernel
 
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
@@ -164,8 +164,9 @@ def _limits(memory: int):
     if os.name != "posix":  # Windows: the parent's clock has to do
         return lambda seconds: None
     with contextlib.suppress(OSError):  # where there is no Landlock
-        layers.landlock({*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"})
-    layers.limit(AS=memory, FSIZE=0, NPROC=0, CORE=0)
+        readable = {*sys.path, sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64"}
+        kernel.make(kernel.landlock(kernel.landlock_rules(readable)))
+    kernel.make(kernel.limit(AS=memory, FSIZE=0, NPROC=0, CORE=0))
 
     def enough(signum, frame):
         raise _Enough

@@ -21,8 +21,9 @@ from typing import Any
 import r1lab
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import probe, seccomp, verdicts
-from r1lab.sandbox.client import Sandbox, Server, pack
-from r1lab.sandbox.layers import MACHINE
+from r1lab.sandbox.client import Sandbox, pack
+from r1lab.sandbox.handle import Server
+from r1lab.sandbox.kernel import MACHINE
 from r1lab.sandbox.scratch import MOST_FILES
 from r1lab.sandbox.verdicts import Limits
 
@@ -127,7 +128,10 @@ class Workspace(Sandbox):
         self._scratch, self._mine = getattr(self, "_scratch", ""), os.getpid()
         self._busy, self._files = self._lock, {}
 
-    def _server(self, number: int) -> Server:
+    def _small(self) -> bool:
+        return False
+
+    def _server(self, number: int, small: bool) -> Server:
         if not self._scratch:
             self._scratch = os.path.realpath(tempfile.mkdtemp(prefix="r1lab-scratch-"))
         folders, readable = libraries(self._without)
@@ -264,7 +268,7 @@ def walk(folder: str, name: str) -> list[str]:
         try:
             kind = os.lstat(path).st_mode
             if stat.S_ISDIR(kind):
-                todo += [os.path.join(one, inner) for inner in os.listdir(path)]
+                todo += [os.path.normpath(os.path.join(one, inner)) for inner in os.listdir(path)]
             elif stat.S_ISREG(kind):
                 found.append(one)
         except OSError:

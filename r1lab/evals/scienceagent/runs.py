@@ -150,10 +150,10 @@ def programs_in(folder: str | Path, benchmark: Benchmark) -> dict[int, str]:
 def programs_of(lines: Iterable[Line], benchmark: Benchmark) -> dict[int, str]:
     """The last program of every line of a run file, by instance_id: by the line's own, or by its
     place in the table."""
-    found = {}
-    for task, line in zip(benchmark.tasks, lines, strict=False):
+    found, places = {}, dict(enumerate(_ids(benchmark)))
+    for place, line in enumerate(lines):
         answers = [one["content"] for one in line["history"] if one["role"] == "assistant"]
-        number = line.get("instance_id", task.instance_id)
+        number = line.get("instance_id", places.get(place))
         found[number] = agents.program_of(answers[-1]) if answers else harness.NO_PROGRAM
     return found
 
