@@ -128,7 +128,7 @@ def hosts():
 
 def open_notebook(browser, lab, name: str, hosts: set[str]):
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(180_000)  # a busy machine is slow to start a kernel
     page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if "://" in r.url else None)
     page.goto(f"{lab[0]}/lab/tree/{name}.ipynb?token=t&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
