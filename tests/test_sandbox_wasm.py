@@ -48,6 +48,7 @@ def test_it_takes_the_place_of_layers_that_do_not_hold_and_of_no_others(bare, mo
 
     class Stand:
         lost, held, absent, user, small = handle.Lost, {"wasm": "it"}, {}, None, False
+        tries: dict[str, str] = {}
 
         def __init__(self):
             started.append(self)
