@@ -19,7 +19,7 @@ from r1lab.sandbox.verdicts import Ended, Limits
 
 NAME = "wasm"
 PER_SECOND = 20_000_000_000  # instructions that count as a second of processor time
-OWN_FUEL = 300_000_000  # of the interpreter's start and of the sources below
+OWN_FUEL = 65_000_000  # of the interpreter's start and of the sources below
 OWN_MEMORY = 96 << 20  # bytes of the interpreter's own
 SOURCES = ("wire", "grader", "runner")
 
