@@ -195,8 +195,8 @@ class Sandbox:
             return wasm.Wasm()
         return Server(number, self._wanted, None if small else self.modules)
 
-    def _probe(self, server: Server) -> list[str]:
-        return probe.what_is_open(server)
+    def _probe(self, server: Server | wasm.Wasm) -> list[str]:
+        return probe.what_is_open(server, server.tries)
 
     def _judge(self, source, job, expected, limits) -> Verdict:
         answers, ended = self._execute(source, job, limits, len(expected))

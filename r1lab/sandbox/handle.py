@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox import seccomp
+from r1lab.sandbox import probe, seccomp
 from r1lab.sandbox.kernel import MACHINE
 from r1lab.sandbox.verdicts import Ended, Limits
 from r1lab.sandbox.wire import ENDED, PATIENCE, TOLD, WHY
@@ -42,7 +42,7 @@ class Server:
     """A fork server: one program at a time. modules: those that programs may import besides the
     usual ones; None: only the commonest, a smaller process, whose children cost a third less."""
 
-    lost = Lost
+    lost, tries = Lost, probe.TRIES
 
     def __init__(
         self, number: int, wanted: Sequence[str], modules: Sequence[str] | None, **more

@@ -13,12 +13,13 @@ import importlib.util
 import time
 from pathlib import Path
 
+from r1lab.sandbox import probe
 from r1lab.sandbox.handle import Lost
 from r1lab.sandbox.verdicts import Ended, Limits
 
 NAME = "wasm"
-PER_SECOND = 1_000_000_000  # instructions that count as a second of processor time
-OWN_FUEL = 300_000_000  # of the interpreter's start and of the sources below
+PER_SECOND = 20_000_000_000  # instructions that count as a second of processor time
+OWN_FUEL = 65_000_000  # of the interpreter's start and of the sources below
 OWN_MEMORY = 96 << 20  # bytes of the interpreter's own
 SOURCES = ("wire", "grader", "runner")
 
@@ -53,8 +54,9 @@ def available() -> bool:
 class Wasm:
     """What `handle.Server` is, without a process: `execute` runs one program."""
 
-    lost = Lost
-    user = None
+    lost, user = Lost, None
+    # its chmod says that it has worked on any path, and does nothing
+    tries = probe.TRIES | {"change files": "os.chmod(path, 0o777)\nos.stat(path)"}
 
     small = False
 
