@@ -734,7 +734,8 @@ def state(w: dict) -> list:
     """What of the decoys must stay as it is."""
     found = [(str(p), p.lstat().st_mode, p.lstat().st_mtime) for p in Path(w["top"]).rglob("*")]
     with open(f"/proc/{w['pid']}/stat", encoding="ascii") as file:
-        found.append(file.read().split()[2])
+        letter = file.read().split()[2]
+    found.append("S" if letter in "RD" else letter)  # it wakes, and sleeps on
     return sorted(map(str, found))
 
 

@@ -205,7 +205,7 @@ def test_no_answer_makes_a_verifier_raise_hang_or_run_anything(generator):
         began = time.process_time()
         assert task.judge(problem, answer) is False, f"{answer!r:.80}"
         task.vote(problem, answer)
-        assert time.process_time() - began < 0.5, f"{answer!r:.80}"
+        assert time.process_time() - began < 3, f"{answer!r:.80}"
     assert not Path("/tmp/r1lab-hostile").exists()
     for data in ({}, {"generator": generator}, {"generator": "none", "solution": "1"}):
         broken = Problem(task.name, "x", "?", "en", "train", data)

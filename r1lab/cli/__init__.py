@@ -132,6 +132,8 @@ def _terminal() -> Iterator[SimpleNamespace]:
 
     def stop(number: int, frame: object) -> None:
         stopped.by = "stopped by SIGTERM"
+        if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+            os._exit(_say(stopped.by, 130))  # an exception in torch's import is an abort
         raise KeyboardInterrupt(stopped.by)
 
     def lost(what: Any) -> None:  # Ctrl-C within a __del__, where Python drops it: until it arrives
