@@ -267,6 +267,26 @@ def update(model, reference, optimizer, batch: Experience, step: int, config: GR
     }
 
 
+def earlier(model, config: GRPOConfig) -> tuple[Any, list[Any]]:
+    """Copies of the model that do not learn: the reference (None without a KL term), and the
+    policies of 1 to `staleness` steps ago."""
+    copies = [copy.deepcopy(model).requires_grad_(False) for _ in range(config.staleness)]
+    return copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None, copies
+
+
+def stale_rollout(
+    model, reference, past: Sequence[Any], tokenizer, task, asked, step: int, config: GRPOConfig
+) -> tuple[Experience, Experience]:
+    """`rollout` by the oldest of the policies in `past` (`earlier`), or by the model. The reference
+    becomes the model where its refresh is due, and the policies of earlier steps move on by one."""
+    if reference is not None and config.ref_refresh and step % config.ref_refresh == 0:
+        reference.load_state_dict(model.state_dict())
+    found = rollout(past[-1] if past else model, tokenizer, task, asked, step, config)
+    for older, newer in reversed([*zip(past, [model, *past], strict=False)]):
+        older.load_state_dict(newer.state_dict())
+    return found
+
+
 def train(
     model,
     tokenizer,
@@ -295,20 +315,15 @@ def train(
     loop = Loop(out_dir, config, resume=resume, progress=progress)
     problems = problems_of(task, model, tokenizer, config, out_dir)
     precision, optimizer = ready(model, config), adamw(model, config)
-    reference = copy.deepcopy(model).requires_grad_(False) if config.kl_coef > 0 else None
+    reference, past = earlier(model, config)
     parts = {"model": model, "optimizer": optimizer, "reference": reference}
-    past = [copy.deepcopy(model).requires_grad_(False) for _ in range(config.staleness)]
     parts |= {f"policy {i + 1} steps ago": policy for i, policy in enumerate(past)}
     now = partial(identity, config, task, problems, precision)
     with loop.over(config.steps, parts, now) as steps:
         for step in steps:
-            if reference is not None and config.ref_refresh and step % config.ref_refresh == 0:
-                reference.load_state_dict(model.state_dict())
             asked = questions_at(step, problems, config)
-            policy = past[-1] if past else model
-            batch, kept = rollout(policy, tokenizer, task, asked, step, config)
-            for older, newer in reversed([*zip(past, [model, *past], strict=False)]):
-                older.load_state_dict(newer.state_dict())
+            how = (tokenizer, task, asked, step, config)
+            batch, kept = stale_rollout(model, reference, past, *how)
             sampled, before = loop.seconds(), probe(model)
             try:
                 learned = update(model, reference, optimizer, kept, step, config)

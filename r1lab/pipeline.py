@@ -49,7 +49,7 @@ from r1lab.sampler.rollouts import Sampling
 from r1lab.scorecard import MODELS, load, scored
 from r1lab.sft import Example, read_examples, write_examples
 from r1lab.tasks import Problem, distinct
-from r1lab.templates import encode, render
+from r1lab.templates import encode, prompt_of
 from r1lab.training import stages
 from r1lab.training.stages import record_of
 from r1lab.world import preferences
@@ -92,7 +92,8 @@ def draw(
     how = {"k": samples, "sampling": Sampling(config.max_new_tokens, seed=seed)}
     task, how["template"] = task_of(config, "r1"), config.template
     found = backend.evaluate(loaded, tokenizer, task, problems, **how)
-    prompts = encode(tokenizer, [render(problem, config.template) for problem in problems])
+    texts = [prompt_of(tokenizer, problem, config.template) for problem in problems]
+    prompts = encode(tokenizer, texts)
     found.settings["prompt tokens"] = sum(map(len, prompts))
     return found
 

@@ -24,7 +24,7 @@ from r1lab.answers import measure_all
 from r1lab.evaluate import Evaluation, majority
 from r1lab.reward_model import Marked, score_all
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.templates import decode, encode, end_ids, end_of_text, render
+from r1lab.templates import decode, encode, end_ids, end_of_text, prompt_of
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def search(
 ) -> Found:  # fmt: skip
     """Search a completion for each of P problems; of the finished prefixes the one with the highest
     value answers, none is a wrong answer."""
-    prompts = encode(tokenizer, [render(one, template) for one in problems])
+    prompts = encode(tokenizer, [prompt_of(tokenizer, one, template) for one in problems])
     ends = end_ids(model, tokenizer, template)
     live: list[list[list[int]]] = [[[]] for _ in problems]  # prefixes by problem
     done: list[list[tuple[float, list[int]]]] = [[] for _ in problems]
@@ -121,7 +121,7 @@ def independent(found: Evaluation, tokens: np.ndarray, value, tokenizer) -> dict
         used = np.cumsum([one.length for one in row])
         some = row[: max(1, int((used <= most).sum()))]
         right = [bool(one.correct) for one in some]
-        (prompt,) = encode(tokenizer, [render(problem, template)])
+        (prompt,) = encode(tokenizer, [prompt_of(tokenizer, problem, template)])
         scored = values(value, tokenizer, [prompt + one.token_ids for one in some])
         told = {
             "one completion": float(np.mean([bool(one.correct) for one in row])),
@@ -139,11 +139,11 @@ def ranking(found: Evaluation, value, tokenizer, shares: Sequence[float]) -> dic
     """How well the value model tells right from wrong completions of one problem by their first
     tokens: {share of the tokens: probability that the right one scores higher}, 0.5 by chance; over
     all pairs of a right and a wrong completion of the same problem."""
-    told = {}
+    told, template = {}, found.settings["template"]
     for share in shares:
         wins = pairs = 0.0
         for problem, row in zip(found.problems, found.completions, strict=True):
-            (prompt,) = encode(tokenizer, [render(problem, found.settings["template"])])
+            (prompt,) = encode(tokenizer, [prompt_of(tokenizer, problem, template)])
             cut = [prompt + one.token_ids[: max(1, round(share * one.length))] for one in row]
             scored = values(value, tokenizer, cut)
             right = np.array([bool(one.correct) for one in row])

@@ -11,9 +11,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r1lab import reward_model, sft
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import evaluate
 from r1lab.grpo import GRPOConfig, collect
+from r1lab.models.load import load
 from r1lab.rewards import format_reward
 from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.tasks import get_task
@@ -29,6 +31,8 @@ from r1lab.templates import (
     read,
     render,
 )
+from r1lab.trl_backend import memory
+from r1lab.trl_backend.data import as_dataset
 
 TASK = get_task("countdown")
 CALM = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}  # a busy machine
@@ -289,3 +293,30 @@ def test_an_end_of_text_behind_the_prompt_is_taken_off(tokenizer):
     prompt = "user : make 23 from 7 6 10 . assistant :"
     assert encode(Appends(), [prompt]) == encode(tokenizer, [prompt])
     assert encode(Appends(), [prompt + "<|endoftext|>"])[0][-1] == 0
+
+
+def test_all_that_read_a_prompt_read_it_in_the_chat_template(monkeypatch):
+    """A chat model meets the same prompt in RL on both backends, in SFT, reward models and the
+    memory plan. (The evaluation's is tested with its sources.)"""
+    _, tokenizer = load("tiny")
+    tokenizer.chat_template = (
+        "{% for m in messages %}user : {{ m['content'] }}{% endfor %} assistant :"
+    )
+    problems = get_task("countdown").problems("train", 3)
+    plain = [render(problem, "chat") for problem in problems]
+    texts = [f"user : {text} assistant :" for text in plain]
+    assert as_dataset(problems, "chat", tokenizer)["prompt"][:] == texts
+    assert as_dataset(problems, "chat")["prompt"][:] == plain
+    seen = []
+
+    def noted(tokenizer, prompts):
+        seen.append(list(prompts))
+        return [[5, 6] for _ in prompts]
+
+    for module in (sft, reward_model, memory):
+        monkeypatch.setattr(module, "encode", noted)
+    examples = [sft.Example(problem, " yes") for problem in problems]
+    sft.tokenized(examples, tokenizer, sft.SFTConfig(template="chat"))
+    reward_model.text_ids(tokenizer, problems, [" yes"] * 3, "chat", "safe")
+    memory.prompts_of(tokenizer, problems, "chat")
+    assert seen == [texts, texts, texts]

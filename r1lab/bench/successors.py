@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -33,7 +33,7 @@ from r1lab.basics.errors import R1LabError, did_you_mean
 from r1lab.bench.harness import RESULTS, grid, say, today
 from r1lab.evaluate import evaluate
 from r1lab.experience import training_problems
-from r1lab.grpo import GRPOConfig, questions_at, rollout, update
+from r1lab.grpo import GRPOConfig, earlier, questions_at, stale_rollout, update
 from r1lab.machine.about import hardware, versions
 from r1lab.models.load import load
 from r1lab.sampler.rollouts import Sampling
@@ -154,17 +154,10 @@ class Runner:
         problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
         ready(model, config)
         optimizer = adamw(model, config)
-        frozen = partial(copy.deepcopy, model)
-        reference = frozen().requires_grad_(False) if config.kl_coef > 0 else None
-        past = [frozen().requires_grad_(False) for _ in range(config.staleness)]
+        reference, past = earlier(model, config)
         for step in range(config.steps):
-            if reference is not None and config.ref_refresh and step % config.ref_refresh == 0:
-                reference.load_state_dict(model.state_dict())
-            asked = questions_at(step, problems, config)
-            policy = past[-1] if past else model
-            batch, kept = rollout(policy, tokenizer, task, asked, step, config)
-            for older, newer in reversed([*zip(past, [model, *past], strict=False)]):
-                older.load_state_dict(newer.state_dict())
+            how = (tokenizer, task, questions_at(step, problems, config), step, config)
+            batch, kept = stale_rollout(model, reference, past, *how)
             learned = update(model, reference, optimizer, kept, step, config)
             yield learned | {
                 "samples": len(batch.measures),
@@ -218,9 +211,7 @@ def race(
         how = Sampling(runner.config.max_new_tokens, seed=size.seed + seed)
         result = evaluate(runner.model, tokenizer, task, held_out, k=size.k, sampling=how)
         wrong = [x.length for row in result.completions for x in row if not x.correct]
-        means = {
-            part: float(getattr(result, part).value) for part in MEASURES if part != "wrong_length"
-        }
+        means = {part: float(getattr(result, part).value) for part in MEASURES}
         means["wrong_length"] = fmean(wrong) if wrong else 0.0
         spent = {"steps": runner.step, "seconds": runner.seconds, "samples": runner.samples}
         found[one][budget] = {key: round(x, 4) for key, x in (means | spent).items()}

@@ -20,12 +20,14 @@ from r1lab.basics.files import run_folder, shorten
 from r1lab.course import profiles, runner
 from r1lab.recipe import PipelineConfig
 
-#: The last stage that each lesson finds; lessons 00 to 06 start from the base alone.
+#: The last stage that each lesson finds; the others start from the base alone.
 STARTS = {"07": "zero", "08": "dev1", "09": "dev2", "10": "safe", "11": "data", "12": "zero"}
+STARTS |= dict.fromkeys(("13", "15"), pipeline.STAGES[-1])
 
 
 def stages_of(lesson: str) -> tuple[str, ...]:
-    """The stages that a lesson starts from, in order; none for 00 to 06. Raises R1LabError."""
+    """The stages that a lesson starts from, in order; none where it starts from the base alone.
+    Raises R1LabError."""
     (path,) = profiles.select([lesson])
     last = STARTS.get(path.stem[:2])
     return pipeline.STAGES[: pipeline.STAGES.index(last) + 1] if last else ()

@@ -53,9 +53,8 @@ def interruptible():
 
     before = {}
     try:
-        with contextlib.suppress(
-            ValueError
-        ):  # not the main thread: whoever owns it has the signals
+        # not the main thread: whoever owns it has the signals
+        with contextlib.suppress(ValueError):
             for number in (signal.SIGINT, signal.SIGTERM):
                 before[number] = signal.signal(number, stop)
         yield asked

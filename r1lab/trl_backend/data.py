@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import datasets
 
 from r1lab.tasks.base import Problem
-from r1lab.templates import render
+from r1lab.templates import prompt_of
 
 
-def as_dataset(problems: Iterable[Problem], template: str) -> datasets.Dataset:
+def as_dataset(problems: Iterable[Problem], template: str, tokenizer=None) -> datasets.Dataset:
     """The problems as a data set for TRL: columns prompt (str) and problem (JSON str).
 
     TRL hands every column but the prompt on to the reward functions, so `problem` arrives at
@@ -19,7 +19,7 @@ def as_dataset(problems: Iterable[Problem], template: str) -> datasets.Dataset:
     problems = list(problems)
     return datasets.Dataset.from_dict(
         {
-            "prompt": [render(problem, template) for problem in problems],
+            "prompt": [prompt_of(tokenizer, problem, template) for problem in problems],
             "problem": [problem.to_json() for problem in problems],
         }
     )

@@ -32,7 +32,7 @@ from r1lab.machine import workers
 from r1lab.machine.room import available, held, size
 from r1lab.sampler.families import FAMILIES
 from r1lab.sampler.graphs import FIRST_CAPACITY, FIRST_WITH_KERNELS
-from r1lab.templates import encode, render
+from r1lab.templates import encode, prompt_of
 from r1lab.trl_backend.rehearsal import Job, activations, blocks, linear
 
 PROMPTS = 512  # so many are read to find a long one
@@ -240,7 +240,8 @@ def harmless(job: Job) -> Iterator[tuple[str, Job]]:
 
 def prompts_of(tokenizer, problems: Sequence, template: str) -> list[list[int]]:
     """Token ids of the first PROMPTS prompts, of which the longest counts."""
-    return encode(tokenizer, [render(problem, template) for problem in problems[:PROMPTS]])
+    some = problems[:PROMPTS]
+    return encode(tokenizer, [prompt_of(tokenizer, problem, template) for problem in some])
 
 
 def job_of(model, config, *, prompts: Sequence[Sequence[int]], device: str, **options) -> Job:

@@ -21,7 +21,7 @@ from r1lab.grpo import GRPOConfig, advantages_of, questions_at
 from r1lab.machine import room
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
-from r1lab.templates import read, render
+from r1lab.templates import prompt_of, read
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import ON_DISK
 from r1lab.training.metrics import metrics_of, spent_in
@@ -114,7 +114,7 @@ class RolloutWatch(Watch):
         log.columns = {name: [one[name] for one in extra] for name in extra[0]}
         rewards = torch.tensor(total, dtype=torch.float32).view(-1, config.group_size)
         problems = problems[:: config.group_size]
-        prompts = [render(problem, config.template) for problem in problems]
+        prompts = [prompt_of(tokenizer, problem, config.template) for problem in problems]
         finished = [found.finished for found in measures]
         gathered = {name: [one[name] for one in each] for name in each[0]}
         self.batch = Experience(

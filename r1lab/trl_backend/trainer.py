@@ -20,7 +20,7 @@ from r1lab import grpo
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.templates import end_ids, render
+from r1lab.templates import end_ids, prompt_of
 from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options, updates
 from r1lab.trl_backend.process import is_spread
@@ -108,7 +108,7 @@ def make_trainer(
     """TRL's trainer for the run of `watch`. launch: without "auto". steps: where to end, if not at
     the end of the run."""
     config, problems, state = watch.config, watch.problems, PartialState()
-    prompts = [render(problem, config.template) for problem in problems]
+    prompts = [prompt_of(tokenizer, problem, config.template) for problem in problems]
     options = trl_options(
         config,
         out_dir=watch.out_dir,
@@ -128,7 +128,10 @@ def make_trainer(
         whole = copy.deepcopy(model) if is_spread() else None
         how = {"precision": launch.precision, "shares": launch.shares, "whole": whole}
         rollout = watch.rollout_func(own_sampler(config, tokenizer, **how))
-    how = {"train_dataset": as_dataset(problems, config.template), "rollout_func": rollout}
+    how = {
+        "train_dataset": as_dataset(problems, config.template, tokenizer),
+        "rollout_func": rollout,
+    }
     how |= {"peft_config": lora_config(launch.lora) if launch.lora else None}
     how["reward_funcs"] = watch.reward_functions()
     trainer = assemble(Trainer, TRLConfig(**options), model, tokenizer, watch, **how)
