@@ -114,6 +114,17 @@ def test_tokens_are_for_the_instructor_alone_and_stay(tmp_path):
     assert not any(row["token"] in words for row in rows)
 
 
+def test_a_file_that_is_not_of_a_class_is_not_replaced(tmp_path):
+    plan = classroom.plan(names(1), 1, 2)
+    for name in classroom.FILES:
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / name).write_text('{"mine": 1}')
+        with pytest.raises(R1LabError, match="is not of a class"):
+            classroom.open_book(plan, {}, folder)
+        assert [(one.name, one.read_text()) for one in folder.iterdir()] == [(name, '{"mine": 1}')]
+
+
 def test_a_key_may_forward_its_port_and_nothing_else(tmp_path):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "Ada.pub").write_text(PUBLIC + "\n")

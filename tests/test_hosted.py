@@ -180,3 +180,15 @@ def test_the_container_file_has_steps_that_a_shell_takes():
     assert users == ["lab"] and command[:2] == ["make", "lab"] and "lab" in targets
     assert "--ip=127.0.0.1" in command[2] and "token" not in command[2]
     assert "EXPOSE" not in text
+
+
+def test_a_notebook_that_is_not_a_hosted_lesson_is_not_replaced(tmp_path):
+    mine = tmp_path / "colab" / "00_start_here.ipynb"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(R1LabError, match="was not written by `r1lab hosted`"):
+        hosted.write("owner/name", out=tmp_path, places=("colab",))
+    assert mine.read_text() == "mine"
+    mine.unlink()
+    for _ in range(2):  # its own are written again
+        assert mine in hosted.write("owner/name", out=tmp_path, places=("colab",))

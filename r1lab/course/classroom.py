@@ -26,6 +26,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import atomic_write_text, read_json, write_json
 from r1lab.machine.costs import Price, dollars, money, prices
 
+FILES = ("class.json", "class.yaml", "tokens.csv")  # in a class's folder
 FIRST_PORT = 9001
 ROUND = 0.5  # hours that are paid besides the class: set-up before, five idle minutes after
 MEMORY = 24  # GB a student: what the lessons' profile gpu is made for (notebooks/profiles.yaml)
@@ -190,8 +191,11 @@ def students(number: int, keys: str | Path | None = None) -> dict[str, str | Non
 
 def open_book(found: Plan, keys: dict[str, str | None], out: Path) -> dict[str, str]:
     """Give every student a token, in out/tokens.csv for the instructor alone; returns R1LAB_SEATS
-    of each machine. What was there is kept: a second `up` gives the same tokens."""
+    of each machine. What was there is kept: a second `up` gives the same tokens. Raises R1LabError
+    for a folder with files of these names that are no class's."""
     kept = read_json(out / "class.json") or {}
+    if "tokens" not in kept and (there := [one for one in FILES if (out / one).exists()]):
+        raise R1LabError(f"{out / there[0]} is not of a class: name another folder with --out")
     tokens = kept.get("tokens", {})
     tokens = {name: tokens.get(name) or secrets.token_urlsafe(24) for name in found.names}
     out.mkdir(parents=True, exist_ok=True)

@@ -153,7 +153,8 @@ def write(
     places: tuple[str, ...] = tuple(PLACES),
 ) -> list[Path]:
     """Write the lessons of the profile for each place to out/PLACE; the paths. out: by default
-    notebooks/hosted, where the links between them lead."""
+    notebooks/hosted, where the links between them lead. Raises R1LabError for a notebook there that
+    was not written by this."""
     if not REPOSITORY.fullmatch(repository):
         raise R1LabError(f"--repository is OWNER/NAME, not {repository!r}")
     plan, _ = runner.plan_of(profile, None, {}, profiles.NOTEBOOKS, 0, Path("runs") / profile)
@@ -162,5 +163,7 @@ def write(
         for path, values in plan:
             nb = variant(nbformat.read(path, 4), place, repository, revision, values)
             target = (out or profiles.NOTEBOOKS / TAG) / place / path.name
+            if target.exists() and f'"{TAG}-set-up"' not in target.read_text("utf-8", "replace"):
+                raise R1LabError(f"{target} was not written by `r1lab hosted`: name another --out")
             made.append(atomic_write_text(target, nbformat.writes(nb, 4) + "\n"))
     return made
