@@ -13,7 +13,7 @@ from r1lab.training.optimizer import adamw, ready
 
 CHANGED = "stop hopeless completions: the length limit follows the right ones; three times the rate"
 SMALLER: dict = {}  # smaller sizes, for a test
-STOP_AT, WINDOW = 0.88, 3
+STOP_AT, WINDOW = 0.90, 5
 
 
 def train(model, tokenizer, task, seed, out):
