@@ -25,9 +25,12 @@ import math
 
 import numpy as np
 
+from r1lab import evaluate, models
 from r1lab.evals import cost, published
 from r1lab.evals.scienceagent import metrics
+from r1lab.sampler.rollouts import Sampling
 from r1lab.statistics import Estimate
+from r1lab.tasks import get_task
 """
 
 
@@ -64,13 +67,9 @@ from r1lab.statistics import Estimate
     def mine(cost, solved):
         return Estimate(per_solved(cost, solved), math.nan, math.nan)
 
-    from r1lab import evaluate, models
-    from r1lab.sampler.rollouts import Sampling
-    from r1lab.tasks import get_task
-
     base, tokenizer = models.load("tiny")
     countdown = get_task("countdown")
-    asked = countdown.problems("held_out", 16)
+    asked = countdown.problems("held_out", 8)
     found = evaluate.evaluate(base, tokenizer, countdown, asked, k=4, sampling=Sampling(96))
     with instead_of(cost, "per_solved", mine):  # the points of section 2, with your division
         for point in cost.points("base", found, votes=(1, 4)):
