@@ -68,7 +68,7 @@ A = torch.tensor([1.5, -0.5])
     options = {"surrogate": "cispo", "length_norm": "token", "minibatches": 2}
     with instead_of(losses, "clipped_weight", cispo):  # the loop trains on your objective
         history = short_run(steps=2, **options)
-    print([f"accuracy {m['accuracy']:.2f}, ratio {m['ratio']:.3f}" for m in history])
+    print([f"accuracy {m['accuracy']:.2f}, clipped {m['clip_fraction']:.2f}" for m in history])
     """,
 )  # fmt: skip
 def cispo(f):
