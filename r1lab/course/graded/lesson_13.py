@@ -378,7 +378,9 @@ def plan(answer):
     total, mean = sum(solved.values()) / 3, sum(spent.values()) / 3
     if mean > MOST:
         dear = max(spent, key=spent.get)
-        raise Wrong(f"{mean:.0f} tokens a problem are more than {MOST}, most of them for {dear} ones")
+        raise Wrong(
+            f"{mean:.0f} tokens a problem are more than {MOST}, most of them for {dear} ones"
+        )
     if total < 0.88:
         worst = min(solved, key=solved.get)
         cut = 1 - whole_ones[worst]

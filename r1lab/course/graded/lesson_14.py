@@ -369,12 +369,16 @@ def plan(answer):
     capped = weight.clamp(max=cap)
     effective = float(capped.sum().square() / capped.square().sum() / capped.numel())
     if effective < 0.7:
-        raise Wrong(f"a few completions carry the weight: effectively {effective:.0%} of them count")
+        raise Wrong(
+            f"a few completions carry the weight: effectively {effective:.0%} of them count"
+        )
     lost = 1 - float(capped.mean())
     if lost > 0.01:
         if how.startswith("sequence"):
             raise Wrong(f"a few completions carry the weight, and the cap takes {lost:.0%} of it")
-        raise Wrong(f"the cap takes {lost:.1%} of the weight: it is too low, or the rollouts are too old")
+        raise Wrong(
+            f"the cap takes {lost:.1%} of the weight: it is too low, or the rollouts are too old"
+        )
 
 
 EXERCISES = [cispo, sequence_ratio, overlong, chance, seeds, plan]

@@ -234,7 +234,7 @@ FILES = {"weights.bin": bytes(range(256)) * 8, "config.json": b'{"layers": 4}\n'
         ("missing", "file.is_file() and ", "not file.is_file() or "),
         ("FileNotFoundError", "file.is_file() and ", ""),
         ("whole file", "file.read_bytes()", "file.read_bytes()[:100]"),
-        ("bytes of the file", "file.read_bytes()", "name.encode()"),
+        ("and fits", "file.read_bytes()", "name.encode()"),
         ("upside down", "if not fits", "if fits"),
         ("sorted", "return sorted(name for name in sums if not fits(name))",
          "return {name for name in sums if not fits(name)}"),
@@ -277,7 +277,9 @@ def changed(f):
             try:
                 got = call(f, Path(scratch), dict(sums))
             except FileNotFoundError:
-                raise Wrong("a missing file raises FileNotFoundError: ask before you read") from None
+                raise Wrong(
+                    "a missing file raises FileNotFoundError: ask before you read"
+                ) from None
         if not isinstance(got, list | tuple):
             raise Wrong("a sorted list of file names is asked for")
         return list(got)

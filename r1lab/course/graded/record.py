@@ -3,7 +3,7 @@
 The file is runs/progress.json, or what the environment variable R1LAB_PROGRESS names:
 
     {"exercises": {"03.1": {"tries": 2, "hint": 1, "solved": "2026-11-29"}},
-     "quiz": {"03": {"right": 4, "of": 5, "tries": 1}}}
+     "quiz": {"03": {"right": 4, "of": 5, "tries": 1, "first": "abcda", "answers": "abcda"}}}
 """
 
 from __future__ import annotations
@@ -76,10 +76,11 @@ def hinted(id: str, level: int) -> None:
     note("exercises", id, lambda entry: {"hint": max(level, _count(entry, "hint"))})
 
 
-def answered(lesson: str, right: int, of: int) -> None:
-    """The quiz of a lesson: the best result counts."""
+def answered(lesson: str, right: int, of: int, letters: str) -> None:
+    """The quiz of a lesson: the best result counts; the first and the last answers are kept."""
     note("quiz", lesson, lambda entry: {
-        "right": max(right, _count(entry, "right")), "of": of, "tries": _count(entry, "tries") + 1
+        "right": max(right, _count(entry, "right")), "of": of, "tries": _count(entry, "tries") + 1,
+        "first": entry.get("first", letters), "answers": letters,
     })  # fmt: skip
 
 
