@@ -47,16 +47,22 @@ class Question:
 
 @cache
 def questions(number: str) -> tuple[Question, ...]:
-    """The quiz of a lesson; the options come in an order that is always the same."""
-    found = []
-    for i, row in enumerate(yaml.safe_load(FILE.read_text(encoding="utf-8"))[number]):
-        said = {**row["right"], **row["wrong"]}
-        (right,) = row["right"]
-        shown = list(said)
-        random.Random(f"{number}/{i}/{row['ask']}").shuffle(shown)
-        says = tuple(said[option] for option in shown)
-        found.append(Question(row["ask"], tuple(shown), says, shown.index(right)))
+    """The quiz of a lesson. The order of its options is always the same; each letter is right at
+    least once."""
+    rng, found = random.Random(number), []
+    places = [*rng.sample(range(4), 4), rng.randrange(4)]
+    for row, place in zip(_rows()[number], places, strict=True):
+        ((right, why),) = row["right"].items()
+        others = list(row["wrong"].items())
+        rng.shuffle(others)
+        options, says = zip(*others[:place], (right, why), *others[place:], strict=True)
+        found.append(Question(row["ask"], options, says, place))
     return tuple(found)
+
+
+@cache
+def _rows() -> dict[str, list]:
+    return yaml.safe_load(FILE.read_text(encoding="utf-8"))
 
 
 def right_letters(number: str) -> str:
