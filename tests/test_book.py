@@ -265,7 +265,9 @@ def test_contents_sections_turning_search_and_download(pages, made):
 
 def test_a_quiz_needs_no_kernel(made):
     page = (made / "book/exercises/12.html").read_text()
-    folds = re.findall(r"<details>\s*<summary>.+?</summary>.*?</details>", page, re.S)
+    folds = re.findall(
+        r"<details class=\"quiz\">\s*<summary>.+?</summary>.*?</details>", page, re.S
+    )
     assert len(folds) == 20 and sum("Right." in fold for fold in folds) == 5
     assert "Answer with a letter" not in page and "press" not in page
 

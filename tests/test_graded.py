@@ -172,7 +172,7 @@ def test_a_quiz_says_what_is_wrong_with_each_option(capsys):
 def test_the_form_of_a_quiz_judges_keeps_and_remembers():
     form = quizzes.form("12")
     choosers = [one for one in form.children if isinstance(one, ipywidgets.RadioButtons)]
-    *_, button, summary = form.children
+    *_, button, summary, _ = form.children
     button.click()
     assert "5 of 5 have no answer" in summary.value and not kept.read(kept.path())["quiz"]
     letters = quizzes.right_letters("12")
@@ -191,7 +191,7 @@ def test_the_form_of_a_quiz_judges_keeps_and_remembers():
 def test_without_a_kernel_a_quiz_is_folds():
     page = quizzes.without_kernel(pages.page("12"))
     form = next(cell.source for cell in page.cells if quizzes.FOLDED in cell.source)
-    assert form.count("<details>") == 20 and form.count("Right.") == 5 == form.count("**") / 2
+    assert form.count("<details") == 20 and form.count("Right.") == 5 == form.count("**") / 2
     assert "<code>raise SystemExit(0)</code>" in form  # and no code cell asks for a kernel
     assert not any(quizzes.CALL.search(cell.source) for cell in page.cells)
 

@@ -21,6 +21,7 @@ from nbformat.v4 import new_markdown_cell
 from r1lab.basics.errors import R1LabError
 from r1lab.course import profiles
 from r1lab.course.graded import record as kept
+from r1lab.show.widgets import AGAIN
 
 FILE = profiles.NOTEBOOKS / "quiz.yaml"
 LETTERS = "abcd"
@@ -128,7 +129,7 @@ def form(number: str) -> ipywidgets.VBox:
         summary.value = f"<b>{right} of {len(values)} right</b>"
 
     button.on_click(judge)
-    return ipywidgets.VBox([*rows, button, summary])
+    return ipywidgets.VBox([*rows, button, summary, ipywidgets.HTML(AGAIN)])
 
 
 def without_kernel(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
@@ -142,7 +143,8 @@ def without_kernel(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         for n, one in enumerate(questions(found[1]), 1):
             lines.append(f"**{n}. {one.ask}**")
             lines += [
-                f"<details><summary>{marked(option)}</summary>{marked(one.told(j))}</details>"
+                f'<details class="quiz"><summary>{marked(option)}</summary>'
+                f"{marked(one.told(j))}</details>"
                 for j, option in enumerate(one.options)
             ]
         notebook.cells[i] = new_markdown_cell("\n\n".join(lines), id=cell.id)
