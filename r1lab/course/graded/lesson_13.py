@@ -217,20 +217,21 @@ RUNS = [  # (success, valid, dollars) of each run, which is chosen, what a wrong
         "Python compares tuples just so. What should be small enters with a minus.",
     ),
     then="""
-    # Three runs of five tasks: solved always, sometimes, or never
-    marks = [[(1, 1), (1, 1), (0, 1), (0, 1), (0, 0)], [(1, 1), (0, 1), (1, 1), (0, 0), (0, 0)],
-             [(1, 1), (0, 0), (0, 1), (0, 1), (0, 1)]]
-    evals = [[{"success_rate": s, "valid_program": v, "codebert_score": None} for s, v in run]
-             for run in marks]
+    # Three runs of five tasks: success and valid program of each
+    runs = ["11 11 01 01 00", "11 01 11 00 00", "11 00 01 01 01"]
+    keys = ("success_rate", "valid_program", "codebert_score")
+    evals = [
+        [dict(zip(keys, (*map(int, marks), None), strict=True)) for marks in run.split()]
+        for run in runs
+    ]
     costs = [[0.02, 0.05, 0.04, 0.06, 0.01]] * 3
 
     def mine(evals, costs):
-        tasks = range(len(costs[0]))
-        return [
-            chosen([(e[t]["success_rate"], e[t]["valid_program"], c[t])
-                    for e, c in zip(evals, costs, strict=True)])
-            for t in tasks
-        ]
+        found = []
+        for lines, dollars in zip(zip(*evals, strict=True), zip(*costs, strict=True), strict=True):
+            marks = [(line["success_rate"], line["valid_program"]) for line in lines]
+            found.append(chosen([(*m, d) for m, d in zip(marks, dollars, strict=True)]))
+        return found
 
     with instead_of(metrics, "best_of", mine):
         print("best of three:", metrics.best(evals, costs))

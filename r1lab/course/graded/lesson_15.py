@@ -142,13 +142,13 @@ def hash_functions(count: int) -> list:
     def similarity(one, other, hashes):
         \"\"\"Two sets of words, a list of hash functions (word -> number) -> estimated Jaccard.\"\"\"
         least = [[min(map(h, words)) for h in hashes] for words in (one, other)]
-        return sum(a == b for a, b in zip(*least)) / len(hashes)
+        return sum(a == b for a, b in zip(*least, strict=True)) / len(hashes)
     """,
     wrong=[
-        ("needs both sets", "return sum(a == b for a, b in zip(*least)) / len(hashes)",
+        ("needs both sets", "return sum(a == b for a, b in zip(*least, strict=True)) / len(hashes)",
          "return len(one & other) / len(one | other)"),
         ("fraction of the hash functions", " / len(hashes)", ""),
-        ("first set alone", "return sum(a == b for a, b in zip(*least)) / len(hashes)",
+        ("first set alone", "return sum(a == b for a, b in zip(*least, strict=True)) / len(hashes)",
          "return len(one & other) / len(one)"),
         ("differ", "a == b", "a != b"),
         ("smallest value", "min(map(h, words))", "max(map(h, words))"),
