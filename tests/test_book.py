@@ -15,6 +15,7 @@ from r1lab import cli
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
 from r1lab.course import book, offline
+from r1lab.course.graded import pages as exercises
 
 HOSTILE = "</script><!--<script>alert(1)</script>"
 PLOT = {"data": [{"y": [1, 2], "name": HOSTILE}], "layout": {"title": {"text": "t"}}}
@@ -101,6 +102,8 @@ def made(tmp_path_factory):
     write(out / "notebooks", n00_rewards=FIRST, n01_next=SECOND, n03_live=FOURTH)
     write(source, n00_rewards=FIRST, n02_third=THIRD)
     (source / "images").mkdir()
+    (source / "exercises").mkdir()
+    nbformat.write(exercises.page("12"), source / "exercises" / "12.ipynb")
     (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share")
     ledger = ledgers.load(out)
@@ -258,6 +261,15 @@ def test_contents_sections_turning_search_and_download(pages, made):
     assert nbformat.read(downloaded, 4) == nbformat.read(ran, 4)
     index = json.loads((made / "book/searchindex.js").read_text().split("(", 1)[1][:-1])
     assert index["docnames"][index["terms"]["advantag"]] == "00_rewards"
+
+
+def test_a_quiz_needs_no_kernel(made):
+    page = (made / "book/exercises/12.html").read_text()
+    folds = re.findall(
+        r"<details class=\"quiz\">\s*<summary>.+?</summary>.*?</details>", page, re.S
+    )
+    assert len(folds) == 20 and sum("Right." in fold for fold in folds) == 5
+    assert "Answer with a letter" not in page and "press" not in page
 
 
 def test_no_folder_is_replaced_but_a_book(made, tmp_path):

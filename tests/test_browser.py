@@ -20,6 +20,7 @@ import pytest
 
 from r1lab import ROOT, show
 from r1lab.course import book
+from r1lab.course.graded import quizzes
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
@@ -47,6 +48,14 @@ SAMPLES = """
 samples = [{"step": t, "text": f"step {t}", "correct": i % 2 == 0, "advantage": 0.5}
            for t in (0, 5) for i in range(3)]
 inspector = show.rollout_inspector(samples)
+"""
+EXERCISE = """
+import os
+os.environ["R1LAB_PROGRESS"] = "progress.json"
+from r1lab.course.graded import check, quiz
+check("03.4", 0.9)
+check("03.4", 0.4**4 + 0.6**4)
+quiz("12")
 """
 TRAINING = f"""
 import pathlib, time
@@ -80,7 +89,7 @@ def lab(tmp_path_factory):
     explorer = EXPLORER + lesson_cell("03_group_advantages", "def one_group(")
     training = lesson_cell("05_r1_zero", "live_dashboard(")
     for name, cells in {
-        "figures": [FIGURES, explorer, SAMPLES],
+        "figures": [FIGURES, explorer, SAMPLES, EXERCISE],
         "training": ["from r1lab import show" + TRAINING, training],
     }.items():
         nb = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
@@ -239,6 +248,23 @@ def test_the_inspector_counts_and_stops_at_the_last_completion(figures):
     number.press("Enter")
     until(figures, "document.querySelector('.widget-text input[type=number]').value === '3'")
     figures.locator(".r1c .h:has-text('step 5: correct')").wait_for()
+
+
+def test_an_exercise_and_a_quiz_answer(figures, lab):
+    told = figures.inner_text(".jp-Notebook")
+    assert "03.4: Not yet:" in told and "03.4: Right." in told
+    button = figures.get_by_role("button", name="Check", exact=True)
+    button.click()
+    until(figures, "document.body.innerText.includes('5 of 5 have no answer yet')")
+    groups = figures.locator(".widget-radio-box")
+    for i, letter in enumerate(quizzes.right_letters("12")):
+        groups.nth(i).locator("input").nth("abcd".index(letter)).check()
+    groups.nth(4).locator("input").nth(1).check()
+    button.click()
+    until(figures, "document.body.innerText.includes('4 of 5 right')")
+    assert figures.inner_text(".jp-Notebook").count("✗ No.") == 1
+    kept = json.loads((lab[1] / "progress.json").read_text())
+    assert kept["quiz"]["12"]["right"] == 4 and kept["exercises"]["03.4"]["solved"]
 
 
 def test_figures_take_the_colours_of_the_theme(figures):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 
+import ipywidgets
 import pytest
 import torch
+import yaml
 
 from r1lab.advantages import ADVANTAGES
 from r1lab.basics.errors import R1LabError
 from r1lab.course import graded
-from r1lab.course.graded import pages
+from r1lab.course.graded import pages, quizzes
 from r1lab.course.graded import record as kept
 
 EXERCISES = {one.id: one for n in graded.LESSONS for one in graded.lesson(n).EXERCISES}
@@ -41,7 +43,7 @@ def run(one, code):
     return names[one.name]
 
 
-def test_every_lesson_has_exercises_of_three_kinds_and_a_quiz():
+def test_every_lesson_has_exercises_of_three_kinds():
     for number in graded.LESSONS:
         lesson = graded.lesson(number)
         assert len(lesson.EXERCISES) >= 4, number
@@ -49,10 +51,30 @@ def test_every_lesson_has_exercises_of_three_kinds_and_a_quiz():
         assert [one.id for one in lesson.EXERCISES] == [
             f"{number}.{i}" for i in range(1, len(lesson.EXERCISES) + 1)
         ]
-        assert len(lesson.QUIZ) == 5, number
-        for question in lesson.QUIZ:
-            texts = [question.right, *question.others]
-            assert len(set(texts)) == 4 and all(question.others.values()) and question.why
+
+
+def test_every_lesson_has_a_quiz_whose_options_give_nothing_away():
+    """Five questions; four options each, with feedback; neither length nor letter tells the right
+    one."""
+    assert [path.stem[:2] for path in pages.profiles.notebooks()] == list(graded.LESSONS)
+    assert list(yaml.safe_load(quizzes.FILE.read_text(encoding="utf-8"))) == list(graded.LESSONS)
+    longest, shortest, letters = [], [], []
+    for number in graded.LESSONS:
+        asked = quizzes.questions(number)
+        assert len(asked) == 5 and len({one.ask for one in asked}) == 5, number
+        lengths = [[len(option) for option in one.options] for one in asked]
+        for one, sizes in zip(asked, lengths, strict=True):
+            assert len(set(one.options)) == len(set(one.says)) == 4 and all(one.says), one.ask
+            assert max(sizes) <= min(60, 1.5 * min(sizes)), one.ask
+        for one, sizes in zip(asked, lengths, strict=True):
+            others = sizes[: one.right] + sizes[one.right + 1 :]
+            longest.append(sizes[one.right] > max(others))
+            shortest.append(sizes[one.right] < min(others))
+        letters += quizzes.right_letters(number)
+        assert max(sum(longest[-5:]), sum(shortest[-5:])) <= 3, number
+    chance = len(letters) / 4
+    for count in (sum(longest), sum(shortest), *(letters.count(c) for c in "abcd")):
+        assert 0.6 * chance < count < 1.5 * chance
 
 
 @pytest.mark.parametrize("id", EXERCISES)
@@ -132,19 +154,46 @@ def test_the_solutions_run(number, capsys):
 
 def test_a_quiz_says_what_is_wrong_with_each_option(capsys):
     for number in graded.LESSONS:
-        right = graded.right_letters(number)
-        assert len(set(right)) > 1, number  # no letter is always right
         for letter in "abcd":
             graded.quiz(number, letter * 5)
         told = capsys.readouterr().out
-        for question in graded.lesson(number).QUIZ:
-            for text in (question.why, *question.others.values()):
-                assert text in told, text
-        assert kept.read(kept.path())["quiz"][number]["right"] < 5
+        for question in quizzes.questions(number):
+            assert all(f"No. {says}" in told for i, says in enumerate(question.says)
+                       if i != question.right)  # fmt: skip
+            assert f"Right. {question.says[question.right]}" in told
+        entry = kept.read(kept.path())["quiz"][number]
+        assert entry["right"] < 5 and entry["first"] == "aaaaa" and entry["answers"] == "ddddd"
     with pytest.raises(R1LabError, match="5 letters"):
         graded.quiz("03", "ab")
     graded.quiz("03")
-    assert graded.lesson("03").QUIZ[0].text in capsys.readouterr().out
+    assert quizzes.questions("03")[0].ask in capsys.readouterr().out
+
+
+def test_the_form_of_a_quiz_judges_keeps_and_remembers():
+    form = quizzes.form("12")
+    choosers = [one for one in form.children if isinstance(one, ipywidgets.RadioButtons)]
+    *_, button, summary, _ = form.children
+    button.click()
+    assert "5 of 5 have no answer" in summary.value and not kept.read(kept.path())["quiz"]
+    letters = quizzes.right_letters("12")
+    for chooser, letter in zip(choosers, letters, strict=True):
+        chooser.value = "abcd".index(letter)
+    choosers[1].value = (choosers[1].value + 1) % 4
+    button.click()
+    feedback = [form.children[3 * i + 2].value for i in range(5)]
+    assert [words[0] for words in feedback] == list("✓✗✓✓✓") and "4 of 5" in summary.value
+    entry = kept.read(kept.path())["quiz"]["12"]
+    assert (entry["right"], entry["tries"]) == (4, 1) and entry["answers"][0] == letters[0]
+    again = quizzes.form("12").children
+    assert [again[3 * i + 1].value for i in range(5)] == [one.value for one in choosers]
+
+
+def test_without_a_kernel_a_quiz_is_folds():
+    page = quizzes.without_kernel(pages.page("12"))
+    form = next(cell.source for cell in page.cells if quizzes.FOLDED in cell.source)
+    assert form.count("<details") == 20 and form.count("Right.") == 5 == form.count("**") / 2
+    assert "<code>raise SystemExit(0)</code>" in form  # and no code cell asks for a kernel
+    assert not any(quizzes.CALL.search(cell.source) for cell in page.cells)
 
 
 def test_hints_have_three_levels_and_are_counted(capsys):
@@ -176,7 +225,7 @@ def test_progress_is_kept_and_what_was_solved_stays_solved(capsys):
     graded.check("03.4", 0.9)
     entry = kept.read(kept.path())["exercises"]["03.4"]
     assert entry["tries"] == 2 and entry["solved"]
-    graded.quiz("03", graded.right_letters("03"))
+    graded.quiz("03", quizzes.right_letters("03"))
     rows = kept.map_rows(graded.ids(), graded.titles(), kept.path())
     row = next(row for row in rows if row[0].startswith("03"))
     assert row[1].split()[3] == "●" and row[1].count("●") == 1 and row[2] == "5 of 5"

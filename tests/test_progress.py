@@ -11,6 +11,7 @@ import pytest
 from r1lab import cli, pipeline
 from r1lab.basics.errors import R1LabError
 from r1lab.course import catch_up, graded, profiles
+from r1lab.course.graded import quizzes
 from r1lab.recipe import PipelineConfig
 
 
@@ -43,6 +44,17 @@ def test_the_table_of_a_class_of_thirty(tmp_path, capsys):
     assert "\x1b" not in told
     finished = next(line for line in lines if line.startswith("lesson finished by")).split()[3:]
     assert finished[graded.LESSONS.index("03")] == str(sum(i % 7 == 6 for i in range(27)))
+
+
+def test_an_instructor_sees_which_question_most_got_wrong_at_first(tmp_path, capsys):
+    right = quizzes.right_letters("13")
+    wrong = right[:3] + "abcd"[("abcd".index(right[3]) + 1) % 4] + right[4]
+    for i, first in enumerate((wrong, wrong, right, "", "x" * 10**4)):
+        entry = {"right": 5, "of": 5, "tries": 2, "first": first, "answers": right}
+        (tmp_path / f"{i}.json").write_text(json.dumps({"quiz": {"13": entry, "99": entry}}))
+    assert cli.main(["progress", "--class", str(tmp_path)]) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    assert last.startswith("quiz 13, question 4 (") and last.endswith("2 of 3 wrong at first")
 
 
 @pytest.mark.parametrize("place", ["", "missing"], ids=["empty", "missing"])

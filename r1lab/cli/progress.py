@@ -16,8 +16,9 @@ class Progress(Command):
 
     The map of the exercises in notebooks/exercises: solved, tried, to come, and the quizzes. With
     --class an instructor's table: solved exercises of each student by lesson, points of the
-    quizzes, hints taken, and where the class is stuck. FOLDER holds NAME.json, NAME/progress.json
-    or NAME/runs/progress.json of each student. (Yours is runs/progress.json, or $R1LAB_PROGRESS.)
+    quizzes, hints taken, where the class is stuck, and the questions that most got wrong at first.
+    FOLDER holds NAME.json, NAME/progress.json or NAME/runs/progress.json of each student. (Yours is
+    runs/progress.json, or $R1LAB_PROGRESS.)
 
     examples:
       r1lab progress
@@ -51,7 +52,7 @@ class CatchUp(Command):
 
 def progress(args: Progress) -> None:
     from r1lab.course import graded
-    from r1lab.course.graded import record
+    from r1lab.course.graded import quizzes, record
 
     if args.folder is None:
         head, *rows = record.map_rows(graded.ids(), graded.titles(), record.path())
@@ -62,6 +63,10 @@ def progress(args: Progress) -> None:
     for id, students, tries in record.stuck(graded.ids(), args.folder):
         one = graded.exercise(id)
         print(f"stuck at {id} ({one.title}): {students} students, {tries} tries")
+    right = {lesson: quizzes.right_letters(lesson) for lesson in graded.LESSONS}
+    for lesson, question, wrong, asked in record.missed(right, args.folder):
+        ask = quizzes.questions(lesson)[question - 1].ask
+        print(f"quiz {lesson}, question {question} ({ask}): {wrong} of {asked} wrong at first")
 
 
 def catch_up(args: CatchUp) -> None:

@@ -27,6 +27,7 @@ from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
 from r1lab.course import offline, profiles, readme
 from r1lab.course.claims import HOLD
+from r1lab.course.graded import quizzes
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
 PREDICT = re.compile(r"^(#+ |\W*\*\*)Predict\b", re.M)  # the next result is folded
@@ -58,6 +59,8 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
         if (folder / "exercises").is_dir():  # as they are: nothing of them has run
             skip = shutil.ignore_patterns("solutions", ".*")
             shutil.copytree(folder / "exercises", source / "exercises", ignore=skip)
+            for page in (source / "exercises").glob("*.ipynb"):
+                nbformat.write(quizzes.without_kernel(nbformat.read(page, 4)), page)
         pages = sorted(folder.glob("*.md"))  # such as the glossary
         for page in pages:
             (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")

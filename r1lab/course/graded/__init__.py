@@ -4,17 +4,17 @@
 
     check("03.1", advantages)     what is wrong with your answer, within a second
     hint("03.1"), hint("03.1", 2) a hint, of three levels
-    quiz("03"), quiz("03", "abcda")   its questions; your answers, with what is wrong with them
+    quiz("03")                    its quiz, a form; quiz("03", "abcda") where no buttons show
     progress()                    what you have solved
 
-The exercises are the modules `lesson_NN`, their notebooks notebooks/exercises/NN.ipynb (`pages`).
+The exercises are the modules `lesson_NN`, the quizzes are notebooks/quiz.yaml (`quizzes`), and the
+companion notebooks notebooks/exercises/NN.ipynb are made of both (`pages`).
 """
 
 from __future__ import annotations
 
 import importlib
 import pkgutil
-import random
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
@@ -23,13 +23,18 @@ from functools import cache
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+from IPython.display import display
+
 from r1lab.basics.errors import R1LabError, did_you_mean, first_line
+from r1lab.course.graded import quizzes
 from r1lab.course.graded import record as kept
-from r1lab.course.graded.kinds import Exercise, Question, Wrong
+from r1lab.course.graded.kinds import Exercise, Wrong
+from r1lab.show import show_table
+from r1lab.show.notebook import in_notebook
 
 __all__ = ["check", "hint", "instead_of", "progress", "quiz", "short_run"]
 
-LESSONS = tuple(  # "00" to "12"
+LESSONS = tuple(  # "00" to "15"
     sorted(m.name[-2:] for m in pkgutil.iter_modules(__path__) if m.name.startswith("lesson_"))
 )
 
@@ -49,7 +54,7 @@ class Verdict(NamedTuple):
 
 @cache
 def lesson(number: str) -> Any:
-    """The module of a lesson: TITLE, IMPORTS (of its notebook), EXERCISES, QUIZ."""
+    """The module of a lesson: TITLE, IMPORTS (of its notebook), EXERCISES."""
     number = str(number).zfill(2)
     if number not in LESSONS:
         raise R1LabError(f"there is no lesson {number!r}{did_you_mean(number, LESSONS)}")
@@ -98,41 +103,20 @@ def hint(id: str, level: int = 1) -> None:
     print(f"{id}, hint {level}: {hints[level - 1]}{more}")
 
 
-def options(number: str, i: int, question: Question) -> list[str]:
-    """The options of a question, in an order that is always the same."""
-    shown = [question.right, *question.others]
-    random.Random(f"{number}/{i}").shuffle(shown)
-    return shown
-
-
-def right_letters(number: str) -> str:
-    """The letters of the right answers of a quiz."""
-    asked = enumerate(lesson(number).QUIZ)
-    return "".join("abcd"[options(number, i, one).index(one.right)] for i, one in asked)
-
-
 def quiz(number: str, answers: str | None = None) -> None:
-    """Print a lesson's quiz; with a letter for each question, such as "badca", what is wrong with
-    each answer."""
-    questions = lesson(number).QUIZ
-    shown = [options(number, i, one) for i, one in enumerate(questions)]
-    if answers is None:
-        for i, (one, these) in enumerate(zip(questions, shown, strict=True), 1):
-            print(f"{i}. {one.text}")
-            print("\n".join(f"   {'abcd'[j]}) {text}" for j, text in enumerate(these)), "\n")
-        print(f'Answer with a letter for each question: quiz("{number}", "…")')
-        return
-    letters = [c for c in str(answers).lower() if c.isalpha()]
-    if len(letters) != len(questions) or any(c not in "abcd" for c in letters):
-        raise R1LabError(f"the quiz wants {len(questions)} letters from a to d, not {answers!r}")
-    right = 0
-    for i, (one, these, letter) in enumerate(zip(questions, shown, letters, strict=True), 1):
-        chosen = these["abcd".index(letter)]
-        right += chosen == one.right
-        told = f"right. {one.why}" if chosen == one.right else f"no. {one.others[chosen]}"
-        print(f"{i}. {letter}) {chosen}: {told}")
-    kept.answered(number, right, len(questions))
-    print(f"{right} of {len(questions)} right")
+    """Show a lesson's quiz as a form; with a letter for each question, such as "badca", print what
+    is right or wrong with each answer. Either keeps the answers."""
+    lesson(number)  # there is one
+    if answers is None and in_notebook():
+        shown = quizzes.form(number)._repr_mimebundle_()
+        display({**shown, "text/plain": quizzes.text(number)}, raw=True)
+    elif answers is None:
+        print(quizzes.text(number))
+    else:
+        right, said = quizzes.answered(number, answers)
+        for i, (one, words) in enumerate(zip(quizzes.questions(number), said, strict=True), 1):
+            print(f"{i}. {one.ask}\n   {words}")
+        print(f"{right} of {len(said)} right")
 
 
 def titles() -> dict[str, str]:
@@ -146,8 +130,6 @@ def ids() -> dict[str, list[str]]:
 
 def progress() -> None:
     """Show the map of what is solved (●), tried (◐) and to come (○)."""
-    from r1lab.show import show_table
-
     show_table(kept.map_rows(ids(), titles(), kept.path()))
 
 

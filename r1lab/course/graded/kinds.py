@@ -58,17 +58,6 @@ class Exercise:
         return made
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question of the quiz: why the right option is right, and for each other one what is wrong
-    with it."""
-
-    text: str
-    right: str
-    why: str
-    others: Mapping[str, str]
-
-
 def _kind(kind: str) -> Callable[..., Callable[[Callable], Exercise]]:
     def declare(id, title, *, starter, solution, wrong, hints, then=""):
         def make(judge: Callable[[Any], None]) -> Exercise:

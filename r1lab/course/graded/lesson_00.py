@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -291,36 +290,3 @@ def plan(answer):
 
 
 EXERCISES = [answer_of, advantages, responses, fraction, plan]
-
-QUIZ = [
-    Q("What does R1-Zero's training give the model?",
-      "Rewards for its own responses, by rules",
-      "No worked solutions, no labelled reasoning: only whether the answer is right, and the format.",
-      {"Worked solutions to copy": "That would be supervised fine-tuning.",
-       "A reward model's opinion": "R1 uses one in its last stage, R1-Zero never.",
-       "Longer prompts": "The prompts stay as they are."}),
-    Q("Does R1 inherit the weights of the model that wrote its 600,000 reasoning texts?",
-      "No, it inherits the texts; fine-tuning starts again from the base",
-      "Rejection sampling passes on data, not parameters.",
-      {"Yes, training simply goes on": "Stage 3 starts from the base again.",
-       "Yes, half of them": "Weights are not mixed anywhere in the pipeline.",
-       "No, R1 was trained from scratch": "It starts from DeepSeek-V3-Base."}),
-    Q("Why are several responses sampled to the same prompt?",
-      "Their mean reward is the baseline for each of them",
-      "A response is good or bad relative to its group.",
-      {"To choose the best one as the answer": "That would be best-of-n at inference.",
-       "Because sampling is cheap": "It is the most expensive part of RL.",
-       "To average their texts": "Texts cannot be averaged."}),
-    Q("All 16 responses of a group are wrong. What does the model learn from it?",
-      "Nothing",
-      "All rewards are equal, so all advantages are zero.",
-      {"To avoid all 16": "None is worse than the others.",
-       "To write longer responses": "Nothing in the group says so.",
-       "The right answer, which the verifier knows": "A reward says right or wrong, no more."}),
-    Q("What does the paper say of RL on small bases (7B dense, 16B mixture of experts)?",
-      "It did not help",
-      "Appendix G.1: no meaningful improvements; our tiny base works because its world is tiny.",
-      {"It worked as well as on the large one": "The size of the base mattered to them.",
-       "It was never tried": "Appendix G.1 reports the attempts.",
-       "It worked only with a reward model": "The reports name the base, not the reward."}),
-]  # fmt: skip

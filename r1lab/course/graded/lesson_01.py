@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -291,36 +290,3 @@ def plan(answer):
 
 
 EXERCISES = [probabilities, nucleus, pass_at, ratio, plan]
-
-QUIZ = [
-    Q("Why does the course measure pass@k of the base before any RL?",
-      "RL can only reward what the base sometimes does",
-      "A behaviour with probability zero is never sampled and never rewarded.",
-      {"To choose k for training": "G is chosen for its variance and cost.",
-       "Because pass@k is what users get": "Users get one response, pass@1.",
-       "To find errors in the verifier": "pass@k trusts the verifier."}),
-    Q("How does the paper evaluate?",
-      "Sampling at T = 0.6, top-p 0.95, averaged over many responses",
-      "Appendix D.1; greedy decoding repeats itself and varies between checkpoints.",
-      {"Greedy decoding": "The paper gives reasons against it in appendix D.1.",
-       "Sampling at T = 1": "That is how RL samples, not how it evaluates.",
-       "The best of 64 responses": "pass@1 averages; the majority is reported apart."}),
-    Q("A base has the wrong answer to a problem as its most frequent one. What do more votes do?",
-      "They make the wrong answer more certain",
-      "A majority finds what is frequent.",
-      {"They find the right answer in the end": "Only pass@k improves, not cons@k.",
-       "Nothing, votes are random": "They converge, to the wrong answer.",
-       "They lower pass@k": "pass@k never falls with k."}),
-    Q("Why does the R1-Zero template say nothing about how to think?",
-      "So that what RL develops is the model's own",
-      "Section 2.2: only the structure is prescribed, to observe the natural progression.",
-      {"Because longer prompts are slower": "The reason is scientific.",
-       "Because the model cannot follow instructions": "It follows the tags.",
-       "Because rewards replace prompts": "Every prompt still uses the template."}),
-    Q("An evaluation's problems were in the pre-training corpus. What is it worth?",
-      "It overestimates: some answers are remembered",
-      "That is contamination; the paper removes 10-grams and evaluates on AIME 2025 as well.",
-      {"Nothing changes, the model has generalised": "Leaked problems score higher than others.",
-       "It underestimates": "Seeing the problem never hurts.",
-       "It is fine if the model is large": "Large models remember more."}),
-]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from r1lab.advantages import group_relative
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -325,36 +324,3 @@ def plan(answer):
 
 
 EXERCISES = [formatted, correct, share, weight, plan]
-
-QUIZ = [
-    Q("Why does R1-Zero use rules and no reward model?",
-      "A policy that is optimised for long finds a reward model's errors",
-      "Section 2.2: reward hacking, and retraining it costs.",
-      {"Rules are more accurate than people": "The reason is what optimisation does to a model.",
-       "Reward models did not exist yet": "R1 uses two of them in its last stage.",
-       "Rules give a reward for each token": "They give one per response."}),
-    Q("A right response is judged wrong by a verifier. What does GRPO do?",
-      "It makes that response less likely",
-      "It lies below its group's mean, so it gets a negative advantage: something false is taught.",
-      {"Nothing, there is only less signal": "Its advantage is negative, not zero.",
-       "It ignores the group": "Only groups of equal rewards are ignored.",
-       "It repairs the verifier": "Nothing trains the verifier."}),
-    Q("When does a wrong, well-formed response get a positive advantage with equal weights?",
-      "When fewer are correct or well-formed, summed, than there are responses: p + f < 1",
-      "Its reward 1 is then above the mean p + f.",
-      {"Never": "Only without a format reward.",
-       "Only if no response is correct": "It also happens when a few are.",
-       "When p + f > 1": "Then its reward lies below the mean."}),
-    Q("Why must a verifier never use `eval` on a response as it is?",
-      "The response is code that an optimiser wrote",
-      "Whatever runs, runs with your rights; and huge powers or brackets can hang it.",
-      {"eval is slow": "Speed is the least problem.",
-       "eval cannot divide": "It can.",
-       "eval needs the numbers sorted": "It does not care."}),
-    Q("A process reward counts correct steps. What does a policy do with it?",
-      "It writes many correct steps that lead nowhere",
-      "1 + 1 → 2, again and again; the paper gave up process rewards for such reasons.",
-      {"It solves more problems": "Only if steps and solutions went together.",
-       "It writes shorter thoughts": "Every step is paid.",
-       "Nothing, steps cannot be counted": "They can, and that is the problem."}),
-]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from r1lab.advantages import dr_grpo, group_relative, rloo
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -324,37 +323,3 @@ def plan(answer):
 
 
 EXERCISES = [advantages, leave_one_out, gradient, fraction, ratio, plan]
-
-QUIZ = [
-    Q("Why may one subtract a baseline from the reward?",
-      "The expected gradient stays the same, its variance falls",
-      "E[b ∇ log π] = b ∇ 1 = 0, for any b that does not depend on the response.",
-      {"The expected gradient becomes larger": "It does not change at all: E[b ∇ log π] = 0.",
-       "The reward may not be negative": "Rewards may have any sign; advantages have both.",
-       "It makes all advantages positive": "On the contrary: they sum to zero in a group."}),
-    Q("What is a zero-variance group?",
-      "One whose responses all got the same reward",
-      "All its advantages are zero: it was sampled for nothing.",
-      {"One whose responses are all the same text": "Different texts may have equal rewards.",
-       "One in which no response is correct":
-           "That is one of two cases; all correct is the other.",
-       "One with a mean reward of zero": "The mean plays no role, only whether rewards differ."}),
-    Q("All wrong responses get 0.01 but one wrong response gets 0.05. What does GRPO do?",
-      "It reinforces that response as strongly as it would a correct one",
-      "The division by the standard deviation scales any difference up to full size.",
-      {"Nothing, the difference is too small": "The division by the standard deviation enlarges it.",
-       "It reinforces that response a little, by 0.04": "That is Dr. GRPO, without the division.",
-       "It makes all of the responses less likely": "Advantages of a group always sum to zero."}),
-    Q("What does PPO's critic give that a group's mean cannot?",
-      "An advantage for each token",
-      "Value differences locate the token that made things better or worse.",
-      {"An unbiased gradient": "Leave-one-out is unbiased, too, without a critic.",
-       "A reward for wrong responses": "Rewards come from the verifier in both.",
-       "Less memory": "The critic is a second network about as large as the policy."}),
-    Q("Why do importance weights fail far from the old policy?",
-      "A few samples get nearly all of the weight, so the variance explodes",
-      "The estimate stays unbiased, but it rests on a handful of responses.",
-      {"The estimate becomes biased": "It is unbiased everywhere; its variance is the problem.",
-       "The ratio becomes negative": "Ratios of probabilities are never negative.",
-       "The old responses are no longer rewarded": "Their rewards do not change."}),
-]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -337,37 +336,3 @@ def plan(answer):
 
 
 EXERCISES = [clipped, k3, token_mean, highest, loss, plan]
-
-QUIZ = [
-    Q("The loss of a GRPO run is zero at every step. What does that show?",
-      "Nothing: on-policy it is zero by construction",
-      "All ratios are 1 and a group's advantages sum to zero; the gradient is not zero.",
-      {"The model has converged": "The loss is zero at the first step, too. Look at the reward.",
-       "The gradient is zero": "Value and gradient differ: the ratio is 1, its slope is not 0.",
-       "The learning rate is too small": "The loss does not depend on the learning rate."}),
-    Q("A token has ratio 1.5 and a negative advantage, ε = 0.2. Does it get a gradient?",
-      "Yes, it has moved in the wrong direction",
-      "The minimum keeps the unclipped value there, so the policy can move back.",
-      {"No, its ratio is outside the limits":
-           "Only where it has moved far in the right direction is it clipped.",
-       "No, wrong responses never get a gradient": "They are made less likely.",
-       "Yes, but only a fifth of it": "A gradient is kept whole or removed."}),
-    Q("Why does DAPO raise the upper limit?",
-      "So that rare tokens can become likely",
-      "A bound on the ratio restricts tokens of low probability most.",
-      {"So that likely tokens can rise further": "They reach 1 before the clip acts.",
-       "To make training faster per step": "It costs and saves no computation.",
-       "To keep the KL small": "On the contrary, the policy may move further."}),
-    Q("Which KL estimator has the correct gradient when it is used as a loss?",
-      "k2, although it is biased as a value",
-      "Its mean gradient is that of KL(π‖π_ref); so is that of the ratio times k3.",
-      {"k1, because it is unbiased": "Its mean gradient is zero.",
-       "k3, because it is never negative": "Its gradient is that of the other divergence.",
-       "All of them near the reference": "k1's mean gradient is zero everywhere."}),
-    Q("With the mean within each response first, which tokens weigh most?",
-      "Those of short responses",
-      "Each response has the same total weight, shared by fewer tokens.",
-      {"Those of long responses": "Their response's weight is shared by many tokens.",
-       "All the same": "That is the mean over all tokens, or a constant denominator.",
-       "Those with a large ratio": "The weight depends on the length alone."}),
-]  # fmt: skip

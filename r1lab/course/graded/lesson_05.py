@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -322,36 +321,3 @@ def plan(answer):
 
 
 EXERCISES = [step_loss, change, pass_16, weight, plan]
-
-QUIZ = [
-    Q("Which number of a run shows that R1-Zero learns?",
-      "Held-out accuracy, with an interval",
-      "It is measured on problems that training never asked.",
-      {"The loss": "On-policy it only says whether better responses are longer.",
-       "The training reward alone": "It may be the format reward that rises.",
-       "The gradient norm": "It is above zero whether or not anything improves."}),
-    Q("Why do responses become longer?",
-      "Longer searches are correct more often, and correct responses get the reward",
-      "Nothing rewards length itself.",
-      {"Length is rewarded": "The rewards are accuracy and format alone.",
-       "The loss divides by each response's length": "This run averages over all tokens.",
-       "The temperature is 1": "It is 1 before training, too."}),
-    Q("What does the control with random rewards show?",
-      "How much changes without any information about the answer",
-      "What it gains or loses in length and accuracy needs no reward.",
-      {"That any reward works": "Accuracy does not rise with it.",
-       "That the model is deterministic": "Both runs sample.",
-       "Whether the verifier is right": "It does not ask the verifier at all."}),
-    Q("Base and trained model are far apart at pass@1 and close at pass@16. What follows?",
-      "RL made frequent what the base could do now and then",
-      "Selection of a behaviour: pass@k shows what is within reach.",
-      {"RL taught a new ability": "Then the base would stay behind at large k.",
-       "RL had no effect": "pass@1 is what a user gets.",
-       "The intervals are too wide": "The gap at pass@1 is clear."}),
-    Q("The length limit is raised in mid-run and accuracy jumps. What is the first suspect?",
-      "Searches that were truncated before now reach their answer",
-      "A jump at the step where a limit rises is an effect of the limit.",
-      {"A sudden insight": "Nothing else happened at that very step.",
-       "A bug in the verifier": "It has not changed.",
-       "A higher learning rate": "That has not changed either."}),
-]  # fmt: skip

@@ -6,7 +6,6 @@ import random
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -284,36 +283,3 @@ def plan(answer):
 
 
 EXERCISES = [trl_sizes, joined, gigabytes, dollars, plan]
-
-QUIZ = [
-    Q("You take TRL's GRPOConfig() as it is. What is the most dangerous default?",
-      "Those nobody looks at, such as the linear decay of the learning rate",
-      "The run works either way, and learns almost nothing towards its end.",
-      {"The output folder": "A wrong folder is noticed at once.",
-       "The group size": "It is printed and everybody sets it.",
-       "None, defaults are the paper's": "β, the averaging and the schedule are not."}),
-    Q("Two engines agree exactly for three steps and then differ. Is one of them wrong?",
-      "Not necessarily: rounding changed one sampled token",
-      "From there on they are two samples of the same process; compare curves over seeds.",
-      {"Yes, equal code gives equal bits": "Sums in another order round differently.",
-       "Yes, the second one": "Nothing says which of them.",
-       "No, RL never repeats": "The same program on the same machine does."}),
-    Q("Our GPU run reached 93 % and wrote shorter thoughts. What did it learn?",
-      "A template whose answer is always n + 1",
-      "Accuracy without reasoning: always read the responses.",
-      {"To reason efficiently": "The numbers in its thoughts are wrong.",
-       "Countdown": "The task was one kind of word problem.",
-       "Nothing": "Accuracy on held-out problems did rise."}),
-    Q("What takes the longest time in a step of GRPO?",
-      "Sampling the responses",
-      "Token by token; hence vLLM and its like.",
-      {"The backward pass": "All tokens of a response at once.",
-       "The verifier": "A rule takes less than a millisecond.",
-       "AdamW": "One pass over the parameters."}),
-    Q("A spot machine gets SIGTERM. What must a run do?",
-      "Finish the step, write a checkpoint, and go on from it elsewhere",
-      "The same steps are then done exactly once.",
-      {"Write the final model": "It is not finished.",
-       "Nothing, the cloud saves memory": "Memory is gone.",
-       "Start anew with another seed": "All work would be lost."}),
-]  # fmt: skip

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -311,36 +310,3 @@ def plan(answer):
 
 
 EXERCISES = [sft_loss, teaches, steps, probability, plan]
-
-QUIZ = [
-    Q("Why are the prompt's tokens left out of the loss?",
-      "The model never has to write a prompt",
-      "Its capacity should go to the completion.",
-      {"They are always the same": "Prompts differ; that is not the reason.",
-       "They have no probability": "Every token has one.",
-       "To save memory": "They are read either way."}),
-    Q("R1's cold start repairs what?",
-      "Readability: format, one language, a summary",
-      "Reasoning was there already, in R1-Zero.",
-      {"Accuracy on mathematics": "It costs a little of that at first.",
-       "The length limit": "That is an option of RL.",
-       "The base's knowledge": "Some thousand examples do not change it."}),
-    Q("24 examples raise the base's accuracy nearly as much as hundreds. What does that suggest?",
-      "They elicit what the base could do already",
-      "As LIMA and s1 found: the behaviour was there, and rare.",
-      {"They teach arithmetic": "24 examples cannot cover it.",
-       "The evaluation is broken": "It is on held-out problems.",
-       "RL is never needed": "The examples came from a model trained by RL."}),
-    Q("A filter keeps correct responses only. What else may it select?",
-      "Shorter thoughts and easier problems",
-      "Whatever goes together with being right is selected, too.",
-      {"Nothing else": "Every filter has side effects: look at what fell.",
-       "Harder problems": "Those lose most of their responses.",
-       "Wrong formats": "They are filtered apart."}),
-    Q("The training loss has become lower than 0.05. What must you look at next?",
-      "Held-out problems",
-      "Memorised examples have a low loss as well.",
-      {"The learning rate": "It is a choice, not a result.",
-       "The training loss of another seed": "It says as little.",
-       "Nothing, it has converged": "Convergence is no measure of quality."}),
-]  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from r1lab.advantages import group_relative
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -281,36 +280,3 @@ def plan(answer):
 
 
 EXERCISES = [consistency, total, cost, points, plan]
-
-QUIZ = [
-    Q("Why does RL on accuracy make a model mix languages more?",
-      "If mixed thoughts are right, they become likelier as they are",
-      "Nothing rewards one language, and searches mix more often in the corpus.",
-      {"Mixing is rewarded": "No reward sees it.",
-       "The verifier reads two languages": "It reads the answer only.",
-       "The temperature is too high": "It is the same for all thoughts."}),
-    Q("What reward should a thought without words get?",
-      "Zero, or the policy learns to be silent",
-      "Every choice at the edges of a rule is something to hack.",
-      {"One, it mixes nothing": "Then silence is the cheapest way to it.",
-       "A half": "Still more than an honest mixed thought may get.",
-       "It does not matter": "RL finds whatever is paid."}),
-    Q("The paper reports a small loss of accuracy from this reward. Why keep it?",
-      "Responses become readable",
-      "Supplement B.6: it agrees with what people prefer.",
-      {"It speeds up training": "It costs words to measure, no more.",
-       "It raises accuracy later": "Not reported.",
-       "It replaces the format reward": "Both are used."}),
-    Q("Two runs are to show what the language reward does. In what should they differ?",
-      "In its weight alone",
-      "Same checkpoint, prompts, steps and seed: an ablation.",
-      {"In weight and learning rate": "Then two things explain the difference.",
-       "In their base model": "That is another question.",
-       "In nothing but the seed": "That measures luck."}),
-    Q("The intervals of the two accuracies overlap. Is there no cost?",
-      "Unknown: look at the paired difference and its interval",
-      "Paired over problems it is much narrower; and state how small a cost could be seen.",
-      {"Right, there is none": "Not seen is not absent.",
-       "There is a cost, the mean is lower": "The mean alone may be luck.",
-       "More steps would show it": "More problems would."}),
-]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import Wrong, call, choices, design, fill, guess, predict, whole
 
 TITLE = "Rejection sampling"
@@ -270,36 +269,3 @@ def plan(answer):
 
 
 EXERCISES = [limited, repeated, precision, lost, plan]
-
-QUIZ = [
-    Q("What does Dev3 inherit from Dev2?",
-      "Its responses, not its weights",
-      "The base is fine-tuned anew, on what the filters kept.",
-      {"Its weights": "Fine-tuning starts from the base.",
-       "Its optimizer": "Nothing of its training goes on.",
-       "Its reward": "SFT has no reward."}),
-    Q("59 % of the responses fall to deduplication. Was most of the data bad?",
-      "No: a duplicate of a good response is good, and superfluous",
-      "Filters of quality and filters of choice must be read apart.",
-      {"Yes, more than half": "It says nothing about quality.",
-       "Yes, the verifier was wrong": "It accepted them rightly.",
-       "No, duplicates are harmless": "They weigh easy prompts more."}),
-    Q("Why are at most a few responses per prompt kept?",
-      "Easy prompts would dominate",
-      "They have many correct responses, hard ones have few.",
-      {"To save disk space": "Texts are small.",
-       "Because later ones are worse": "All are samples of the same model.",
-       "To have an equal number of languages": "That is another filter."}),
-    Q("Why fine-tune the base and not Dev2?",
-      "Side effects of Dev2's RL stay behind",
-      "What the filters remove is not learned; weights would carry it along.",
-      {"Dev2's weights are lost": "They are there.",
-       "The base is faster": "They have the same size.",
-       "SFT does not work after RL": "It does."}),
-    Q("An experiment compares filtered with unfiltered data. What must be equal?",
-      "The number of examples and how they are chosen per prompt",
-      "Then quality alone differs.",
-      {"The number of tokens drawn": "Then the filtered set is smaller.",
-       "The loss": "It is a result.",
-       "The responses": "They are what differs."}),
-]  # fmt: skip

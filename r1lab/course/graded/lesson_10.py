@@ -7,7 +7,6 @@ import math
 import torch
 from torch.nn.functional import logsigmoid
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -290,36 +289,3 @@ def plan(answer):
 
 
 EXERCISES = [pair_loss, stop_at, loss, agreement, plan]
-
-QUIZ = [
-    Q("Why does R1 use reward models only in its last 400 steps?",
-      "Longer optimisation finds their errors",
-      "Section 3.2.2: more steps with preference rewards led to reward hacking.",
-      {"They are too slow": "Speed is not the reason given.",
-       "There was no data before": "There was.",
-       "They cannot judge mathematics": "There the rules judge."}),
-    Q("A reward model gives a response 7. Is it good?",
-      "Nobody knows: only differences for one prompt mean something",
-      "Bradley-Terry scores have no zero and no unit.",
-      {"Yes, it is above zero": "The zero is arbitrary.",
-       "No, 10 would be": "There is no scale.",
-       "Yes, if the training loss was low": "The loss sees differences only."}),
-    Q("The learned reward rises and the gold reward falls. What has happened?",
-      "The policy has found what the reward model overrates",
-      "Goodhart: the measure has become the target.",
-      {"The reward model was updated": "It is fixed during RL.",
-       "The gold reward is noisy": "It would not fall steadily.",
-       "The policy has collapsed to the base": "Then the learned reward would fall, too."}),
-    Q("A model refuses every request. How does it score?",
-      "Safe and useless: two numbers are needed",
-      "Refusals of harmful and help with harmless requests are measured apart.",
-      {"Best, nothing harmful is written": "Nor anything helpful.",
-       "Worst on both": "It is perfectly safe.",
-       "It cannot be measured": "Both fractions can."}),
-    Q("15 % of the labels are flipped. What is the best held-out agreement to be had?",
-      "85 %",
-      "More than that is fitting noise.",
-      {"100 %": "Flipped labels cannot be predicted.",
-       "70 %": "A flip costs only the flipped pairs.",
-       "It depends on the model's size": "No model can predict coin flips."}),
-]  # fmt: skip

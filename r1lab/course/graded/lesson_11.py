@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -278,36 +277,3 @@ def plan(answer):
 
 
 EXERCISES = [operations, steps_within, trillions, ratio, plan]
-
-QUIZ = [
-    Q("What is distillation in R1's sense?",
-      "SFT of a small model on the large one's filtered responses",
-      "800,000 responses, no RL, no logits.",
-      {"Matching the teacher's probabilities": "Classical distillation does; R1's uses texts.",
-       "RL with the teacher as reward": "There is no RL in it.",
-       "Removing the teacher's layers": "That would be pruning."}),
-    Q("The paper: 72.6 % distilled, 47.0 % by RL, on a 32B model. What is left out?",
-      "The cost of either, and both together",
-      "Comparisons need a common price.",
-      {"The benchmark": "It is AIME 2024.",
-       "The size": "Both have 32 billion parameters.",
-       "The teacher": "It is R1."}),
-    Q("Why does a token cost 6N in training and 2N in sampling?",
-      "The backward pass costs twice the forward one",
-      "2N forward, 4N backward.",
-      {"Training reads each token three times": "Once, forward and backward.",
-       "Sampling uses half of the parameters": "It uses all of them.",
-       "AdamW has two moments": "Its cost is per step, not per token."}),
-    Q("A student stays far behind its teacher. What separates them, in our small world?",
-      "What its size cannot compute, not the form of its thoughts",
-      "It copies the search, and errs in the arithmetic.",
-      {"It does not know the format": "The format is copied first.",
-       "It writes no reflective words": "It copies those, too.",
-       "The teacher's data is wrong": "It was filtered for right answers."}),
-    Q("One of ten comparisons spoils the story. What belongs into the text?",
-      "All ten, with sign and interval",
-      "Selection afterwards is how false results are made.",
-      {"The nine others": "That is selective reporting.",
-       "The largest": "The largest of ten is overestimated.",
-       "Their mean": "It hides which is which."}),
-]  # fmt: skip

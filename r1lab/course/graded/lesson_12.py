@@ -7,7 +7,6 @@ import random
 import torch
 
 from r1lab.advantages import group_relative
-from r1lab.course.graded.kinds import Question as Q
 from r1lab.course.graded.kinds import (
     Wrong,
     call,
@@ -313,36 +312,3 @@ def plan(answer):
 
 
 EXERCISES = [reward, inputs, chance, factor, plan]
-
-QUIZ = [
-    Q("Why is a program not compared with a reference solution?",
-      "Right programs look different, and wrong ones alike",
-      "Behaviour decides, so it is run.",
-      {"References are secret": "Often they are there.",
-       "Comparison is slow": "It is fast, and wrong.",
-       "Programs have no text": "They have; it says little."}),
-    Q("A grader trusts the exit code. What does the policy find?",
-      "`raise SystemExit(0)`",
-      "A program that leaves is not a program that is right.",
-      {"Faster programs": "Nothing rewards speed.",
-       "Shorter programs": "Nothing rewards brevity, either.",
-       "Nothing, exit codes are safe": "The judged program chooses it."}),
-    Q("Why do the wanted values never enter the program's process?",
-      "What is there can be read",
-      "Frames, memory, files: a program can look anywhere in its own process.",
-      {"It saves memory": "They are a few bytes.",
-       "They have other types": "They are plain values.",
-       "The sandbox is slower with them": "Not measurably."}),
-    Q("Why does the time limit count processor time?",
-      "A right program on a busy machine must not fail",
-      "Wall time depends on who else computes; sleeping is limited apart.",
-      {"Processor time is shorter": "It may be equal.",
-       "Wall time cannot be measured": "It can.",
-       "Loops use no wall time": "They do."}),
-    Q("RL on tests that the prompt shows: what is learned?",
-      "A table of the shown tests, where that is easier than solving",
-      "No sandbox helps; hidden tests do.",
-      {"To solve the problem, always": "Only if it is easier.",
-       "Nothing": "The reward rises.",
-       "To break the sandbox": "It need not."}),
-]  # fmt: skip

@@ -10,6 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from r1lab.basics.files import atomic_write_text
 from r1lab.course import graded, profiles
+from r1lab.course.graded import quizzes
 from r1lab.course.graded.kinds import Exercise
 
 FOLDER = profiles.NOTEBOOKS / "exercises"
@@ -56,12 +57,9 @@ def page(number: str, solutions: bool = False) -> nbformat.NotebookNode:
         cells += [new_markdown_cell(text)]
         cells += [new_code_cell(one.solution if solutions else one.starter)]
         cells += [new_code_cell(checking(one))]
-    answers = graded.right_letters(number)
+    answers = quizzes.right_letters(number)
     cells += [
-        new_markdown_cell(
-            "## Quiz\n\nFive questions. Answer with a letter for each: "
-            f'`quiz("{number}", "aaaaa")` says what is wrong with each answer.'
-        ),
+        new_markdown_cell(f"## Quiz\n\n{quizzes.LIVE.format(number)}"),
         new_code_cell(f'quiz("{number}", "{answers}")' if solutions else f'quiz("{number}")'),
         new_markdown_cell("## What you have solved"),
         new_code_cell("progress()"),

@@ -3,7 +3,7 @@
 The file is runs/progress.json, or what the environment variable R1LAB_PROGRESS names:
 
     {"exercises": {"03.1": {"tries": 2, "hint": 1, "solved": "2026-11-29"}},
-     "quiz": {"03": {"right": 4, "of": 5, "tries": 1}}}
+     "quiz": {"03": {"right": 4, "of": 5, "tries": 1, "first": "abcda", "answers": "abcda"}}}
 """
 
 from __future__ import annotations
@@ -76,10 +76,11 @@ def hinted(id: str, level: int) -> None:
     note("exercises", id, lambda entry: {"hint": max(level, _count(entry, "hint"))})
 
 
-def answered(lesson: str, right: int, of: int) -> None:
-    """The quiz of a lesson: the best result counts."""
+def answered(lesson: str, right: int, of: int, letters: str) -> None:
+    """The quiz of a lesson: the best result counts; the first and the last answers are kept."""
     note("quiz", lesson, lambda entry: {
-        "right": max(right, _count(entry, "right")), "of": of, "tries": _count(entry, "tries") + 1
+        "right": max(right, _count(entry, "right")), "of": of, "tries": _count(entry, "tries") + 1,
+        "first": entry.get("first", letters), "answers": letters,
     })  # fmt: skip
 
 
@@ -145,3 +146,18 @@ def stuck(ids: Mapping[str, Sequence[str]], folder: str | os.PathLike, most: int
                 counts.setdefault(id, []).append(_count(entry, "tries"))
     ordered = sorted(counts.items(), key=lambda pair: (-len(pair[1]), -sum(pair[1]), pair[0]))
     return [(id, len(tries), sum(tries)) for id, tries in ordered[:most]]
+
+
+def missed(right: Mapping[str, str], folder: str | os.PathLike, most: int = 3):
+    """The quiz questions that most of a class got wrong at first: (lesson, question from 1, wrong,
+    asked). right: the right letters of each lesson."""
+    counts: dict[tuple[str, int], list[int]] = {}
+    for file in students(folder).values():
+        for lesson, entry in read(file)["quiz"].items():
+            first, letters = str(entry.get("first", "")), right.get(lesson, "")
+            for i, letter in enumerate(letters if len(first) == len(letters) else "", 1):
+                count = counts.setdefault((lesson, i), [0, 0])
+                count[0] += first[i - 1] != letter
+                count[1] += 1
+    ordered = sorted(counts.items(), key=lambda pair: (-pair[1][0], pair[0]))
+    return [(*place, wrong, asked) for place, (wrong, asked) in ordered[:most] if wrong]
