@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines lab bench figures hosted downloads lint lock clean
+.PHONY: help setup run test test-engines lab bench figures hosted class downloads lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -60,6 +60,10 @@ figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/fig
 
 hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)
 	@R1LAB_BARE=1 $(BIN)/python -m pytest -q tests/test_hosted.py -k bare $(ARGS)
+
+STUDENTS ?= 5
+class: $(STAMP) ## rehearse: STUDENTS servers here, lesson 05 on smoke in each, progress, all taken down
+	@R1LAB_STUDENTS=$(STUDENTS) $(BIN)/python -m pytest -qs tests/test_classroom.py -k works_through $(ARGS)
 
 downloads: $(STAMP) ## real rows and a real model from the Hugging Face hub, tried (network)
 	@HF_HUB_OFFLINE=0 R1LAB_HUB=1 $(BIN)/python -m pytest -q tests/test_hub.py -k from_the_hub $(ARGS)
