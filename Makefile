@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines lab bench figures hosted class downloads lint lock clean
+.PHONY: help setup run test test-engines lab book bench figures hosted class downloads lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -31,7 +31,7 @@ help: ## this list
 	  while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
-	@echo "  PROFILE=smoke        for make run and make lab: smoke, cpu (default), gpu, cluster"
+	@echo "  PROFILE=smoke        for make run, lab and book: smoke, cpu (default), gpu, cluster"
 	@echo "  SEEDS='0 1 2'        for make figures"
 	@echo "  ARGS='--only 05'     more options for the r1lab command that a target runs"
 	@echo "  TORCH_INDEX=URL      where torch comes from (default: CPU builds where there is no GPU)"
@@ -50,6 +50,9 @@ test-engines: $(ENGINES)/.installed ## vLLM, FSDP2 and ZeRO-3 on CPUs, in .venv-
 lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
 	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
+
+book: $(STAMP) ## of what has run: book, slides and course.pdf in runs/PROFILE
+	@$(BIN)/python -m r1lab book runs/$(PROFILE) --slides --pdf $(ARGS)
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)

@@ -2,7 +2,7 @@
 
 `build(out_dir)` turns `<out_dir>/notebooks/*.ipynb`, `run.json` and `figures.json` into
 `<out_dir>/book/index.html`: a start page, a page per lesson, and one with all results. `offline`
-configures Sphinx.
+configures Sphinx. `pdf(out_dir)` prints the same pages, exercises included, as one file.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
-from r1lab.course import offline, profiles, readme
+from r1lab.course import graded, offline, profiles, readme
 from r1lab.course.claims import HOLD
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
 PREDICT = re.compile(r"^(#+ |\W*\*\*)Predict\b", re.M)  # the next result is folded
+QUIZ = re.compile(r'quiz\("(\d\d)"\)')
 UNSEEN = ("left out", "not run")  # of lessons without results
 CAPTIONS = {
     "parameters": "*Parameters, with the values of the profile cpu:*",
@@ -44,34 +46,10 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
     R1LabError when nothing has run, and when `<out_dir>/book` holds a file that is not a book's.
     """
     out_dir, folder = Path(out_dir), Path(folder)
-    state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
-    lessons = _lessons(out_dir, folder, _part(state, "notebooks"))
     target = out_dir / "book"
     _check_ours(target)
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
-        source, made = Path(scratch, "source"), Path(scratch, "html")
-        source.mkdir()
-        for one in lessons:
-            nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
-        if (folder / "images").is_dir():
-            (source / "images").symlink_to((folder / "images").resolve())
-        if (folder / "exercises").is_dir():  # as they are: nothing of them has run
-            skip = shutil.ignore_patterns("solutions", ".*")
-            shutil.copytree(folder / "exercises", source / "exercises", ignore=skip)
-        pages = sorted(folder.glob("*.md"))  # such as the glossary
-        for page in pages:
-            (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
-        more = [page.stem for page in pages]
-        start = _start_page(lessons, state, ledger, more)
-        (source / "index.md").write_text(start, encoding="utf-8")
-        (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
-        try:
-            Sphinx(
-                source, None, made, Path(scratch, "doctrees"), "html", offline.SETTINGS,
-                status=None, warning=io.StringIO(),
-            ).build()  # fmt: skip
-        except SphinxError as error:
-            raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
+        lessons, made = _make(out_dir, folder, Path(scratch), "html")
         for one in lessons:  # to download: the notebook as it ran
             nbformat.write(one["nb"], made / "_sources" / f"{one['name']}.ipynb")
         (made / MARK).write_text(json.dumps(sorted(_files(made))), encoding="utf-8")
@@ -79,6 +57,83 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
             target.rename(Path(scratch, "earlier"))
         made.rename(target)
     return target / "index.html"
+
+
+def _make(out_dir: Path, folder: Path, scratch: Path, kind: str) -> tuple[list[dict], Path]:
+    """The lessons, and the folder with their pages as Sphinx's builder `kind` makes them: "html",
+    or "singlehtml", one page with the exercises after the lessons."""
+    state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
+    lessons = _lessons(out_dir, folder, _part(state, "notebooks"))
+    source, made = scratch / "source", scratch / kind
+    (source / "exercises").mkdir(parents=True)
+    for one in lessons:
+        nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
+    if (folder / "images").is_dir():
+        (source / "images").symlink_to((folder / "images").resolve())
+    for path in sorted((folder / "exercises").glob("*.ipynb")):
+        nbformat.write(_on_paper(profiles.read_notebook(path)), source / "exercises" / path.name)
+    pages = sorted(folder.glob("*.md"))  # such as the glossary
+    for page in pages:
+        (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    more = [page.stem for page in pages]
+    if kind == "singlehtml":
+        more += [f"exercises/{path.stem}" for path in sorted((source / "exercises").iterdir())]
+    start = _start_page(lessons, state, ledger, more)
+    (source / "index.md").write_text(start, encoding="utf-8")
+    (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
+    try:
+        Sphinx(
+            source, None, made, scratch / "doctrees", kind, offline.SETTINGS,
+            status=None, warning=io.StringIO(),
+        ).build()  # fmt: skip
+    except SphinxError as error:
+        raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
+    return lessons, made
+
+
+def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path | None:
+    """The course as one PDF, <out_dir>/course.pdf, printed by a Chrome or Chromium of this machine;
+    None where there is none. Raises R1LabError when it prints nothing."""
+    out_dir, browser = Path(out_dir), chromium()
+    if browser is None:
+        return None
+    with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
+        _, made = _make(out_dir, Path(folder), Path(scratch), "singlehtml")
+        printed = Path(scratch, "course.pdf")
+        words = [
+            browser, "--headless=new", "--disable-gpu", "--no-sandbox", "--no-pdf-header-footer",
+            f"--user-data-dir={scratch}/browser", "--window-size=900,1200",
+            "--virtual-time-budget=300000", f"--print-to-pdf={printed.absolute()}",
+            (made / "index.html").absolute().as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, timeout=1200)
+        if not printed.is_file():
+            last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
+            raise R1LabError(f"{browser} printed no PDF of {out_dir}: {last}")
+        return printed.replace(out_dir / "course.pdf")
+
+
+def chromium() -> str | None:
+    """A Chrome or Chromium of this machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    return next(filter(None, map(shutil.which, (*names, mac))), None)
+
+
+def _on_paper(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An exercise's notebook, of which nothing has run, with a form to tick for its quiz."""
+    for cell in nb.cells:
+        if asked := cell.cell_type == "code" and QUIZ.fullmatch(cell.source.strip()):
+            rows = [
+                f"<li>{html.escape(one.text)}<ul>"
+                + "".join(f"<li>☐ {letter}) {html.escape(text)}</li>" for letter, text in zip(
+                    "abcd", graded.options(asked[1], i, one), strict=False))
+                + "</ul></li>"
+                for i, one in enumerate(graded.lesson(asked[1]).QUIZ)
+            ]  # fmt: skip
+            form = f'<ol class="form">{"".join(rows)}</ol>'
+            cell.outputs = [new_output("display_data", data={"text/html": form})]
+    return nb
 
 
 def _files(folder: Path) -> set[str]:
