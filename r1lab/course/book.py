@@ -67,7 +67,7 @@ def _make(out_dir: Path, folder: Path, scratch: Path, kind: str) -> tuple[list[d
     source, made = scratch / "source", scratch / kind
     (source / "exercises").mkdir(parents=True)
     for one in lessons:
-        nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
+        nbformat.write(_prepared(one, kind == "html"), source / f"{one['name']}.ipynb")
     if (folder / "images").is_dir():
         (source / "images").symlink_to((folder / "images").resolve())
     for path in sorted((folder / "exercises").glob("*.ipynb")):
@@ -102,8 +102,8 @@ def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOO
         printed = Path(scratch, "course.pdf")
         words = [
             browser, "--headless=new", "--disable-gpu", "--no-sandbox", "--no-pdf-header-footer",
-            f"--user-data-dir={scratch}/browser", "--window-size=900,1200",
-            "--virtual-time-budget=300000", f"--print-to-pdf={printed.absolute()}",
+            f"--user-data-dir={scratch}/browser", "--window-size=720,1000",
+            "--virtual-time-budget=30000", f"--print-to-pdf={printed.absolute()}",
             (made / "index.html").absolute().as_uri(),
         ]  # fmt: skip
         done = subprocess.run(words, capture_output=True, text=True, timeout=1200)
@@ -312,8 +312,9 @@ def fold(cell: nbformat.NotebookNode) -> None:
     cell.metadata["mystnb"] = words
 
 
-def _prepared(lesson: dict) -> nbformat.NotebookNode:
-    """The notebook for Sphinx: its state below the title, outputs that need no kernel."""
+def _prepared(lesson: dict, folded: bool = True) -> nbformat.NotebookNode:
+    """The notebook for Sphinx: its state below the title, outputs that need no kernel; folded: the
+    result that a prediction asks for, which paper could not show."""
     heading, cells = f"# {lesson['title']}\n", []
     if lesson["bad"] or lesson["status"] in UNSEEN:
         words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))
@@ -331,7 +332,7 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
             offline.make_portable(output)
         if cell.cell_type == "markdown":
             asked |= bool(PREDICT.search(cell.source))
-        elif asked and cell.outputs and "predict(" not in cell.source:
+        elif folded and asked and cell.outputs and "predict(" not in cell.source:
             fold(cell)
             asked = False
         cells.append(cell)

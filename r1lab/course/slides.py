@@ -124,8 +124,7 @@ def _figures(cell: NotebookNode) -> Iterator[str]:
 
 
 def _html(block: str) -> str:
-    made = MARKDOWN.render(block).replace('src="images/', 'src="../notebooks/images/')
-    made = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', made)
+    made = re.sub(r'href="(\d\d_\w+)\.ipynb', r'href="\1.html', MARKDOWN.render(block))
     return offline.clean(re.sub(r'href="[\w/]+\.(ipynb|md)[^"]*"', "", made))
 
 
@@ -145,9 +144,10 @@ def page(nb: NotebookNode, title: str) -> str:
     )
 
 
-def build(out_dir: Path) -> Path:
-    """Write the slides of all lessons that have run in `out_dir`; returns the start page. Raises
-    R1LabError when nothing has run, or for a folder of slides that holds somebody's own page."""
+def build(out_dir: Path, folder: Path = profiles.NOTEBOOKS) -> Path:
+    """Write the slides of all lessons that have run in `out_dir`; returns the start page. folder:
+    the lessons' sources, for their images. Raises R1LabError when nothing has run, or where
+    somebody has a page of their own among the slides."""
     target, entries = Path(out_dir) / FOLDER, []
     for path in target.glob("*.html"):
         if MARK not in path.read_text(encoding="utf-8", errors="replace"):
@@ -163,6 +163,8 @@ def build(out_dir: Path) -> Path:
         title = next((one.title for one in slides(nb)), path.stem)
         atomic_write_text(target / f"{path.stem}.html", page(nb, title))
         entries.append(f'<li><a href="{path.stem}.html">{html.escape(title)}</a></li>')
+    if (folder / "images").is_dir():
+        shutil.copytree(folder / "images", target / "images", dirs_exist_ok=True)
     for name in ("slides.css", "slides.js"):
         shutil.copy(HERE / name, target)
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", target)
