@@ -5,6 +5,7 @@
 PYTHON  ?= python3
 PROFILE ?= cpu
 SEEDS   ?= 0 1 2
+STUDENTS ?= 5
 ARGS    ?=
 
 VENV  := .venv
@@ -33,6 +34,7 @@ help: ## this list
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
 	@echo "  PROFILE=smoke        for make run, lab and book: smoke, cpu (default), gpu, cluster"
 	@echo "  SEEDS='0 1 2'        for make figures"
+	@echo "  STUDENTS=5           for make class"
 	@echo "  ARGS='--only 05'     more options for the r1lab command that a target runs"
 	@echo "  TORCH_INDEX=URL      where torch comes from (default: CPU builds where there is no GPU)"
 
@@ -64,7 +66,6 @@ figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/fig
 hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)
 	@R1LAB_BARE=1 $(BIN)/python -m pytest -q tests/test_hosted.py -k bare $(ARGS)
 
-STUDENTS ?= 5
 class: $(STAMP) ## rehearse: STUDENTS servers here, lesson 05 on smoke in each, progress, all taken down
 	@R1LAB_STUDENTS=$(STUDENTS) $(BIN)/python -m pytest -qs tests/test_classroom.py -k works_through $(ARGS)
 
