@@ -355,11 +355,12 @@ CHROMIUM = book.chromium()
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
 def test_one_pdf_of_lessons_and_exercises(made, tmp_path):
-    _, folder = book._make(made, made.parent / "source", tmp_path, "singlehtml")
+    source = made.parent / "source"
+    folder = book._make(book._lessons(made, source), made, source, tmp_path, "singlehtml")
     page = (folder / "index.html").read_text()
     order = [page.index(f"{title}<a") for title in ("Rewards", "Live", "05 · exercises")]
     assert order == sorted(order) and "☐ a)" in page
-    assert book.pdf(made, made.parent / "source") == made / "course.pdf"
+    assert book.pdf(made, source) == made / "course.pdf"
     written = (made / "course.pdf").read_bytes()
     assert written.startswith(b"%PDF") and len(re.findall(rb"/Type ?/Page\b", written)) >= 6
 

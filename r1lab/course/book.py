@@ -46,10 +46,10 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
     R1LabError when nothing has run, and when `<out_dir>/book` holds a file that is not a book's.
     """
     out_dir, folder = Path(out_dir), Path(folder)
-    target = out_dir / "book"
+    lessons, target = _lessons(out_dir, folder), out_dir / "book"
     _check_ours(target)
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
-        lessons, made = _make(out_dir, folder, Path(scratch), "html")
+        made = _make(lessons, out_dir, folder, Path(scratch), "html")
         for one in lessons:  # to download: the notebook as it ran
             nbformat.write(one["nb"], made / "_sources" / f"{one['name']}.ipynb")
         (made / MARK).write_text(json.dumps(sorted(_files(made))), encoding="utf-8")
@@ -59,11 +59,10 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
     return target / "index.html"
 
 
-def _make(out_dir: Path, folder: Path, scratch: Path, kind: str) -> tuple[list[dict], Path]:
-    """The lessons, and the folder with their pages as Sphinx's builder `kind` makes them: "html",
-    or "singlehtml", one page with the exercises after the lessons."""
+def _make(lessons: list[dict], out_dir: Path, folder: Path, scratch: Path, kind: str) -> Path:
+    """The folder with the pages as Sphinx's builder `kind` makes them: "html", or "singlehtml", one
+    page with the exercises after the lessons."""
     state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
-    lessons = _lessons(out_dir, folder, _part(state, "notebooks"))
     source, made = scratch / "source", scratch / kind
     (source / "exercises").mkdir(parents=True)
     for one in lessons:
@@ -88,17 +87,18 @@ def _make(out_dir: Path, folder: Path, scratch: Path, kind: str) -> tuple[list[d
         ).build()  # fmt: skip
     except SphinxError as error:
         raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
-    return lessons, made
+    return made
 
 
 def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path | None:
     """The course as one PDF, <out_dir>/course.pdf, printed by a Chrome or Chromium of this machine;
     None where there is none. Raises R1LabError when it prints nothing."""
-    out_dir, browser = Path(out_dir), chromium()
+    out_dir, folder, browser = Path(out_dir), Path(folder), chromium()
     if browser is None:
         return None
+    lessons = _lessons(out_dir, folder)
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
-        _, made = _make(out_dir, Path(folder), Path(scratch), "singlehtml")
+        made = _make(lessons, out_dir, folder, Path(scratch), "singlehtml")
         printed = Path(scratch, "course.pdf")
         words = [
             browser, "--headless=new", "--disable-gpu", "--no-sandbox", "--no-pdf-header-footer",
@@ -150,9 +150,10 @@ def _check_ours(target: Path) -> None:
             raise R1LabError(f"{name} is not of a book made here, and would be lost: move it away")
 
 
-def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]:
+def _lessons(out_dir: Path, folder: Path) -> list[dict[str, Any]]:
     """Every lesson in order: name, nb (the notebook), heading (its first line), title, status,
     reason, seconds, bad (it failed)."""
+    entries = _part(_read(out_dir / "run.json"), "notebooks")
     sources = {path.stem: path for path in profiles.notebooks(folder)}
     executed = {path.stem: path for path in profiles.notebooks(out_dir / "notebooks")}
     lessons, ran = [], False
