@@ -51,7 +51,9 @@ fi
 # 1. The project, readable by all; as a wheel, so that each student's results land in their folder.
 apt-get update -q && apt-get install -y -q git make g++ curl python3-venv
 mkdir -p "$PROJECT"
-git -c safe.directory="$PWD" ls-files -z | tar --null -T - -c | tar -x -C "$PROJECT"
+if [ "$PWD" != "$PROJECT" ]; then
+  git -c safe.directory="$PWD" ls-files -z | tar --null -T - -c | tar -x -C "$PROJECT"
+fi
 make -C "$PROJECT" setup
 venv=$PROJECT/.venv/bin/python
 "$venv" -m pip install -q --no-deps --no-build-isolation --force-reinstall "$PROJECT"
