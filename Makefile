@@ -5,6 +5,7 @@
 PYTHON  ?= python3
 PROFILE ?= cpu
 SEEDS   ?= 0 1 2
+STUDENTS ?= 5
 ARGS    ?=
 
 VENV  := .venv
@@ -22,7 +23,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines lab bench figures hosted lint lock clean
+.PHONY: help setup run test test-engines lab book bench figures hosted class downloads lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -31,8 +32,9 @@ help: ## this list
 	  while IFS='|' read -r name text; do printf '%-20s %s\n' "$$name" "$$text"; done
 	@echo
 	@echo "  PYTHON=python3.12    the interpreter that .venv is made with (3.10 or newer)"
-	@echo "  PROFILE=smoke        for make run and make lab: smoke, cpu (default), gpu, cluster"
+	@echo "  PROFILE=smoke        for make run, lab and book: smoke, cpu (default), gpu, cluster"
 	@echo "  SEEDS='0 1 2'        for make figures"
+	@echo "  STUDENTS=5           for make class"
 	@echo "  ARGS='--only 05'     more options for the r1lab command that a target runs"
 	@echo "  TORCH_INDEX=URL      where torch comes from (default: CPU builds where there is no GPU)"
 
@@ -51,6 +53,9 @@ lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
 	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
 
+book: $(STAMP) ## of what has run: book, slides and course.pdf in runs/PROFILE
+	@$(BIN)/python -m r1lab book runs/$(PROFILE) --slides --pdf $(ARGS)
+
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)
 
@@ -60,6 +65,12 @@ figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/fig
 
 hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)
 	@R1LAB_BARE=1 $(BIN)/python -m pytest -q tests/test_hosted.py -k bare $(ARGS)
+
+class: $(STAMP) ## rehearse: STUDENTS servers here, lesson 05 on smoke in each, progress, all taken down
+	@R1LAB_STUDENTS=$(STUDENTS) $(BIN)/python -m pytest -qs tests/test_classroom.py -k works_through $(ARGS)
+
+downloads: $(STAMP) ## real rows and a real model from the Hugging Face hub, tried (network)
+	@HF_HUB_OFFLINE=0 R1LAB_HUB=1 $(BIN)/python -m pytest -q tests/test_hub.py -k from_the_hub $(ARGS)
 
 lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -14,8 +15,9 @@ import pytest
 from r1lab import cli
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
-from r1lab.course import book, offline
+from r1lab.course import book, offline, slides
 from r1lab.course.graded import pages as exercises
+from r1lab.course.graded import quizzes
 
 HOSTILE = "</script><!--<script>alert(1)</script>"
 PLOT = {"data": [{"y": [1, 2], "name": HOSTILE}], "layout": {"title": {"text": "t"}}}
@@ -101,8 +103,8 @@ def made(tmp_path_factory):
     out, source = top / "out", top / "source"
     write(out / "notebooks", n00_rewards=FIRST, n01_next=SECOND, n03_live=FOURTH)
     write(source, n00_rewards=FIRST, n02_third=THIRD)
+    write(source / "exercises", n05=[TEXT("# 05 · exercises"), CELL('quiz("05")')])
     (source / "images").mkdir()
-    (source / "exercises").mkdir()
     nbformat.write(exercises.page("12"), source / "exercises" / "12.ipynb")
     (source / "images" / "dot.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     ledgers.record(out, "r1_zero/trained/pass@1", 0.5, 0.4, 0.6, unit="share")
@@ -309,7 +311,82 @@ def test_lessons_that_never_ran_make_no_book(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir()] == ["notebooks"]
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+def test_on_paper_a_quiz_is_a_form_to_tick():
+    (shown,) = (
+        o for cell in book._on_paper(exercises.page("05")).cells for o in cell.get("outputs", ())
+    )
+    form = shown.data["text/html"]
+    assert form.count("☐ a)") == form.count("☐ d)") == 5
+    assert all(html.escape(one.ask) in form for one in quizzes.questions("05"))
+
+
+SPOKEN = [
+    TEXT("# 07 · Slides\n\nOne sentence. Another one.\n\n![x](images/dot.svg)"),
+    TEXT("## A part\n\n- a list\n- [next](01_next.ipynb), [words](glossary.md#x)\n\nSaid only."),
+    TEXT("**Predict:** how much?"),
+    CELL("show(fig)", outputs=[display(**{offline.PLOTLY: PLOT}), printed("printed")]),
+    TEXT("Why it is so. <script>alert(1)</script>\n\n$$x^2$$\n\n| a |\n|---|\n| 1 |"),
+    CELL("shown", metadata={"slideshow": {"slide_type": "slide"}}),
+    TEXT("## Left out", metadata={"slideshow": {"slide_type": "skip"}}),
+    TEXT("Whispered.", metadata={"slideshow": {"slide_type": "notes"}}),
+    TEXT("## Exercises\n\n1. Nothing."),
+]
+
+
+def test_slides_show_headings_questions_and_figures_and_the_rest_is_notes():
+    made = slides.slides(nbformat.v4.new_notebook(cells=SPOKEN))
+    assert [one.title for one in made] == ["07 · Slides", *["A part"] * 3]
+    first, part, figure, code = made
+    assert "<p>One sentence.</p>" in first.body and "Another one." in first.notes
+    assert 'src="images/dot.svg"' in first.body
+    assert "a list" in part.body and "how much?" in part.body and "Said only." in part.notes
+    assert 'href="01_next.html"' in part.body and "glossary" not in part.body
+    assert "plotly-figure" in figure.body and "<math" in figure.body and "<td>1" in figure.body
+    assert "Why it is so." in figure.notes and "alert(1)</script>" not in figure.notes
+    assert "shown" in code.body and "Whispered." in code.notes and "Whispered." not in code.body
+    assert "printed" not in "".join(one.body + one.notes for one in made)
+
+
+def test_slides_load_nothing_from_another_host(made, resources, tmp_path):
+    slides.build(made, made.parent / "source")
+    folder = made / "slides"
+    assert {path.stem for path in folder.glob("*.html")} == {
+        "index", *(path.stem for path in (made / "notebooks").glob("*.ipynb")),
+    }  # fmt: skip
+    for path in folder.glob("*.html"):
+        page = path.read_text()
+        assert f'content="{offline.POLICY}"' in page or path.stem == "index"
+        for address in resources(page):
+            assert address.startswith("data:") or (folder / address).is_file(), address
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "mine.html").write_text("mine")
+    with pytest.raises(R1LabError, match=r"mine\.html is no page of slides"):
+        slides.build(tmp_path)
+    assert [path.name for path in (tmp_path / "slides").iterdir()] == ["mine.html"]
+
+
+CHROMIUM = book.chromium()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
+def test_one_pdf_of_lessons_and_exercises(made, tmp_path):
+    source = made.parent / "source"
+    folder = book._make(book._lessons(made, source), made, source, tmp_path, "singlehtml")
+    page = (folder / "index.html").read_text()
+    order = [page.index(f"{title}<a") for title in ("Rewards", "Live", "05 · exercises")]
+    assert order == sorted(order) and "☐ a)" in page
+    assert book.pdf(made, source) == made / "course.pdf"
+    written = (made / "course.pdf").read_bytes()
+    assert written.startswith(b"%PDF") and len(re.findall(rb"/Type ?/Page\b", written)) >= 6
+
+
+def test_without_a_browser_the_book_is_made_and_the_pdf_is_not(made, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(book, "build", lambda out: out / "book" / "index.html")  # it is there
+    assert cli.main(["book", str(made), "--slides", "--pdf"]) == 0
+    said = capsys.readouterr().out
+    assert "book/index.html" in said and "slides/index.html" in said
+    assert "no course.pdf: no Chrome or Chromium" in said
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
@@ -320,4 +397,7 @@ def test_in_a_browser_figures_are_drawn_and_search_finds(made):
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
     assert 'class="main-svg"' in dom("00_rewards.html")
+    slides.build(made)
+    assert 'class="main-svg"' in dom("../slides/00_rewards.html#3")
+    assert 'class="main-svg"' not in dom("../slides/00_rewards.html")  # not before it is shown
     assert re.search(r'<a href="00_rewards.html[^"]*"', dom("search.html?q=advantage"))

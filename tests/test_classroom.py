@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
+import re
 import shlex
 import socket
 import stat
@@ -12,10 +15,15 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
 
 from r1lab import ROOT, cli
 from r1lab.basics.errors import R1LabError
@@ -169,33 +177,131 @@ def status(port: int, token: str = "") -> int:
         return 0
 
 
-def test_two_students_here_each_with_a_token_and_nothing_is_left(tmp_path):
-    words = ["class", "up", "--here", "--students", "2", "--profile", "smoke", "--hours", "1"]
-    command = [sys.executable, "-m", "r1lab", *words, "--out", str(tmp_path / "class")]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+@contextlib.contextmanager
+def class_of(students: int, folder: Path, **environment: str):
+    """`r1lab class up --here` on the profile smoke: yields its process, ports, tokens and the
+    processes it has started, once all servers answer. Ends it as an instructor does, and checks
+    that nothing of it is left."""
+    words = ["class", "up", "--here", "--students", str(students), "--profile", "smoke"]
+    command = [sys.executable, "-m", "r1lab", *words, "--hours", "1", "--out", str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | environment
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    started = []
     try:
-        found = [process.stdout.readline().split("/lab?token=") for _ in range(2)]
+        found = [process.stdout.readline().split("/lab?token=") for _ in range(students)]
         ports = [int(one[0].rpartition(":")[2]) for one in found]
         tokens = [one[1].strip() for one in found]
         end = time.monotonic() + 300
         while not all(status(port, token) for port, token in zip(ports, tokens, strict=True)):
             assert process.poll() is None and time.monotonic() < end
             time.sleep(0.5)
+        started += psutil.Process(process.pid).children(recursive=True)
+        yield process, ports, tokens, started
+    finally:
+        if process.poll() is None:
+            started += psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        process.wait(120)
+    assert process.returncode == 0
+    assert not any(status(port) for port in ports)
+    assert not [one for one in started if one.is_running() and one.status() != "zombie"]
+
+
+def test_two_students_here_each_with_a_token_and_nothing_is_left(tmp_path):
+    with class_of(2, tmp_path / "class") as (_, ports, tokens, started):
         assert [status(*one) for one in zip(ports, tokens, strict=True)] == [200, 200]
         assert [status(*one) for one in zip(ports, reversed(tokens), strict=True)] == [403, 403]
         assert status(ports[0]) == 403
         with pytest.raises(OSError), socket.create_connection((_other(), ports[0]), timeout=2):
             pass
-        started = psutil.Process(process.pid).children(recursive=True)
         assert not any(token in " ".join(one.cmdline()) for one in started for token in tokens)
         assert len(list((tmp_path / "class").glob("student-0?/lab/05*.ipynb"))) == 2
-    finally:
-        process.terminate()
-        process.wait(120)
-    assert process.returncode == 0
-    assert [status(port) for port in ports] == [0, 0]
-    assert not [one for one in started if one.is_running() and one.status() != "zombie"]
+        kept = {Path(one.environ()["R1LAB_PROGRESS"]) for one in started}
+        assert kept == {tmp_path / "class" / f"student-0{n}" / "progress.json" for n in (1, 2)}
+
+
+@pytest.mark.skipif("R1LAB_STUDENTS" not in os.environ, reason="minutes: make class")
+def test_a_class_here_works_through_lesson_05_and_leaves_nothing(tmp_path):
+    """Every student runs all of lesson 05 on smoke through their own server, at the same time, and
+    answers an exercise, one rightly; progress is collected; homes and ports are as before."""
+    students, folder = int(os.environ["R1LAB_STUDENTS"]), tmp_path / "class"
+    outside = {"HOME": tmp_path / "home", "TMPDIR": tmp_path / "tmp"}
+    for place in outside.values():
+        place.mkdir()
+    began = time.monotonic()
+    with class_of(students, folder, **{k: str(v) for k, v in outside.items()}) as (process, *rest):
+        ready, most = time.monotonic() - began, 0
+        ports, tokens, started = rest
+        with ThreadPoolExecutor(students) as pool:
+            work = [
+                pool.submit(asyncio.run, lesson_05(port, token, number))
+                for number, (port, token) in enumerate(zip(ports, tokens, strict=True))
+            ]
+            while not all(one.done() for one in work):
+                now = psutil.Process(process.pid).children(recursive=True)
+                started += [one for one in now if one not in started]
+                most = max(most, sum(map(memory, now)))
+                time.sleep(1)
+        seconds = time.monotonic() - began - ready
+        assert [one.result() for one in work] == [[]] * students  # no cell has failed
+        assert len(list(folder.glob("student-0?/r1_zero"))) == students
+    rows = subprocess.run([sys.executable, "-m", "r1lab", "progress", "--class", str(folder)],
+                          capture_output=True, text=True, check=True).stdout  # fmt: skip
+    assert re.findall(r"^student-\d\d .* (\d) +0 +0 *$", rows, re.M) == ["1"] + ["0"] * (
+        students - 1
+    )
+    left = [str(path) for place in outside.values() for path in place.rglob("*") if path.is_file()]
+    print(f"\n{students} students: servers ready in {ready:.0f} s, lesson 05 done by all in "
+          f"{seconds:.0f} s, {most / 1e9:.1f} GB at most; {len(started)} processes, {students} "
+          f"ports: none left; left in the home folder: {left or 'nothing'}\n{rows}")  # fmt: skip
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes that a process has to itself, and its part of what it shares."""
+    try:
+        return process.memory_full_info().pss
+    except psutil.Error:
+        return 0
+
+
+async def lesson_05(port: int, token: str, number: int) -> list[str]:
+    """Run all code cells of lesson 05 as JupyterLab does, then an exercise; the errors."""
+    head = {"Authorization": f"token {token}"}
+    body = {
+        "path": "05_r1_zero.ipynb",
+        "type": "notebook",
+        "name": "",
+        "kernel": {"name": "python3"},
+    }
+    ask = HTTPRequest(f"http://127.0.0.1:{port}/api/sessions", "POST", head, json.dumps(body),
+                      request_timeout=300)  # fmt: skip
+    session = json.loads((await AsyncHTTPClient().fetch(ask)).body)
+    link = HTTPRequest(f"ws://127.0.0.1:{port}/api/kernels/{session['kernel']['id']}/channels",
+                       headers=head, connect_timeout=120)  # fmt: skip
+    socket, errors = await websocket_connect(link, max_message_size=2**30), []
+    got = await AsyncHTTPClient().fetch(
+        HTTPRequest(f"http://127.0.0.1:{port}/api/contents/05_r1_zero.ipynb", headers=head)
+    )
+    cells = json.loads(got.body)["content"]["cells"]
+    sources = [cell["source"] for cell in cells if cell["cell_type"] == "code"]
+    answer = 16 * 0.05 if number else 1 - 0.95**16  # the usual wrong one, and the first student's
+    for source in [*sources, f"from r1lab.course.graded import check\ncheck('05.3', {answer})"]:
+        header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "s",
+                  "username": "s", "version": "5.3"}  # fmt: skip
+        content = {"code": source, "silent": False, "store_history": True, "allow_stdin": False,
+                   "user_expressions": {}, "stop_on_error": True}  # fmt: skip
+        message = {"channel": "shell", "header": header, "content": content}
+        await socket.write_message(json.dumps(message | {"metadata": {}, "parent_header": {}}))
+        while True:
+            said = json.loads(await socket.read_message())
+            if said["parent_header"].get("msg_id") != header["msg_id"]:
+                continue
+            if said["msg_type"] == "error":
+                errors.append(said["content"]["ename"] + ": " + said["content"]["evalue"])
+            if said["msg_type"] == "execute_reply":
+                break
+    socket.close()
+    return errors
 
 
 def _other() -> str:

@@ -13,6 +13,7 @@ import venv
 
 import nbformat
 import pytest
+import yaml
 
 from r1lab import ROOT, cli
 from r1lab.basics.errors import R1LabError
@@ -180,6 +181,70 @@ def test_the_container_file_has_steps_that_a_shell_takes():
     assert users == ["lab"] and command[:2] == ["make", "lab"] and "lab" in targets
     assert "--ip=127.0.0.1" in command[2] and "token" not in command[2]
     assert "EXPOSE" not in text
+
+
+def test_the_workflow_for_forks_runs_ci_with_every_python_that_pyproject_names():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    when = jobs.pop(True)  # "on", which YAML reads as a truth value
+    assert jobs["permissions"] == {"contents": "read"} and "schedule" in when
+    matrix = jobs["jobs"]["test"]["strategy"]["matrix"]
+    project = (ROOT / "pyproject.toml").read_text()
+    assert matrix["python"] == re.findall(r'Python :: (3\.\d+)"', project)
+    assert matrix["python"][0] == re.search(r'requires-python = ">=(.+)"', project)[1]
+    assert {one.partition("-")[0] for one in matrix["os"]} == {"ubuntu", "macos"}
+    assert jobs["jobs"]["test"]["steps"][-1] == {"run": ".ci/run"}
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    (weekly,) = (step["run"] for step in jobs["jobs"]["hub"]["steps"] if "run" in step)
+    targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
+    assert weekly.split()[0] == "make" and weekly.split()[1] in targets
+    assert "schedule" in jobs["jobs"]["hub"]["if"]
+
+
+HUB = ROOT / "scripts" / "jupyterhub"
+
+
+def hub_settings(*names, **environment):
+    command = ["bash", str(HUB / "setup.sh"), "--config", *names]
+    done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+    return yaml.safe_load(done.stdout) if done.returncode == 0 else done.stderr
+
+
+def test_a_hub_listens_to_this_machine_alone_or_with_tls():
+    closed = hub_settings("rosa", "ada", "bob")
+    assert closed["http"]["address"] == "127.0.0.1" and "https" not in closed
+    assert closed["limits"] == {"memory": "3G", "cpu": 1}
+    assert closed["users"] == {"admin": ["rosa"], "allowed": ["ada", "bob"]}
+    tls = hub_settings("rosa", DOMAIN="hub.example.org", EMAIL="r@example.org", MEMORY="8G")
+    assert tls["https"]["enabled"] is True and tls["limits"]["memory"] == "8G"
+    assert tls["https"]["letsencrypt"]["domains"] == ["hub.example.org"]
+    assert "needs EMAIL" in hub_settings("rosa", DOMAIN="hub.example.org")
+    for name in ("Ada", "a b", "a]", "--help", ""):
+        assert "a name is of a-z" in hub_settings("rosa", name)
+    text = (HUB / "setup.sh").read_text()  # strangers find no account without a password
+    first, then = text.index("DOMAIN='' settings"), text.index('settings "$admin" "$students" >')
+    assert first < text.index("--admin") < text.index("passwords.py") < then
+
+
+def test_a_student_of_the_hub_gets_lessons_and_a_progress_file_of_their_own(tmp_path):
+    """seat.sh with stand-ins for the two commands that it starts."""
+    bin = tmp_path / "project" / ".venv" / "bin"
+    bin.mkdir(parents=True)
+    (bin / "r1lab").write_text('#!/bin/sh\nmkdir -p "$2/notebooks"; echo "$@" > "$2/asked"\n')
+    (bin / "jupyterhub-singleuser").write_text(
+        '#!/bin/sh\nprintf "%s|" "$PWD" "$R1LAB_PROGRESS" "$@"'
+    )
+    for path in bin.iterdir():
+        path.chmod(0o755)
+    shutil.copytree(HUB, tmp_path / "project" / "scripts" / "jupyterhub")
+    home, room = tmp_path / "home", tmp_path / "class"
+    home.mkdir(), room.mkdir()
+    seat = tmp_path / "project" / "scripts" / "jupyterhub" / "seat.sh"
+    environment = os.environ | {"HOME": str(home), "R1LAB_CLASS": str(room)}
+    said = subprocess.run([seat, "--port=9"], env=environment, capture_output=True, text=True)
+    folder, progress, port, _ = said.stdout.split("|")
+    assert (folder, port) == (str(home / "r1lab"), "--port=9")
+    assert os.path.dirname(progress) == str(room) and progress.endswith(".json")
+    assert (home / "r1lab" / "asked").read_text() == f"init {home}/r1lab\n"
 
 
 def test_a_notebook_that_is_not_a_hosted_lesson_is_not_replaced(tmp_path):

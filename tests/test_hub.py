@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import cons_at_k
+from r1lab.models import load
 from r1lab.rewards import accuracy_reward
 from r1lab.tasks import GSM8K, MATH, CountdownHub, Problem, get_task, math_equal, task_for
 from r1lab.tasks.countdown import evaluate, split_of, to_postfix
 from r1lab.tasks.formulas.finished import finished
 from r1lab.tasks.hub import content, gsm8k_problems, math_problems, solve
+from r1lab.tasks.registry import FROM_HUB
 
 GSM8K_TRAIN = [
     {
@@ -734,3 +736,28 @@ def test_without_math_verify_the_error_says_so(monkeypatch):
     math_equal.WORKER.stop()
     with pytest.raises(R1LabError, match="pip install math-verify=="):
         math_equal.equal("x+44", "44+x")
+
+
+# -- real downloads: `make downloads`, once a week in .github/workflows/ci.yml -----
+
+real = pytest.mark.skipif("R1LAB_HUB" not in os.environ, reason="downloads: make downloads")
+
+
+@real
+@pytest.mark.parametrize("name", FROM_HUB)
+def test_rows_from_the_hub_are_read_and_their_gold_answers_accepted(name):
+    task = get_task(name)
+    problems = task.problems("held_out", 8)
+    assert len({problem.id for problem in problems}) == 8
+    solutions = [(p, s) for p in problems if (s := task.solution(p)) is not None]
+    assert len(solutions) >= 4
+    assert sum(bool(task.judge(p, s)) for p, s in solutions) >= 0.75 * len(solutions)
+    assert not any(task.judge(problem, "") for problem in problems)
+
+
+@real
+def test_a_model_from_the_hub_is_loaded_and_writes():
+    model, tokenizer = load("HuggingFaceTB/SmolLM2-135M")
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    written = model.generate(**prompt, max_new_tokens=8, do_sample=False)
+    assert "Paris" in tokenizer.decode(written[0])

@@ -103,12 +103,16 @@ class Book(Command):
     """make the book of a run again
 
     Turn the executed notebooks of a run into a book: web pages with contents and search that need
-    no kernel and no network.
+    no kernel and no network. --slides makes slides of the same lessons, with notes for who speaks;
+    --pdf one file of everything, exercises included (by a Chrome or Chromium of this machine).
 
     examples:
       r1lab book runs/cpu
+      r1lab book runs/cpu --slides --pdf
     """
     folder: str = option("runs/cpu", "of the run", positional=True, metavar="FOLDER", path=True)
+    slides: bool = flag("and slides/index.html")
+    pdf: bool = flag("and course.pdf")
 
 
 def run(args: Run) -> int:
@@ -185,10 +189,16 @@ def figures(args: Figures) -> None:
 
 def book(args: Book) -> None:
     from r1lab.course import book as pages
+    from r1lab.course import slides
 
     if not args.folder:
         raise R1LabError("name the folder of a run: r1lab book runs/cpu")
     print(files.shorten(pages.build(ROOT / args.folder)))
+    if args.slides:
+        print(files.shorten(slides.build(ROOT / args.folder)))
+    if args.pdf:
+        made = pages.pdf(ROOT / args.folder)
+        print(files.shorten(made) if made else "no course.pdf: no Chrome or Chromium is found here")
 
 
 def init(args: Init) -> None:

@@ -2,7 +2,7 @@
 
 `build(out_dir)` turns `<out_dir>/notebooks/*.ipynb`, `run.json` and `figures.json` into
 `<out_dir>/book/index.html`: a start page, a page per lesson, and one with all results. `offline`
-configures Sphinx.
+configures Sphinx. `pdf(out_dir)` prints the same pages, exercises included, as one file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_markdown_cell, new_notebook
+from nbformat.v4 import new_markdown_cell, new_notebook, new_output
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
@@ -45,36 +46,10 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
     R1LabError when nothing has run, and when `<out_dir>/book` holds a file that is not a book's.
     """
     out_dir, folder = Path(out_dir), Path(folder)
-    state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
-    lessons = _lessons(out_dir, folder, _part(state, "notebooks"))
-    target = out_dir / "book"
+    lessons, target = _lessons(out_dir, folder), out_dir / "book"
     _check_ours(target)
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
-        source, made = Path(scratch, "source"), Path(scratch, "html")
-        source.mkdir()
-        for one in lessons:
-            nbformat.write(_prepared(one), source / f"{one['name']}.ipynb")
-        if (folder / "images").is_dir():
-            (source / "images").symlink_to((folder / "images").resolve())
-        if (folder / "exercises").is_dir():  # as they are: nothing of them has run
-            skip = shutil.ignore_patterns("solutions", ".*")
-            shutil.copytree(folder / "exercises", source / "exercises", ignore=skip)
-            for page in (source / "exercises").glob("*.ipynb"):
-                nbformat.write(quizzes.without_kernel(nbformat.read(page, 4)), page)
-        pages = sorted(folder.glob("*.md"))  # such as the glossary
-        for page in pages:
-            (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
-        more = [page.stem for page in pages]
-        start = _start_page(lessons, state, ledger, more)
-        (source / "index.md").write_text(start, encoding="utf-8")
-        (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
-        try:
-            Sphinx(
-                source, None, made, Path(scratch, "doctrees"), "html", offline.SETTINGS,
-                status=None, warning=io.StringIO(),
-            ).build()  # fmt: skip
-        except SphinxError as error:
-            raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
+        made = _make(lessons, out_dir, folder, Path(scratch), "html")
         for one in lessons:  # to download: the notebook as it ran
             nbformat.write(one["nb"], made / "_sources" / f"{one['name']}.ipynb")
         (made / MARK).write_text(json.dumps(sorted(_files(made))), encoding="utf-8")
@@ -82,6 +57,84 @@ def build(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEB
             target.rename(Path(scratch, "earlier"))
         made.rename(target)
     return target / "index.html"
+
+
+def _make(lessons: list[dict], out_dir: Path, folder: Path, scratch: Path, kind: str) -> Path:
+    """The folder with the pages as Sphinx's builder `kind` makes them: "html", or "singlehtml", one
+    page with the exercises after the lessons."""
+    state, ledger = _read(out_dir / "run.json"), _ledger(out_dir)
+    source, made = scratch / "source", scratch / kind
+    (source / "exercises").mkdir(parents=True)
+    for one in lessons:
+        nbformat.write(_prepared(one, kind == "html"), source / f"{one['name']}.ipynb")
+    if (folder / "images").is_dir():
+        (source / "images").symlink_to((folder / "images").resolve())
+    quiz = quizzes.without_kernel if kind == "html" else _on_paper
+    for path in sorted((folder / "exercises").glob("[!.]*.ipynb")):
+        nbformat.write(quiz(profiles.read_notebook(path)), source / "exercises" / path.name)
+    pages = sorted(folder.glob("*.md"))  # such as the glossary
+    for page in pages:
+        (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
+    more = [page.stem for page in pages]
+    if kind == "singlehtml":
+        more += [f"exercises/{path.stem}" for path in sorted((source / "exercises").iterdir())]
+    start = _start_page(lessons, state, ledger, more)
+    (source / "index.md").write_text(start, encoding="utf-8")
+    (source / "results.md").write_text(_results_page(lessons, ledger), encoding="utf-8")
+    try:
+        Sphinx(
+            source, None, made, scratch / "doctrees", kind, offline.SETTINGS,
+            status=None, warning=io.StringIO(),
+        ).build()  # fmt: skip
+    except SphinxError as error:
+        raise R1LabError(f"the book of {out_dir} could not be made: {error}") from error
+    return made
+
+
+def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path | None:
+    """The course as one PDF, <out_dir>/course.pdf, printed by a Chrome or Chromium of this machine;
+    None where there is none. Raises R1LabError when it prints nothing."""
+    out_dir, folder, browser = Path(out_dir), Path(folder), chromium()
+    if browser is None:
+        return None
+    lessons = _lessons(out_dir, folder)
+    with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
+        made = _make(lessons, out_dir, folder, Path(scratch), "singlehtml")
+        printed = Path(scratch, "course.pdf")
+        words = [
+            browser, "--headless=new", "--disable-gpu", "--no-sandbox", "--no-pdf-header-footer",
+            f"--user-data-dir={scratch}/browser", "--window-size=720,1000",
+            "--virtual-time-budget=30000", f"--print-to-pdf={printed.absolute()}",
+            (made / "index.html").absolute().as_uri(),
+        ]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, timeout=1200)
+        if not printed.is_file():
+            last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
+            raise R1LabError(f"{browser} printed no PDF of {out_dir}: {last}")
+        return printed.replace(out_dir / "course.pdf")
+
+
+def chromium() -> str | None:
+    """A Chrome or Chromium of this machine."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    return next(filter(None, map(shutil.which, (*names, mac))), None)
+
+
+def _on_paper(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An exercise's notebook, of which nothing has run, with a form to tick for its quiz."""
+    for cell in nb.cells:
+        if asked := cell.cell_type == "code" and quizzes.CALL.fullmatch(cell.source.strip()):
+            rows = [
+                f"<li>{html.escape(one.ask)}<ul>"
+                + "".join(f"<li>☐ {letter}) {html.escape(text)}</li>" for letter, text in zip(
+                    quizzes.LETTERS, one.options, strict=True))
+                + "</ul></li>"
+                for one in quizzes.questions(asked[1])
+            ]  # fmt: skip
+            form = f'<ol class="form">{"".join(rows)}</ol>'
+            cell.outputs = [new_output("display_data", data={"text/html": form})]
+    return nb
 
 
 def _files(folder: Path) -> set[str]:
@@ -98,9 +151,10 @@ def _check_ours(target: Path) -> None:
             raise R1LabError(f"{name} is not of a book made here, and would be lost: move it away")
 
 
-def _lessons(out_dir: Path, folder: Path, entries: dict) -> list[dict[str, Any]]:
+def _lessons(out_dir: Path, folder: Path) -> list[dict[str, Any]]:
     """Every lesson in order: name, nb (the notebook), heading (its first line), title, status,
     reason, seconds, bad (it failed)."""
+    entries = _part(_read(out_dir / "run.json"), "notebooks")
     sources = {path.stem: path for path in profiles.notebooks(folder)}
     executed = {path.stem: path for path in profiles.notebooks(out_dir / "notebooks")}
     lessons, ran = [], False
@@ -260,8 +314,9 @@ def fold(cell: nbformat.NotebookNode) -> None:
     cell.metadata["mystnb"] = words
 
 
-def _prepared(lesson: dict) -> nbformat.NotebookNode:
-    """The notebook for Sphinx: its state below the title, outputs that need no kernel."""
+def _prepared(lesson: dict, folded: bool = True) -> nbformat.NotebookNode:
+    """The notebook for Sphinx: its state below the title, outputs that need no kernel; folded: the
+    result that a prediction asks for, which paper could not show."""
     heading, cells = f"# {lesson['title']}\n", []
     if lesson["bad"] or lesson["status"] in UNSEEN:
         words = html.escape(" ".join(f"{lesson['status']}. {lesson['reason']}".split()))
@@ -279,7 +334,7 @@ def _prepared(lesson: dict) -> nbformat.NotebookNode:
             offline.make_portable(output)
         if cell.cell_type == "markdown":
             asked |= bool(PREDICT.search(cell.source))
-        elif asked and cell.outputs and "predict(" not in cell.source:
+        elif folded and asked and cell.outputs and "predict(" not in cell.source:
             fold(cell)
             asked = False
         cells.append(cell)

@@ -77,14 +77,14 @@ def make_portable(output: NotebookNode) -> None:
         output.text = OVERWRITTEN.sub("", output.text)
     data = output.get("data", {})
     if PLOTLY in data:
-        output.data = {"text/html": _figure(data[PLOTLY], data.get("text/plain", ""))}
+        output.data = {"text/html": figure(data[PLOTLY], data.get("text/plain", ""))}
     elif WIDGET in data:
         words = html.escape(data.get("text/plain", ""))
         output.data = {"text/html": f'<p class="no-kernel">{words}</p>'}
 
 
-def _figure(figure: dict, words: str = "") -> str:
-    """A plotly figure as HTML. words: a description for screen readers."""
+def figure(figure: dict, words: str = "") -> str:
+    """A plotly figure as HTML, which `book.js` draws. words: a description for screen readers."""
     layout = figure.get("layout") or {}
     words = html.escape(words or str((layout.get("title") or {}).get("text") or "A figure."))
     spec = json.dumps({"data": figure.get("data") or [], "layout": layout})

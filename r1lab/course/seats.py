@@ -68,6 +68,7 @@ def sit(seat: Seat, number: int, of: int, folder: Path, profile: str) -> subproc
     made, _, _ = prepare(profile, out_dir=home)
     environment = {k: v for k, v in os.environ.items() if k != "R1LAB_SEATS"}
     environment |= {"JUPYTER_TOKEN": seat["token"], "R1LAB_PROFILE": profile}  # not in the words
+    environment["R1LAB_PROGRESS"] = str(home / "progress.json")  # r1lab progress --class FOLDER
     if gpus := _gpus():
         each = max(1, len(gpus) // of)
         mine = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
@@ -77,7 +78,7 @@ def sit(seat: Seat, number: int, of: int, folder: Path, profile: str) -> subproc
     words = [
         "--ip=127.0.0.1", f"--port={seat['port']}", "--port-retries=0", "--no-browser",
         f"--notebook-dir={made}", "--LabApp.news_url=None",
-        "--ServerApp.allow_remote_access=False",
+        "--ServerApp.allow_remote_access=False", "--LanguageServerManager.autodetect=False",
     ]  # fmt: skip
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         words.append("--allow-root")

@@ -106,7 +106,7 @@ def students(folder: str | os.PathLike) -> dict[str, Path]:
     if not folder.is_dir():
         raise R1LabError(f"there is no folder {folder}")
     for one in sorted(folder.iterdir()):
-        if one.suffix == ".json" and one.is_file():
+        if one.suffix == ".json" and one.is_file() and one.name != "class.json":  # its tokens
             found[one.stem] = one
         for place in ("progress.json", "runs/progress.json"):
             if one.is_dir() and (one / place).is_file():
