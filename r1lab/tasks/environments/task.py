@@ -7,6 +7,7 @@
 An environment is a package that exports a *taskset* (`verifiers.v1.Taskset`): `load` yields rows
 with a prompt, and rewards score what was said. `load` is the user's own installed code and runs
 here; the rewards read a model's text, so they run in the sandbox, with limits, and say yes or no.
+(One that evaluates the text does so where nothing can be broken, and can still be fooled by it.)
 
 What does not run offline is refused by name: a task with tools, a container or a judge; a reward
 that wants a runtime; an environment that plays several turns, as those of OpenEnv and TextArena do,
@@ -25,7 +26,7 @@ from os import environ
 from pathlib import Path
 from typing import Any
 
-from r1lab.basics.errors import R1LabError, first_line
+from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import Case, Limits, Sandbox
 from r1lab.sandbox.client import WEAK
 from r1lab.tasks.base import Problem, split_of_content
@@ -158,7 +159,8 @@ def rows_of(name: str, which: str, options: str) -> list[tuple[str, str]]:
                 text = f"{row.system_prompt or ''}\n\n{row.prompt_text}".strip()
                 found.append((text, json.dumps(row.model_dump(mode="json"), sort_keys=True)))
         except Exception as error:
-            raise R1LabError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
+            words = " ".join(str(error).split())
+            raise R1LabError(f"{name}: {type(error).__name__}: {words:.200}") from error
     if needs:
         raise R1LabError(f"{name} does not run offline: it needs {needs[0]}")
     return found
