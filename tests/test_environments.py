@@ -62,7 +62,7 @@ def environment(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
-def test_rows_are_problems_and_rewards_are_verdicts_in_the_sandbox(environment):
+def test_rows_are_problems_and_rewards_are_verdicts_in_the_sandbox(environment, tmp_path):
     task = environment(num_tasks=50)
     train, held_out = task.problems("train", 60), task.problems("held_out", 5)
     assert len({p.id for p in train}) == 50 - len({p.id for p in task.problems("held_out", 50)})
@@ -75,6 +75,10 @@ def test_rows_are_problems_and_rewards_are_verdicts_in_the_sandbox(environment):
     tagged = [f"<answer> {text} </answer>" for text in texts]
     assert accuracy_reward(tagged, problem=of) == [1, 0, 0, 0, 0, 0]
     assert not HOSTILE.exists() and "r1lab.tasks.environments.inside" not in sys.modules
+    folder = tmp_path / "environments" / "other_v1"  # as `vf-init` lays one out
+    (folder / "other_v1").mkdir(parents=True)
+    (folder / "other_v1" / "__init__.py").write_text(HEAD + SUMS)
+    assert len(get_task(f"verifiers:{folder}").problems("train", 9)) == 9
     strict = environment(reward="")  # all rewards must give all: `half` never does
     assert strict.judge(strict.problems("train", 1)[0], solution) is False
     sized = environment(reward="short", wrap="[{answer}, 1, 1]").problems("train", 1)[0]

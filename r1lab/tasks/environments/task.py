@@ -2,7 +2,7 @@
 
     pip install verifiers my-environment           # Python 3.11 or newer; tried with verifiers 0.4
     r1lab tasks check verifiers:my-environment
-    r1lab train --task verifiers:environments/addition_v1/addition_v1 --template r1_zero
+    r1lab train --task verifiers:environments/addition_v1 --template r1_zero
 
 An environment is a package that exports a *taskset* (`verifiers.v1.Taskset`): `load` yields rows
 with a prompt, and rewards score what was said. `load` is the user's own installed code and runs
@@ -55,9 +55,11 @@ class Environment:
         self.name, path = f"verifiers:{which}", Path(str(which)).expanduser()
         if "{answer}" not in wrap:
             raise R1LabError(f"{self.name}: wrap must hold {{answer}}, not {wrap!r}")
-        if path.exists() and (parent := str(path.resolve().parent)) not in sys.path:
+        path = path / path.name if (path / path.name).is_dir() else path  # as vf-init lays it out
+        local = path.exists() and (len(path.parts) > 1 or path.suffix == ".py")
+        if local and (parent := str(path.resolve().parent)) not in sys.path:
             sys.path.insert(0, parent)
-        self.which = path.stem if path.exists() else str(which)
+        self.which = path.stem if local else str(which)
         self.wrap, self.reward, self.imports = wrap, reward, tuple(imports.split())
         self.options = json.dumps(options, sort_keys=True)
 
