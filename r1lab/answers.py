@@ -42,12 +42,10 @@ class Completion:
     logprobs: list[float] = field(default_factory=list, repr=False)  # not written to JSON
 
 
-def measure(
-    problem, text: str, *, task, length: int, finished: bool, prefilled: bool = False
-) -> Completion:
+def measure(problem, text: str, *, task, length: int, finished: bool) -> Completion:
     """Measure one completion of one problem; the answer is the accuracy reward's
     (`r1lab.templates.parse`)."""
-    return measure_all([problem], [text], [length], [finished], task=task, prefilled=prefilled)[0]
+    return measure_all([problem], [text], [length], [finished], task=task)[0]
 
 
 def measure_all(
@@ -57,10 +55,9 @@ def measure_all(
     finished: Sequence[bool],
     *,
     task,
-    prefilled: bool = False,
 ) -> list[Completion]:
     """Measure N completions, each with its problem; their answers are judged at once."""
-    parts = [parse(text, prefilled=prefilled) for text in texts]
+    parts = [parse(text) for text in texts]
     pairs = [(problem, part.answer) for problem, part in zip(problems, parts, strict=True)]
     rows = zip(pairs, texts, parts, lengths, finished, judge_all(pairs, task), strict=True)
     measured = []

@@ -285,10 +285,10 @@ def respond(
     was_training = model.training
     model.eval()
     try:
-        prompts = encode(tokenizer, [prompt_of(tokenizer, one, template) for one in batch])
-        ends = end_ids(model, tokenizer, template)
-        drawn = sample(model, prompts, sampling, group_size=k, eos_token_id=ends)
-        return drawn, read(tokenizer, drawn, template)
+        prompts = [prompt_of(tokenizer, one, template) for one in batch]
+        ids, ends = encode(tokenizer, prompts), end_ids(model, tokenizer, template)
+        drawn = sample(model, ids, sampling, group_size=k, eos_token_id=ends)
+        return drawn, read(tokenizer, drawn, template, prompts)
     finally:
         model.train(was_training)
 

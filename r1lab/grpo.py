@@ -129,7 +129,7 @@ def collect(
         group_size=config.group_size,
         eos_token_id=end_ids(model, tokenizer, config.template),
     )
-    texts = read(tokenizer, rollouts, config.template)
+    texts = read(tokenizer, rollouts, config.template, prompts)
     of = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 
     functions = [get_reward(reward, config.seed) for reward in config.rewards]

@@ -248,8 +248,10 @@ def make_judge(
         reward_model.write_judgements(folder / HELD_OUT, held_out)
         rows = "".join(f"{json.dumps(row)}\n" for row in history)
         atomic_write_text(folder / "metrics.jsonl", rows)
+        whole, _ = reward_model.load(folder / "model")  # the one in memory may be sharded
+        whole.to(device_of(config))
         return {
-            which: how_good(model, tokenizer, some, config.template)
+            which: how_good(whole, tokenizer, some, config.template)
             for which, some in (("learned", learned), ("held out", held_out))
         }
 

@@ -40,7 +40,7 @@ from r1lab.rewards import problem_of, text_of, with_problems
 from r1lab.sampler.score import in_micro_batches, micro_batches
 from r1lab.sft import batch_at, steps_of, write_examples
 from r1lab.tasks import Problem
-from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, prompt_of
+from r1lab.templates import ANSWER, END_ANSWER, encode, end_of_text, parse, prompt_of, rest
 from r1lab.training import records
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import trainable
@@ -173,11 +173,11 @@ def text_ids(
 ) -> list[list[int]]:
     """What a reward model reads after the prompt: for "helpful" the answer in its tags (without
     tags, the completion), for "safe" the whole completion."""
-    prompts = encode(tokenizer, [prompt_of(tokenizer, one, template) for one in problems])
-    rows, eos = [], end_of_text(tokenizer)
-    for prompt, completion in zip(prompts, completions, strict=True):
+    texts = [prompt_of(tokenizer, one, template) for one in problems]
+    prompts, rows, eos = encode(tokenizer, texts), [], end_of_text(tokenizer)
+    for prompt, text, completion in zip(prompts, texts, completions, strict=True):
         answer = parse(completion).answer if kind == "helpful" else None
-        shown = completion if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
+        shown = rest(text, completion) if answer is None else f" {ANSWER}{answer}{END_ANSWER}"
         rows.append([*prompt, *tokenizer(shown, add_special_tokens=False)["input_ids"], eos])
     return rows
 

@@ -121,7 +121,7 @@ class Local:
                 encode(self.tokenizer, prompts),
                 replace(self.sampling, seed=seed * 1_000_003 + start),
                 group_size=1,
-                eos_token_id=end_ids(self.model, self.tokenizer, "tiny"),
+                eos_token_id=end_ids(self.model, self.tokenizer, "chat"),
             )
             replies += map(Reply, decode(self.tokenizer, rollouts.completion_ids))
         return replies

@@ -33,7 +33,7 @@ from r1lab.basics.options import check, fixed_values, option
 from r1lab.machine.device import arithmetic
 from r1lab.sampler.score import in_micro_batches, max_positions, micro_batches, token_logps
 from r1lab.tasks import Problem
-from r1lab.templates import TEMPLATES, encode, end_of_text, prompt_of
+from r1lab.templates import TEMPLATES, encode, end_of_text, prompt_of, rest
 from r1lab.training.loop import Loop
 from r1lab.training.optimizer import adamw, ready, trainable
 
@@ -140,12 +140,13 @@ def tokenized(
     """(prompt ids, completion ids with EOS) of each example that fits, and the indices of those
     longer than max_tokens or `positions`, the model's. Raises R1LabError for words that the
     tokenizer does not know, and for a tokenizer without EOS."""
-    eos, limit = end_of_text(tokenizer), min(config.max_tokens, positions)
+    eos, limit = end_of_text(tokenizer, config.template), min(config.max_tokens, positions)
     texts = [prompt_of(tokenizer, one.problem, config.template) for one in examples]
     prompts = encode(tokenizer, texts)
     rows, long = [], []
-    for i, (prompt, one) in enumerate(zip(prompts, examples, strict=True)):
-        completion = [*tokenizer(one.completion, add_special_tokens=False)["input_ids"], eos]
+    for i, (prompt, text, one) in enumerate(zip(prompts, texts, examples, strict=True)):
+        learned = rest(text, one.completion)
+        completion = [*tokenizer(learned, add_special_tokens=False)["input_ids"], eos]
         if len(prompt) + len(completion) > limit:
             long.append(i)
         else:

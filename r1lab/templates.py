@@ -8,12 +8,18 @@ answer in tags (arXiv 2501.12948, Table 1). It demands the structure, not *how* 
 A small model may need worked examples (template "examples"): RL can only reward a format that the
 model samples.
 
+**A chat model that thinks** has a switch in its chat template, Qwen3's `enable_thinking`: the
+templates "thinking" and "no_thinking" set it, "chat" leaves it as it stands. Such templates begin
+the response themselves, with <think> or with an empty thought; what the prompt has begun belongs to
+the completion's text (`begun`), and not to what is learned a second time (`rest`).
+
 **Your own:** a text with {question} in it, or a `Template`, in a file: `--template mine.py:chatty`.
 """
 
 import bisect
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from r1lab.basics import plugins
@@ -63,11 +69,13 @@ _SHOWN = "".join(
 class Template:
     """texts: by language, each with {question} once; other languages take the first text.
     stop: a completion also ends where one of these strings begins. chat: the text is a message to a
-    chat model, and goes through the tokenizer's chat template where it has one."""
+    chat model, and goes through the tokenizer's chat template where it has one. switches: the
+    chat_template_kwargs of transformers and TRL, {"enable_thinking": True}."""
 
     texts: Mapping[str, str]
     stop: tuple[str, ...] = ()
     chat: bool = False
+    switches: Mapping[str, Any] = field(default_factory=dict)
 
 
 TEMPLATES: dict[str, Template] = {
@@ -75,6 +83,8 @@ TEMPLATES: dict[str, Template] = {
     "r1_zero": Template({"en": R1_ZERO}),
     "examples": Template({"en": _SHOWN + "Question: {question}\n"}, stop=(END, "\nQuestion:")),
     "chat": Template({"en": CHAT}, chat=True),
+    "thinking": Template({"en": CHAT}, chat=True, switches={"enable_thinking": True}),
+    "no_thinking": Template({"en": CHAT}, chat=True, switches={"enable_thinking": False}),
 }
 
 
@@ -100,13 +110,51 @@ def render(problem: Problem, template: str) -> str:
 
 
 def prompt_of(tokenizer, problem: Problem, template: str) -> str:
-    """The prompt of a problem for this tokenizer: `render`, in its chat template for "chat"."""
-    text = render(problem, template)
-    if not get_template(template).chat or not getattr(tokenizer, "chat_template", None):
+    """The prompt of a problem for this tokenizer: `render`, in its chat template for "chat". Raises
+    R1LabError for a switch that the chat template does not have: it would be ignored."""
+    text, found = render(problem, template), get_template(template)
+    jinja = str(getattr(tokenizer, "chat_template", None) or "")
+    if lacks := [name for name in found.switches if name not in jinja]:
+        words = f"template {template}: this model's chat template has no switch {lacks[0]}"
+        raise R1LabError(f"{words}; template chat takes it as it is")
+    if not found.chat or not jinja:
         return text
-    message = [{"role": "user", "content": text}]
-    text = tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+    message, how = [{"role": "user", "content": text}], {"add_generation_prompt": True}
+    text = tokenizer.apply_chat_template(message, tokenize=False, **how, **found.switches)
     return text.removeprefix(tokenizer.bos_token or "")  # encoding puts it in front again
+
+
+_BEGUN = re.compile(rf"{THINK}\s*(?:{END_THINK}\s*)?\Z")
+
+
+def begun(prompt: str) -> str:
+    """What a prompt has written of the response: "<think>\n", an empty thought, or ""."""
+    found = _BEGUN.match(prompt, max(0, prompt.rfind(THINK)))
+    return found[0] if found else ""
+
+
+def with_begun(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """The texts of N completions behind what their B prompts have begun, prompt-major."""
+    G = len(texts) // max(1, len(prompts))
+    return [begun(prompts[i // G]) + text for i, text in enumerate(texts)]
+
+
+def rest(prompt: str, completion: str) -> str:
+    """What of a completion is still to be written behind the prompt: the inverse of `with_begun`,
+    and for a text that spaces its tags in another way. Raises R1LabError for a thought behind a
+    prompt that has closed it."""
+    start = begun(prompt)
+    if completion.startswith(start):
+        return completion[len(start) :]
+    thought, closed, behind = completion.lstrip().partition(END_THINK)
+    if not thought.startswith(THINK):
+        return completion
+    if END_THINK not in start:
+        return thought[len(THINK) :] + closed + behind
+    if thought[len(THINK) :].strip() or not closed:
+        words = "has a thought, and its prompt has closed an empty one: template no_thinking"
+        raise R1LabError(f"the completion {completion[:60]!r} {words} learns no thoughts")
+    return behind.lstrip()
 
 
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
@@ -134,8 +182,23 @@ def too_long(tokenizer, problems: Sequence, template: str, room: float) -> dict[
     return {i: size for i, size in zip(long, sizes, strict=True) if size > room}
 
 
-def end_of_text(tokenizer) -> int:
-    """The id at the end of a training text. Raises R1LabError for a tokenizer without one."""
+def turn_end(tokenizer, template: str) -> int | None:
+    """The special token that the chat template puts behind a response, <|im_end|>: a base model's
+    tokenizer has another end of text. None where the prompt is in no chat template."""
+    if not get_template(template).chat or not getattr(tokenizer, "chat_template", None):
+        return None
+    turns = [{"role": "user", "content": "."}, {"role": "assistant", "content": ANSWER}]
+    text = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(ANSWER)[2]
+    ids = tokenizer(text.strip(), add_special_tokens=False)["input_ids"]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return ids[0] if ids and ids[0] in special else None
+
+
+def end_of_text(tokenizer, template: str = "tiny") -> int:
+    """The id at the end of a training text: the chat template's, or the tokenizer's. Raises
+    R1LabError for a tokenizer without one."""
+    if (end := turn_end(tokenizer, template)) is not None:
+        return end
     if tokenizer.eos_token_id is None:
         words = "the tokenizer has no end-of-sequence token, so a model cannot learn where a "
         raise R1LabError(f"{words}completion ends: set tokenizer.eos_token")
@@ -144,9 +207,11 @@ def end_of_text(tokenizer) -> int:
 
 def end_ids(model, tokenizer, template: str) -> list[int]:
     """The ids that end a completion: the tokenizer's end of text, those of the model's generation
-    config (chat models have several), and the template's stops that are one token."""
+    config (chat models have several), the chat template's, and the template's stops that are one
+    token."""
     declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
+    ids.append(turn_end(tokenizer, template))
     for stop in get_template(template).stop:
         known = tokenizer.convert_tokens_to_ids(stop)
         ids.append(None if known == tokenizer.unk_token_id else known)
@@ -163,9 +228,9 @@ def decode(tokenizer, rows: Sequence[Sequence[int]]) -> list[str]:
     return tokenizer.batch_decode([[i for i in row if i not in hidden] for row in rows])
 
 
-def read(tokenizer, rollouts, template: str) -> list[str]:
-    """The texts of N `rollouts`, which are truncated in place after the first of the template's
-    stops, where the completion is finished."""
+def read(tokenizer, rollouts, template: str, prompts: Sequence[str] = ()) -> list[str]:
+    """The texts of N `rollouts`, with what their B prompts have begun. They are truncated in place
+    after the first of the template's stops, where the completion is finished."""
     texts, stops = decode(tokenizer, rollouts.completion_ids), get_template(template).stop
 
     def begins(text: str) -> int:
@@ -181,7 +246,7 @@ def read(tokenizer, rollouts, template: str) -> list[str]:
         rollouts.completion_ids[i], rollouts.finished[i] = ids[:n], True
         rollouts.logprobs[i] = rollouts.logprobs[i][:n]
         texts[i] = text[:at]
-    return texts
+    return with_begun(prompts, texts) if prompts else texts
 
 
 @dataclass(frozen=True)

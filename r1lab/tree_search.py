@@ -24,7 +24,7 @@ from r1lab.answers import measure_all
 from r1lab.evaluate import Evaluation, majority
 from r1lab.reward_model import Marked, score_all
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.templates import decode, encode, end_ids, end_of_text, prompt_of
+from r1lab.templates import decode, encode, end_ids, end_of_text, prompt_of, with_begun
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def search(
 ) -> Found:  # fmt: skip
     """Search a completion for each of P problems; of the finished prefixes the one with the highest
     value answers, none is a wrong answer."""
-    prompts = encode(tokenizer, [prompt_of(tokenizer, one, template) for one in problems])
-    ends = end_ids(model, tokenizer, template)
+    asked_for = [prompt_of(tokenizer, one, template) for one in problems]
+    prompts, ends = encode(tokenizer, asked_for), end_ids(model, tokenizer, template)
     live: list[list[list[int]]] = [[[]] for _ in problems]  # prefixes by problem
     done: list[list[tuple[float, list[int]]]] = [[] for _ in problems]
     spent = np.zeros(len(problems), dtype=int)
@@ -104,7 +104,7 @@ def search(
             if len(done[p]) >= beam.width:
                 live[p] = []
     answers = [max(some, key=lambda one: one[0])[1] if some else [] for some in done]
-    texts = decode(tokenizer, answers)
+    texts = with_begun(asked_for, decode(tokenizer, answers))
     seen = measure_all(
         problems, texts, [len(ids) for ids in answers], [bool(ids) for ids in answers], task=task
     )

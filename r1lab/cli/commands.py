@@ -122,8 +122,8 @@ class Eval(ModelAndTask):
         "endpoint 32768)", low=1)
     temperature: float = option(0.6, "of sampling; 0: greedy decoding; 1: what RL trains", low=0)
     top_p: float = option(0.95, "nucleus sampling")
-    template: str | None = text("tiny, r1_zero, examples, chat or FILE.py:NAME (default: tiny, for "
-        "an endpoint chat)")
+    template: str | None = text("tiny, r1_zero, examples, chat, thinking, no_thinking or "
+        "FILE.py:NAME (default: tiny, for an endpoint chat)")
     seed: int = option(0, "of the sampling", **SEEDS)
     json: bool = flag("print JSON in place of the table")
     save: str | None = text("also keep every completion of a local model, as JSON", "FILE",

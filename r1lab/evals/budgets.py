@@ -27,7 +27,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import Evaluation
 from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.sampler.score import max_positions
-from r1lab.templates import ANSWER, END_THINK, THINK, decode, end_ids
+from r1lab.templates import ANSWER, END_THINK, THINK, decode, end_ids, prompt_of, with_begun
 
 ANSWER_TOKENS = 32  # of an answer behind a thought that was closed by hand
 ROWS = 512  # completions that are continued together
@@ -69,9 +69,10 @@ def at_budgets(
         lengths |= {one.id: len(ids) for one, ids in zip(batch, drawn.prompt_ids, strict=True)}
         ends = thought_ends(tokenizer, drawn.completion_ids)
         of = [problem for problem in batch for _ in range(k)]
+        prompts = [prompt_of(tokenizer, problem, template) for problem in batch]
         for budget, (rows, forced) in found.items():
             ids, finished, by_hand = force(model, tokenizer, drawn, ends, budget, how, template)
-            texts = decode(tokenizer, ids)
+            texts = with_begun(prompts, decode(tokenizer, ids))
             measured = measure_all(of, texts, [len(one) for one in ids], finished, task=task)
             rows += [measured[b * k : (b + 1) * k] for b in range(len(batch))]
             forced += by_hand

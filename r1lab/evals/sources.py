@@ -185,12 +185,14 @@ class Remote:
         """The request of one sample, but for the model's name."""
         how = self.sampling
         content = render(sample.problem, self.template)
+        switches = dict(get_template(self.template).switches) or None
         body = {
             "messages": [{"role": "user", "content": content}],
             "max_tokens": how.max_new_tokens,
             "temperature": 0.0 if how.greedy else how.temperature,
             "top_p": how.top_p,
             "seed": seed_of(how.seed or 0, sample),
+            "chat_template_kwargs": switches,  # as vLLM and SGLang read it
         }
         return {name: value for name, value in (body | self.extra).items() if value is not None}
 

@@ -1,8 +1,8 @@
 """The tasks by name. **Your own** needs no entry: `--task mine.py:MyTask`, or an entry point of the
 group r1lab.tasks (`basics.plugins`). In a notebook pass the object or set `TASKS["mine"] = MyTask`.
 
-Two kinds of names hold one of many: `gym:knights_knaves`, any of reasoning-gym's generators, and
-`qa:questions.csv`, a file of questions and answers.
+Three kinds of names hold one of many: `gym:knights_knaves`, any of reasoning-gym's generators;
+`qa:questions.csv`, a file of questions and answers; `verifiers:NAME`, an environment of the hub's.
 """
 
 import pkgutil
@@ -34,6 +34,7 @@ TASKS: dict[str, str | Callable[..., Task]] = {
 ONE_OF_MANY = {
     "gym": ("NAME", "r1lab.tasks.gym.task:Gym"),
     "qa": ("FILE", "r1lab.tasks.qa:Questions"),
+    "verifiers": ("NAME", "r1lab.tasks.environments.task:Environment"),
 }
 
 FROM_HUB = ("gsm8k", "math", "math500", "aime", "countdown_hub", "mbpp", "verifiable_code")

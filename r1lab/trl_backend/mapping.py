@@ -61,7 +61,7 @@ MAPPING = (
     Row("questions, group_size", "num_generations, generation_batch_size", "a rollout is B * G"),
     Row("max_new_tokens", "max_completion_length", "also the constant that Dr. GRPO divides by"),
     Row("temperature", "temperature, top_k=0, top_p=1", "the same policy samples and is trained"),
-    Row("template", "the data set's column prompt", "a string: no chat template"),
+    Row("template", "the data set's column prompt", "a string, in its chat template already"),
     Row("rewards", "reward_funcs", "the same functions, with TRL's keyword arguments"),
     Row("reward_weights", "reward_weights", "advantage rloo: times G / (G - 1)"),
     Row("advantage", "scale_rewards", "grpo: group; dr_grpo, rloo: none; others are refused"),

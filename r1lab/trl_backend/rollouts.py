@@ -97,7 +97,7 @@ class RolloutWatch(Watch):
         ids = [[int(token) for token in row] for row in ids]
         finished = [row[-1] in ends for row in ids]
         mine = Rollouts([], ids, self.drawn or [[] for _ in ids], finished)
-        texts = read(tokenizer, mine, config.template)
+        texts = read(tokenizer, mine, config.template, context.get("prompts", ()))
         context |= {"step": self.step, "task": self.task, "completion_ids": mine.completion_ids}
         context["max_new_tokens"] = config.max_new_tokens
         context |= {"log_metric": log.metric, "log_extra": log.extra}

@@ -15,6 +15,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from accelerate.utils.memory import clear_device_cache
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from r1lab import models
 from r1lab.evaluate import Evaluation, evaluate
@@ -50,7 +51,13 @@ def backend(config: PipelineConfig) -> Backend:
 
 def _shared(train: Callable) -> Callable:
     """A trainer that returns the main process's history on all processes."""
-    return lambda *args, **options: process.from_main(train(*args, **options))
+
+    def trained(*args, **options) -> list[dict[str, Any]]:
+        history = train(*args, **options)
+        unset_hf_deepspeed_config()  # or ZeRO-3 would cut every model that is loaded from now on
+        return process.from_main(history)
+
+    return trained
 
 
 def stage(name, folder, reads, options, make, **how: Any) -> dict[str, Any]:

@@ -1,4 +1,5 @@
-"""`accelerate launch ... sharded.py OUT [DIES]`: GRPO on TRL, sharded over CPU processes.
+"""`accelerate launch ... sharded.py OUT [DIES | pipeline]`: GRPO on TRL, or all of R1, sharded over
+CPU processes.
 
 accelerate shards over accelerators only: on CPUs, a configuration for FSDP or DeepSpeed averages
 gradients as DDP does, which r1lab refuses. `shard_on_cpus` makes accelerate's state say that the
@@ -21,11 +22,13 @@ import torch
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType, parse_flag_from_env
 
+from r1lab import pipeline
 from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.models.load import load
+from r1lab.recipe import PipelineConfig
 from r1lab.tasks import get_task
-from r1lab.trl_backend import run
+from r1lab.trl_backend import run, stages
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.process import settle
 
@@ -42,6 +45,12 @@ def train(out: str, callbacks=()) -> list[dict]:
     launch = Launch(sampler="r1lab", shares=2, device="cpu")
     how = {"progress": False, "callbacks": callbacks}
     return run.train(*load("tiny"), get_task("countdown"), CONFIG, out, launch, **how)
+
+
+ALL_OF_R1 = PipelineConfig.smoke(
+    questions=2, group_size=2, max_new_tokens=24, judged_prompts=4, cold_questions=40,
+    eval_problems=0, checkpoint_every=1, device="cpu",
+)  # fmt: skip
 
 
 def shard_on_cpus() -> None:
@@ -78,6 +87,10 @@ if __name__ == "__main__":
     if sys.argv[2:] != ["as it comes"]:
         shard_on_cpus()
     try:
-        train(sys.argv[1], [die])
+        if sys.argv[2:] == ["pipeline"]:
+            torch.set_num_threads(1)
+            pipeline.run(ALL_OF_R1, sys.argv[1], backend=stages.backend(ALL_OF_R1))
+        else:
+            train(sys.argv[1], [die])
     except R1LabError as error:
         raise SystemExit(f"r1lab: error: {error}") from error

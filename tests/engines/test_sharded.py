@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from sharded import CONFIG, train
+from sharded import ALL_OF_R1, CONFIG, train
 
-from r1lab import ROOT
+from r1lab import ROOT, pipeline, reward_model
 from r1lab.models.load import load
+from r1lab.pipeline import STAGES, record_of
 from r1lab.training.metrics import metrics_of
-from r1lab.trl_backend import cluster
+from r1lab.trl_backend import cluster, stages
 from r1lab.trl_backend.folders import newest_first
 
 KINDS = {"FSDP2": "fsdp", "ZeRO-3": "zero3"}
@@ -110,3 +111,33 @@ def test_accelerate_alone_does_not_shard_on_cpus(kind, tmp_path, say):
     assert done.returncode != 0
     assert "accelerate shards over GPUs, not over CPU processes" in done.stderr
     say("accelerate shards over accelerators only; the other tests tell its state that CPUs do too")
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+def test_two_processes_make_all_of_r1(kind, tmp_path, say):
+    """Ten stages, four of them trained by RL, two by SFT, two as reward models. What does not
+    depend on the number of processes is made once more by one, without an engine."""
+    out, one = tmp_path / "two", tmp_path / "one"
+    done = launched(kind, 2, str(out), "pipeline")
+    assert done.returncode == 0, done.stderr[-3000:]
+    records = {name: record_of(out / name) for name in STAGES}
+    assert all(done.stdout.count(f"{name}: from ") == 1 for name in STAGES)
+    for name in ("zero", "dev2", "rules", "r1"):
+        assert len(metrics_of(out / name)) == 2 and load(out / name / "model")
+    assert {"rewards/helpful", "rewards/safe"} < set(records["r1"]["metrics"]["last"])
+
+    made = ("cold", "dev1", "helpful", "safe")
+    given = {name: out / name for name in STAGES if name not in made}
+    how = {"only": made, "given": given, "say": lambda line: None}
+    found = pipeline.run(ALL_OF_R1, one, backend=stages.backend(ALL_OF_R1), **how)
+    assert found["cold"]["writes"] == records["cold"]["writes"]  # the same completions
+    for name, read in (("dev1", load), ("helpful", reward_model.load), ("safe", reward_model.load)):
+        assert found[name]["reads"] == records[name]["reads"]
+        a, b = (list(read(folder / name / "model")[0].parameters()) for folder in (one, out))
+        far = torch.cat([(x - y).abs().flatten() for x, y in zip(a, b, strict=True)])
+        mine, theirs = (some[name]["metrics"] for some in (found, records))
+        assert far.mean() < 1e-5 and (far > 1e-4).float().mean() < 5e-3
+        assert theirs["loss"]["last"] == pytest.approx(mine["loss"]["last"], rel=1e-3)
+        if name != "dev1":  # examined by the main process alone, as saved
+            assert theirs["held out"]["accuracy"] == mine["held out"]["accuracy"]
+        say(f"{name}: weights {far.mean():.1e} apart from one process's in the mean")
