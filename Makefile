@@ -22,7 +22,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines lab bench figures hosted lint lock clean
+.PHONY: help setup run test test-engines browser lab bench figures hosted lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -49,7 +49,7 @@ test-engines: $(ENGINES)/.installed ## vLLM, FSDP2 and ZeRO-3 on CPUs, in .venv-
 
 lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
-	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
+	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab --LabApp.news_url=None $(ARGS)
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)
@@ -60,6 +60,9 @@ figures: $(STAMP) ## the results over three seeds; writes benchmarks/results/fig
 
 hosted: $(STAMP) ## the set-up cell of the hosted lessons in a bare Python, from a local clone (slow)
 	@R1LAB_BARE=1 $(BIN)/python -m pytest -q tests/test_hosted.py -k bare $(ARGS)
+
+browser: $(STAMP) ## every lesson by Run All in JupyterLab, in a headless Chromium (15 minutes)
+	@R1LAB_BROWSER=1 $(BIN)/python -m pytest tests/test_browser.py $(ARGS)
 
 lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .
