@@ -49,7 +49,7 @@ test-engines: $(ENGINES)/.installed ## vLLM, FSDP2 and ZeRO-3 on CPUs, in .venv-
 
 lab: $(STAMP) ## JupyterLab on copies of the notebooks in runs/PROFILE/lab; what you change stays
 	@$(BIN)/python -m r1lab run --profile $(PROFILE) --prepare
-	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab --LabApp.news_url=None $(ARGS)
+	@$(BIN)/python -m jupyterlab --notebook-dir=runs/$(PROFILE)/lab $(ARGS)
 
 bench: $(STAMP) ## speed against TRL; writes benchmarks/results/cpu.json
 	@$(BIN)/python -m r1lab bench $(ARGS)
