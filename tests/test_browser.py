@@ -126,7 +126,7 @@ def browser():
 def context(browser):
     """Windows of one browser, and every host that a page has asked for anything."""
     context = browser.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(180_000)  # a busy machine is slow to start a kernel
+    context.set_default_timeout(300_000)  # a busy machine is slow to start a kernel
     context.hosts = set()
     asked = lambda r: context.hosts.add(r.url.split("/")[2]) if "://" in r.url else None  # noqa: E731
     context.on("request", asked)
@@ -353,6 +353,8 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     points = f"({figure}?.data[0]?.x.length ?? 0)"
     live = page.locator(".js-plotly-plot:has(.gtitle:has-text('R1-Zero training, live'))")
     run_all(page)
+    training = page.locator(".jp-CodeCell", has_text="dashboard = show.live_dashboard(")
+    training.scroll_into_view_if_needed()  # only what is in sight is drawn
     until(page, f"{figure}?._fullLayout?.xaxis3")  # at once
     assert page.evaluate(f"{figure}._fullLayout.xaxis.range[1]") >= STEPS - 1
     until(page, f"{points} > 0")
@@ -373,6 +375,7 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     page.keyboard.press("ArrowRight")
     page.get_by_text("Your prediction of pass@1 on Countdown after RL, T = 1: 1% to").wait_for()
     run_all(page)
+    live.hover()
     page.locator(".gtitle-subtitle:has-text('goes on after')").wait_for()
     assert page.evaluate(points) >= done  # what was before the interruption is drawn first
     until(page, f"{points} === {STEPS}")
