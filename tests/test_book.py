@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 import nbformat
@@ -295,17 +294,3 @@ def test_lessons_that_never_ran_make_no_book(tmp_path, capsys):
     assert cli.main(["book", str(tmp_path)]) == 2
     assert "nothing has run in" in capsys.readouterr().err
     assert [p.name for p in tmp_path.iterdir()] == ["notebooks"]
-
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
-def test_in_a_browser_figures_are_drawn_and_search_finds(made):
-    def dom(address):
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-                   "--virtual-time-budget=9000", f"file://{made}/book/{address}"]  # fmt: skip
-        return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
-
-    assert 'class="main-svg"' in dom("00_rewards.html")
-    assert re.search(r'<a href="00_rewards.html[^"]*"', dom("search.html?q=advantage"))

@@ -445,8 +445,29 @@ def pages(tmp_path_factory):
     return book.build(out).parent
 
 
-def test_the_book_works_without_a_network(browser, pages):
-    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000})
+# The words of a page whose contrast with what is behind them is below 4.5.
+FAINT = """() => {
+  const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
+  const over = ([r, g, b, a = 1], below) => [r, g, b].map((v, i) => v * a + below[i] * (1 - a));
+  const behind = (e) => e ? over(rgb(getComputedStyle(e).backgroundColor), behind(e.parentElement))
+    : [255, 255, 255];
+  const light = (c) => c.map((v) => (v /= 255) < 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const walk = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  const faint = [];
+  for (let n; (n = walk.nextNode());) {
+    const e = n.parentElement;
+    if (!n.data.trim() || e.closest('svg, noscript, script, math')) continue;
+    if (!e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    const back = behind(e), two = [over(rgb(getComputedStyle(e).color), back), back].map(light);
+    if (Math.max(...two) / Math.min(...two) < 4.5) faint.push(n.data.trim().slice(0, 40));
+  }
+  return faint;
+}"""
+
+
+def test_the_book_works_without_a_network_and_on_a_phone(browser, pages):
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 844})
     page, asked = context.new_page(), set()
     page.on("request", lambda r: asked.add(r.url.split(":")[0]))
     for lesson in sorted(pages.glob("[0-9]*.html")):
@@ -457,14 +478,20 @@ def test_the_book_works_without_a_network(browser, pages):
         assert all(len(text) > 10 for text in texts), f"an empty fold in {lesson.name}"
         written = (ROOT / "notebooks" / f"{lesson.stem}.ipynb").read_text().count("<details")
         own = "(all) => all.filter((d) => !d.className && !d.closest('.cell_output')).length"
-        assert (
-            folds.evaluate_all(own) == written
-        )  # those of the prose; others hide code and results
+        # those of the prose; others hide code and results
+        assert folds.evaluate_all(own) == written
+        wide, label = "document.documentElement.scrollWidth", ".plotly-figure[aria-label]"
+        assert page.evaluate(wide) <= 390, f"{lesson.name} scrolls sideways"
         if lesson.stem[:2] in ("03", "05", "10"):
-            page.locator(".plotly-figure .modebar-btn").first.wait_for(state="attached")
+            page.locator(f"{label} .modebar-btn").first.wait_for(state="attached")
             assert page.locator("[data-title*='Share']").count() == 0
     page.goto(f"{(pages / 'search.html').as_uri()}?q=advantage")
     page.locator("#search-results li a").first.wait_for()
+    for look in ("light", "dark"):
+        page.evaluate(f"localStorage.mode = localStorage.theme = '{look}'")
+        page.goto((pages / "03_group_advantages.html").as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == look
+        assert page.evaluate(FAINT) == []
     assert asked <= {"file", "data", "blob"}
     context.close()
 
