@@ -392,7 +392,7 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
 @pytest.mark.parametrize("name", [name for name in LESSONS if name != ZERO])
 def test_every_lesson_by_run_all(name, context, lab):
     page = open_notebook(context, lab, f"run/lab/{name}")
-    page.set_default_timeout(600_000)
+    page.set_default_timeout(900_000)
     run_all(page)
     page.locator(".jp-CodeCell").last.locator(
         ".jp-InputPrompt", has_text=re.compile(r"\d")
