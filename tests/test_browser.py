@@ -348,13 +348,15 @@ def whole(page, lab, name: str) -> None:
 def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     page = open_notebook(context, lab, f"run/lab/{ZERO}")
     assert page.locator(".Toastify__toast").count() == 0  # no question about news
-    figure = """[...document.querySelectorAll('.js-plotly-plot')].find(
-        (p) => p.layout.title?.text.startsWith('R1-Zero training, live'))"""
+    figure = """(() => {  // only what is in sight is drawn
+      const cells = [...document.querySelectorAll('.jp-CodeCell')];
+      const cell = cells.find((one) => one.textContent.includes('show.live_dashboard('));
+      (cell.querySelector('.jp-RenderedPlotly') ?? cell).scrollIntoView({ block: 'nearest' });
+      return cell.querySelector('.js-plotly-plot');
+    })()"""
     points = f"({figure}?.data[0]?.x.length ?? 0)"
     live = page.locator(".js-plotly-plot:has(.gtitle:has-text('R1-Zero training, live'))")
     run_all(page)
-    training = page.locator(".jp-CodeCell", has_text="dashboard = show.live_dashboard(")
-    training.scroll_into_view_if_needed()  # only what is in sight is drawn
     until(page, f"{figure}?._fullLayout?.xaxis3")  # at once
     assert page.evaluate(f"{figure}._fullLayout.xaxis.range[1]") >= STEPS - 1
     until(page, f"{points} > 0")
@@ -375,8 +377,8 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     page.keyboard.press("ArrowRight")
     page.get_by_text("Your prediction of pass@1 on Countdown after RL, T = 1: 1% to").wait_for()
     run_all(page)
-    live.hover()
-    page.locator(".gtitle-subtitle:has-text('goes on after')").wait_for()
+    subtitle = f"{figure}?.layout.title.subtitle?.text ?? ''"
+    until(page, f"({subtitle}).startsWith('goes on after')")
     assert page.evaluate(points) >= done  # what was before the interruption is drawn first
     until(page, f"{points} === {STEPS}")
     assert page.evaluate(f"{figure}.data[0].x[0]") == 0
@@ -384,7 +386,7 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     whole(page, lab, f"run/lab/{ZERO}")
     assert page.locator(".annotation-text:has-text('your prediction')").count()
     run_cell(page, "policy, _ = pipeline.load(config, model)")
-    page.locator(f".gtitle-subtitle:has-text('trained already, {STEPS} steps')").wait_for()
+    until(page, f"({subtitle}).startsWith('trained already, {STEPS} steps')")
     page.close()
 
 
