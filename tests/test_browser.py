@@ -170,6 +170,13 @@ def save(page, lab, name: str) -> dict:
     return json.loads((lab[1] / f"{name}.ipynb").read_text())
 
 
+def end_kernels(lab) -> None:
+    with urllib.request.urlopen(f"{lab[0]}/api/sessions?token=t") as answer:
+        for session in json.loads(answer.read()):
+            end = f"{lab[0]}/api/sessions/{session['id']}?token=t"
+            urllib.request.urlopen(urllib.request.Request(end, method="DELETE"))
+
+
 def theme(page, name: str) -> None:
     page.click('li.lm-MenuBar-item:has-text("Settings")')
     page.hover('li.lm-Menu-item:has-text("Theme")')
@@ -285,10 +292,7 @@ def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
 
 def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, context, lab):
     figures.close()
-    with urllib.request.urlopen(f"{lab[0]}/api/sessions?token=t") as answer:
-        for session in json.loads(answer.read()):
-            end = f"{lab[0]}/api/sessions/{session['id']}?token=t"
-            urllib.request.urlopen(urllib.request.Request(end, method="DELETE"))
+    end_kernels(lab)
     page = open_notebook(context, lab, "figures")
     until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
     page.get_by_text("run the cell to move them").first.wait_for()
@@ -400,10 +404,8 @@ def test_every_lesson_by_run_all(name, context, lab):
         ".jp-InputPrompt", has_text=re.compile(r"\d")
     ).wait_for()
     whole(page, lab, f"run/lab/{name}")
-    page.locator(".noUi-handle, .widget-text input").first.wait_for()
-    menu(page, "File", "filemenu:close-and-cleanup")
-    page.locator("button.jp-mod-accept").click()
     page.close()
+    end_kernels(lab)
 
 
 def test_exercises_answer_wrong_and_right_solutions(context, lab):
