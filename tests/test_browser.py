@@ -334,8 +334,10 @@ READ = """async (white) => {
 
 
 def whole(page, lab, name: str) -> None:
-    """Assert of a lesson that has run: no failed cell, no red box; all of its figures are drawn,
-    also in the dark, and nothing is cut, also at 900 pixels."""
+    """Assert of a lesson, when it has run: no failed cell, no red box; all of its figures are
+    drawn, also in the dark, and nothing is cut, also at 900 pixels."""
+    waiting = "[...document.querySelectorAll('.jp-InputPrompt')].map((p) => p.textContent)"
+    until(page, f"!{waiting}.some((text) => text.includes('*'))")
     cells = [cell for cell in save(page, lab, name)["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]
     bad = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
@@ -386,7 +388,6 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     assert page.evaluate(points) >= done  # what was before the interruption is drawn first
     until(page, f"{points} === {STEPS}")
     assert page.evaluate(f"{figure}.data[0].x[0]") == 0
-    page.get_by_text("| Idle").wait_for()
     whole(page, lab, f"run/lab/{ZERO}")
     assert page.locator(".annotation-text:has-text('your prediction')").count()
     run_cell(page, "policy, _ = pipeline.load(config, model)")
