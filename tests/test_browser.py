@@ -336,8 +336,10 @@ READ = """async (white) => {
 def whole(page, lab, name: str) -> None:
     """Assert of a lesson, when it has run: no failed cell, no red box; all of its figures are
     drawn, also in the dark, and nothing is cut, also at 900 pixels."""
-    waiting = "[...document.querySelectorAll('.jp-InputPrompt')].map((p) => p.textContent)"
-    until(page, f"!{waiting}.some((text) => text.includes('*'))")
+    last = "[...document.querySelectorAll('.jp-CodeCell')].at(-1)"  # says which claims hold
+    failed = "document.querySelector('[data-mime-type$=\".jupyter.error\"]')"
+    until(page, f"{last}.querySelector('.jp-OutputArea-output') || {failed}")
+    page.get_by_text("| Idle").wait_for()
     cells = [cell for cell in save(page, lab, name)["cells"] if cell["cell_type"] == "code"]
     outputs = [output for cell in cells for output in cell["outputs"]]
     bad = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
