@@ -23,7 +23,7 @@ export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-engines lab book bench figures hosted class downloads lint lock clean
+.PHONY: help setup run test test-engines browser lab book bench figures hosted class downloads lint lock clean
 
 help: ## this list
 	@echo "r1lab: DeepSeek-R1 from scratch, in notebooks"
@@ -71,6 +71,9 @@ class: $(STAMP) ## rehearse: STUDENTS servers here, lesson 05 on smoke in each, 
 
 downloads: $(STAMP) ## real rows and a real model from the Hugging Face hub, tried (network)
 	@HF_HUB_OFFLINE=0 R1LAB_HUB=1 $(BIN)/python -m pytest -q tests/test_hub.py -k from_the_hub $(ARGS)
+
+browser: $(STAMP) ## every lesson by Run All in JupyterLab, in a headless Chromium (15 minutes)
+	@R1LAB_BROWSER=1 $(BIN)/python -m pytest tests/test_browser.py $(ARGS)
 
 lint: $(STAMP) ## ruff on code and notebooks
 	@$(BIN)/python -m ruff check . && $(BIN)/python -m ruff format --check .

@@ -390,14 +390,12 @@ def test_without_a_browser_the_book_is_made_and_the_pdf_is_not(made, monkeypatch
 
 
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium or Chrome")
-def test_in_a_browser_figures_are_drawn_and_search_finds(made):
+def test_in_a_browser_slides_draw_their_figures(made):
     def dom(address):
         command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
-                   "--virtual-time-budget=9000", f"file://{made}/book/{address}"]  # fmt: skip
+                   "--virtual-time-budget=9000", f"file://{made}/slides/{address}"]  # fmt: skip
         return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
 
-    assert 'class="main-svg"' in dom("00_rewards.html")
     slides.build(made)
-    assert 'class="main-svg"' in dom("../slides/00_rewards.html#3")
-    assert 'class="main-svg"' not in dom("../slides/00_rewards.html")  # not before it is shown
-    assert re.search(r'<a href="00_rewards.html[^"]*"', dom("search.html?q=advantage"))
+    assert 'class="main-svg"' in dom("00_rewards.html#3")
+    assert 'class="main-svg"' not in dom("00_rewards.html")  # not before it is shown

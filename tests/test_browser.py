@@ -1,13 +1,15 @@
 """JupyterLab in a real browser: what a reader sees of the figures, the sliders and the dashboard.
 
 A headless Chromium of the system looks at a JupyterLab of this environment, with no other host to
-ask. The first test of each kind runs the notebook; the others look at what stands there.
+ask. The first test of each kind runs the notebook; the others look at what stands there. By default
+lesson 05 is run by *Run All*; `make browser` runs every lesson so.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,7 +21,7 @@ import nbformat
 import pytest
 
 from r1lab import ROOT, show
-from r1lab.course import book
+from r1lab.course import book, copies, profiles
 from r1lab.course.graded import quizzes
 
 CHROMIUM = next(
@@ -31,6 +33,9 @@ if CHROMIUM is None:
 from playwright.sync_api import TimeoutError, sync_playwright  # noqa: E402
 
 STEPS = 40
+LESSONS = [path.stem for path in profiles.notebooks()]
+ZERO = "05_r1_zero"
+EVERY = "R1LAB_BROWSER" in os.environ
 FIGURES = """
 from r1lab import show
 run = [{"step": t, "accuracy": t / 40, "length": 30 + t, "reflection": t / 9} for t in range(40)]
@@ -57,20 +62,12 @@ check("03.4", 0.9)
 check("03.4", 0.4**4 + 0.6**4)
 quiz("12")
 """
-TRAINING = f"""
-import pathlib, time
-from r1lab import grpo, pipeline
-from r1lab.recipe import PipelineConfig, rl_config, task_of
-out, seed, model = pathlib.Path("out"), 0, "tiny"
-sizes = {{"questions": 2, "group_size": 4, "max_new_tokens": 48}}
-config = PipelineConfig(base=model, zero_steps={STEPS}, **sizes)
-rl, prompts_of_rl = rl_config(config, "zero"), task_of(config, "zero")
-_, tokenizer = pipeline.load(config, model)
-
+UNHURRIED = f"""
 # On a fast machine the run would be over before the mouse gets there.
+import time
 grpo.hurried = getattr(grpo, "hurried", grpo.collect)
 def unhurried(*arguments, **options):
-    time.sleep(0.3)
+    time.sleep(0.3 * (arguments[5].steps == {STEPS}))
     return grpo.hurried(*arguments, **options)
 grpo.collect = unhurried
 """
@@ -84,17 +81,21 @@ def lesson_cell(lesson: str, words: str) -> str:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A JupyterLab in a folder with two notebooks: its address and the folder."""
+    """A JupyterLab as `make lab PROFILE=smoke` starts it, but in a folder with a notebook of
+    figures beside the lessons: its address and the folder."""
     folder = tmp_path_factory.mktemp("lab")
     explorer = EXPLORER + lesson_cell("03_group_advantages", "def one_group(")
-    training = lesson_cell("05_r1_zero", "live_dashboard(")
-    for name, cells in {
-        "figures": [FIGURES, explorer, SAMPLES, EXERCISE],
-        "training": ["from r1lab import show" + TRAINING, training],
-    }.items():
-        nb = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
-        nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
-        nbformat.write(nb, folder / f"{name}.ipynb")
+    nb = nbformat.v4.new_notebook()
+    nb.cells = list(map(nbformat.v4.new_code_cell, [FIGURES, explorer, SAMPLES, EXERCISE]))
+    nb.metadata.kernelspec = {"name": "python3", "display_name": "Python 3"}
+    nbformat.write(nb, folder / "figures.ipynb")
+    made, _, _ = copies.prepare("smoke", LESSONS if EVERY else [ZERO], folder / "run")
+    nb = nbformat.read(made / f"{ZERO}.ipynb", 4)
+    for cell in nb.cells:
+        cell.source = cell.source.replace('"zero_steps": 2', f'"zero_steps": {STEPS}')
+    training = next(i for i, cell in enumerate(nb.cells) if "live_dashboard(" in cell.source)
+    nb.cells.insert(training, nbformat.v4.new_code_cell(UNHURRIED))
+    nbformat.write(nb, made / f"{ZERO}.ipynb")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -103,8 +104,9 @@ def lab(tmp_path_factory):
     homes["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / ".home")
     environment = os.environ | homes | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     environment["JUPYTER_PATH"] = str(ROOT / "r1lab" / "show" / "jupyter")
+    environment["R1LAB_PROGRESS"] = str(folder / "progress.json")
     options = [f"--port={port}", "--port-retries=0", f"--notebook-dir={folder}", "--no-browser"]
-    options += ["--allow-root", "--IdentityProvider.token=t", "--LabApp.news_url=None"]
+    options += ["--allow-root", "--IdentityProvider.token=t"]
     with open(folder / "lab.log", "w") as log:
         command = [sys.executable, "-m", "jupyterlab", *options]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
@@ -130,15 +132,18 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def hosts():
-    """Every host that a page has asked for anything."""
-    return set()
+def context(browser):
+    """Windows of one browser, and every host that a page has asked for anything."""
+    context = browser.new_context(viewport={"width": 1500, "height": 1000})
+    context.set_default_timeout(300_000)  # a busy machine is slow to start a kernel
+    context.hosts = set()
+    asked = lambda r: context.hosts.add(r.url.split("/")[2]) if "://" in r.url else None  # noqa: E731
+    context.on("request", asked)
+    return context
 
 
-def open_notebook(browser, lab, name: str, hosts: set[str]):
-    page = browser.new_page(viewport={"width": 1500, "height": 1000})
-    page.set_default_timeout(180_000)  # a busy machine is slow to start a kernel
-    page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if "://" in r.url else None)
+def open_notebook(context, lab, name: str):
+    page = context.new_page()
     page.goto(f"{lab[0]}/lab/tree/{name}.ipynb?token=t&reset")
     page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.get_by_text("| Idle").wait_for()
@@ -146,18 +151,46 @@ def open_notebook(browser, lab, name: str, hosts: set[str]):
     return page
 
 
+def menu(page, name: str, command: str) -> None:
+    page.click(f'li.lm-MenuBar-item:has-text("{name}")')
+    page.click(f'li.lm-Menu-item[data-command="{command}"]')
+    page.mouse.move(2, 2)
+
+
 def run_all(page) -> None:
     """Run > Run All Cells."""
-    page.click('li.lm-MenuBar-item:has-text("Run")')
-    page.click('li.lm-Menu-item[data-command="runmenu:run-all"]')
-    page.mouse.move(2, 2)
+    menu(page, "Run", "runmenu:run-all")
+
+
+def run_cell(page, words: str, instead: str = "") -> None:
+    """Run the code cell that begins with these words, with another source where it is given."""
+    page.locator(
+        ".jp-CodeCell .cm-content", has_text=re.compile(rf"^\s*{re.escape(words)}")
+    ).click()
+    if instead:
+        page.keyboard.press("Control+A")
+        page.keyboard.insert_text(instead)
+    page.keyboard.press("Shift+Enter")
 
 
 def save(page, lab, name: str) -> dict:
     page.click('[data-command="docmanager:save"]')
-    file = lab[1] / f"{name}.ipynb"
     until(page, "!document.querySelector('.jp-mod-dirty')")
-    return json.loads(file.read_text())
+    return json.loads((lab[1] / f"{name}.ipynb").read_text())
+
+
+def end_kernels(lab) -> None:
+    with urllib.request.urlopen(f"{lab[0]}/api/sessions?token=t") as answer:
+        for session in json.loads(answer.read()):
+            end = f"{lab[0]}/api/sessions/{session['id']}?token=t"
+            urllib.request.urlopen(urllib.request.Request(end, method="DELETE"))
+
+
+def theme(page, name: str) -> None:
+    page.click('li.lm-MenuBar-item:has-text("Settings")')
+    page.hover('li.lm-Menu-item:has-text("Theme")')
+    page.click(f'li.lm-Menu-item:has-text("{name}"):not(:has-text("Contrast"))')
+    until(page, f"document.body.dataset.jpThemeName === '{name}'")
 
 
 def plots(page, read: str) -> list:
@@ -168,16 +201,16 @@ def plots(page, read: str) -> list:
 def until(page, condition: str) -> None:
     """Wait for a condition in the page; where it never comes, show what stands there instead."""
     try:
-        page.wait_for_function(condition)
+        page.wait_for_function(condition, polling=200)
     except TimeoutError as error:
         page.screenshot(path=os.environ.get("R1LAB_SCREENSHOT", os.devnull), type="png")
         raise AssertionError(f"never: {condition}\n{page.inner_text('.jp-Notebook')}") from error
 
 
 @pytest.fixture(scope="module")
-def figures(browser, lab, hosts):
+def figures(context, lab):
     """The page of the notebook with figures, all cells run and the mouse elsewhere."""
-    page = open_notebook(browser, lab, "figures", hosts)
+    page = open_notebook(context, lab, "figures")
     run_all(page)
     until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
     until(page, "document.querySelectorAll('.widget-readout').length >= 3")
@@ -269,10 +302,8 @@ def test_an_exercise_and_a_quiz_answer(figures, lab):
 
 def test_figures_take_the_colours_of_the_theme(figures):
     white = "document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor === 'white'"
-    for theme, condition in (("JupyterLab Dark", f"!({white})"), ("JupyterLab Light", white)):
-        figures.click('li.lm-MenuBar-item:has-text("Settings")')
-        figures.hover('li.lm-Menu-item:has-text("Theme")')
-        figures.click(f'li.lm-Menu-item:has-text("{theme}"):not(:has-text("Contrast"))')
+    for name, condition in (("JupyterLab Dark", f"!({white})"), ("JupyterLab Light", white)):
+        theme(figures, name)
         until(figures, condition)
     assert len(set(plots(figures, "p._fullLayout.paper_bgcolor"))) == 1
 
@@ -285,13 +316,10 @@ def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
     until(figures, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
 
 
-def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, browser, lab, hosts):
+def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, context, lab):
     figures.close()
-    with urllib.request.urlopen(f"{lab[0]}/api/sessions?token=t") as answer:
-        for session in json.loads(answer.read()):
-            end = f"{lab[0]}/api/sessions/{session['id']}?token=t"
-            urllib.request.urlopen(urllib.request.Request(end, method="DELETE"))
-    page = open_notebook(browser, lab, "figures", hosts)
+    end_kernels(lab)
+    page = open_notebook(context, lab, "figures")
     until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
     page.get_by_text("run the cell to move them").first.wait_for()
     page.wait_for_timeout(1000)
@@ -300,34 +328,137 @@ def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, brows
     page.close()
 
 
-def test_the_dashboard_moves_while_it_trains_and_after_a_resumption(browser, lab, hosts):
-    page = open_notebook(browser, lab, "training", hosts)
-    points = "(document.querySelector('.js-plotly-plot')?.data?.[0]?.x.length ?? 0)"
+# Scrolls through a lesson, for what is out of sight is not drawn: the number of its figures, and
+# what is wrong with its outputs.
+READ = """async (white) => {
+  const faults = [], box = (e) => e.getBoundingClientRect();
+  const scrolls = (e, end) => e !== end && (e.matches('.modebar *, [style*="visibility: hidden"]')
+    || /auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement, end));
+  const ready = (p) => p._fullLayout && p._fullLayout.width <= p.parentElement.clientWidth
+    && (p._fullLayout.paper_bgcolor === 'white') === white;
+  for (const cell of document.querySelectorAll('.jp-CodeCell')) {
+    const figures = [...cell.querySelectorAll('.jp-RenderedPlotly')];
+    for (const seen of figures.length ? figures : [cell]) {
+      seen.scrollIntoView({ block: 'center' });
+      for (let i = 0; i < 400; i++) {
+        await new Promise((done) => setTimeout(done, 50));
+        const plot = seen.querySelector('.js-plotly-plot');
+        if (seen === cell || (plot && ready(plot))) break;
+        if (i === 399) faults.push('not drawn: ' + seen.innerText);
+      }
+      const [title, small] = ['.gtitle', '.gtitle-subtitle'].map((c) => seen.querySelector(c));
+      if (small && box(small).top < box(title).bottom - 4) faults.push('over ' + title.textContent);
+      const end = seen === cell ? cell.querySelector('.jp-OutputArea') : seen;
+      for (const e of end?.querySelectorAll(':not(svg *), svg text') ?? [])
+        if (e.clientWidth + box(e).width && !scrolls(e, end)
+            && (box(e).right > box(end).right + 1 || box(e).left < box(end).left - 1))
+          faults.push(`cut: ${e.tagName} ${e.textContent.slice(0, 80)}`);
+    }
+  }
+  return [document.querySelectorAll('.js-plotly-plot').length, faults];
+}"""
+
+
+def whole(page, lab, name: str) -> None:
+    """Assert of a lesson, when it has run: no failed cell, no red box; all of its figures are
+    drawn, also in the dark, and nothing is cut, also at 900 pixels."""
+    last = "[...document.querySelectorAll('.jp-CodeCell')].at(-1)"  # says which claims hold
+    failed = "document.querySelector('[data-mime-type$=\".jupyter.error\"]')"
+    until(page, f"{last}.querySelector('.jp-OutputArea-output') || {failed}")
+    page.get_by_text("| Idle").wait_for()
+    cells = [cell for cell in save(page, lab, name)["cells"] if cell["cell_type"] == "code"]
+    outputs = [output for cell in cells for output in cell["outputs"]]
+    bad = [o for o in outputs if o["output_type"] == "error" or o.get("name") == "stderr"]
+    assert not bad and all(cell["execution_count"] for cell in cells), bad
+    figures = sum(show.notebook.MARK in output.get("data", ()) for output in outputs)
+    assert figures and page.evaluate(READ, True) == [figures, []]
+    theme(page, "JupyterLab Dark")
+    page.set_viewport_size({"width": 900, "height": 1000})
+    assert page.evaluate(READ, False) == [figures, []]
+    theme(page, "JupyterLab Light")
+    page.set_viewport_size({"width": 1500, "height": 1000})
+
+
+def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
+    page = open_notebook(context, lab, f"run/lab/{ZERO}")
+    assert page.locator(".Toastify__toast").count() == 0  # no question about news
+    figure = """(() => {  // only what is in sight is drawn
+      const cells = [...document.querySelectorAll('.jp-CodeCell')];
+      const cell = cells.find((one) => one.textContent.includes('show.live_dashboard('));
+      (cell.querySelector('.jp-RenderedPlotly') ?? cell).scrollIntoView({ block: 'nearest' });
+      return cell.querySelector('.js-plotly-plot');
+    })()"""
+    points = f"({figure}?.data[0]?.x.length ?? 0)"
+    live = page.locator(".js-plotly-plot:has(.gtitle:has-text('R1-Zero training, live'))")
     run_all(page)
-    until(page, "document.querySelector('.js-plotly-plot')?._fullLayout?.xaxis3")  # at once
-    assert plots(page, f"p._fullLayout.xaxis.range[1] >= {STEPS - 1}") == [True]
+    until(page, f"{figure}?._fullLayout?.xaxis3")  # at once
+    assert page.evaluate(f"{figure}._fullLayout.xaxis.range[1]") >= STEPS - 1
     until(page, f"{points} > 0")
     below = page.locator(".jp-RenderedHTML:has(.r1c)")  # measures, diagnosis, completions
     below.locator(".r1c .h", has_text="step ").first.wait_for()
     assert "zero-variance groups" in below.inner_text() and f"of {STEPS}" in below.inner_text()
-    page.locator(".js-plotly-plot").hover()
+    live.hover()
     seen = page.evaluate(points)
     until(page, f"{points} > {seen} && {points} < {STEPS}")
-    page.click('li.lm-MenuBar-item:has-text("Kernel")')
-    page.click('li.lm-Menu-item[data-command="kernelmenu:interrupt"]')
-    page.locator(".jp-OutputArea-output:has-text('Run the same again')").wait_for()
+    menu(page, "Kernel", "kernelmenu:interrupt")
+    told = page.locator(".jp-OutputArea-output:has-text('Run the same again')")
+    told.wait_for()
     done = page.evaluate(points)
     assert done < STEPS, "the training was over before it could be interrupted"
+    assert re.fullmatch(r"stopped by SIGINT after \d+ of 40 steps; [^\n]*\n?", told.inner_text())
+
+    page.locator(".noUi-handle").first.focus()  # a prediction, before the result is there
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("Your prediction of pass@1 on Countdown after RL, T = 1: 1% to").wait_for()
     run_all(page)
-    page.locator(".gtitle-subtitle:has-text('goes on after')").wait_for()
+    subtitle = f"{figure}?.layout.title.subtitle?.text ?? ''"
+    until(page, f"({subtitle}).startsWith('goes on after')")
     assert page.evaluate(points) >= done  # what was before the interruption is drawn first
     until(page, f"{points} === {STEPS}")
-    assert page.evaluate("document.querySelector('.js-plotly-plot').data[0].x[0]") == 0
-    page.get_by_text("| Idle").wait_for()
+    assert page.evaluate(f"{figure}.data[0].x[0]") == 0
+    whole(page, lab, f"run/lab/{ZERO}")
+    assert page.locator(".annotation-text:has-text('your prediction')").count()
+    run_cell(page, "policy, _ = pipeline.load(config, model)")
+    until(page, f"({subtitle}).startsWith('trained already, {STEPS} steps')")
+    page.close()
+
+
+@pytest.mark.skipif(not EVERY, reason="runs all lessons in the browser, 15 minutes: make browser")
+@pytest.mark.parametrize("name", [name for name in LESSONS if name != ZERO])
+def test_every_lesson_by_run_all(name, context, lab):
+    page = open_notebook(context, lab, f"run/lab/{name}")
+    page.set_default_timeout(900_000)
     run_all(page)
-    page.locator(f".gtitle-subtitle:has-text('trained already, {STEPS} steps')").wait_for()
-    stderr = page.locator('.jp-OutputArea-output[data-mime-type$="stderr"]')
-    assert stderr.count() == 0, stderr.all_text_contents()  # progress is no error
+    page.locator(".jp-CodeCell").last.locator(
+        ".jp-InputPrompt", has_text=re.compile(r"\d")
+    ).wait_for()
+    whole(page, lab, f"run/lab/{name}")
+    page.close()
+    end_kernels(lab)
+
+
+def test_exercises_answer_wrong_and_right_solutions(context, lab):
+    page = open_notebook(context, lab, "run/lab/exercises/03")
+    run_cell(page, "import torch")
+    asked = {
+        "03.3": ("gradient", "def gradient(", {
+            "    return ((rewards - baseline)[:, None] * score).sum(dim=0)": "is the sum",
+            "    return ((rewards - baseline)[:, None] * score).mean(dim=0)": "Right.",
+        }),
+        "03.4": ("fraction", "fraction = ", {"0.6**4": "all wrong", "0.4**4 + 0.6**4": "Right."}),
+    }  # fmt: skip
+    for id, (name, begins, answers) in asked.items():
+        for answer, verdict in answers.items():
+            code = f"def {name}(rewards, baseline, score):\n{answer}"
+            run_cell(page, begins, code if id == "03.3" else f"{name} = {answer}")
+            run_cell(page, f'check("{id}"')
+            said = page.locator(".jp-OutputArea-output", has_text=f"{id}: ")
+            said.filter(has_text=verdict).wait_for()
+            assert ("hint(" in said.inner_text()) == (verdict != "Right.")
+    run_cell(page, "progress()")
+    page.locator(".jp-RenderedHTML tr", has_text="○ ○ ● ● ○ ○").wait_for()
+    kept = json.loads((lab[1] / "progress.json").read_text())["exercises"]
+    assert {id: kept[id]["tries"] for id in asked} == {"03.3": 2, "03.4": 2}
     page.close()
 
 
@@ -347,8 +478,29 @@ def pages(tmp_path_factory):
     return book.build(out).parent
 
 
-def test_the_book_works_without_a_network(browser, pages):
-    context = browser.new_context(offline=True, viewport={"width": 1400, "height": 1000})
+# The words of a page whose contrast with what is behind them is below 4.5.
+FAINT = """() => {
+  const rgb = (c) => c.match(/[\\d.]+/g).map(Number);
+  const over = ([r, g, b, a = 1], below) => [r, g, b].map((v, i) => v * a + below[i] * (1 - a));
+  const behind = (e) => e ? over(rgb(getComputedStyle(e).backgroundColor), behind(e.parentElement))
+    : [255, 255, 255];
+  const light = (c) => c.map((v) => (v /= 255) < 0.04 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0.05);
+  const walk = document.createTreeWalker(document.querySelector('main'), NodeFilter.SHOW_TEXT);
+  const faint = [];
+  for (let n; (n = walk.nextNode());) {
+    const e = n.parentElement;
+    if (!n.data.trim() || e.closest('svg, noscript, script, math')) continue;
+    if (!e.checkVisibility({ opacityProperty: true, visibilityProperty: true })) continue;
+    const back = behind(e), two = [over(rgb(getComputedStyle(e).color), back), back].map(light);
+    if (Math.max(...two) / Math.min(...two) < 4.5) faint.push(n.data.trim().slice(0, 40));
+  }
+  return faint;
+}"""
+
+
+def test_the_book_works_without_a_network_and_on_a_phone(browser, pages):
+    context = browser.new_context(offline=True, viewport={"width": 390, "height": 844})
     page, asked = context.new_page(), set()
     page.on("request", lambda r: asked.add(r.url.split(":")[0]))
     for lesson in sorted(pages.glob("[0-9]*.html")):
@@ -359,17 +511,23 @@ def test_the_book_works_without_a_network(browser, pages):
         assert all(len(text) > 10 for text in texts), f"an empty fold in {lesson.name}"
         written = (ROOT / "notebooks" / f"{lesson.stem}.ipynb").read_text().count("<details")
         own = "(all) => all.filter((d) => !d.className && !d.closest('.cell_output')).length"
-        assert (
-            folds.evaluate_all(own) == written
-        )  # those of the prose; others hide code and results
+        # those of the prose; others hide code and results
+        assert folds.evaluate_all(own) == written
+        wide, label = "document.documentElement.scrollWidth", ".plotly-figure[aria-label]"
+        assert page.evaluate(wide) <= 390, f"{lesson.name} scrolls sideways"
         if lesson.stem[:2] in ("03", "05", "10"):
-            page.locator(".plotly-figure .modebar-btn").first.wait_for(state="attached")
+            page.locator(f"{label} .modebar-btn").first.wait_for(state="attached")
             assert page.locator("[data-title*='Share']").count() == 0
     page.goto(f"{(pages / 'search.html').as_uri()}?q=advantage")
     page.locator("#search-results li a").first.wait_for()
+    for look in ("light", "dark"):
+        page.evaluate(f"localStorage.mode = localStorage.theme = '{look}'")
+        page.goto((pages / "03_group_advantages.html").as_uri())
+        assert page.evaluate("document.documentElement.dataset.theme") == look
+        assert page.evaluate(FAINT) == []
     assert asked <= {"file", "data", "blob"}
     context.close()
 
 
-def test_no_page_asked_another_host(lab, hosts):
-    assert hosts == {lab[0].removeprefix("http://")}
+def test_no_page_asked_another_host(context, lab):
+    assert context.hosts == {lab[0].removeprefix("http://")}

@@ -220,6 +220,9 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs):
     wanted = profiles.resolve("smoke", name) | {"seed": 0, "out_dir": str(out)}
     assert got == wanted, "what profiles.yaml says is what the lesson ran with"
 
+    red = [o.text for c in nb.cells for o in c.get("outputs", ()) if o.get("name") == "stderr"]
+    assert not red, "what stands in a red box looks like a failure"
+
     recorded = ledger.load(out)
     assert recorded and {entry["source"] for entry in recorded.values()} == {name}
     if any("claims.check(" in cell.source for cell in nb.cells):

@@ -77,8 +77,8 @@ def sit(seat: Seat, number: int, of: int, folder: Path, profile: str) -> subproc
         environment[name] = str(home / ".jupyter" / name.lower())
     words = [
         "--ip=127.0.0.1", f"--port={seat['port']}", "--port-retries=0", "--no-browser",
-        f"--notebook-dir={made}", "--LabApp.news_url=None",
-        "--ServerApp.allow_remote_access=False", "--LanguageServerManager.autodetect=False",
+        f"--notebook-dir={made}", "--ServerApp.allow_remote_access=False",
+        "--LanguageServerManager.autodetect=False",
     ]  # fmt: skip
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         words.append("--allow-root")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -56,8 +57,10 @@ def stop_signals() -> Iterator[list[str]]:
         asked.append(signal.Signals(number).name)
         if len(asked) > 1:
             raise KeyboardInterrupt
-        with suppress(OSError):  # print() may not be called again inside itself
-            os.write(2, b"\nstopping after this step (once more: at once)\n")
+        # print() may not be called again inside itself; a notebook shows stderr as a red box
+        out = 1 if type(sys.stderr).__module__.startswith("ipykernel") else 2
+        with suppress(OSError):
+            os.write(out, b"\nstopping after this step (once more: at once)\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield asked

@@ -49,14 +49,28 @@
     if (title.subtitle?.text) {
       const lines = count(title.subtitle.text);
       title.subtitle.text = wrap(title.subtitle.text, room, 6.9);
-      margin.t += 21 * Math.max(0, count(title.subtitle.text) - lines);
+      margin.t += 21 * Math.max(0, count(title.subtitle.text) - lines) + (more ? 8 : 0);
     }
-    const axes = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key) && layout[key].domain);
+    const all = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
+    const axes = all.filter((key) => layout[key].domain); // of panels
     const columns = new Set(axes.map((key) => layout[key].domain[0])).size;
+    const stacked = columns > 1 && room / columns < 190;
+    const wrapped = (axis, space) => {
+      const { title } = axis;
+      if (!title?.text) return 0;
+      const before = count(title.text);
+      title.text = wrap(title.text, space, 7.4);
+      return 18 * Math.max(0, count(title.text) - before); // px that the new lines take
+    };
+    const part = ({ domain }) => (stacked || !domain ? 1 : domain[1] - domain[0]);
+    const under = Math.max(0, ...all.map((key) => wrapped(layout[key], room * part(layout[key]))));
+    margin.b += under;
     layout.height = height + margin.t + margin.b;
-    if (columns > 1 && room / columns < 190) {
+    if (stacked) {
       const each = Math.max(170, Math.min(height, 230));
-      const gap = axes.length > columns ? 115 : 75; // of rows of panels the ticks are turned
+      margin.l += Math.max(...axes.map((key) => wrapped(layout[key.replace("x", "y")], each)));
+      // of rows of panels the ticks are turned
+      const gap = (axes.length > columns ? 115 : 75) + under;
       const total = (each + gap) * axes.length - gap;
       layout.height = total + margin.t + margin.b;
       axes.forEach((key, row) => {
@@ -96,8 +110,9 @@
         this.node.replaceChildren(this.plot);
         this.node.style.cssText = "width: 100%; overflow: hidden";
         this.drawn = Promise.resolve();
-        this.resized = new ResizeObserver(() => this.draw(false));
-        this.themed = new MutationObserver(() => this.draw(false));
+        this.resized = new ResizeObserver(() => this.draw());
+        this.seen = new IntersectionObserver(() => this.draw());
+        this.themed = new MutationObserver(() => this.draw());
       }
       renderModel(model) {
         this.spec = model.data[PLOTLY];
@@ -106,32 +121,37 @@
         if (!this.natural) {
           this.node.style.minHeight = `${this.spec.layout.height}px`; // the page does not jump
           this.resized.observe(this.node);
+          this.seen.observe(this.node);
           const theme = { attributes: true, attributeFilter: ["data-jp-theme-light"] };
           this.themed.observe(document.body, theme);
         }
         this.natural = model.data[MARK].width;
-        return this.draw(true);
+        this.look = ""; // to be drawn anew
+        return this.draw();
       }
-      draw(anew) {
-        this.drawn = this.drawn.then(() => this.redraw(anew)).catch(console.error);
+      draw() {
+        this.drawn = this.drawn.then(() => this.redraw()).catch(console.error);
         return this.drawn;
       }
-      async redraw(anew) {
-        const width = this.node.clientWidth || this.width; // 0 while out of sight
+      async redraw() {
+        const Plotly = await plotly();
+        const width = this.node.clientWidth;
         const dark = document.body.dataset.jpThemeLight === "false";
         const look = `${width} ${dark}`;
-        if (this.isDisposed || !width || (!anew && look === this.look)) return;
+        // Out of sight nothing has a size: plotly would lay title and subtitle over each other.
+        const hidden = this.node.checkVisibility?.({ contentVisibilityAuto: true }) === false;
+        if (this.isDisposed || hidden || !width || look === this.look) return;
         this.look = look;
-        this.width = width;
         const [data, layout, config] = fitted(this.spec, this.natural, width, dark);
         this.node.style.minHeight = `${layout.height}px`;
-        await (await plotly()).react(this.plot, data, layout, config);
+        await Plotly.react(this.plot, data, layout, config);
       }
       onUpdateRequest() {}
       onResize() {}
       onAfterShow() {}
       dispose() {
         this.resized.disconnect();
+        this.seen.disconnect();
         this.themed.disconnect();
         RenderedPlotly.Plotly?.purge(this.plot);
         super.dispose();
