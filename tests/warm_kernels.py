@@ -1,0 +1,81 @@
+"""Lessons in kernels that are forked from a process in which their libraries are imported already.
+
+Of the 7 seconds of CPU time before the first own line of a lesson all but half a second are imports
+of torch, transformers and TRL. A kernel of this kind is a process of its own all the same: only the
+modules are there, none of the names. (`tests/test_runner.py` is on kernels as users get them.)
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from contextlib import redirect_stderr
+
+from jupyter_client.provisioning import local_provisioner
+
+from r1lab.course import runner
+
+WARM = ["ipykernel.kernelapp", "ipykernel.ipkernel", "torch", "r1lab.pipeline", "r1lab.show",
+        "r1lab.course.claims", "r1lab.trl_backend.run"]  # fmt: skip
+SERVER = multiprocessing.get_context("forkserver")
+
+
+def serve(command: list[str], environment: dict[str, str], folder: str) -> None:
+    """The kernel itself: `python -m ipykernel_launcher -f FILE ...` in a new process group."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))
+    os.chdir(folder)
+    sys.argv = command[2:]
+    from ipykernel import kernelapp
+
+    kernelapp.launch_new_instance()
+
+
+class Forked:
+    """What jupyter_client asks of a kernel's process (subprocess.Popen)."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, command, env, cwd=None, **_):
+        how = (command, dict(env), str(cwd or os.getcwd()))
+        self.process = SERVER.Process(target=serve, args=how)
+        self.process.start()
+        self.pid = self.process.pid
+        while self.poll() is None and os.getpgid(self.pid) != self.pid:
+            time.sleep(0.01)  # a signal to its group must not reach ours
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self) -> int | None:
+        self.process.join()
+        return self.poll()
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+def begin() -> None:
+    """What a process that executes lessons does first."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    SERVER.set_forkserver_preload(WARM)
+    local_provisioner.launch_kernel = Forked
+
+
+def execute(name: str, **how) -> tuple[bool, str]:
+    """Run one lesson on the smoke profile: whether it ran to its end, and what the runner said."""
+    with redirect_stderr(io.StringIO()) as said:
+        result = runner.run("smoke", [name], book=False, **how)
+    return result.ok, said.getvalue()
