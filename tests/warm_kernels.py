@@ -28,9 +28,9 @@ def serve(command: list[str], environment: dict[str, str], folder: str) -> None:
     """The kernel itself: `python -m ipykernel_launcher -f FILE ...` in a new process group."""
     os.setsid()
     os.environ.clear()
-    os.environ.update(environment, JPY_PARENT_PID=str(os.getppid()))
+    os.environ.update(environment)
     os.chdir(folder)
-    sys.argv = command[2:]
+    sys.argv = [*command[2:], f"--IPKernelApp.parent_handle={os.getppid()}"]
     from ipykernel import kernelapp
 
     kernelapp.launch_new_instance()
