@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from html.parser import HTMLParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -12,6 +13,8 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+sys.modules.setdefault("rfc3987_syntax", None)  # 1.3 s for each worker: r1lab/course/__init__.py
 
 import pytest
 import torch
@@ -28,6 +31,12 @@ def pytest_configure(config):
     file: benchmarks/README.md has the commands."""
     if not config.getoption("--cuda"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: of each minute, tests wait a quarter for processes, clocks and
+    time limits."""
+    return (os.cpu_count() or 1) + 1
 
 
 # The files that take longest, the longest first.
