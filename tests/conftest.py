@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from html.parser import HTMLParser
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -14,11 +13,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-sys.modules.setdefault("rfc3987_syntax", None)  # 1.3 s for each worker: r1lab/course/__init__.py
-
 import pytest
 import torch
 
+import r1lab.course  # noqa: F401  before the first nbformat
 from r1lab.world.tokenizer import build_tokenizer
 
 
