@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,9 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if gc.isenabled():
+    gc.disable()  # until all is imported: pytest_collection_finish
 
 import pytest
 import torch
@@ -47,6 +51,13 @@ def pytest_collection_modifyitems(items):
     last keeps one core busy while the other has nothing to do."""
     place = {f"test_{name}": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish(session):
+    """A million objects are there to stay: to look for garbage among them takes a second each time
+    (and a quarter of the time in which they come)."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,18 @@ import signal
 import sys
 import time
 from contextlib import redirect_stderr
+from multiprocessing import forkserver
 
 from jupyter_client.provisioning import local_provisioner
 
 from r1lab.course import runner
 
-WARM = ["ipykernel.kernelapp", "ipykernel.ipkernel", "torch", "r1lab.pipeline", "r1lab.show",
-        "r1lab.course.claims", "r1lab.trl_backend.run"]  # fmt: skip
 SERVER = multiprocessing.get_context("forkserver")
 
 
 def serve(command: list[str], environment: dict[str, str], folder: str) -> None:
     """The kernel itself: `python -m ipykernel_launcher -f FILE ...` in a new process group."""
+    assert "warm_modules" in sys.modules
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
@@ -70,7 +70,12 @@ class Forked:
 def begin() -> None:
     """What a process that executes lessons does first."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    SERVER.set_forkserver_preload(WARM)
+    SERVER.set_forkserver_preload(["warm_modules"])
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # before Python 3.12 it asks this alone
+    forkserver.ensure_running()
+    os.environ.clear()
+    os.environ.update(before)
     local_provisioner.launch_kernel = Forked
 
 
