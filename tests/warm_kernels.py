@@ -20,7 +20,7 @@ from jupyter_client.provisioning import local_provisioner
 
 from r1lab.course import runner
 
-SERVER = multiprocessing.get_context("forkserver")
+SERVER = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
 
 
 def serve(command: list[str], environment: dict[str, str], folder: str) -> None:
@@ -68,11 +68,13 @@ class Forked:
 
 
 def begin() -> None:
-    """What a process that executes lessons does first."""
+    """What a process that executes lessons does first. macOS forks no process with frameworks."""
     os.environ["OMP_NUM_THREADS"] = "1"
+    if sys.platform != "linux":
+        return
     SERVER.set_forkserver_preload(["warm_modules"])
     before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # before Python 3.12 it asks this alone
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # older Pythons hand it no sys.path
     forkserver.ensure_running()
     os.environ.clear()
     os.environ.update(before)
