@@ -1,8 +1,8 @@
 """Lessons in kernels that are forked from a process in which their libraries are imported already.
 
-Of the 7 seconds of CPU time before the first own line of a lesson all but half a second are imports
-of torch, transformers and TRL. A kernel of this kind is a process of its own all the same: only the
-modules are there, none of the names. (`tests/test_runner.py` is on kernels as users get them.)
+Of the 5 seconds of CPU time before the first own line of a lesson all but one are imports of torch,
+transformers and TRL. A kernel of this kind is a process of its own all the same: these modules are
+there, and no name. (`tests/test_runner.py` is on kernels as users get them.)
 """
 
 from __future__ import annotations
@@ -16,24 +16,12 @@ import time
 from contextlib import redirect_stderr
 from multiprocessing import forkserver
 
+import warm_modules
 from jupyter_client.provisioning import local_provisioner
 
 from r1lab.course import runner
 
 SERVER = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
-
-
-def serve(command: list[str], environment: dict[str, str], folder: str) -> None:
-    """The kernel itself: `python -m ipykernel_launcher -f FILE ...` in a new process group."""
-    assert "warm_modules" in sys.modules
-    os.setsid()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(folder)
-    sys.argv = [*command[2:], f"--IPKernelApp.parent_handle={os.getppid()}"]
-    from ipykernel import kernelapp
-
-    kernelapp.launch_new_instance()
 
 
 class Forked:
@@ -43,7 +31,7 @@ class Forked:
 
     def __init__(self, command, env, cwd=None, **_):
         how = (command, dict(env), str(cwd or os.getcwd()))
-        self.process = SERVER.Process(target=serve, args=how)
+        self.process = SERVER.Process(target=warm_modules.serve, args=how)
         self.process.start()
         self.pid = self.process.pid
         while self.poll() is None and os.getpgid(self.pid) != self.pid:
@@ -74,6 +62,7 @@ def begin() -> None:
         return
     SERVER.set_forkserver_preload(["warm_modules"])
     before = dict(os.environ)
+    os.environ["R1LAB_WARM"] = "1"
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)  # older Pythons hand it no sys.path
     forkserver.ensure_running()
     os.environ.clear()
