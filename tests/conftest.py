@@ -42,8 +42,10 @@ def pytest_xdist_auto_num_workers(config):
 
 
 # The files that take longest, the longest first.
-LONG = ("notebooks", "trl_backend", "memory", "trl_pipeline", "browser", "packaging", "runner",
-        "bench", "pipeline")  # fmt: skip
+LONG = ("notebooks", "memory", "trl_backend", "browser", "trl_pipeline", "runner", "workspace",
+        "packaging", "gym", "cli", "sandbox_arena", "evals", "bench", "hosted", "graded", "successors",
+        "speedrun", "cluster", "pipeline", "bench_gpu", "diagnose", "hub", "scienceagent", "sandbox",
+        "book", "classroom")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

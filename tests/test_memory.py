@@ -46,7 +46,7 @@ config = GRPOConfig(
     kl_coef=kl, rewards=(characters,), reward_weights=(1.0,),
 )
 if base != "tiny":
-    config = replace(config, steps=2, questions=2, group_size=4, max_new_tokens=48)
+    config = replace(config, steps=2, questions=2, group_size=2, max_new_tokens=24)
 model, tokenizer = models.load(base)
 task = get_task("countdown")
 prompts = [[0] * 12]
