@@ -42,10 +42,12 @@ def pytest_xdist_auto_num_workers(config):
 
 
 # The files that take longest, the longest first.
-LONG = ("notebooks", "memory", "trl_backend", "browser", "trl_pipeline", "runner", "workspace",
-        "packaging", "gym", "cli", "sandbox_arena", "evals", "bench", "hosted", "graded", "successors",
-        "speedrun", "cluster", "pipeline", "bench_gpu", "diagnose", "hub", "scienceagent", "sandbox",
-        "book", "classroom")  # fmt: skip
+LONG = (
+    "notebooks", "memory", "trl_backend", "browser", "trl_pipeline", "runner", "workspace",
+    "packaging", "gym", "cli", "sandbox_arena", "evals", "bench", "hosted", "graded",
+    "successors", "speedrun", "cluster", "pipeline", "bench_gpu", "diagnose", "hub",
+    "scienceagent", "sandbox", "book", "classroom",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
