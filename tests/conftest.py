@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from html.parser import HTMLParser
@@ -13,9 +14,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+if gc.isenabled():
+    gc.disable()  # until all is imported: pytest_collection_finish
+
 import pytest
 import torch
 
+import r1lab.course  # noqa: F401  before the first nbformat
 from r1lab.world.tokenizer import build_tokenizer
 
 
@@ -30,9 +35,19 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores: of each minute, tests wait a quarter for processes, clocks and
+    time limits."""
+    return (os.cpu_count() or 1) + 1
+
+
 # The files that take longest, the longest first.
-LONG = ("notebooks", "trl_backend", "memory", "trl_pipeline", "browser", "packaging", "runner",
-        "bench", "pipeline")  # fmt: skip
+LONG = (
+    "notebooks", "memory", "trl_backend", "browser", "trl_pipeline", "runner", "workspace",
+    "packaging", "gym", "cli", "sandbox_arena", "evals", "bench", "hosted", "graded",
+    "successors", "speedrun", "cluster", "pipeline", "bench_gpu", "diagnose", "hub",
+    "scienceagent", "sandbox", "book", "classroom",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
@@ -40,6 +55,13 @@ def pytest_collection_modifyitems(items):
     last keeps one core busy while the other has nothing to do."""
     place = {f"test_{name}": number for number, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish(session):
+    """A million objects are there to stay: to look for garbage among them takes a second each time
+    (and a quarter of the time in which they come)."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

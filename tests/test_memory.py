@@ -25,6 +25,8 @@ TRL = replace(TINY, backend="trl")
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc and glibc")
 MEASURE = """
+import gc
+gc.disable()  # while torch comes
 import importlib, json, re, sys, tempfile
 from dataclasses import replace
 import torch
@@ -33,6 +35,7 @@ from r1lab import models
 from r1lab.trl_backend import mapping, memory
 from r1lab.grpo import GRPOConfig
 from r1lab.tasks import get_task
+gc.enable()
 
 name, kl, base, how = sys.argv[1], float(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
 backend = importlib.import_module({"scratch": "r1lab.grpo", "trl": "r1lab.trl_backend.run"}[name])
@@ -43,7 +46,7 @@ config = GRPOConfig(
     kl_coef=kl, rewards=(characters,), reward_weights=(1.0,),
 )
 if base != "tiny":
-    config = replace(config, steps=2, questions=2, group_size=4, max_new_tokens=48)
+    config = replace(config, steps=2, questions=2, group_size=2, max_new_tokens=24)
 model, tokenizer = models.load(base)
 task = get_task("countdown")
 prompts = [[0] * 12]

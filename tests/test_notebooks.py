@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
+import multiprocessing
 import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import nbformat
 import pytest
+import warm_kernels
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -168,31 +168,25 @@ def test_ruff_finds_nothing_in_the_notebooks():
 
 @pytest.fixture(scope="module")
 def runs(request, tmp_path_factory):
-    """Each lesson's run on the smoke profile, with its solutions, as a future of (folder, process):
-    two at a time with one thread each, which takes little more than half the time on two cores."""
+    """Each lesson's run on the smoke profile, with its solutions: its folder, and a future of
+    (whether it ended well, what was said). Two at a time with one thread each."""
 
     lessons = tmp_path_factory.mktemp("lessons") / "notebooks"
     shutil.copytree(profiles.NOTEBOOKS, lessons)
     for path in profiles.notebooks(lessons):  # the solutions' code below each lesson
         nbformat.write(with_solutions(profiles.read_notebook(path)), path)
 
-    def execute(name, out):
-        program = "import json, sys; from r1lab.course import runner; "
-        program += "sys.exit(not runner.run(**json.loads(sys.argv[1])).ok)"
-        how = {"profile": "smoke", "notebooks": [name], "out_dir": str(out), "book": False}
-        how["folder"] = str(lessons)
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        return out, subprocess.run(
-            [sys.executable, "-c", program, json.dumps(how)],
-            cwd=ROOT, capture_output=True, text=True, env=environment, timeout=1200,
-        )  # fmt: skip
-
     asked = [item for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            name: pool.submit(execute, name, tmp_path_factory.mktemp(name) / "run")
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=spawn, initializer=warm_kernels.begin) as pool:
+        folders = {
+            name: tmp_path_factory.mktemp(name) / "run"
             for name in sorted({item.callspec.params["name"] for item in asked}, reverse=True)
             if not profiles.skip_reason("smoke", name, profiles.load())
+        }
+        yield {
+            name: (out, pool.submit(warm_kernels.execute, name, out_dir=out, folder=lessons))
+            for name, out in folders.items()
         }
 
 
@@ -200,7 +194,8 @@ def runs(request, tmp_path_factory):
 def pages(runs, tmp_path_factory):
     """Lesson -> its page in one book of all these runs."""
     out = tmp_path_factory.mktemp("book")
-    for run, _ in [future.result() for future in runs.values()]:
+    for run, future in runs.values():
+        future.result()
         shutil.copytree(run / "notebooks", out / "notebooks", dirs_exist_ok=True)
     folder = book.build(out).parent
     return {name: (folder / f"{name}.html").read_text() for name in runs}
@@ -211,8 +206,9 @@ def test_it_runs_alone_on_the_smoke_profile(name, runs):
     """In a fresh folder, so that no lesson leans on another and any order will do."""
     if name not in runs:
         pytest.skip(f"left out by smoke: {profiles.skip_reason('smoke', name, profiles.load())}")
-    out, done = runs[name].result()
-    assert done.returncode == 0, done.stdout + done.stderr
+    out, future = runs[name]
+    ok, said = future.result()
+    assert ok, said
 
     nb = profiles.read_notebook(out / "notebooks" / f"{name}.ipynb")
     (injected,) = (c for c in nb.cells if "injected-parameters" in c.metadata.get("tags", []))

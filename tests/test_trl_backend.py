@@ -834,7 +834,8 @@ def test_it_is_pushed_to_where_its_owner_keeps_it(model, tokenizer, tmp_path, mo
 
 TWO = GRPOConfig(steps=2, questions=4, group_size=4, max_new_tokens=24, learning_rate=1e-3)
 SCRIPT = """
-import json, sys
+import gc, sys
+gc.disable()  # while torch comes
 from accelerate import PartialState
 from r1lab import models
 from r1lab.trl_backend import run
@@ -842,6 +843,7 @@ from r1lab.trl_backend.mapping import Launch
 from r1lab.tasks import get_task
 from test_trl_backend import TWO
 import torch
+gc.enable()
 torch.set_num_threads(1)
 model, tokenizer = models.load("tiny")
 history = run.train(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import logging
 import os
@@ -20,7 +21,7 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from r1lab import ROOT, __version__
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             args = parse(argv)
             module, name = next(w for c, w in COMMANDS.values() if c is type(args)).split(".")
-            return getattr(importlib.import_module(f"r1lab.cli.{module}"), name)(args) or 0
+            return getattr(_imported(f"r1lab.cli.{module}"), name)(args) or 0
         except KeyboardInterrupt as stop:
             stopped.caught.set()
             return _say(stopped.by or str(stop) or "stopped", 130)
@@ -54,6 +55,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if stopped.by:  # a library that was being imported turned the stop into another error
                 return _say(stopped.by, 130)
             return _say(f"error: {explain(error)}", 2)
+
+
+def _imported(name: str) -> ModuleType:
+    """The module of a command. With torch come half a million objects that stay: to look among them
+    for garbage while they come is a quarter of the start, and later takes time again."""
+    if name in sys.modules:
+        return sys.modules[name]
+    gc.disable()
+    try:
+        return importlib.import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def parse(argv: Sequence[str]) -> parser.Command:

@@ -33,6 +33,7 @@ from r1lab.course.readme import show, show_with_interval
 from r1lab.paper import FIGURES
 from r1lab.statistics import t_interval
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C is eight times as fast
 RESULTS = ROOT / "benchmarks" / "results" / "figures-cpu.json"
 HOLD = "all claims hold"
 REPORT = {"R1LAB_CLAIMS": "report"}  # environment of `make figures`: a failed claim ends nothing
@@ -65,7 +66,7 @@ def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict
     if not path.is_file():
         return {}
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))[section] or {}
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)[section] or {}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise R1LabError(f"{path} has no section '{section}' that can be read") from error
     for name, entry in found.items() if section == "claims" else ():

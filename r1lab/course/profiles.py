@@ -29,13 +29,15 @@ import re
 import tokenize
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
 import yaml
 
 from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import R1LabError, did_you_mean
+
+if TYPE_CHECKING:  # 1.4 s to import, and every lesson imports this module
+    import nbformat
 
 NAMES = ("smoke", "cpu", "gpu", "cluster")
 NOTEBOOKS = next(f for f in (ROOT / "notebooks", PROJECT / "notebooks") if f.is_dir())
@@ -107,7 +109,7 @@ def parameters(notebook: str | os.PathLike | nbformat.NotebookNode) -> dict[str,
     Raises R1LabError when the file is no notebook, has no such cell (or two of them), or when that
     cell holds anything but `name: type = literal`.
     """
-    if isinstance(notebook, nbformat.NotebookNode):
+    if isinstance(notebook, dict):
         name, nb = "the notebook", notebook
     else:
         name, nb = Path(notebook).stem, read_notebook(notebook)
@@ -146,6 +148,8 @@ def parameters(notebook: str | os.PathLike | nbformat.NotebookNode) -> dict[str,
 
 def read_notebook(path: str | os.PathLike) -> nbformat.NotebookNode:
     """The notebook at `path`, in nbformat 4; R1LabError when it cannot be read."""
+    import nbformat
+
     try:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError as error:

@@ -89,15 +89,17 @@ def bare():
             yield  # within another, or the package is imported as a whole
             return
         for part in ("", *(f".{name}" for name in (*GENERATORS, *INNER))):
-            package = types.ModuleType(f"reasoning_gym{part}")
-            package.__path__ = [root + part.replace(".", "/")]
-            _ours.setdefault(package.__name__, package)
+            if (name := f"reasoning_gym{part}") not in _ours:
+                _ours[name] = types.ModuleType(name)
+                _ours[name].__path__ = [root + part.replace(".", "/")]
+        before = set(sys.modules)
         sys.modules.update(_ours)
         try:
             yield
         finally:
-            for name in [name for name in sys.modules if name.split(".")[0] == "reasoning_gym"]:
-                _ours[name] = sys.modules.pop(name)
+            for name in sys.modules.keys() - before:
+                if name.split(".")[0] == "reasoning_gym":
+                    _ours[name] = sys.modules.pop(name)
 
 
 def stay() -> None:
