@@ -120,9 +120,8 @@ def on_held_out(before: Evaluation, after: Evaluation, out: Path) -> None:
     """Print and keep what a run has changed on held-out problems, paired by problem."""
     pair, change = (before.summary(), after.summary()), difference(before, after)
     names = ("pass@1", f"pass@{before.settings['k']}", "length", "truncated")
-    rows = [
-        (name, *("{:.3f} [{:.3f}, {:.3f}]".format(*one[name]) for one in pair)) for name in names
-    ]
+    cell = "{:.3f} [{:.3f}, {:.3f}]".format
+    rows = [(name, *(cell(*one[name]) for one in pair)) for name in names]
     print_table(("held out", "before", "after"), rows)
     print(f"pass@1 of {len(before.problems)} held-out problems: {in_words(change)}")
     about = {"problems": len(before.problems), "settings": before.settings}
