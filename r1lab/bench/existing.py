@@ -86,7 +86,9 @@ def parts(found: Evaluation) -> dict[str, float]:
                 answer is not None and number(answer) in asked,
                 bool(first) and number(first[0]) == gold, one.length,
             ))  # fmt: skip
-    right, answered, listed, lenient, length = (fmean(map(float, col)) for col in zip(*seen))
+    right, answered, listed, lenient, length = (
+        fmean(map(float, column)) for column in zip(*seen, strict=True)
+    )
     named = (right, answered, listed, right / listed if listed else 0.0, lenient, length)
     return dict(zip(PARTS, named, strict=True))
 
@@ -171,10 +173,12 @@ def over_seeds(book: Mapping[str, Any]) -> dict[str, Estimate]:
     less += [("gain/prompted", "after/pass@1", "prompted/pass@1")]
     each |= {a: [x - y for x, y in zip(each[b], each[c], strict=True)] for a, b, c in less}
     each["minutes"] = [one["seconds"] / 60 for one in runs]
-    return {
-        name: Estimate(fmean(values), *(x if x is not None else values[0] for x in t_interval(values)))
-        for name, values in each.items()
-    }  # fmt: skip
+    found = {}
+    for name, values in each.items():
+        low, high = t_interval(values)
+        ends = (float("nan"),) * 2 if low is None else (low, high)
+        found[name] = Estimate(fmean(values), *ends)
+    return found
 
 
 def holds(claim: Mapping[str, Any], book: Mapping[str, Any]) -> bool:
@@ -206,14 +210,12 @@ def lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
         (words, cell(f"before/{name}"), cell(f"after/{name}"), cell(f"gain/{name}", "+.1f"))
         for name, words in NAMES.items()
     ]
-    greedy = (
-        cell("before_greedy/pass@1"),
-        cell("after_greedy/pass@1"),
-        cell("gain/greedy", "+.1f"),
-    )
-    rows.append(("right, greedy decoding", *greedy))
-    prompted = (cell("prompted/pass@1"), cell("after/pass@1"), cell("gain/prompted", "+.1f"))
-    rows.append((f"right; the base with {SHOWN} examples of such questions", *prompted))
+    for words, *three in (
+        ("right, greedy decoding", "before_greedy/pass@1", "after_greedy/pass@1", "gain/greedy"),
+        (f"right; the base shown {SHOWN} such questions with their answers",
+         "prompted/pass@1", "after/pass@1", "gain/prompted"),
+    ):  # fmt: skip
+        rows.append((words, cell(three[0]), cell(three[1]), cell(three[2], "+.1f")))
     return [("held out, per cent", "base", "after RL", "difference"), *rows]
 
 
