@@ -10,8 +10,8 @@ import pytest
 from r1lab import cli
 from r1lab.answers import Completion
 from r1lab.basics.files import read_json
-from r1lab.bench import existing
-from r1lab.bench.existing import LEDGER, PARTS, config_of, over_seeds, parts, race, recipe
+from r1lab.bench import existing, existing_run
+from r1lab.bench.existing import LEDGER, PARTS, config_of, over_seeds, parts, recipe
 from r1lab.evaluate import Evaluation
 from r1lab.tasks.gym.words import WordProblems
 
@@ -54,8 +54,8 @@ def test_a_gain_is_taken_apart_into_form_reading_and_choice():
         said(f"{largest} is the largest", False),
     ]
     found = parts(Evaluation([problem], [row]))
-    assert found == pytest.approx({"pass@1": 1 / 4, "answered": 3 / 4, "listed": 1 / 2,
-                                   "right_if_listed": 1 / 2, "lenient": 1 / 2, "length": 9})  # fmt: skip
+    wanted = {"pass@1": 1 / 4, "answered": 3 / 4, "listed": 1 / 2, "right_if_listed": 1 / 2}
+    assert found == pytest.approx(wanted | {"lenient": 1 / 2, "length": 9})
     assert found["pass@1"] == found["listed"] * found["right_if_listed"]
 
 
@@ -63,8 +63,8 @@ def test_a_seed_in_toy_sizes(random_model, tmp_path, monkeypatch):
     small = {"steps": 2, "questions": 2, "group_size": 2, "max_new_tokens": 4, "held_out": 3}
     small |= {"lora_rank": 2, "precision": "fp32", "task": "steps", "template": "tiny"}
     small |= {"task_option": {}}
-    monkeypatch.setattr(existing, "END", "")
-    found = race(0, recipe() | small, tmp_path, random_model)
+    monkeypatch.setattr(existing_run, "END", "")
+    found = existing_run.race(0, recipe() | small, tmp_path, random_model)
     assert found["steps"] == 2 and len(found["curve"]) == 2 and found["held_out"] == 3
     assert set(found["measures"]) == {
         "before",

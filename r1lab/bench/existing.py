@@ -1,6 +1,6 @@
 """The method on an existing model: SmolLM2-135M with LoRA on two CPU cores, over three seeds.
 
-    python -m r1lab.bench.existing        trains and measures the seeds that the ledger lacks
+    python -m r1lab.bench.existing_run        trains and measures the seeds that the ledger lacks
 
 Each seed is `r1lab train --config smollm2_cpu` with its held-out problems before and after. What
 the gain is made of is measured too: a completion can be right only if it has an answer in tags
@@ -16,31 +16,22 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
 import yaml
 
-from r1lab import PACKAGE, ROOT
+from r1lab import PACKAGE
 from r1lab.basics import files
-from r1lab.bench.harness import RESULTS, grid, say, today
-from r1lab.evals.kept import as_json
-from r1lab.evaluate import Evaluation, as_trained, difference
+from r1lab.bench.harness import RESULTS, grid
+from r1lab.evaluate import Evaluation
 from r1lab.grpo import GRPOConfig
-from r1lab.machine.about import hardware, versions
-from r1lab.models.load import load
 from r1lab.statistics import Estimate, t_interval
-from r1lab.tasks import distinct, task_for
 from r1lab.tasks.base import number
-from r1lab.templates import END, parse
-from r1lab.trl_backend.mapping import Launch
-from r1lab.trl_backend.run import train
+from r1lab.templates import parse
 
 LEDGER = RESULTS / "smollm2-cpu.json"
 RECIPE = "smollm2_cpu"
@@ -91,70 +82,6 @@ def parts(found: Evaluation) -> dict[str, float]:
     )
     named = (right, answered, listed, right / listed if listed else 0.0, lenient, length)
     return dict(zip(PARTS, named, strict=True))
-
-
-def race(
-    seed: int,
-    options: Mapping[str, Any],
-    out: Path,
-    model_and_tokenizer: tuple[Any, Any] | None = None,
-) -> dict[str, Any]:
-    """One seed: the base measured, trained, and measured again on the same held-out problems."""
-    config = config_of(options, seed)
-    task = task_for(options["task"], config.template, **options["task_option"])
-    model, tokenizer = model_and_tokenizer or load(options["model"])
-    problems = distinct(task.problems("held_out", options["held_out"]))
-    shown = "".join(
-        f"{p.question}\n<answer> {task.solution(p)} </answer>{END}\n"
-        for p in task.problems("train", SHOWN, seed=99)
-    )
-    prompted = [replace(p, question=shown + p.question) for p in problems]
-    began, ran = time.perf_counter(), time.process_time()
-
-    def measure(problems, temperature: float, k: int) -> Evaluation:
-        as_asked = replace(config, temperature=temperature)
-        return as_trained(model, tokenizer, task, problems, as_asked, k)
-
-    T, cold = config.temperature, 0.01  # nearly greedy
-    before = measure(problems, T, 4)
-    launch = Launch(lora=options["lora_rank"], device="cpu")
-    history = train(model, tokenizer, task, config, out, launch, progress=False)
-    after = measure(problems, T, 4)
-    spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - ran}
-    base, _ = model_and_tokenizer or load(options["model"])
-    found = {"before": before, "after": after, "after_greedy": measure(problems, cold, 1)}
-    model = base
-    found |= {"before_greedy": measure(problems, cold, 1), "prompted": measure(prompted, T, 4)}
-    return {
-        "stated": stated(),
-        "steps": len(history),
-        "train_seconds": sum(m["seconds"] for m in history),
-        **spent,
-        "held_out": len(problems),
-        "gain": as_json(difference(before, after)),
-        "curve": [round(m["accuracy"], 4) for m in history],
-        "measures": {name: parts(one) for name, one in found.items()},
-        "examples": [
-            [p.question, a[0].text, b[0].text]
-            for p, a, b in zip(problems[:3], before.completions, after.completions, strict=False)
-        ],
-    }
-
-
-def measure(seeds: Sequence[int] = SEEDS, ledger: Path = LEDGER) -> dict[str, Any]:
-    """Every seed that is not in the ledger by this recipe; a run that was stopped goes on."""
-    book = files.read_json(ledger) or {"runs": {}}
-    for seed in seeds:
-        if book["runs"].get(str(seed), {}).get("stated") == stated():
-            continue
-        found = race(seed, recipe(), ROOT / "runs" / "smollm2-cpu" / f"seed-{seed}")
-        book["runs"] = dict(sorted((book["runs"] | {str(seed): found}).items()))
-        book |= {"date": today(), "hardware": hardware(), "versions": versions()}
-        book |= {"threads": torch.get_num_threads(), "recipe": recipe()}
-        files.write_json(ledger, book)
-        files.atomic_write_text(ledger.with_suffix(".md"), page(book))
-        say(f"existing: seed {seed}, {found['gain']}")
-    return book
 
 
 # --- the tables ----------------------------------------------------------------------------------
@@ -243,8 +170,8 @@ def page(book: Mapping[str, Any]) -> str:
     ]  # fmt: skip
     told = [
         "# SmolLM2-135M with LoRA on two CPU cores",
-        "Made by `python -m r1lab.bench.existing`; do not edit. Each seed is `r1lab train --config "
-        f"{RECIPE}`: {options['steps']} steps of {options['questions']} questions with "
+        "Made by `python -m r1lab.bench.existing_run`; do not edit. Each seed is `r1lab train "
+        f"--config {RECIPE}`: {options['steps']} steps of {options['questions']} questions with "
         f"{options['group_size']} completions, LoRA of rank {options['lora_rank']}. Held-out "
         f"problems: {next(iter(runs.values()))['held_out']}, 4 completions each at temperature "
         f"{options['temperature']}, as in training. Means with 95 % intervals over {len(runs)} "
@@ -267,7 +194,3 @@ def page(book: Mapping[str, Any]) -> str:
 
 def _grid(table: Sequence[tuple[str, ...]]) -> str:
     return grid(table[0], table[1:])
-
-
-if __name__ == "__main__":
-    measure()
