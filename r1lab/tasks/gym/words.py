@@ -110,7 +110,8 @@ class WordProblems(OneNumber):
         content = f"{kind}/{content}"
         tag = hashlib.sha256(content.encode()).hexdigest()[:16]
         key, data = f"word_problems/{kind}/{tag}={value}", {"kind": kind, "answer": str(value)}
-        text = f"{text} {INSTRUCTION}"
+        if kind != "largest":
+            text = f"{text} {INSTRUCTION}"
         return Problem(self.name, key, text, "en", split_of_content(content), data)
 
 
