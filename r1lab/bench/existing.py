@@ -165,7 +165,7 @@ def page(book: Mapping[str, Any]) -> str:
     each = [
         (seed, f"{100 * one['gain']['value']:+.1f} [{100 * one['gain']['low']:+.1f}, "
          f"{100 * one['gain']['high']:+.1f}]", f"{one['seconds'] / 60:.1f}",
-         f"{one['cpu_seconds'] / 60:.1f}", str(one["steps"]))
+         f"{one['cpu_seconds'] / 60:.1f}" if one["cpu_seconds"] else "–", str(one["steps"]))
         for seed, one in runs.items()
     ]  # fmt: skip
     told = [

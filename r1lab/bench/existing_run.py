@@ -25,6 +25,7 @@ from r1lab.machine.about import hardware, versions
 from r1lab.models.load import load
 from r1lab.tasks import distinct, task_for
 from r1lab.templates import END
+from r1lab.training.metrics import metrics_of
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.run import train
 
@@ -45,7 +46,7 @@ def race(
         for p in task.problems("train", SHOWN, seed=99)
     )
     prompted = [replace(p, question=shown + p.question) for p in problems]
-    began, ran = time.perf_counter(), time.process_time()
+    resumed, ran = bool(metrics_of(out)), time.process_time()
 
     def measure(problems, temperature: float, k: int) -> Evaluation:
         as_asked = replace(config, temperature=temperature)
@@ -56,7 +57,7 @@ def race(
     launch = Launch(lora=options["lora_rank"], device="cpu")
     history = train(model, tokenizer, task, config, out, launch, progress=False)
     after = measure(problems, T, 4)
-    spent = {"seconds": time.perf_counter() - began, "cpu_seconds": time.process_time() - ran}
+    ran = None if resumed else round(time.process_time() - ran, 1)
     base, _ = model_and_tokenizer or load(options["model"])
     found = {"before": before, "after": after, "after_greedy": measure(problems, cold, 1)}
     model = base
@@ -64,8 +65,8 @@ def race(
     return {
         "stated": stated(),
         "steps": len(history),
-        "train_seconds": sum(m["seconds"] for m in history),
-        **spent,
+        "seconds": sum(m["seconds"] for m in history) + before.seconds + after.seconds,
+        "cpu_seconds": ran,  # of all processors; not known of a run in several parts
         "held_out": len(problems),
         "gain": as_json(difference(before, after)),
         "curve": [round(m["accuracy"], 4) for m in history],
