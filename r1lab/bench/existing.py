@@ -35,7 +35,7 @@ from r1lab.templates import parse
 
 LEDGER = RESULTS / "smollm2-cpu.json"
 RECIPE = "smollm2_cpu"
-SEEDS = (0, 1, 2)
+SEEDS = (1, 2, 3)  # a trial with seed 0 chose the options
 SHOWN = 4  # examples of the same kind of question, for the base that is prompted with them
 PARTS = ("pass@1", "answered", "listed", "right_if_listed", "lenient", "length")
 

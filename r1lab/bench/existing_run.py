@@ -1,13 +1,14 @@
 """Trains and measures what `existing` tabulates: the recipe smollm2_cpu, a seed at a time.
 
-    python -m r1lab.bench.existing_run        the seeds that the ledger lacks, some ten minutes each
+    python -m r1lab.bench.existing_run          the seeds that the ledger lacks
+    python -m r1lab.bench.existing_run 2 3      of these
 
 A run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
 
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,21 +79,21 @@ def race(
     }
 
 
-def measure(seeds: Sequence[int] = SEEDS, ledger: Path = LEDGER) -> dict[str, Any]:
+def measure(seeds: Sequence[int] = SEEDS, ledger: Path = LEDGER) -> None:
     """Every seed that is not in the ledger by this recipe; a run that was stopped goes on."""
-    book = files.read_json(ledger) or {"runs": {}}
     for seed in seeds:
+        book = files.read_json(ledger) or {"runs": {}}
         if book["runs"].get(str(seed), {}).get("stated") == stated():
             continue
         found = race(seed, recipe(), ROOT / "runs" / "smollm2-cpu" / f"seed-{seed}")
+        book = files.read_json(ledger) or book  # another process may have measured another seed
         book["runs"] = dict(sorted((book["runs"] | {str(seed): found}).items()))
         book |= {"date": today(), "hardware": hardware(), "versions": versions()}
         book |= {"threads": torch.get_num_threads(), "recipe": recipe()}
         files.write_json(ledger, book)
         files.atomic_write_text(ledger.with_suffix(".md"), page(book))
         say(f"existing: seed {seed}, {found['gain']}")
-    return book
 
 
 if __name__ == "__main__":
-    measure()
+    measure([int(one) for one in sys.argv[1:]] or SEEDS)
