@@ -9,6 +9,7 @@ A run that was stopped goes on where it was.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
