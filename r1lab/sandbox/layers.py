@@ -129,16 +129,21 @@ class Layers:
     def sweep(self) -> None:
         """Ends what a program has left running: nothing, where it cannot start a process."""
         while True:
+            try:
+                if os.waitpid(-1, os.WNOHANG)[0]:
+                    continue  # it had ended; is there another?
+            except ChildProcessError:
+                return
             if self.own_pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(-1, signal.SIGKILL)  # all in our name space but us
             elif self.children is not None:
                 for pid in os.pread(self.children, 1 << 16, 0).split():
                     os.kill(int(pid), signal.SIGKILL)
-            try:
-                os.waitpid(-1, 0 if self.own_pids or self.children is not None else os.WNOHANG)
-            except ChildProcessError:
+            else:
                 return
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-1, 0)
 
 
 def _read(paths) -> None:

@@ -229,7 +229,7 @@ def child(channel: int, calls, output: int, folder: str) -> None:
 
 def read_all(descriptor: int) -> bytes:
     parts = []
-    while part := os.read(descriptor, 1 << 20):
+    while part := os.read(descriptor, 1 << 16):
         parts.append(part)
     return b"".join(parts)
 
