@@ -97,7 +97,10 @@ def test_claims_are_judged_over_the_seeds_and_time_by_the_slowest():
     slow = made(0.5, 0.5, 0.5)
     slow["runs"]["2"]["seconds"] = 15.1 * 60
     assert not existing.holds(minutes, slow)
-    low, high = over_seeds(made(0.5, 0.52, 0.54))["gain/pass@1"][1:]
+    found = over_seeds(made(0.5, 0.52, 0.54))
+    parts_of_it = found["of_gain/form"].value + found["of_gain/choice"].value
+    assert parts_of_it == pytest.approx(found["gain/pass@1"].value)
+    low, high = found["gain/pass@1"][1:]
     assert low < 0.52 < high and math.isnan(over_seeds(made(0.5))["gain/pass@1"].low)
 
 

@@ -9,7 +9,8 @@ the gain is made of is measured too: a completion can be right only if it has an
     P(right) = P(answer in tags) * P(listed | answer in tags) * P(right | listed).
 
 RL that only taught the form would leave the last factor where it was; guessing among the three
-listed numbers gives it 1/3. existing.yaml states the claims, written before the measurement.
+listed numbers gives it 1/3. So of the gain "form and reading" is what the first two factors bring
+with the base's last one, "the choice" is the rest. existing.yaml states the claims, written before the measurement.
 """
 
 from __future__ import annotations
@@ -99,6 +100,10 @@ def over_seeds(book: Mapping[str, Any]) -> dict[str, Estimate]:
     less += [("gain/greedy", "after_greedy/pass@1", "before_greedy/pass@1")]
     less += [("gain/prompted", "after/pass@1", "prompted/pass@1")]
     each |= {a: [x - y for x, y in zip(each[b], each[c], strict=True)] for a, b, c in less}
+    reached = zip(each["after/listed"], each["before/right_if_listed"], strict=True)
+    form = [a * b - x for (a, b), x in zip(reached, each["before/pass@1"], strict=True)]
+    each["of_gain/form"] = form
+    each["of_gain/choice"] = [x - y for x, y in zip(each["gain/pass@1"], form, strict=True)]
     each["minutes"] = [one["seconds"] / 60 for one in runs]
     found = {}
     for name, values in each.items():
@@ -143,6 +148,10 @@ def lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
          "prompted/pass@1", "after/pass@1", "gain/prompted"),
     ):  # fmt: skip
         rows.append((words, cell(three[0]), cell(three[1]), cell(three[2], "+.1f")))
+    rows += [
+        ("of the gain: form and reading", "", "", cell("of_gain/form", "+.1f")),
+        ("of the gain: the choice", "", "", cell("of_gain/choice", "+.1f")),
+    ]
     return [("held out, per cent", "base", "after RL", "difference"), *rows]
 
 

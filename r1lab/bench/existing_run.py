@@ -92,8 +92,9 @@ def measure(seeds: Sequence[int] = SEEDS, ledger: Path = LEDGER) -> None:
         book |= {"date": today(), "hardware": hardware(), "versions": versions()}
         book |= {"threads": torch.get_num_threads(), "recipe": recipe()}
         files.write_json(ledger, book)
-        files.atomic_write_text(ledger.with_suffix(".md"), page(book))
         say(f"existing: seed {seed}, {found['gain']}")
+    if book := files.read_json(ledger):
+        files.atomic_write_text(ledger.with_suffix(".md"), page(book))
 
 
 if __name__ == "__main__":
