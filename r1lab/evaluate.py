@@ -28,11 +28,13 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm.std import tqdm
 
 from r1lab.answers import Completion, measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import to_json
+from r1lab.machine.device import in_type, precision_on
 from r1lab.sampler.rollouts import Rollouts, Sampling, sample
 from r1lab.sampler.score import max_positions
 from r1lab.statistics import Estimate, estimate
@@ -270,6 +272,16 @@ def evaluate(
     settings = {"k": k, **asdict(sampling), "template": template}
     settings["batch_questions"] = QUESTIONS_AT_ONCE
     return Evaluation(list(problems), completions, settings, time.perf_counter() - began)
+
+
+def as_trained(model, tokenizer, task, problems: Sequence[Any], config, k: int = 4) -> Evaluation:
+    """`evaluate` of the policy as a run samples it. config: the run's `GRPOConfig`, for its
+    template, length limit, temperature, seed and precision."""
+    if precision_on(model.device, config.precision) == "bf16":
+        model = in_type(model, torch.bfloat16)
+    sampling = Sampling(config.max_new_tokens, config.temperature, seed=config.seed)
+    how = {"k": k, "sampling": sampling, "template": config.template}
+    return evaluate(model, tokenizer, task, problems, **how)
 
 
 def seed_of(sampling: Sampling, start: int) -> int:

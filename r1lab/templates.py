@@ -53,6 +53,9 @@ His sister is 2 * 9 = 18. 9 + 18 = 27.
 EXAMPLES = tuple(zip(_WORKED[::3], _WORKED[1::3], _WORKED[2::3], strict=True))
 """(question, thought, answer), written for this project, in no task's split."""
 
+SHORT = (("What is 8 - 3?", "5"), ("What comes next: 10, 20, 30?", "40"))
+"""(question, answer): the form alone. A small model whose every token counts needs no more."""
+
 CHAT = (
     "{question}\n\nReason step by step, then write your final answer, and nothing else, between "
     "<answer> and </answer>."
@@ -63,6 +66,7 @@ END = "<|im_end|>"  # EOS of SmolLM2 and of Qwen's chat models: the examples sho
 _SHOWN = "".join(
     f"Question: {q}\n<think> {t} </think> <answer> {a} </answer>{END}\n" for q, t, a in EXAMPLES
 )
+_ANSWERED = "".join(f"{q}\n<answer> {a} </answer>{END}\n" for q, a in SHORT)
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ TEMPLATES: dict[str, Template] = {
     "tiny": Template({"en": "user : {question} assistant :", "zh": "用户 : {question} 助手 :"}),
     "r1_zero": Template({"en": R1_ZERO}),
     "examples": Template({"en": _SHOWN + "Question: {question}\n"}, stop=(END, "\nQuestion:")),
+    "short": Template({"en": _ANSWERED + "{question}\n"}, stop=(END, "\n")),
     "chat": Template({"en": CHAT}, chat=True),
     "thinking": Template({"en": CHAT}, chat=True, switches={"enable_thinking": True}),
     "no_thinking": Template({"en": CHAT}, chat=True, switches={"enable_thinking": False}),

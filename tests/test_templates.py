@@ -66,7 +66,7 @@ def test_a_question_with_braces_stays_as_it_is():
 def test_unknown_template_says_which_there_are():
     with pytest.raises(R1LabError, match="tiny, r1_zero"):
         render(TASK.problem([7, 6, 10], 23), "r2")
-    assert set(TEMPLATES) == {*"tiny r1_zero examples chat thinking no_thinking".split()}
+    assert set(TEMPLATES) == {*"tiny r1_zero examples short chat thinking no_thinking".split()}
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ class Train(ModelAndTask):
         choices=("trackio", "wandb", "tensorboard"))
     record_every: int = option(0, "steps between whole groups kept for the inspector, with what "
         "the update did to them; 0: none (scratch only)", low=0)
+    held_out: int | None = number("so many held-out problems before and after, 4 completions each, "
+        "sampled as in training", low=2)
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")
@@ -122,7 +124,7 @@ class Eval(ModelAndTask):
         "endpoint 32768)", low=1)
     temperature: float = option(0.6, "of sampling; 0: greedy decoding; 1: what RL trains", low=0)
     top_p: float = option(0.95, "nucleus sampling")
-    template: str | None = text("tiny, r1_zero, examples, chat, thinking, no_thinking or "
+    template: str | None = text("tiny, r1_zero, examples, short, chat, thinking, no_thinking or "
         "FILE.py:NAME (default: tiny, for an endpoint chat)")
     seed: int = option(0, "of the sampling", **SEEDS)
     json: bool = flag("print JSON in place of the table")

@@ -17,13 +17,16 @@ from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
 from r1lab.cli.parse import home, pairs, print_table, project_folder
+from r1lab.evals.kept import as_json
+from r1lab.evaluate import Evaluation, as_trained, difference
 from r1lab.experience import training_problems
 from r1lab.machine import costs
 from r1lab.machine.device import device_of, precision_on
 from r1lab.sandbox.client import WEAK
 from r1lab.show.recorder import Recorder
+from r1lab.statistics import in_words
 from r1lab.tasks import check as checks
-from r1lab.tasks import registry, task_for
+from r1lab.tasks import distinct, registry, task_for
 from r1lab.training import metrics
 from r1lab.training.report import Report
 from r1lab.trl_backend import memory
@@ -85,6 +88,11 @@ def train(args: Train) -> None:
             raise R1LabError("--record-every needs --backend scratch")
         recorder = Recorder(out, model, tokenizer, task, config, every=args.record_every)
         options["callbacks"] = [*options.get("callbacks", ()), recorder]
+    before, asked = None, []
+    if args.held_out and os.environ.get("RANK", "0") == "0":
+        asked = distinct(task.problems("held_out", args.held_out))
+        model = model.to(computing_device(args.device))
+        before = as_trained(model, tokenizer, task, asked, config)
     try:
         history = backend.train(model, tokenizer, task, config, out, **options)
     finally:
@@ -99,11 +107,27 @@ def train(args: Train) -> None:
         if name in first and name in final
     ]
     print_table(("on its training batches", "first step", "last step"), rows)
+    if before is not None:
+        on_held_out(before, as_trained(model, tokenizer, task, asked, config), out)
     if on_trl and final["step"] + 1 < config.steps:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
     made = files.shorten(out / "model")
     print(f"the trained model is in {made}; next: r1lab eval --model {made}")
+
+
+def on_held_out(before: Evaluation, after: Evaluation, out: Path) -> None:
+    """Print and keep what a run has changed on held-out problems, paired by problem."""
+    pair, change = (before.summary(), after.summary()), difference(before, after)
+    names = ("pass@1", f"pass@{before.settings['k']}", "length", "truncated")
+    cell = "{:.3f} [{:.3f}, {:.3f}]".format
+    rows = [(name, *(cell(*one[name]) for one in pair)) for name in names]
+    print_table(("held out", "before", "after"), rows)
+    print(f"pass@1 of {len(before.problems)} held-out problems: {in_words(change)}")
+    about = {"problems": len(before.problems), "settings": before.settings}
+    sides = ({name: as_json(one) for name, one in side.items()} for side in pair)
+    about |= dict(zip(("before", "after"), sides, strict=True)) | {"change": as_json(change)}
+    files.write_json(out / "held_out.json", about)
 
 
 def plan_memory(model, tokenizer, task, config) -> str:

@@ -55,7 +55,8 @@ class WordProblems(OneNumber):
     """Word problems whose answer is a whole number (see `r1lab.tasks.base.Task`).
 
     difficulty  "easy" (one or two steps, small numbers), "medium", "hard" (all of GSM-Symbolic)
-    kinds       which generators; by default those of the difficulty"""
+    kinds       which generators; by default those of the difficulty. "largest" (of three numbers)
+                is in none: a small model's first exercise"""
 
     difficulty: str = "medium"
     kinds: tuple[str, ...] | None = None
@@ -109,7 +110,8 @@ class WordProblems(OneNumber):
         content = f"{kind}/{content}"
         tag = hashlib.sha256(content.encode()).hexdigest()[:16]
         key, data = f"word_problems/{kind}/{tag}={value}", {"kind": kind, "answer": str(value)}
-        text = f"{text} {INSTRUCTION}"
+        if kind != "largest":
+            text = f"{text} {INSTRUCTION}"
         return Problem(self.name, key, text, "en", split_of_content(content), data)
 
 
@@ -185,6 +187,16 @@ def _stories(level: Level, rng: random.Random) -> Written:
     return f"{k}/{'-'.join(re.findall(DIGITS, text))}", text, item["answer"]
 
 
+def _largest(level: Level, rng: random.Random) -> Written:
+    """The largest of three numbers of two digits; in any order they are one content. Ours: it needs
+    no package."""
+    numbers = [10 + int(rng.random() * 90) for _ in range(3)]
+    content = "-".join(map(str, sorted(numbers))) if len(set(numbers)) == 3 else None
+    text = f"Which is the largest: {', '.join(map(str, numbers))}?"
+    return content, text, str(max(numbers))
+
+
+_ALL = (_legs, _family, _polygon, _calendar, _stories, _largest)
 WRITERS: dict[str, Callable[[Level, random.Random], Written]] = {
-    writer.__name__[1:]: writer for writer in (_legs, _family, _polygon, _calendar, _stories)
+    writer.__name__[1:]: writer for writer in _ALL
 }
