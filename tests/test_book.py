@@ -15,9 +15,8 @@ import pytest
 from r1lab import cli
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
-from r1lab.course import book, offline, slides
+from r1lab.course import book, offline, quizzes, slides
 from r1lab.course.graded import pages as exercises
-from r1lab.course.graded import quizzes
 
 HOSTILE = "</script><!--<script>alert(1)</script>"
 PLOT = {"data": [{"y": [1, 2], "name": HOSTILE}], "layout": {"title": {"text": "t"}}}

@@ -21,8 +21,7 @@ import nbformat
 import pytest
 
 from r1lab import ROOT, show
-from r1lab.course import book, copies, profiles
-from r1lab.course.graded import quizzes
+from r1lab.course import book, copies, profiles, quizzes
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),

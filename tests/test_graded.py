@@ -12,8 +12,8 @@ import yaml
 
 from r1lab.advantages import ADVANTAGES
 from r1lab.basics.errors import R1LabError
-from r1lab.course import graded
-from r1lab.course.graded import pages, quizzes
+from r1lab.course import graded, quizzes
+from r1lab.course.graded import pages, quiz_form
 from r1lab.course.graded import record as kept
 
 EXERCISES = {one.id: one for n in graded.LESSONS for one in graded.lesson(n).EXERCISES}
@@ -170,7 +170,7 @@ def test_a_quiz_says_what_is_wrong_with_each_option(capsys):
 
 
 def test_the_form_of_a_quiz_judges_keeps_and_remembers():
-    form = quizzes.form("12")
+    form = quiz_form.form("12")
     choosers = [one for one in form.children if isinstance(one, ipywidgets.RadioButtons)]
     *_, button, summary, _ = form.children
     button.click()
@@ -184,7 +184,7 @@ def test_the_form_of_a_quiz_judges_keeps_and_remembers():
     assert [words[0] for words in feedback] == list("✓✗✓✓✓") and "4 of 5" in summary.value
     entry = kept.read(kept.path())["quiz"]["12"]
     assert (entry["right"], entry["tries"]) == (4, 1) and entry["answers"][0] == letters[0]
-    again = quizzes.form("12").children
+    again = quiz_form.form("12").children
     assert [again[3 * i + 1].value for i in range(5)] == [one.value for one in choosers]
 
 

@@ -10,8 +10,7 @@ import pytest
 
 from r1lab import cli, pipeline
 from r1lab.basics.errors import R1LabError
-from r1lab.course import catch_up, graded, profiles
-from r1lab.course.graded import quizzes
+from r1lab.course import catch_up, graded, profiles, quizzes
 from r1lab.recipe import PipelineConfig
 
 

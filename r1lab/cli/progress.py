@@ -51,8 +51,8 @@ class CatchUp(Command):
 
 
 def progress(args: Progress) -> None:
-    from r1lab.course import graded
-    from r1lab.course.graded import quizzes, record
+    from r1lab.course import graded, quizzes
+    from r1lab.course.graded import record
 
     if args.folder is None:
         head, *rows = record.map_rows(graded.ids(), graded.titles(), record.path())

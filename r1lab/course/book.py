@@ -26,9 +26,8 @@ from sphinx.errors import SphinxError
 
 from r1lab.basics import ledger as ledgers
 from r1lab.basics.errors import R1LabError
-from r1lab.course import offline, profiles, readme
+from r1lab.course import offline, profiles, quizzes, readme
 from r1lab.course.claims import HOLD
-from r1lab.course.graded import quizzes
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
 PREDICT = re.compile(r"^(#+ |\W*\*\*)Predict\b", re.M)  # the next result is folded

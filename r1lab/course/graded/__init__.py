@@ -26,9 +26,10 @@ from unittest.mock import patch
 from IPython.display import display
 
 from r1lab.basics.errors import R1LabError, did_you_mean, first_line
-from r1lab.course.graded import quizzes
+from r1lab.course import quizzes
 from r1lab.course.graded import record as kept
 from r1lab.course.graded.kinds import Exercise, Wrong
+from r1lab.course.graded.quiz_form import answered, form
 from r1lab.show import show_table
 from r1lab.show.notebook import in_notebook
 
@@ -108,12 +109,12 @@ def quiz(number: str, answers: str | None = None) -> None:
     is right or wrong with each answer. Either keeps the answers."""
     lesson(number)  # there is one
     if answers is None and in_notebook():
-        shown = quizzes.form(number)._repr_mimebundle_()
+        shown = form(number)._repr_mimebundle_()
         display({**shown, "text/plain": quizzes.text(number)}, raw=True)
     elif answers is None:
         print(quizzes.text(number))
     else:
-        right, said = quizzes.answered(number, answers)
+        right, said = answered(number, answers)
         for i, (one, words) in enumerate(zip(quizzes.questions(number), said, strict=True), 1):
             print(f"{i}. {one.ask}\n   {words}")
         print(f"{right} of {len(said)} right")

@@ -9,9 +9,9 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from r1lab.basics.files import atomic_write_text
-from r1lab.course import graded, profiles
-from r1lab.course.graded import quizzes
+from r1lab.course import graded, profiles, quizzes
 from r1lab.course.graded.kinds import Exercise
+from r1lab.course.graded.quiz_form import LIVE
 
 FOLDER = profiles.NOTEBOOKS / "exercises"
 KINDS = {"fill": "fill in", "predict": "predict", "design": "design an experiment"}
@@ -59,7 +59,7 @@ def page(number: str, solutions: bool = False) -> nbformat.NotebookNode:
         cells += [new_code_cell(checking(one))]
     answers = quizzes.right_letters(number)
     cells += [
-        new_markdown_cell(f"## Quiz\n\n{quizzes.LIVE.format(number)}"),
+        new_markdown_cell(f"## Quiz\n\n{LIVE.format(number)}"),
         new_code_cell(f'quiz("{number}", "{answers}")' if solutions else f'quiz("{number}")'),
         new_markdown_cell("## What you have solved"),
         new_code_cell("progress()"),
