@@ -134,7 +134,7 @@ def browser():
 def context(browser):
     """Windows of one browser, and every host that a page has asked for anything."""
     context = browser.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(300_000)  # a busy machine is slow to start a kernel
+    context.set_default_timeout(30_000)  # a busy machine is slow to start a kernel
     context.hosts = set()
     asked = lambda r: context.hosts.add(r.url.split("/")[2]) if "://" in r.url else None  # noqa: E731
     context.on("request", asked)
@@ -300,8 +300,9 @@ def test_an_exercise_and_a_quiz_answer(figures, lab):
 
 
 def test_figures_take_the_colours_of_the_theme(figures):
-    figures.locator(".js-plotly-plot").first.scroll_into_view_if_needed()  # drawn where it is seen
-    white = "document.querySelector('.js-plotly-plot')._fullLayout.paper_bgcolor === 'white'"
+    first = "document.querySelector('.js-plotly-plot')"  # drawn where it is seen
+    sight = f"({first}.scrollIntoView({{ block: 'center' }}), {first})"
+    white = f"{sight}._fullLayout.paper_bgcolor === 'white'"
     for name, condition in (("JupyterLab Dark", f"!({white})"), ("JupyterLab Light", white)):
         theme(figures, name)
         until(figures, condition)

@@ -111,7 +111,10 @@
         this.node.style.cssText = "width: 100%; overflow: hidden";
         this.drawn = Promise.resolve();
         this.resized = new ResizeObserver(() => this.draw());
-        this.seen = new IntersectionObserver(() => this.draw());
+        this.seen = new IntersectionObserver((entries) => {
+          this.near = entries.at(-1).isIntersecting;
+          this.draw();
+        });
         this.themed = new MutationObserver(() => this.draw());
       }
       renderModel(model) {
@@ -140,6 +143,7 @@
         const look = `${width} ${dark}`;
         // Out of sight nothing has a size: plotly would lay title and subtitle over each other.
         const hidden = this.node.checkVisibility?.({ contentVisibilityAuto: true }) === false;
+        if (hidden && this.near && !this.isDisposed) setTimeout(() => this.draw(), 100);
         if (this.isDisposed || hidden || !width || look === this.look) return;
         this.look = look;
         const [data, layout, config] = fitted(this.spec, this.natural, width, dark);
