@@ -134,7 +134,7 @@ def browser():
 def context(browser):
     """Windows of one browser, and every host that a page has asked for anything."""
     context = browser.new_context(viewport={"width": 1500, "height": 1000})
-    context.set_default_timeout(30_000)  # a busy machine is slow to start a kernel
+    context.set_default_timeout(120_000)  # a busy machine is slow to start a kernel
     context.hosts = set()
     asked = lambda r: context.hosts.add(r.url.split("/")[2]) if "://" in r.url else None  # noqa: E731
     context.on("request", asked)
