@@ -311,10 +311,8 @@ def test_lessons_that_never_ran_make_no_book(tmp_path, capsys):
 
 
 def test_on_paper_a_quiz_is_a_form_to_tick():
-    (shown,) = (
-        o for cell in book._on_paper(exercises.page("05")).cells for o in cell.get("outputs", ())
-    )
-    form = shown.data["text/html"]
+    page = quizzes.without_kernel(exercises.page("05"), paper=True)
+    (form,) = (cell.source for cell in page.cells if '<ol class="form">' in cell.source)
     assert form.count("☐ a)") == form.count("☐ d)") == 5
     assert all(html.escape(one.ask) in form for one in quizzes.questions("05"))
 
@@ -362,6 +360,10 @@ def test_slides_load_nothing_from_another_host(made, resources, tmp_path):
     with pytest.raises(R1LabError, match=r"mine\.html is no page of slides"):
         slides.build(tmp_path)
     assert [path.name for path in (tmp_path / "slides").iterdir()] == ["mine.html"]
+    (tmp_path / "slides" / "mine.html").rename(tmp_path / "slides" / "slides.css")
+    with pytest.raises(R1LabError, match="holds other files than slides"):
+        slides.build(tmp_path)
+    assert (tmp_path / "slides" / "slides.css").read_text() == "mine"
 
 
 CHROMIUM = book.chromium()
@@ -377,6 +379,10 @@ def test_one_pdf_of_lessons_and_exercises(made, tmp_path):
     assert book.pdf(made, source) == made / "course.pdf"
     written = (made / "course.pdf").read_bytes()
     assert written.startswith(b"%PDF") and len(re.findall(rb"/Type ?/Page\b", written)) >= 6
+    (made / "course.pdf").write_bytes(b"%PDF of somebody")
+    with pytest.raises(R1LabError, match="was not printed here"):
+        book.pdf(made, source)
+    assert (made / "course.pdf").read_bytes() == b"%PDF of somebody"
 
 
 def test_without_a_browser_the_book_is_made_and_the_pdf_is_not(made, monkeypatch, capsys):

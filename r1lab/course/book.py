@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbformat.v4 import new_markdown_cell, new_notebook, new_output
+from nbformat.v4 import new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
@@ -30,6 +30,7 @@ from r1lab.course import offline, profiles, quizzes, readme
 from r1lab.course.claims import HOLD
 
 MARK = ".r1lab-book.json"  # in every book: the list of its files
+PRINTED = b"% r1lab book --pdf\n"  # a comment behind the end of every course.pdf
 PREDICT = re.compile(r"^(#+ |\W*\*\*)Predict\b", re.M)  # the next result is folded
 UNSEEN = ("left out", "not run")  # of lessons without results
 CAPTIONS = {
@@ -68,9 +69,9 @@ def _make(lessons: list[dict], out_dir: Path, folder: Path, scratch: Path, kind:
         nbformat.write(_prepared(one, kind == "html"), source / f"{one['name']}.ipynb")
     if (folder / "images").is_dir():
         (source / "images").symlink_to((folder / "images").resolve())
-    quiz = quizzes.without_kernel if kind == "html" else _on_paper
     for path in sorted((folder / "exercises").glob("[!.]*.ipynb")):
-        nbformat.write(quiz(profiles.read_notebook(path)), source / "exercises" / path.name)
+        nb = quizzes.without_kernel(profiles.read_notebook(path), paper=kind == "singlehtml")
+        nbformat.write(nb, source / "exercises" / path.name)
     pages = sorted(folder.glob("*.md"))  # such as the glossary
     for page in pages:
         (source / page.name).write_text(page.read_text(encoding="utf-8"), encoding="utf-8")
@@ -92,11 +93,14 @@ def _make(lessons: list[dict], out_dir: Path, folder: Path, scratch: Path, kind:
 
 def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOOKS) -> Path | None:
     """The course as one PDF, <out_dir>/course.pdf, printed by a Chrome or Chromium of this machine;
-    None where there is none. Raises R1LabError when it prints nothing."""
+    None where there is none. Raises R1LabError when it prints nothing, and for a course.pdf there
+    that was not printed here."""
     out_dir, folder, browser = Path(out_dir), Path(folder), chromium()
     if browser is None:
         return None
-    lessons = _lessons(out_dir, folder)
+    lessons, target = _lessons(out_dir, folder), out_dir / "course.pdf"
+    if target.exists() and PRINTED not in target.read_bytes():
+        raise R1LabError(f"{target} was not printed here, and would be lost: move it away")
     with tempfile.TemporaryDirectory(prefix=".book-", dir=out_dir) as scratch:
         made = _make(lessons, out_dir, folder, Path(scratch), "singlehtml")
         printed = Path(scratch, "course.pdf")
@@ -110,7 +114,9 @@ def pdf(out_dir: str | os.PathLike, folder: str | os.PathLike = profiles.NOTEBOO
         if not printed.is_file():
             last = (done.stderr.strip() or "it says nothing").splitlines()[-1]
             raise R1LabError(f"{browser} printed no PDF of {out_dir}: {last}")
-        return printed.replace(out_dir / "course.pdf")
+        with open(printed, "ab") as file:
+            file.write(PRINTED)
+        return printed.replace(target)
 
 
 def chromium() -> str | None:
@@ -118,22 +124,6 @@ def chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
     mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
     return next(filter(None, map(shutil.which, (*names, mac))), None)
-
-
-def _on_paper(nb: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """An exercise's notebook, of which nothing has run, with a form to tick for its quiz."""
-    for cell in nb.cells:
-        if asked := cell.cell_type == "code" and quizzes.CALL.fullmatch(cell.source.strip()):
-            rows = [
-                f"<li>{html.escape(one.ask)}<ul>"
-                + "".join(f"<li>☐ {letter}) {html.escape(text)}</li>" for letter, text in zip(
-                    quizzes.LETTERS, one.options, strict=True))
-                + "</ul></li>"
-                for one in quizzes.questions(asked[1])
-            ]  # fmt: skip
-            form = f'<ol class="form">{"".join(rows)}</ol>'
-            cell.outputs = [new_output("display_data", data={"text/html": form})]
-    return nb
 
 
 def _files(folder: Path) -> set[str]:

@@ -11,6 +11,7 @@ import copy
 import html
 import random
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -23,6 +24,7 @@ from r1lab.course import profiles
 FILE = profiles.NOTEBOOKS / "quiz.yaml"
 LETTERS = "abcd"
 CALL = re.compile(r'quiz\("(\d\d)"\)')  # the cell of a companion notebook
+TICKED = "Five questions: tick an option of each."
 FOLDED = "Five questions. Open an option to see what is right or wrong with it."
 
 
@@ -79,21 +81,35 @@ def marked(words: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(words, quote=False))
 
 
-def without_kernel(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A companion notebook for a page: its quiz as folds, an option to open each."""
+def without_kernel(notebook: nbformat.NotebookNode, paper: bool = False) -> nbformat.NotebookNode:
+    """A companion notebook for a page: of its quiz a fold to open for each option, on paper a box
+    to tick."""
     notebook = copy.deepcopy(notebook)
     for i, cell in enumerate(notebook.cells):
         found = CALL.fullmatch(cell.source) if cell.cell_type == "code" else None
         if found is None:
             continue
-        lines = [FOLDED]
-        for n, one in enumerate(questions(found[1]), 1):
-            lines.append(f"**{n}. {one.ask}**")
-            lines += [
-                f'<details class="quiz"><summary>{marked(option)}</summary>'
-                f"{marked(one.told(j))}</details>"
-                for j, option in enumerate(one.options)
-            ]
-        notebook.cells[i] = new_markdown_cell("\n\n".join(lines), id=cell.id)
+        shown = _boxes if paper else _folds
+        source = "\n\n".join([TICKED if paper else FOLDED, *shown(questions(found[1]))])
+        notebook.cells[i] = new_markdown_cell(source, id=cell.id)
         notebook.cells[i - 1].source = notebook.cells[i - 1].source.partition("\n")[0]
     return notebook
+
+
+def _folds(asked: Sequence[Question]) -> Iterator[str]:
+    for n, one in enumerate(asked, 1):
+        yield f"**{n}. {one.ask}**"
+        for j, option in enumerate(one.options):
+            yield (
+                f'<details class="quiz"><summary>{marked(option)}</summary>'
+                f"{marked(one.told(j))}</details>"
+            )
+
+
+def _boxes(asked: Sequence[Question]) -> Iterator[str]:
+    rows = ""
+    for one in asked:
+        options = zip(LETTERS, one.options, strict=True)
+        ticks = "".join(f"<li>☐ {letter}) {marked(option)}</li>" for letter, option in options)
+        rows += f"<li>{marked(one.ask)}<ul>{ticks}</ul></li>"
+    yield f'<ol class="form">{rows}</ol>'

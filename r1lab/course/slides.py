@@ -147,13 +147,16 @@ def page(nb: NotebookNode, title: str) -> str:
 def build(out_dir: Path, folder: Path = profiles.NOTEBOOKS) -> Path:
     """Write the slides of all lessons that have run in `out_dir`; returns the start page. folder:
     the lessons' sources, for their images. Raises R1LabError when nothing has run, or where
-    somebody has a page of their own among the slides."""
+    somebody has a page of their own among the slides, or a folder of that name."""
     target, entries = Path(out_dir) / FOLDER, []
+    index = target / "index.html"
     for path in target.glob("*.html"):
         if MARK not in path.read_text(encoding="utf-8", errors="replace"):
             raise R1LabError(
                 f"{path} is no page of slides, and would stay among them: move it away"
             )
+    if target.is_dir() and any(target.iterdir()) and not index.exists():
+        raise R1LabError(f"{target} holds other files than slides made here: move it away")
     done = profiles.notebooks(Path(out_dir) / "notebooks")
     if not done:
         raise R1LabError(f"nothing has run in {out_dir} yet: r1lab run")
@@ -175,4 +178,4 @@ def build(out_dir: Path, folder: Path = profiles.NOTEBOOKS) -> Path:
         "window with notes that follows, <b>f</b> fills the screen. To print: the browser.</p>"
         f"<ul>{''.join(entries)}</ul></section></body></html>\n"
     )
-    return atomic_write_text(target / "index.html", start)
+    return atomic_write_text(index, start)

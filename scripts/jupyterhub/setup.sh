@@ -48,6 +48,13 @@ fi
 [ "$(id -u)" = 0 ] || fail "this sets up a machine: run it as root"
 [ -f constraints.txt ] || fail "run it in the project's folder"
 
+config=/opt/tljh/config
+if command -v tljh-config >/dev/null && [ ! -e "$config/jupyterhub_config.d/r1lab.py" ]; then
+  fail "there is a JupyterHub here that this has not set up, and its settings would be lost"
+fi
+[ ! -e "$PROJECT" ] || [ -e "$PROJECT/scripts/jupyterhub/setup.sh" ] ||
+  fail "$PROJECT is another project's: move it away"
+
 # 1. The project, readable by all; as a wheel, so that each student's results land in their folder.
 apt-get update -q && apt-get install -y -q git make g++ curl python3-venv
 mkdir -p "$PROJECT"
@@ -60,9 +67,9 @@ venv=$PROJECT/.venv/bin/python
 
 # 2. The hub, for the instructor alone and on 127.0.0.1: no moment at which it answers strangers, who
 #    would give an account its password by being the first to log in.
-config=/opt/tljh/config
 if ! command -v tljh-config >/dev/null; then
   install -d -m 700 "$config" "$config/jupyterhub_config.d"
+  cp "$PROJECT/scripts/jupyterhub/settings.py" "$config/jupyterhub_config.d/r1lab.py"
   DOMAIN='' settings "$admin" >"$config/config.yaml"
   curl -fsSL -o /root/tljh.py \
     "https://raw.githubusercontent.com/jupyterhub/the-littlest-jupyterhub/$TLJH/bootstrap/bootstrap.py"
