@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
+import subprocess
 import sys
 from typing import Any
 
@@ -30,6 +31,10 @@ class Kernel(AsyncKernelManager):
         command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         command += ["--log-level=ERROR"]  # its note on plain TCP is for shared machines
         return KernelSpec(argv=command, display_name="Python 3", language="python")
+
+    async def start_kernel(self, **options: Any) -> None:
+        """What a lesson writes to file descriptor 1 is in its notebook, and not among our lines."""
+        await super().start_kernel(stdout=subprocess.DEVNULL, **options)
 
     def interrupt_now(self) -> None:
         """As Ctrl-C in JupyterLab."""
