@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc a
 MEASURE = """
 import gc
 gc.disable()  # while torch comes
-import importlib, json, re, sys, tempfile
+import importlib, json, re, sys
 from dataclasses import replace
 import torch
 torch.set_num_threads(int(sys.argv[5]))
@@ -38,6 +39,7 @@ from r1lab.tasks import get_task
 gc.enable()
 
 name, kl, base, how = sys.argv[1], float(sys.argv[2]), sys.argv[3], json.loads(sys.argv[4])
+out = sys.argv[6]
 backend = importlib.import_module({"scratch": "r1lab.grpo", "trl": "r1lab.trl_backend.run"}[name])
 def characters(completions, **_):
     return [float(len(text) % 7) for text in completions]  # so every group teaches
@@ -57,8 +59,7 @@ def note(step, metrics, batch):
     longest = max(map(len, batch.rollouts.prompt_ids))
     lengths.append(longest)
 launch = [mapping.Launch(**how)] if name == "trl" else []
-backend.train(model, tokenizer, task, config, tempfile.mkdtemp(), *launch, progress=False,
-              callbacks=[note])
+backend.train(model, tokenizer, task, config, out, *launch, progress=False, callbacks=[note])
 # Not getrusage: a child's ru_maxrss starts at what its parent, here pytest, held when it forked.
 peak = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
 longest = lengths.pop()
@@ -69,10 +70,11 @@ print(json.dumps({"peak": peak, "planned": planned.peak, "words": planned.words(
 
 def measured(*words) -> float:
     """The plan, over what a fresh process needed at most."""
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *map(str, words)],
-        capture_output=True, text=True, cwd=ROOT, timeout=600,
-    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as out:  # its checkpoint alone takes half a gigabyte
+        done = subprocess.run(
+            [sys.executable, "-c", MEASURE, *map(str, words), out],
+            capture_output=True, text=True, cwd=ROOT, timeout=600,
+        )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.strip().splitlines()[-1])
     print(found["words"])

@@ -75,8 +75,9 @@ for t in range(40):
 live.finish()
 """,
     "resumed": """
-import json, pathlib, tempfile
-run = pathlib.Path(tempfile.mkdtemp())
+import json, pathlib
+run = pathlib.Path("run")
+run.mkdir()
 def metrics(t):
     return {"step": t, "accuracy": t / 40, "length": 30.0 + t, "reflection": 0.1 * t}
 (run / "metrics.jsonl").write_text("".join(json.dumps(metrics(t)) + "\\n" for t in range(9)))
@@ -91,8 +92,7 @@ done = show.live_dashboard(20, run)
 done.finish()
 """,
     "prediction": """
-import tempfile
-guess = show.predict("pass@1", 0, 1, folder=tempfile.mkdtemp())
+guess = show.predict("pass@1", 0, 1, folder="guess")
 """,
     "prediction, moved": """
 guess.slider.value = (0.25, 0.5)
@@ -102,14 +102,17 @@ print(guess.band, guess.words())
 
 
 @pytest.fixture(scope="module")
-def executed():
+def executed(tmp_path_factory):
     """The cells' outputs, run as papermill runs a lesson: {name: outputs}."""
     import nbformat
     from nbclient import NotebookClient
 
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS.values()]
     notebook = nbformat.v4.new_notebook(cells=cells)
-    NotebookClient(notebook, timeout=300, startup_timeout=300, kernel_name="python3").execute()
+    NotebookClient(
+        notebook, timeout=300, startup_timeout=300, kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path_factory.mktemp("cells"))}},
+    ).execute()  # fmt: skip
     return {name: cell.outputs for name, cell in zip(CELLS, notebook.cells, strict=True)}
 
 
