@@ -10,9 +10,9 @@ from r1lab.experience import training_problems
 from r1lab.grpo import GRPOConfig, collect, questions_at, update
 from r1lab.training.optimizer import adamw, ready
 
-CHANGED = "linear_rate over 28 steps, completions of more than 250 tokens are not trained on"
+CHANGED = "linear_rate over 32 steps, completions of more than 250 tokens are not trained on"
 SMALLER: dict = {}  # smaller sizes, for a test
-FASTER = {"steps": 28, "learning_rate": 1e-3, "warmup_steps": 3, "lr_schedule": "linear"}
+FASTER = {"steps": 32, "learning_rate": 1e-3, "warmup_steps": 3, "lr_schedule": "linear"}
 LONG = 250
 
 
