@@ -16,9 +16,9 @@ FASTER = {"steps": 32, "learning_rate": 1e-3, "warmup_steps": 3, "lr_schedule": 
 LONG = 250
 
 
-def train(model, tokenizer, task, seed, out, precision="fp32", **options):
-    """precision: of the updates alone, the completions are sampled in float32."""
-    config = replace(GRPOConfig(**FASTER, seed=seed, precision="fp32"), **options, **SMALLER)
+def train(model, tokenizer, task, seed, out, change=None, **options):
+    """change: of the advantages (N,), in place, before the update."""
+    config = replace(GRPOConfig(**FASTER, seed=seed), **options, **SMALLER)
     ready(model, config)
     optimizer = adamw(model, config)
     problems = training_problems(task, model, tokenizer, config)
@@ -26,4 +26,6 @@ def train(model, tokenizer, task, seed, out, precision="fp32", **options):
         batch = collect(model, tokenizer, task, questions_at(step, problems, config), step, config)
         long = [row.length > LONG for row in batch.measures]
         batch.advantages.view(-1)[long] = 0
-        update(model, None, optimizer, batch, step, replace(config, precision=precision))
+        if change is not None:
+            change(batch.advantages.view(-1))
+        update(model, None, optimizer, batch, step, config)
