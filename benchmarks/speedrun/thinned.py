@@ -7,7 +7,7 @@ are most of the tokens. The expected gradient is the same. On top of `two_update
 from r1lab.bench import speedrun
 
 CHANGED = (
-    "two_updates, and of the completions with an advantage below 0.6 one in two, weighing twice"
+    "two_updates, and of the completions with an advantage below 0.6 one in two, with twice the weight"
 )
 SMALLER: dict = {}  # smaller sizes, for a test
 LITTLE = 0.6
@@ -21,4 +21,4 @@ def thin(advantages):
 
 
 def train(*of):
-    speedrun.read("two_updates").train(*of, change=thin, **SMALLER)
+    speedrun.read("two_updates").train(*of, change=thin, **({"steps": 22} | SMALLER))
