@@ -16,8 +16,7 @@ FASTER = {"steps": 32, "learning_rate": 1e-3, "warmup_steps": 3, "lr_schedule": 
 LONG = 250
 
 
-def train(model, tokenizer, task, seed, out, change=None, **options):
-    """change: of the advantages (N,), in place, before the update."""
+def train(model, tokenizer, task, seed, out, **options):
     config = replace(GRPOConfig(**FASTER, seed=seed), **options, **SMALLER)
     ready(model, config)
     optimizer = adamw(model, config)
@@ -26,6 +25,4 @@ def train(model, tokenizer, task, seed, out, change=None, **options):
         batch = collect(model, tokenizer, task, questions_at(step, problems, config), step, config)
         long = [row.length > LONG for row in batch.measures]
         batch.advantages.view(-1)[long] = 0
-        if change is not None:
-            change(batch.advantages.view(-1))
         update(model, None, optimizer, batch, step, config)
