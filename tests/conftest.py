@@ -35,6 +35,7 @@ def pytest_configure(config):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(optionalhook=True)  # .venv-engines has no xdist
 def pytest_xdist_auto_num_workers(config):
     """One more than there are cores: of each minute, tests wait a quarter for processes, clocks and
     time limits."""
