@@ -279,3 +279,13 @@ def test_jupyterlab_finds_what_draws_the_figures():
     assert {source / place for place in put} == set(put.values())
     assert set(put.values()) == {path for path in source.rglob("*") if path.is_file()}
     assert "share/jupyter/labextensions/r1lab" in (ROOT / "scripts/setup_venv.sh").read_text()
+
+
+def test_tests_load_without_what_the_engines_environment_lacks():
+    """`make test-engines` reads this folder's conftest in an environment for training alone."""
+    code = (
+        "import sys, pytest; sys.modules['nbformat'] = None\n"
+        "sys.exit(pytest.main(['--collect-only', '-q', '-p', 'no:xdist', 'tests/test_losses.py']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
