@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from statistics import fmean
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from r1lab.bench import cpu, harness, loops
+from r1lab import grpo
+from r1lab.bench import code_step, cpu, harness, loops
 from r1lab.cli import main
 from r1lab.grpo import GRPOConfig
 from r1lab.sampler.score import token_logps
@@ -164,3 +166,11 @@ def test_a_training_that_was_given_up_is_a_lower_bound():
     assert "| 4.00 x |" in cpu.table(report)
     report["lower_bounds"] = ["time_to_half_vs_trl_best"]
     assert "| at least 4.00 x |" in cpu.table(report)
+
+
+def test_what_judging_costs_is_a_share_of_each_step():
+    before = grpo.combine, grpo.measure_all
+    small = replace(code_step.CONFIG, steps=2, questions=2, group_size=2, max_new_tokens=16)
+    each = code_step.shares("code", small)
+    assert len(each) == 2 and all(share > 0 for share in each)
+    assert (grpo.combine, grpo.measure_all) == before
