@@ -430,9 +430,6 @@ def test_every_lesson_by_run_all(name, context, lab):
     page = open_notebook(context, lab, f"run/lab/{name}")
     page.set_default_timeout(900_000)
     run_all(page)
-    page.locator(".jp-CodeCell").last.locator(
-        ".jp-InputPrompt", has_text=re.compile(r"\d")
-    ).wait_for()
     whole(page, lab, f"run/lab/{name}")
     page.close()
     end_kernels(lab)
