@@ -363,6 +363,7 @@ READ = """async (white) => {
 def whole(page, lab, name: str) -> None:
     """Assert of a lesson, when it has run: no failed cell, no red box; all of its figures are
     drawn, also in the dark, and nothing is cut, also at 900 pixels."""
+    theme(page, "JupyterLab Light")  # a lesson that failed left the dark one
     last = "[...document.querySelectorAll('.jp-CodeCell')].at(-1)"  # says which claims hold
     failed = "document.querySelector('[data-mime-type$=\".jupyter.error\"]')"
     until(page, f"{last}.querySelector('.jp-OutputArea-output') || {failed}")

@@ -59,7 +59,8 @@ def accuracy_cost(
     top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
     reach = 1 + max(xs) - min(xs)
     left, right = min(xs) - 0.12 * reach, max(xs) + (0.22 if names else 0.12) * reach
-    size = 5.9 * (right - left) / 616, 0.04 * top  # of a letter, on the axes
+    # A letter on the axes, which are 480 pixels wide in a window of 900
+    size = 5.9 * (right - left) / 480, 0.04 * top
     bars = [(p.accuracy.low, p.accuracy.high) for p in shown]
     beside = name_places(xs, ys, [p.label for p in shown], size, (left, right), bars)
     for label, count in itertools.product(labels, votes):
