@@ -58,7 +58,7 @@ def accuracy_cost(
     ys = [p.accuracy.value for p in shown]
     top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
     reach = 1 + max(xs) - min(xs)
-    left, right = min(xs) - 0.12 * reach, max(xs) + (0.22 if names else 0.12) * reach
+    left, right = min(xs) - 0.12 * reach, max(xs) + (0.36 if names else 0.12) * reach
     # A letter on the axes, which are 480 pixels wide in a window of 900
     size = 5.9 * (right - left) / 480, 0.04 * top
     bars = [(p.accuracy.low, p.accuracy.high) for p in shown]
@@ -136,8 +136,8 @@ def name_places(
             )
 
         def cost_of(box: tuple[float, float, float, float]) -> tuple[int, int]:
-            outside = (box[0] < ends[0]) + (box[2] > ends[1])
-            return met(box, taken) + outside, met(box, lines)
+            outside = box[0] < ends[0] or box[2] > ends[1]  # cut off: worse than two on each other
+            return met(box, taken) + 3 * outside, met(box, lines)
 
         chosen = min(boxes, key=lambda place: cost_of(boxes[place]))
         taken.append(boxes[chosen])
