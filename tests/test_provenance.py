@@ -258,19 +258,21 @@ def test_the_sum_is_the_seconds_measured_within_two_per_cent(chain, tmp_path):
     config = PipelineConfig.smoke(
         base=str(chain / "base"), eval_problems=0, device="cpu", accept_any=True, **sizes
     )
-    began = time.perf_counter()
-    found = pipeline.run(config, tmp_path / "run", say=quiet)
-    wall = time.perf_counter() - began
-    tree = provenance.tree(tmp_path / "run" / "r1" / "model")
+    for attempt in range(3):  # of a second and a half: a busy machine may take 2 % between stages
+        began = time.perf_counter()
+        found = pipeline.run(config, tmp_path / f"run-{attempt}", say=quiet)
+        wall = time.perf_counter() - began
+        tree = provenance.tree(tmp_path / f"run-{attempt}" / "r1" / "model")
+        rows = {row["stage"]: row for row in provenance.bill(tree)}
+        ours = sum(row["seconds"] for name, row in rows.items() if name != "base")
+        if ours == pytest.approx(wall, rel=0.02):
+            break
+    assert ours == pytest.approx(wall, rel=0.02)
     assert tree.faults() == []
-    rows = {row["stage"]: row for row in provenance.bill(tree)}
     assert set(rows) == {"base", *STAGES}
     for name in STAGES:
         written = rows[name]["seconds"] - found[name]["seconds"]  # to write stage.json itself
         assert 0 <= written < 0.5
-    ours = sum(row["seconds"] for name, row in rows.items() if name != "base")
-    # This run takes a second and a half: a busy machine takes 0.04 s between two stages.
-    assert ours == pytest.approx(wall, rel=0.02, abs=0.25)
     beside = {row["stage"]: row for row in bill.beside(tree)}
     whole = sum(beside[name]["seconds"] for name in COSTS["rows"])
     assert whole == pytest.approx(ours) and beside["the base"]["seconds"] > 0
