@@ -7,5 +7,5 @@ SMALLER: dict = {}  # smaller sizes, for a test
 TWO = {"steps": 16, "minibatches": 2, "clip_high": 0.28}
 
 
-def train(*of, **options):
-    speedrun.read("overlong").train(*of, **(TWO | options | SMALLER))
+def train(*of):
+    speedrun.read("overlong").train(*of, **(TWO | SMALLER))
