@@ -117,8 +117,8 @@ def name_places(
     bars: Sequence[tuple[float, float]] = (),
 ) -> list[str]:
     """plotly's textposition of N names beside their points: of PLACES the first whose box meets the
-    fewest names and ends of the axis, then the fewest vertical bars (N, low and high) of points.
-    size: of a letter, width and height."""
+    fewest names (an end of the axis counts as three), then the fewest vertical bars (N, low and
+    high) of points. size: of a letter, width and height."""
     taken: list[tuple[float, float, float, float]] = []
     found = []
     lines = [(x, low, x, high) for x, (low, high) in zip(xs, bars, strict=False)]
@@ -136,7 +136,7 @@ def name_places(
             )
 
         def cost_of(box: tuple[float, float, float, float]) -> tuple[int, int]:
-            outside = box[0] < ends[0] or box[2] > ends[1]  # cut off: worse than two on each other
+            outside = box[0] < ends[0] or box[2] > ends[1]
             return met(box, taken) + 3 * outside, met(box, lines)
 
         chosen = min(boxes, key=lambda place: cost_of(boxes[place]))
