@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import pytest
 
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.ledger import load, load_ledger, record
-from r1lab.course import copies, runner
+from r1lab.course import copies, kernel, runner
 from r1lab.course import seeds as seeds_of_runs
 from r1lab.course.readme import readme_is_current
 
@@ -333,3 +334,19 @@ def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_pat
     assert (ledger.read_bytes(), readme.read_bytes()) == before
     with pytest.raises(R1LabError, match="different whole numbers"):
         seeds_of_runs.measure([1, 1], "smoke", **where)
+
+
+def test_nobody_else_is_given_the_ports_that_a_kernel_will_bind(monkeypatch):
+    one, other = kernel.free_ports(), kernel.free_ports()
+    assert len(set(one.values())) == 5 and one != other
+    manager = kernel.Kernel()
+    assert manager.shell_port in kernel.FROM and not manager.cache_ports  # or they are drawn again
+    given = Path(
+        "/proc/sys/net/ipv4/ip_local_port_range"
+    )  # to connections, and to who asks for any
+    if given.is_file():
+        assert kernel.FROM[-1] < int(given.read_text().split()[0])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", one["hb_port"]))
+        monkeypatch.setattr(kernel, "FROM", range(one["hb_port"], one["hb_port"] + 60))
+        assert one["hb_port"] not in kernel.free_ports().values()

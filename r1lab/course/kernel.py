@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -14,16 +16,21 @@ from jupyter_client.kernelspec import KernelSpec
 from tqdm.std import tqdm
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
+PORTS = ("shell_port", "iopub_port", "stdin_port", "control_port", "hb_port")
+FROM = range(20_000, 32_000)  # below those that systems give to connections (Linux: 32768 and up)
 
 
 class Kernel(AsyncKernelManager):
     """A kernel of this interpreter, whatever kernelspecs the user has installed; the newest one can
-    be interrupted from a signal's handler."""
+    be interrupted from a signal's handler.
+
+    Its ports are chosen here and bound there, a second later. jupyter_client takes those that the
+    system offers, and the system may offer one to somebody else in between: such a kernel dies."""
 
     newest: Kernel | None = None
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options, cache_ports=False, **free_ports())
         Kernel.newest = self
 
     @property
@@ -41,6 +48,18 @@ class Kernel(AsyncKernelManager):
         if (process := getattr(self.provisioner, "process", None)) is not None:
             with contextlib.suppress(OSError):
                 process.send_signal(signal.SIGINT)
+
+
+def free_ports() -> dict[str, int]:
+    """A port of FROM, free now, for each of PORTS; others at each call, whatever the seeds."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(FROM, len(FROM)):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == len(PORTS):
+            break
+    return dict(zip(PORTS, found, strict=True))
 
 
 @contextlib.contextmanager
