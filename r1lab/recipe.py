@@ -59,9 +59,9 @@ class PipelineConfig:
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
     cold_questions: int = option(256, "cold start: prompts for R1-Zero", low=1)
     cold_samples: int = option(8, "cold start: completions per prompt", low=1)
-    cold_keep: int = option(2, "cold start: completions kept per prompt, at most", low=1)
-    cold_examples: int = option(400, "cold start: examples, at most (R1: thousands)", low=1)
-    cold_epochs: int = option(2, "Dev1: epochs over the cold start (R1: 2 to 3)", low=1)
+    cold_keep: int = option(4, "cold start: completions kept per prompt, at most", low=1)
+    cold_examples: int = option(800, "cold start: examples, at most (R1: thousands)", low=1)
+    cold_epochs: int = option(3, "Dev1: epochs over the cold start (R1: 2 to 3)", low=1)
     data_questions: int = option(640, "data: prompts for Dev2", low=1)
     data_samples: int = option(8, "data: completions per prompt", low=1)
     data_countdown: float = option(
