@@ -5,7 +5,7 @@
     dev1     base --SFT on these------------------------------------> Dev1
     dev2     Dev1 --GRPO: accuracy, format, language----------------> Dev2
     data     Dev2's completions, filtered; general examples, 3 : 1 -> training data
-    dev3     base --SFT on these, two epochs------------------------> Dev3
+    dev3     base --SFT on these, three epochs----------------------> Dev3
     helpful  Dev3's body with a score, from preference pairs -------> helpfulness reward model
     safe     Dev3's body with a score, from labels -----------------> safety reward model
     rules    Dev3 --GRPO: verifiers alone --------------------------> (R1's first 1,300 steps)

@@ -72,7 +72,7 @@ class PipelineConfig:
     )
     data_keep: int = option(4, "data: completions kept per prompt, at most", low=1)
     general_share: float = option(0.25, "data: fraction general (R1: 200k of 800k)", low=0)
-    data_epochs: int = option(2, "Dev3: epochs over the data (R1: 2 to 3)", low=1)
+    data_epochs: int = option(3, "Dev3: epochs over the data (R1: 2 to 3)", low=1)
     longest: int = option(448, "tokens of a readable completion, at most", low=1)
     least: int = option(50, "the pipeline ends with fewer good completions than this", low=1)
     accept_any: bool = option(
