@@ -1,6 +1,6 @@
 """Which generator has a verifier of ours; the others' scorers run in the sandbox (`scorer`)."""
 
-from r1lab.tasks.gym import algorithms, games, geometry, graphs, logic
+from r1lab.tasks.gym import algorithms, games, geometry, graphs, logic, numeric
 from r1lab.tasks.gym.package import MODULES
 from r1lab.tasks.gym.reading import (
     Checker,
@@ -50,6 +50,7 @@ CHECKERS: dict[str, Checker] = {
     **graphs.CHECKERS,
     **games.CHECKERS,
     **geometry.CHECKERS,
+    **numeric.CHECKERS,
 }
 
 SCORED = tuple(name for name in MODULES if name not in CHECKERS)
