@@ -256,6 +256,24 @@ def test_numbers_are_read_whole_and_near_is_near(generator, right, wrong):
     assert [one for one in [*wrong, *NOTHING, *HOSTILE] if judge(problem, one)] == []
 
 
+@pytest.mark.parametrize("generator", ["game_of_life", "codeio"])
+def test_a_value_in_json_has_its_type(generator):
+    """For codeio's scorer {"x": "3"} is {"x": 3}, and a list is an object with item_0, item_1; it
+    also takes a number that is near a large one."""
+    solution = '{"n": 3, "xs": [0, 1, true]}' if generator == "codeio" else "[[0, 1], [1, 0]]"
+    data = {"generator": generator, "solution": solution}
+    judge = Gym(generator).judge
+    problem = Problem("gym:x", "x", "?", "en", "train", data)
+    assert judge(problem, solution) and judge(problem, solution.replace(" ", "\n"))
+    assert generator != "codeio" or judge(problem, '{"xs": [0, 1, true], "n": 3}')
+    for old, new in (("0", "false"), ("1", "true"), ("1", "1.0"), ("3", '"3"'), ("true", "1")):
+        if old in solution:
+            assert not judge(problem, solution.replace(old, new, 1)), new
+    assert not [
+        one for one in [*NOTHING, *HOSTILE, f"{solution} {solution}"] if judge(problem, one)
+    ]
+
+
 def test_numbers_may_be_written_in_several_ways():
     for generator, solution, ways in (
         ("complex_arithmetic", "3.0 - 5.0i", ["(3 - 5i)", "3-5.00i", "+3.0 - 5.0 i"]),

@@ -8,9 +8,9 @@ from r1lab.tasks.gym.reading import (
     gold,
     grid,
     integers,
-    loads,
     number,
     numbers,
+    same_json,
     symbols,
     text,
     word,
@@ -33,7 +33,7 @@ _READ = [
     (integers, "path_star arc_1d", ""),
     (grid, "binary_matrix rotate_matrix manipulate_matrix pool_matrix rearc arc_agi", ""),
     (numbers, "number_sorting number_filtering list_functions", ""),
-    (loads, "game_of_life", ""),
+    (same_json, "game_of_life codeio", ""),
 ]  # fmt: skip
 
 _ONE_VALUE = {
