@@ -482,6 +482,21 @@ def test_what_sympys_parser_would_evaluate_is_a_formula(answer, fine):
     assert scorer.is_formula(answer) is fine
 
 
+def test_a_formula_has_the_letters_of_the_solution():
+    """For its scorer x - X**2 is an integral of -2*X: any other letter is a constant."""
+    assert scorer.is_formula("X**2/2 + C", "X**2/2 + C") and scorer.is_formula("x + c", "x + C")
+    assert not any(scorer.is_formula(x, "X**2/2 + C") for x in ("x - X**2", "X**2/2 + K", "O(X)"))
+    task = Gym("simple_integration")
+    problem = task.problems("train", 1)[0]
+    assert task.judge_all([(problem, f"k + {problem.data['solution']}")]) == [False]
+
+
+def test_an_integral_that_sympy_has_not_found_is_no_problem():
+    task = Gym("intermediate_integration")
+    assert "Integral" in package.item(task.generator, 5, {})["answer"]
+    assert task.draw(5) is None and task.draw(6) is not None
+
+
 def test_where_no_sandbox_holds_a_scorer_is_refused_and_a_verifier_is_not(monkeypatch):
     monkeypatch.setattr(scorer, "_sandbox", sandbox.Sandbox(layers=()))
     problem = Gym("power_function").problems("train", 1)[0]
