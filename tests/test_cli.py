@@ -91,6 +91,8 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("run --profile smoke --out /dev/null/x", "cannot make the folder"),
         ("train --steps two", "--steps"),
         ("train --steps 0", "steps must be at least 1"),
+        ("train --steps 100000000000000000000", "steps must be at most 1000000"),
+        ("train --group-size 1000000000", "questions * group_size must be at most 1,048,576"),
         ("train --kl-coef x", "--kl-coef"),
         ("train --advantage gpro", "advantage"),
         ("train --rewards kindness", "rewards"),
