@@ -149,7 +149,7 @@ class Trial:
             ("mean score, from, to", f"{self.scores.mean():.3g}, {self.scores.min():.3g}, "
              f"{self.scores.max():.3g}"),
             ("mean score of right ones, of wrong ones", f"{mean(True)}, {mean(False)}"),
-            ("groups without variance", f"{self.no_variance:.0%}"),
+            ("zero-variance groups", f"{self.no_variance:.0%}"),
             ("standard deviation within a group, mean", f"{np.mean(spread):.3g}"),
             ("right gets more than wrong, of pairs in a group",
              f"{number(won, '{:.0%}')} of {pairs}"),
