@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.options import element_of, type_of
 from r1lab.cli.parse import RECIPES
-from r1lab.cli.training import the_task
+from r1lab.cli.training import asked_alike, the_task
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
 from r1lab.world import pretrain as recipes
@@ -187,6 +188,23 @@ def test_train_then_evaluate(small_base, tmp_path, capsys):
     assert cli.main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n"] == 3 and 0 <= found["measures"]["pass@1"]["value"] <= 1
+
+
+def test_the_next_command_evaluates_on_the_runs_own_task(small_base, tmp_path, capsys):
+    own = tmp_path / "own tasks.py"
+    own.write_text("from r1lab.tasks.countdown import Countdown\n")
+    asked = ["--task", f"{own}:Countdown", "--task-option", "numbers=4"]
+    argv = ["train", "--model", small_base, "--out", tmp_path / "out", *SMALL, *asked]
+    assert cli.main([str(word) for word in argv]) == 0
+    said = capsys.readouterr().out
+    command = said[said.index("r1lab eval") :].strip()
+    assert shlex.split(command)[4:] == asked
+    argv = [*shlex.split(command)[1:], "--n", "2", "--k", "2", "--max-new-tokens", "8"]
+    assert cli.main(argv) == 0
+    assert f"problems of {own}:Countdown, 2 completions each" in capsys.readouterr().out
+
+    run = cli.parse(["train", "--template", "short"])
+    assert asked_alike(run) == ["--template", "short"]
 
 
 def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, monkeypatch):

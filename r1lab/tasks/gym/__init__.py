@@ -8,5 +8,5 @@
     scorer     the package's own scorers for the rest, in the sandbox; inside is its half there
 
 Its scorers never see a model's text in this process: some call `eval` on it, some never end, and
-many pay something for a wrong answer.
+many give a wrong answer partial credit.
 """
