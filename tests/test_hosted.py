@@ -245,10 +245,11 @@ def test_a_student_of_the_hub_gets_lessons_and_a_progress_file_of_their_own(tmp_
     home.mkdir(), room.mkdir()
     seat = tmp_path / "project" / "scripts" / "jupyterhub" / "seat.sh"
     environment = os.environ | {"HOME": str(home), "R1LAB_CLASS": str(room)}
+    environment["JUPYTERHUB_USER"] = "ada"  # whose account may be called jupyter-ada
     said = subprocess.run([seat, "--port=9"], env=environment, capture_output=True, text=True)
     folder, progress, port, _ = said.stdout.split("|")
     assert (folder, port) == (str(home / "r1lab"), "--port=9")
-    assert os.path.dirname(progress) == str(room) and progress.endswith(".json")
+    assert progress == str(room / "ada.json")
     assert (home / "r1lab" / "asked").read_text() == f"init {home}/r1lab\n"
 
 
