@@ -21,6 +21,8 @@ from r1lab.sampler.rollouts import Sampling
 from r1lab.templates import TEMPLATES
 from r1lab.training.reward_calls import callable_name
 
+MOST = 2**20  # completions of a step: more are a slip, and the system would end the process
+
 
 @dataclass(frozen=True)
 class GRPOConfig:
@@ -29,7 +31,9 @@ class GRPOConfig:
     `precision` is the arithmetic's; parameters are trained in float32. Raises R1LabError for a
     value that cannot be right."""
 
-    steps: int = option(40, "rollouts, each with its updates (R1-Zero: 650)", low=1, free=True)
+    steps: int = option(
+        40, "rollouts, each with its updates (R1-Zero: 650)", low=1, high=10**6, free=True
+    )
     questions: int = option(16, "prompts per step (R1-Zero: 512, 32 per mini-batch)", low=1)
     group_size: int = option(16, "completions per prompt, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "most tokens per completion (R1-Zero: 32768, 65536)", low=1)
@@ -100,6 +104,7 @@ class GRPOConfig:
         require(in_order, "pass_rate_low must not exceed pass_rate_high")
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
         n = self.questions * self.group_size
+        require(n <= MOST, f"questions * group_size must be at most {MOST:,}")
         require(self.minibatches <= n, "minibatches must not be more than questions * group_size")
 
     @property

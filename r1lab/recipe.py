@@ -35,12 +35,14 @@ class PipelineConfig:
     """Every choice of a pipeline; the help gives R1's values. R1LabError for invalid ones."""
 
     base: str = option("tiny", "the base model: a name, a folder or a hub id")
-    seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED)
+    seed: int = option(0, "seed of every stage", low=0, high=MOST_SEED // 100 - 1)
     template: str = option("tiny", "prompt template", choices=TEMPLATES, kind="template")
     questions: int = option(14, "RL: prompts per step", low=1)
     group_size: int = option(16, "RL: completions per prompt (R1: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of a completion (R1: 32768)", low=1)
-    rl_rate: float = option(3e-4, "R1-Zero and Dev2: AdamW's learning rate (R1: 3e-6)", low=0)
+    rl_rate: float = option(
+        3e-4, "R1-Zero and Dev2: AdamW's learning rate (R1: 3e-6)", low=0, high=1
+    )
     kl_coef: float = option(0.0, "RL: beta of the KL term (R1: 0.001)", low=0)
     format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
     language_weight: float = option(0.5, "RL: weight of language consistency (R1: 1)", low=0)
@@ -55,7 +57,7 @@ class PipelineConfig:
         0.0, "rules: fraction of general prompts (R1: 0, they come in its last 400 steps)", low=0
     )
     r1_general: float = option(0.45, "R1: fraction of general prompts (R1: 66k of 146k)", low=0)
-    r1_rate: float = option(2e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0)
+    r1_rate: float = option(2e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0, high=1)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
     cold_questions: int = option(512, "cold start: prompts for R1-Zero", low=1)
     cold_samples: int = option(8, "cold start: completions per prompt", low=1)
@@ -78,7 +80,7 @@ class PipelineConfig:
     accept_any: bool = option(
         False, "with too few good completions, train on any: a smoke test with any model"
     )
-    sft_rate: float = option(1e-3, "SFT: AdamW's peak learning rate (R1: 5e-5)", low=0)
+    sft_rate: float = option(1e-3, "SFT: AdamW's peak learning rate (R1: 5e-5)", low=0, high=1)
     sft_batch: int = option(32, "SFT: examples per optimizer step (R1: 128)", low=1)
     sft_max_tokens: int = option(512, "SFT: longer examples are left out (R1: 32768)", low=2)
     judged_prompts: int = option(512, "reward models: prompts with labelled completions", low=2)
@@ -86,9 +88,11 @@ class PipelineConfig:
     judgements_each: int = option(4, "reward models: pairs, or labels, per prompt", low=1)
     noise: float = option(0.1, "reward models: fraction of labels flipped", low=0)
     helpful_epochs: int = option(4, "helpfulness model: epochs over its pairs (R1: 1)", low=1)
-    helpful_rate: float = option(1e-3, "helpfulness model: AdamW's learning rate (R1: 6e-6)", low=0)
+    helpful_rate: float = option(
+        1e-3, "helpfulness model: AdamW's learning rate (R1: 6e-6)", low=0, high=1
+    )
     safe_epochs: int = option(8, "safety model: epochs over its labelled completions", low=1)
-    safe_rate: float = option(1e-3, "safety model: AdamW's learning rate", low=0)
+    safe_rate: float = option(1e-3, "safety model: AdamW's learning rate", low=0, high=1)
     eval_problems: int = option(
         128, "scorecards: held-out problems of each kind; 0: none", low=0, free=True
     )

@@ -82,7 +82,7 @@ class RewardModelConfig:
 
     epochs: int = option(1, "epochs over the labels (R1: 1)", low=1)
     batch_size: int = option(32, "pairs, or labelled completions, per step (R1: 256)", low=1)
-    learning_rate: float = option(3e-4, "AdamW's (R1: 6e-6)", low=0)
+    learning_rate: float = option(3e-4, "AdamW's (R1: 6e-6)", low=0, high=1)
     max_grad_norm: float = option(1.0, "longer gradients are clipped to this norm; 0: none", low=0)
     template: str = option("tiny", "prompt template")
     seed: int = option(0, "seed of the order", low=0)

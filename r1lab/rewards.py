@@ -184,7 +184,7 @@ def process_reward(completions: Sequence, **kwargs) -> list[float]:
     """A process reward: the number of true steps in the thought, whatever they are good for; "10 +
     7 → 17 + 6 → 23" has two, "10 + 7 = 17" one. The paper gave up process rewards (arXiv
     2501.12948v1, section 4.2, "Unsuccessful Attempts"), and this one shows why: a thought that says
-    "1 + 1 → 2" a hundred times is paid a hundred times."""
+    "1 + 1 → 2" a hundred times gets a reward of 100."""
 
     def true(a: str, sign: str, b: str, c: str) -> bool:
         if sign == "/":

@@ -82,7 +82,7 @@ class SFTConfig:
 
     epochs: int = option(2, "epochs over the examples (R1: 2 to 3)", low=1)
     batch_size: int = option(32, "examples per optimizer step (R1: 128)", low=1)
-    learning_rate: float = option(1e-3, "AdamW's, at its highest (R1: 5e-5)", low=0)
+    learning_rate: float = option(1e-3, "AdamW's, at its highest (R1: 5e-5)", low=0, high=1)
     final_rate: float = option(0.1, "fraction of it that is left at the end (R1: a tenth)", low=0)
     warmup_steps: int = option(0, "steps in which the learning rate rises from 0", low=0)
     beta1: float = option(0.9, "AdamW's decay of the mean gradient", low=0)

@@ -62,6 +62,7 @@ def pytest_collection_finish(session):
     """A million objects are there to stay: to look for garbage among them takes a second each time
     (and a quarter of the time in which they come)."""
     gc.freeze()
+    gc.set_threshold(20_000)  # by default 700, which one file read as JSON makes
     gc.enable()
 
 

@@ -344,6 +344,30 @@ def test_slides_show_headings_questions_and_figures_and_the_rest_is_notes():
     assert "printed" not in "".join(one.body + one.notes for one in made)
 
 
+def test_a_question_whose_answer_is_printed_has_it_on_the_next_slide():
+    cells = [
+        TEXT("## 2. A part: first\n\n*Why? It* says so: so. More."),
+        TEXT("**Predict:** which?"),
+        CELL("train()", outputs=[printed("100%|###| 2/2")]),
+        CELL("answer()", outputs=[printed("a < b"), printed("noise", "stderr")]),
+        TEXT("**Predict** again.\n\n| a |\n|---|\n| 1 |\n\n> quoted"),
+        TEXT("## 3. Announced"),
+        CELL("table()", outputs=[display(**{"text/html": "<table><tr><td>7</td></tr></table>"})]),
+        CELL("more()", outputs=[printed("unasked")]),
+        TEXT("## 4. Drawn"),
+        CELL("loop()", outputs=[display(**{"text/html": "<svg><text>loop</text></svg>"})]),
+    ]
+    nb = nbformat.v4.new_notebook(cells=cells)
+    ask, answer, again, table, quote, announced, drawn = slides.slides(nb)
+    assert "It</em> says so: so.</p>" in ask.body and "which?" in ask.body and "More." in ask.notes
+    assert "which?" in answer.body and "<pre>a &lt; b</pre>" in answer.body
+    assert "again" in again.body and "<td>1" in table.body and "quoted" in quote.body
+    assert "<td>7" in announced.body and "loop" in drawn.body
+    page = slides.page(nb, "x")
+    assert "<h2>2. A part: first</h2>" in page
+    assert not re.search("noise|100%|unasked", page)
+
+
 def test_slides_load_nothing_from_another_host(made, resources, tmp_path):
     slides.build(made, made.parent / "source")
     folder = made / "slides"

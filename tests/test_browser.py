@@ -31,7 +31,7 @@ if CHROMIUM is None:
     pytest.skip("no Chromium or Chrome on this machine", allow_module_level=True)
 from playwright.sync_api import TimeoutError, sync_playwright  # noqa: E402
 
-STEPS = 40
+STEPS = 20
 LESSONS = [path.stem for path in profiles.notebooks()]
 ZERO = "05_r1_zero"
 EVERY = "R1LAB_BROWSER" in os.environ
@@ -66,7 +66,7 @@ UNHURRIED = f"""
 import time
 grpo.hurried = getattr(grpo, "hurried", grpo.collect)
 def unhurried(*arguments, **options):
-    time.sleep(0.3 * (arguments[5].steps == {STEPS}))
+    time.sleep(0.6 * (arguments[5].steps == {STEPS}))
     return grpo.hurried(*arguments, **options)
 grpo.collect = unhurried
 """
@@ -407,7 +407,7 @@ def test_r1_zero_by_run_all_is_interrupted_and_resumed(context, lab):
     told.wait_for()
     done = page.evaluate(points)
     assert done < STEPS, "the training was over before it could be interrupted"
-    assert re.fullmatch(r"stopped by SIGINT after \d+ of 40 steps; [^\n]*\n?", told.inner_text())
+    assert re.fullmatch(r"stopped by SIGINT after \d+ of 20 steps; [^\n]*\n?", told.inner_text())
 
     page.locator(".noUi-handle").first.focus()  # a prediction, before the result is there
     page.keyboard.press("ArrowRight")

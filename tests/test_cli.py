@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shlex
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, shortage
 from r1lab.basics.options import element_of, type_of
 from r1lab.cli.parse import RECIPES
-from r1lab.cli.training import the_task
+from r1lab.cli.training import asked_alike, the_task
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
 from r1lab.world import pretrain as recipes
@@ -91,6 +92,8 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("run --profile smoke --out /dev/null/x", "cannot make the folder"),
         ("train --steps two", "--steps"),
         ("train --steps 0", "steps must be at least 1"),
+        ("train --steps 100000000000000000000", "steps must be at most 1000000"),
+        ("train --group-size 1000000000", "questions * group_size must be at most 1,048,576"),
         ("train --kl-coef x", "--kl-coef"),
         ("train --advantage gpro", "advantage"),
         ("train --rewards kindness", "rewards"),
@@ -185,6 +188,23 @@ def test_train_then_evaluate(small_base, tmp_path, capsys):
     assert cli.main(argv) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["n"] == 3 and 0 <= found["measures"]["pass@1"]["value"] <= 1
+
+
+def test_the_next_command_evaluates_on_the_runs_own_task(small_base, tmp_path, capsys):
+    own = tmp_path / "own tasks.py"
+    own.write_text("from r1lab.tasks.countdown import Countdown\n")
+    asked = ["--task", f"{own}:Countdown", "--task-option", "numbers=4"]
+    argv = ["train", "--model", small_base, "--out", tmp_path / "out", *SMALL, *asked]
+    assert cli.main([str(word) for word in argv]) == 0
+    said = capsys.readouterr().out
+    command = said[said.index("r1lab eval") :].strip()
+    assert shlex.split(command)[4:] == asked
+    argv = [*shlex.split(command)[1:], "--n", "2", "--k", "2", "--max-new-tokens", "8"]
+    assert cli.main(argv) == 0
+    assert f"problems of {own}:Countdown, 2 completions each" in capsys.readouterr().out
+
+    run = cli.parse(["train", "--template", "short"])
+    assert asked_alike(run) == ["--template", "short"]
 
 
 def test_a_recipe_that_is_followed_makes_its_folder_in_data(tmp_path, capsys, monkeypatch):
@@ -378,6 +398,15 @@ def test_hundreds_of_bad_lines_are_each_refused_in_one_line(tmp_path, capsys, mo
         "pretrain --muon-lr nan",
         "pretrain --adam-lr nan",
         "pretrain --width 99999999",
+        "pretrain --width 33 --heads 1",
+        "pretrain --layers 10000000",
+        "pretrain --row-length 1000000000",
+        f"pretrain --seed {2**64}",
+        "pretrain --muon-lr 1e300",
+        "pipeline --sft-rate 1e300",
+        "pipeline --seed 4294967295",
+        "train --model ~no-such-user/x",
+        "eval --config ~no-such-user/x",
         "train --task word_problems --task-option kinds={[]:1}",
         "train --task-option name=x",
         "train --numbers 0",

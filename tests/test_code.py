@@ -169,6 +169,26 @@ def test_tests_are_what_two_right_solutions_say_and_expose_what_is_wrong():
     assert exposed > 150 * 5
 
 
+def test_the_tests_expose_errors_at_either_end_of_a_range():
+    """`x < 8` for `x <= 8`, in either way of writing the function."""
+    passed, slips = [], 0
+    for one in exercises(200):
+        kind = one.kind
+        other = plain._function(
+            kind, kind.other, plain.parameters(kind, plain.places("train")[one.key][1])
+        )
+        for source in (one.solution, other):
+            for old, new in ((f"<= x <= {n}", f"<= x < {n}") for n in range(-6, 20)):
+                if old in source:
+                    slips += 1
+                    wrong = plain.loaded(source.replace(old, new), kind.name)
+                    if all(
+                        plain.outcome(wrong, args)[1] == v for args, v in one.examples + one.hidden
+                    ):
+                        passed.append((one.key, new))
+    assert slips > 10 and not passed
+
+
 def test_a_question_says_the_function_and_shows_examples():
     problem = next(p for p in PLAIN.problems("train", 100) if p.data["entry"] == "pairs")
     m, r = problem.data["key"].split("-")[1:]

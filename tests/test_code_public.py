@@ -281,6 +281,20 @@ def test_competition_rows_become_tests_of_stdin_or_calls(caplog):
     assert "the Python function twice" in twice.question and "standard input" in reads.question
 
 
+def test_rows_that_an_empty_program_would_pass_are_left_out(caplog):
+    rows = [
+        row(stdin("1", ""), stdin("2", " \n")),
+        row(call("[1]", "null"), call("[2]", "null")),
+        row(stdin("1", ""), stdin("2", "two")),
+        row(call("[1]", "null"), call("[2]", "[]")),
+    ]
+    kept = verifiable_problems(rows, "train")
+    assert "2 with tests that a program passes which does nothing" in caplog.text
+    task = get_task("verifiable_code")
+    idle = ["", "pass", "def twice(x): pass", "print()"]
+    assert [task.judge(problem, one) for problem in kept for one in idle] == [False] * 8
+
+
 def test_competition_problems_split_by_their_text(tmp_path):
     rows = [row(stdin(str(n), str(n)), problem=f"{n}") for n in range(60)]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -1,4 +1,4 @@
-"""The miniature web and its tokenizer: what the base model read, and what it must not have read.
+"""The synthetic corpus and its tokenizer: what the base model read, and what it must not have read.
 
 The documents are taken apart here by a reader of their text that shares no code with the generator,
 so that a generator that marks, counts or computes wrongly is caught by what it wrote.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -194,14 +195,30 @@ def test_torn_doubled_and_hostile_lines_are_no_answers(whole, tmp_path):
         protocol.run(remote(server), TASK, PLAN, out)
         path = out / "answers.jsonl"
         lines = path.read_text().splitlines()
-        stranger = json.dumps(json.loads(lines[0]) | {"index": 99})
-        text = "\n".join([*lines[:10], lines[3], stranger, "{]", "[" * 9999, lines[11]])
+        damage = [{"index": 99}, {"index": []}, {"sample": {}}, {"vote": []}, {"dollars": -1}]
+        damage += [{"dollars": "1"}, {"length": []}, {"correct": "x"}, {"prompt_tokens": math.nan}]
+        strange = [json.dumps(json.loads(lines[10]) | one) for one in damage]
+        text = "\n".join([*lines[:10], lines[3], *strange, "{]", "[" * 9999, lines[11]])
         path.write_text(text[: len(text) - 7])  # torn within its last line
         before = server.billed
         run = protocol.run(remote(server), TASK, PLAN, out)
         assert numbers(run) == numbers(whole)
         asked = server.answered[24:]
         assert len(asked) == 14 and run.dollars == pytest.approx(before)
+
+
+@pytest.mark.parametrize("text", ['{"what": 7}', '{"what": {}, "sessions": []}', "[]", ""])
+def test_a_damaged_run_json_is_named_and_damaged_problems_are_written_again(text, whole, tmp_path):
+    with serve(answer) as server:
+        out = tmp_path / "run"
+        protocol.run(remote(server), TASK, PLAN, out)
+        (out / "problems.jsonl").write_text(text)
+        assert numbers(protocol.run(remote(server), TASK, PLAN, out)) == numbers(whole)
+        (out / "run.json").write_text(text)
+        with pytest.raises(R1LabError, match="run.json is missing or damaged"):
+            protocol.run(remote(server), TASK, PLAN, out)
+        with pytest.raises(R1LabError, match="holds no evaluation"):
+            load(out)
 
 
 PROGRAM = """

@@ -245,3 +245,29 @@ def test_a_folder_that_cannot_be_written_costs_only_the_entry(tmp_path, monkeypa
     monkeypatch.setenv("R1LAB_PROGRESS", str(tmp_path / "file" / "progress.json"))
     assert graded.check("03.4", 0.4**4 + 0.6**4)
     assert "could not be kept" in capsys.readouterr().out
+
+
+def test_an_error_is_told_in_the_students_line_and_never_in_the_judges():
+    student = "import torch\n\ndef f(*args):\n    return torch.stack([])\n"
+    names: dict = {}
+    exec(compile(student, "cell", "exec"), names)
+    said = graded.judge(EXERCISES["03.1"], names["f"]).says
+    assert "it raises RuntimeError" in said and "(line 4)" in said, said
+    for id, constant in (("02.1", ["x"] * 9), ("04.3", "x"), ("05.2", []), ("13.1", [1])):
+        said = graded.judge(EXERCISES[id], lambda *args, constant=constant: constant).says
+        assert "of another kind" in said and "line" not in said, (id, said)
+
+
+@pytest.mark.parametrize(
+    ("id", "says"),
+    [("11.2", "0 steps"), ("13.1", "nothing had been spent"), ("14.3", "far beyond the limit")],
+)
+def test_a_function_that_is_always_0_is_not_taken_for_another_mistake(id, says):
+    assert says in graded.judge(EXERCISES[id], lambda *args: 0).says
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_a_verdict_ends_with_one_mark(id):
+    one = EXERCISES[id]
+    for answer in (None, lambda *args: None, *(run(one, code) for _, code in one.attempts)):
+        assert not graded.judge(one, answer).says.endswith(("..", "?.", "!."))

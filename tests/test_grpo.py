@@ -12,6 +12,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -326,6 +327,20 @@ def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     assert [m["step"] for m in history] == [step for step in range(5) if step not in lost]
     assert [m["step"] for m in metrics_of(tmp_path)] == [m["step"] for m in history]
     assert ("metrics.jsonl" in caplog.text) and ("of 3 steps" in caplog.text) == bool(lost)
+
+
+def test_a_finished_run_without_its_checkpoints_is_set_aside(model, tokenizer, tmp_path, caplog):
+    base = copy.deepcopy(model)
+    run(model, tokenizer, SMALL, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in ("metrics.jsonl", "about.json")}
+    weights = (tmp_path / "model" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "checkpoints")
+    with caplog.at_level("WARNING"):
+        run(base, tokenizer, replace(SMALL, steps=1, learning_rate=0.1), tmp_path)
+    kept = tmp_path / "earlier-1"
+    assert {name: (kept / name).read_bytes() for name in before} == before
+    assert (kept / "model" / "model.safetensors").read_bytes() == weights
+    assert len(metrics_of(tmp_path)) == 1 and "it is in" in caplog.text
 
 
 @pytest.mark.parametrize("resume", [True, False])

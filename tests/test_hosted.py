@@ -175,7 +175,9 @@ def test_the_container_file_has_steps_that_a_shell_takes():
         if name == "RUN":
             assert subprocess.run(["bash", "-n", "-c", words]).returncode == 0, words
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
-    assert ["RUN", "make setup"] in steps and "setup" in targets
+    assert ["RUN", "make setup && mkdir runs"] in steps and "setup" in targets
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv", ".venv-engines", "runs"} <= set(ignored)
     users = [words for name, words in steps if name == "USER"]
     (command,) = (json.loads(words) for name, words in steps if name == "CMD")
     assert users == ["lab"] and command[:2] == ["make", "lab"] and "lab" in targets
@@ -198,6 +200,9 @@ def test_the_workflow_for_forks_runs_ci_with_every_python_that_pyproject_names()
     targets = re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.M)
     assert weekly.split()[0] == "make" and weekly.split()[1] in targets
     assert "schedule" in jobs["jobs"]["hub"]["if"]
+    assert jobs["jobs"]["container"]["if"] == jobs["jobs"]["hub"]["if"]
+    build, *_ = (step["run"] for step in jobs["jobs"]["container"]["steps"] if "run" in step)
+    assert "-f Containerfile" in build and (ROOT / "Containerfile").is_file()
 
 
 HUB = ROOT / "scripts" / "jupyterhub"
@@ -240,10 +245,11 @@ def test_a_student_of_the_hub_gets_lessons_and_a_progress_file_of_their_own(tmp_
     home.mkdir(), room.mkdir()
     seat = tmp_path / "project" / "scripts" / "jupyterhub" / "seat.sh"
     environment = os.environ | {"HOME": str(home), "R1LAB_CLASS": str(room)}
+    environment["JUPYTERHUB_USER"] = "ada"  # whose account may be called jupyter-ada
     said = subprocess.run([seat, "--port=9"], env=environment, capture_output=True, text=True)
     folder, progress, port, _ = said.stdout.split("|")
     assert (folder, port) == (str(home / "r1lab"), "--port=9")
-    assert os.path.dirname(progress) == str(room) and progress.endswith(".json")
+    assert progress == str(room / "ada.json")
     assert (home / "r1lab" / "asked").read_text() == f"init {home}/r1lab\n"
 
 

@@ -422,6 +422,8 @@ VOTES = [
     [r"\sqrt{8}", "2√2", r"2\sqrt{2}"],
     ["2x+4y=6", "x+2y-3=0"],
     [r"\text{Evelyn}", "Evelyn", "evelyn."],
+    [r"\text{(B)}", "(B)", "B", r"\textbf{B}"],
+    ["5 ninths"],
     [r"\begin{pmatrix}1\\2\end{pmatrix}", r"\begin{bmatrix}1.0\\2\end{bmatrix}"],
     ["1,2,2"],
     ["52_8"],

@@ -229,6 +229,8 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
         (lambda f: change(f, CONFIG, model_type="gpt2"), r"model_type gpt2\) asks for"),
         (lambda f: change(f, CONFIG, model_type="bert"), r"model_type bert\) asks for"),
         (lambda f: change(f, CONFIG, num_hidden_layers=3), "layers.2"),
+        (lambda f: change(f, CONFIG, num_hidden_layers=0), "num_hidden_layers must be 1 to 1000"),
+        (lambda f: change(f, CONFIG, num_hidden_layers=10**7), "num_hidden_layers must be 1 to"),
         (lambda f: change(f, CONFIG, num_hidden_layers=1), "holds more layers .*layers.1"),
         (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-999]), WEIGHTS),
         (lambda f: (f / WEIGHTS).write_bytes(b""), WEIGHTS),

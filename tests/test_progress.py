@@ -38,6 +38,8 @@ def test_the_table_of_a_class_of_thirty(tmp_path, capsys):
     assert len(lines) == 1 + 30 + 1 + 1, told  # head, students, finished by, stuck
     assert lines[0].split() == ["student", *graded.LESSONS, "solved", "quiz", "hints"]
     six = next(line for line in lines if line.startswith("student 06"))
+    broken = next(line for line in lines if line.startswith("broken"))
+    assert broken.split() == ["broken", "unreadable"]
     assert six.split()[2] == "6/6" and six.split()[-3:] == ["6", "0", "6"]
     assert "lesson finished by" in told and "stuck at 04.1" in told and "9 students" in told
     assert "\x1b" not in told
@@ -116,6 +118,15 @@ def test_catch_up_makes_what_a_lesson_finds_and_copies_it_to_others(tmp_path, ca
     assert cli.main(["catch-up", "08", *how]) == 0
     told = capsys.readouterr().out
     assert "dev1: copied" in told and "cold: made" in told and "dev1: was there" in told
+
+    # a copy of other options is said before it is made again, which may take minutes
+    for name in ("stage.json", "begun.json"):
+        record = json.loads((place / "dev1" / name).read_text())
+        record["options"]["learning_rate"] = 1.0
+        (place / "dev1" / name).write_text(json.dumps(record))
+    assert cli.main(["catch-up", "08", *how]) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("dev1: made again, because options or input have changed"), told
 
 
 def test_a_folder_without_stages_and_a_lesson_that_needs_none(tmp_path, capsys):

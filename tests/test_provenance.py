@@ -189,6 +189,26 @@ def test_a_changed_byte_is_noticed_and_named(chain, name, capsys):
     assert DAMAGE[name][0] in capsys.readouterr().out
 
 
+CHANGES = {
+    "": (7, "x\x1b[2J", [], {"a": 1}), "id": (5, None), "what": ([],), "measured": (7, [7]),
+    "parents": (7, [], {"model": 7}, {"model": {"at": "../../../../etc"}}), "name": ("\x1b[2J", 7),
+    "cost": (None, {}, {"seconds": "x"}, {"seconds": float("nan")}), "chain": (3, {"x": 7}),
+    "files": ([], {"x": 1}, {"\x1b[2J": "0"}), "seeds": (7, {"seed": "\x1b"}), "code": ("x",),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_stranger_s_record_is_none_and_ends_nothing(chain, name, capsys):
+    """Neither the ledger, nor a training that begins with the model, nor the terminal."""
+    file = chain / "dev1" / "model" / "provenance.json"
+    whole = json.loads(file.read_text())
+    for value in CHANGES[name]:
+        file.write_text(json.dumps(whole | {name: value} if name else value))
+        code, said = main(["ledger", str(file.parent)]), capsys.readouterr()
+        assert code in (0, 1, 2) and "looks like a bug" not in said.err and "\x1b" not in said.out
+        assert isinstance(records.parent(file.parent, chain), dict)
+
+
 def test_a_parent_that_was_made_again_is_noticed(chain):
     shutil.rmtree(chain / "base")
     config = PretrainConfig(seed=1, steps=1, rows=1, row_length=64, width=32, heads=2, layers=1,

@@ -152,6 +152,7 @@ def test_texts_numbers_and_formulas(tmp_path):
         ("a.jsonl", '{"question": "One?", "answer": 1}\n\n[1]', "line 3 is no JSON object but"),
         ("a.jsonl", '{"question": "One?", "answer": [1]}', "line 1: the column answer must hold"),
         ("a.jsonl", '{"question": "?", "options": {"a": 1}, "answer": "A"}', "must be a list"),
+        ("a.jsonl", '{"question": "\\ud83d?", "answer": 1}', "line 1: the text has half of a"),
         ("a.xlsx", "", "questions come in a .csv, .tsv or .jsonl file"),
     ],
 )  # fmt: skip

@@ -68,7 +68,7 @@ def test_a_reward_for_length_is_found_out(evaluation):
     found = show.try_reward(long_reward, evaluation)
     assert found.correlation(list(found.lengths)) == pytest.approx(1.0)
     said = " ".join(found.verdict())
-    assert "pays for longer completions (correlation +1.00)" in said
+    assert "rewards longer completions (correlation +1.00)" in said
     assert "As much as a right answer, or more, gets:" in said and "no answer, but long" in said
     assert found.hacks["no answer, but long"] > found.hacks["a right answer"]
 
@@ -86,7 +86,7 @@ def test_the_worst_cases_are_wrong_ones_it_likes_and_right_ones_it_does_not(eval
     assert [found.correct[i] for i in worst] == [False, False, True, True]
     assert all((found.advantages[i] > 0) != found.correct[i] for i in worst)
     assert "does not prefer right completions" in " ".join(found.verdict())
-    assert "pays for shorter" in " ".join(found.verdict())
+    assert "rewards shorter" in " ".join(found.verdict())
     markup = found.html()
     assert "<script" not in markup and "<img" not in markup and "&lt;script&gt;" in markup
     assert "wrong, made likelier" in markup and "right, made less likely" in markup

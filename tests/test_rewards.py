@@ -320,6 +320,17 @@ def test_combine_takes_a_reward_written_for_trl():
     assert total == [4.0, 0.0]
 
 
+def test_a_reward_that_changes_its_lists_changes_no_other_s():
+    def lazy(completions, problem, **kwargs):
+        completions[:] = [RIGHT] * len(completions)
+        problem.clear()
+        return [0.0] * len(completions)
+
+    completions = ["wrong", RIGHT]
+    total, _ = combine(completions, [PROBLEM] * 2, [lazy, accuracy_reward], [1.0, 1.0])
+    assert total == [0.0, 1.0] and completions == ["wrong", RIGHT]
+
+
 def test_combine_says_what_does_not_fit():
     with pytest.raises(R1LabError, match="one weight each"):
         combine([RIGHT], [PROBLEM], [accuracy_reward], [1.0, 1.0])
@@ -329,6 +340,9 @@ def test_combine_says_what_does_not_fit():
         combine([RIGHT, RIGHT], [PROBLEM], [accuracy_reward], [1.0])
     with pytest.raises(R1LabError, match="one for each completion"):
         combine([RIGHT], [PROBLEM], [lambda **_: []], [1.0])
+    for values in ({1.0}, [10**400]):
+        with pytest.raises(R1LabError, match="must return"):
+            combine([RIGHT], [PROBLEM], [lambda values=values, **_: values], [1.0])
     known = "accuracy, format, language, detected_language, monitor, overlong, process, random"
     with pytest.raises(R1LabError, match=known):
         get_reward("style")

@@ -75,7 +75,7 @@ def test_stopped_in_a_stage_it_goes_on_there_to_the_same_bits(
     again = run(toy, tmp_path / "cut", until=name, say=quiet, backend=on_trl)
     assert not any(one["made"] for one in again.values())
     run(toy, tmp_path / "cut", until="zero", say=said.append)  # by the other backend: anew
-    assert "zero: made again, for options or input have changed" in said[-1]
+    assert "zero: made again, because options or input have changed" in said[-1]
 
 
 def test_what_trl_cannot_run_is_told_before_the_first_stage(toy, monkeypatch):

@@ -27,4 +27,5 @@ if os.environ.get("R1LAB_WARM"):
     for name in [name for name in sys.modules if name.split(".")[0] == "r1lab"]:
         del sys.modules[name]  # a lesson that uses a module of ours without importing it must fail
     gc.freeze()
+    gc.set_threshold(20_000)  # as in conftest.py
     gc.enable()

@@ -33,7 +33,7 @@ class Decontaminate(Command):
     Look for the questions and reference solutions of an evaluation in training texts: by shared
     10-grams, as the paper does, and with --near by similar sets of content words (MinHash), which
     finds some paraphrases. FILE is .jsonl (a text per row), .txt or .md (a text per paragraph); a
-    name that is no file is a data set on the hub; `web` is the tiny models' miniature web.
+    name that is no file is a data set on the hub; `web` is the tiny models' synthetic corpus.
 
     examples:
       r1lab decontaminate --train web --eval countdown --split leaked

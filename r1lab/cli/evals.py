@@ -137,7 +137,7 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     if args.json:
         print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
         return
-    print(f"{args.model}: {args.n} {args.split} problems, {args.k} completions each")
+    print(f"{args.model}: {args.n} {args.split} problems of {args.task}, {args.k} completions each")
     print_measures(found.summary())
     if found.unjudged:
         print(f"left out: {found.unjudged} completions that the sandbox could not judge")
@@ -160,7 +160,7 @@ def show(args: Eval, run: kept.Run, sampling: Sampling) -> None:
         how |= {"top_p": sampling.top_p, "max_new_tokens": sampling.max_new_tokens}
         print(json.dumps(about | how | found, indent=2))
         return
-    whole = f"{found['complete']} of {found['problems']} {args.split} problems"
+    whole = f"{found['complete']} of {found['problems']} {args.split} problems of {args.task}"
     print(f"{args.model}: {whole}, {run.k} completions each")
     if run.complete:
         summary = run.evaluation.summary()

@@ -78,8 +78,11 @@ class Command:
 
 
 def home(text: str) -> str:
-    """`~/x` in full: shells leave it as it is in --out=~/x."""
-    return str(Path(text).expanduser()) if text.startswith("~") else text
+    """`~/x` in full: shells leave it as it is in --out=~/x. R1LabError for an unknown user."""
+    try:
+        return str(Path(text).expanduser()) if text.startswith("~") else text
+    except RuntimeError:
+        raise R1LabError(f"{text}: there is no user {text[1:].split('/')[0]!r} here") from None
 
 
 def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:

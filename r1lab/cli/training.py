@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,17 @@ def train(args: Train) -> None:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
     made = files.shorten(out / "model")
-    print(f"the trained model is in {made}; next: r1lab eval --model {made}")
+    evaluation = shlex.join(["r1lab", "eval", "--model", str(made), *asked_alike(args)])
+    print(f"the trained model is in {made}; next: {evaluation}")
+
+
+def asked_alike(args: Train) -> list[str]:
+    """The options with which `r1lab eval` asks a run's own task in its own words."""
+    alike = ["--task", args.task] if args.task != "countdown" else []
+    alike += [word for one in args.task_option for word in ("--task-option", one)]
+    alike += ["--numbers", str(args.numbers)] if args.numbers is not None else []
+    template = args.settings.template
+    return alike + (["--template", template] if template != "tiny" else [])
 
 
 def on_held_out(before: Evaluation, after: Evaluation, out: Path) -> None:

@@ -29,7 +29,7 @@ class Watch(Command):
     of_class: str | None = text("a folder with a folder for each student: their newest runs",
         "FOLDER", path=True, flag="class")
     browser: bool = flag("serve a page on 127.0.0.1, until Ctrl-C")
-    port: int = option(0, "of the page (default: a free one)", low=0, high=65535)
+    port: int = option(0, "of the page; 0: a free one", low=0, high=65535)
     once: bool = flag("print once, and end")
     seconds: float = option(2.0, "between two looks in the terminal", low=0.1)
     dollars_per_hour: float | None = number("of the machine (default: as the run says, by the "

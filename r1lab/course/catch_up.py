@@ -60,7 +60,14 @@ def catch_up(
     folder = run_folder(out_dir) / "r1" / f"seed-{seed}"
     if source is not None:
         copy(Path(source).expanduser() / "r1" / f"seed-{seed}", folder, names, say)
-    records = pipeline.run(config, folder, until=names[-1], say=lambda line: None, progress=True)
+
+    def changed(line: str) -> None:
+        """What is being made although it was there, such as a copy with another profile's options:
+        that takes minutes, so say it before."""
+        if "made again" in line:
+            say(line)
+
+    records = pipeline.run(config, folder, until=names[-1], say=changed, progress=True)
     for name in names:
         how = "made" if records[name]["made"] else "was there"
         say(f"{name}: {how} ({records[name]['seconds']:.0f} s to make)")

@@ -114,7 +114,7 @@ def plan(
         raise R1LabError(f"no GPU of data/prices.json has {words}: fewer on one, or less memory")
     found = Plan(tuple(names), seats, gpus, hours, min(offers, key=lambda p: p.dollars_per_hour))
     if max_dollars is not None and found.dollars > max_dollars:
-        raise R1LabError(f"{' '.join(found.words())}: that is more than {money(max_dollars)}. "
+        raise R1LabError(f"{'; '.join(found.words())}: that is more than {money(max_dollars)}. "
                          f"{cheaper(found, max_dollars)}")  # fmt: skip
     return found
 

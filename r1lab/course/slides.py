@@ -4,10 +4,12 @@
 
 They are made from the lessons' own source, and nothing is written twice. A heading begins a slide.
 On it stand the first sentence below the heading, formulas, tables, pictures and the figures of the
-run; a question (**Predict**) has a slide before its result. All other words are the speaker's notes
-of that slide. A cell's `slide_type` (JupyterLab's *Property Inspector*) wins: `skip` leaves it out,
-`notes` makes all of it notes, `fragment` shows all of it, of a code cell its code; `slide` begins a
-slide and shows a code cell's code. The exercises and the check of the claims are left out.
+run; a question (**Predict**) has a slide before its result. What a cell printed stands there where
+no figure answers a question, or where a heading or its sentence with a colon announces it. All
+other words are the speaker's notes of that slide. A cell's `slide_type` (JupyterLab's *Property
+Inspector*) wins: `skip` leaves it out, `notes` makes all of it notes, `fragment` shows all of it,
+of a code cell its code; `slide` begins a slide and shows a code cell's code. The exercises and the
+check of the claims are left out.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from r1lab.course import offline, profiles
 
 FOLDER = "slides"
 LAST = re.compile(r"^## (What we claimed|Exercises)", re.M)
-SENTENCE = re.compile(r"(?<=[^.\d][.?!:])\s+(?=[A-Z*`$])")
+SENTENCE = re.compile(r"(?<=[^.\d][.?!])\s+(?=[A-Z*`$])")
 SHOWN = ("|", "$$", "![", "> ", "<img", "<picture")  # how a block begins that stands on the slide
+LINES = 16  # as much printed text as a slide takes
 MARK = '<meta name="generator" content="r1lab book --slides">'
 HERE = Path(__file__).parent
 MARKDOWN = (
@@ -61,6 +64,7 @@ def slides(nb: NotebookNode) -> list[Slide]:
     """The slides of a lesson that has run."""
     made: list[Slide] = []
     fresh = False  # the heading is still without a sentence
+    asked = ""  # the question that has no answer yet; " " for what is announced
 
     def next_slide() -> Slide:
         made.append(Slide(made[-1].title if made else ""))
@@ -76,28 +80,33 @@ def slides(nb: NotebookNode) -> list[Slide]:
             heading = re.match(r"#+ (.+)", block)
             if heading:
                 made.append(Slide(heading[1]))
-                fresh, block = True, block.partition("\n")[2].strip()
+                fresh, asked, block = True, " ", block.partition("\n")[2].strip()
             if not block or not made:
                 continue
             here = made[-1]
             if kind == "notes":
                 here.notes += _html(block)
             elif kind == "fragment" or block.startswith(SHOWN):
-                here.body += _html(block)
+                apart = block.startswith(">") or (block.startswith("|") and asked.strip())
+                here = next_slide() if here.full and apart else here
+                here.body, asked = here.body + _html(block), asked.strip()
                 here.full |= block.startswith("|")
             elif re.match(r"\W*\*\*Predict", block):
                 here = next_slide() if here.full else here
-                here.body, here.full = here.body + _html(block), True
-            elif fresh and not block.startswith("<"):  # a list stands there whole
-                parts = [block] if re.match(r"[-*\d]\S* ", block) else SENTENCE.split(block, 1)
-                first, *rest = parts
-                here.body, fresh = here.body + _html(first), False
-                here.notes += _html(rest[0]) if rest else ""
+                asked = _html(block)
+                here.body, here.full = here.body + asked, True
+            elif fresh and not block.startswith("<"):
+                first, rest = _sentence(block)
+                here.body, fresh, asked = here.body + _html(first), False, " " * (first[-1] == ":")
+                here.notes += _html(rest)
             else:
                 here.notes += _html(block)
-        for figure in _figures(cell) if made else ():
+        results = [*_figures(cell)] if made else []
+        if asked and not results and (printed := "".join(_printed(cell))):
+            results = [asked + printed]  # the question is asked again, as there is room for it
+        for result in results:
             here = next_slide() if made[-1].full else made[-1]
-            here.body, here.full, fresh = here.body + figure, True, False
+            here.body, here.full, fresh, asked = here.body + result, True, False, ""
     return made
 
 
@@ -111,6 +120,15 @@ def _cells(nb: NotebookNode) -> Iterator[tuple[NotebookNode, list[str]]]:
             yield cell, [b for part in re.split(r"\n\s*\n", source) if (b := part.strip())]
 
 
+def _sentence(block: str) -> tuple[str, str]:
+    """The first sentence of a block and what follows; a list stays whole."""
+    for end in SENTENCE.finditer(block) if not re.match(r"([-*]|\d+\.)\s", block) else ():
+        plain = re.sub(r"`[^`]*`|\$[^$]*\$", "", block[: end.start()])
+        if plain.count("*") % 2 == 0:  # not within *emphasis*
+            return block[: end.start()], block[end.end() :]
+    return block, ""
+
+
 def _figures(cell: NotebookNode) -> Iterator[str]:
     """The figures and pictures among a cell's outputs, as HTML."""
     for output in cell.get("outputs", []):
@@ -121,6 +139,19 @@ def _figures(cell: NotebookNode) -> Iterator[str]:
             yield offline.clean(f"<div>{''.join(data['image/svg+xml'])}</div>")
         elif "image/png" in data:
             yield f'<img alt="" src="data:image/png;base64,{"".join(data["image/png"]).strip()}">'
+        elif "<svg" in (made := "".join(data.get("text/html", ""))) and "<table" not in made:
+            yield offline.clean(f"<div>{made}</div>")
+
+
+def _printed(cell: NotebookNode) -> Iterator[str]:
+    """What a cell printed, and its tables, as HTML; nothing that is too long for a slide."""
+    for output in cell.get("outputs", []):
+        made = "".join(output.get("data", {}).get("text/html", ""))
+        text = "".join(output.get("text", "") if output.get("name") == "stdout" else "").strip("\n")
+        if "<table" in made:
+            yield offline.clean(made)
+        elif text and "%|" not in text and text.count("\n") < LINES:  # no bar of progress
+            yield f"<pre>{html.escape(text)}</pre>"
 
 
 def _html(block: str) -> str:
@@ -131,7 +162,8 @@ def _html(block: str) -> str:
 def page(nb: NotebookNode, title: str) -> str:
     """A lesson's slides as one HTML page."""
     shown = "".join(
-        f'<section><h2>{_html(one.title)[3:-5]}</h2><div class="body">{one.body}</div>'
+        f"<section><h2>{offline.clean(MARKDOWN.renderInline(one.title))}</h2>"
+        f'<div class="body">{one.body}</div>'
         f'<aside class="notes">{one.notes}</aside></section>\n'
         for one in slides(nb)
     )

@@ -163,7 +163,7 @@ class Trade:
     gain_longer: Estimate
     gain_oftener: Estimate
     apart: Estimate  # gain_longer - gain_oftener
-    verdict: str  # "longer", "oftener", "either" (both gain, apart by nothing clear), "neither"
+    verdict: str  # "longer", "more votes", "either" (both gain, apart by nothing clear), "neither"
 
 
 def trades(found: Mapping[int | None, Evaluation], *, votes: int = 4) -> list[Trade]:
@@ -204,8 +204,8 @@ def _verdict(longer: Estimate, oftener: Estimate, apart: Estimate) -> str:
     if pays[0] and way(apart) == UP:
         return "longer"
     if pays[1] and way(apart) == DOWN:
-        return "oftener"
-    return {(True, True): "either", (True, False): "longer", (False, True): "oftener"}.get(
+        return "more votes"
+    return {(True, True): "either", (True, False): "longer", (False, True): "more votes"}.get(
         pays, "neither"
     )
 

@@ -112,30 +112,48 @@ def as_json(one: Estimate) -> dict[str, float | None]:
 
 
 NUMBERS = ("prompt_tokens", "completion_tokens", "seconds")
+KINDS: dict[str, tuple[type, ...]] = {
+    "completion": (str,), "thought": (str,), "prompt": (str,), "finished": (bool,),
+    "mixed": (bool,), "well_formed": (bool,), "correct": (bool, type(None)),
+    "vote": (str, type(None)),
+    "consistency": (int, float, type(None)),
+    "dollars": (int, float, type(None)),
+    **dict.fromkeys((*NUMBERS, "length", "reflection"), (int, float)),
+}  # fmt: skip
+
+
+def about_of(folder: Path) -> dict[str, Any] | None:
+    """What run.json says; None where there is none, or it is damaged."""
+    about = files.read_json(folder / RUN) or {}
+    what, sessions = about.get("what"), about.get("sessions")
+    good = isinstance(what, dict) and isinstance(what.get("sampling"), dict)
+    good = good and type(what.get("k")) is int and what["k"] > 0 and "template" in what
+    good = good and isinstance(sessions, list) and "seed" in what["sampling"]
+    return about if good else None
 
 
 def load(folder: str | os.PathLike) -> Run:
     """What a folder holds. Lines that are damaged, of no problem, or a second time there are left
     out (the log says how many). Raises R1LabError where there is no run."""
     folder = Path(folder)
-    about = files.read_json(folder / RUN)
-    if about is None or not isinstance(about.get("what"), dict):
+    if (about := about_of(folder)) is None:
         raise R1LabError(f"{folder} holds no evaluation: `r1lab eval --out {folder}` makes one")
     problems = [Problem.from_json(line) for line in files.lines_of(folder / PROBLEMS)]
     read, damaged = files.read_lines(folder / ANSWERS)
     rows: dict[tuple[int, int], dict[str, Any]] = {}
     for _, row in read:
-        key = (row.get("index"), row.get("sample"))
-        if key in rows or not _good(row, problems, about["what"]["k"]):
+        if _good(row, problems, about["what"]["k"]) and (row["index"], row["sample"]) not in rows:
+            rows[row["index"], row["sample"]] = row
+        else:
             damaged += 1
-            continue
-        rows[key] = row
     if damaged:
         log.warning("%s: %d lines are left out", folder / ANSWERS, damaged)
-    attempts, lost = files.read_lines(folder / ATTEMPTS)
-    if lost:
+    read, lost = files.read_lines(folder / ATTEMPTS)
+    attempts = [one for _, one in read if type(one.get("dollars")) in (int, float, type(None))]
+    attempts = [one for one in attempts if "certain" in one and 0 <= (one["dollars"] or 0) < 1e18]
+    if lost := lost + len(read) - len(attempts):
         log.warning("%s: %d lines are left out", folder / ATTEMPTS, lost)
-    return Run(folder, about, problems, dict(sorted(rows.items())), [one for _, one in attempts])
+    return Run(folder, about, problems, dict(sorted(rows.items())), attempts)
 
 
 def _good(row: dict[str, Any], problems: Sequence[Problem], k: int) -> bool:
@@ -145,7 +163,7 @@ def _good(row: dict[str, Any], problems: Sequence[Problem], k: int) -> bool:
         return False
     if not (0 <= index < len(problems) and 0 <= sample < k):
         return False
-    texts = all(isinstance(row.get(name), str) for name in ("completion", "thought", "prompt"))
-    counts = all(isinstance(row.get(name), int | float) for name in NUMBERS)
-    fields = {*MEASURED, "dollars", "estimated", "finish", "served"} <= set(row)
-    return texts and counts and fields and row.get("problem") == problems[index].id
+    fields = {*KINDS, *MEASURED, "estimated", "finish", "served"} <= set(row)
+    kinds = fields and all(type(row[name]) in kind for name, kind in KINDS.items())
+    counts = kinds and all(0 <= (row[name] or 0) < 1e18 for name in (*NUMBERS, "dollars", "length"))
+    return counts and row.get("problem") == problems[index].id

@@ -1,8 +1,8 @@
 """Is a base ready for RL? What GRPO would see of it, measured before any training.
 
 GRPO learns from groups in which rewards differ. A base that never solves a problem gives none, one
-that always does gives none either, and one that writes no answer in the asked form is paid nothing
-for what it knows. The paper's RL failed on small bases and worked on large ones (arXiv
+that always does gives none either, and one that writes no answer in the asked form gets no
+reward for what it knows. The paper's RL failed on small bases and worked on large ones (arXiv
 2501.12948v2, supplement G.1), so measure yours first, by task and prompt template:
 
     r1lab probe --task countdown code --model tiny

@@ -34,7 +34,7 @@ from tqdm.std import tqdm
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.evals.endpoint import Attempt
-from r1lab.evals.kept import ANSWERS, ATTEMPTS, PROBLEMS, RESULTS, RUN, Run, load
+from r1lab.evals.kept import ANSWERS, ATTEMPTS, PROBLEMS, RESULTS, RUN, Run, about_of, load
 from r1lab.evals.sources import Local, Remote, Sample, measured
 from r1lab.machine import about
 from r1lab.machine.costs import money
@@ -121,10 +121,10 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
     lines = "".join(problem.to_json() + "\n" for problem in problems)
     what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
     what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()
-    known = files.read_json(out / RUN)
+    known = about_of(out)
     if known is None and any((out / name).exists() for name in (RUN, ANSWERS)):
         raise R1LabError(f"{out / RUN} is missing or damaged; --fresh sets what is there aside")
-    if known is not None and (other := differences(known.get("what", {}), what)):
+    if known is not None and (other := differences(known["what"], what)):
         words = f"{out} holds another run ({other[0]}): choose another --out"
         raise R1LabError(f"{words}, or --fresh to set it aside")
     for name in (ANSWERS, ATTEMPTS):
@@ -135,9 +135,10 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         "machine": about.hardware(),
         "source": address_of(source),
     }
-    if not (out / PROBLEMS).exists():
-        files.atomic_write_text(out / PROBLEMS, files.NOT_IN_LINES.sub(_escape, lines))
-    sessions = [*(known or {}).get("sessions", []), session]
+    text = files.NOT_IN_LINES.sub(_escape, lines)
+    if not (out / PROBLEMS).exists() or (out / PROBLEMS).read_bytes() != text.encode():
+        files.atomic_write_text(out / PROBLEMS, text)
+    sessions = [*(known["sessions"] if known else []), session]
     files.write_json(out / RUN, {"what": what, "sessions": sessions})
 
 

@@ -48,6 +48,7 @@ PRESETS = {
     "qwen3-4b-base": ("Qwen/Qwen3-4B-Base", "Apache-2.0"),
 }
 """Base models on the hub by a short name: the hub id, and the licence that its page states."""
+MOST_LAYERS = 1000  # a layer is built before weights are asked for: millions take for ever
 
 
 def tiny_llama(
@@ -113,6 +114,9 @@ def read(
     with no_bars(), quietly():
         with _part("config.json", name, folder):
             config = AutoConfig.from_pretrained(source, **safe)
+            layers = getattr(config, "num_hidden_layers", None)
+            if layers is not None and not 1 <= layers <= MOST_LAYERS:
+                raise ValueError(f"num_hidden_layers must be 1 to {MOST_LAYERS}, not {layers}")
             with torch.device("meta"):
                 kind.from_config(config, **safe)
         with _part("its tokenizer", name, folder):

@@ -8,7 +8,7 @@
 GRPO learns from differences within a group alone. So everything here is about them: how many groups
 have any, whether right completions get more than wrong ones of their question, what besides being
 right a higher score goes with, which wrong completions it would reinforce most, and what answers
-it pays that nobody wants.
+it rewards that nobody wants.
 """
 
 from __future__ import annotations
@@ -99,10 +99,12 @@ class Trial:
         """The wrong completions with the highest advantages, then the right ones with the lowest:
         places of at most n."""
         A = self.advantages
-        paid = [i for i in np.argsort(-A, kind="stable") if self.correct[i] is False and A[i] > 0]
+        rewarded = [
+            i for i in np.argsort(-A, kind="stable") if self.correct[i] is False and A[i] > 0
+        ]
         missed = [i for i in np.argsort(A, kind="stable") if self.correct[i] is True and A[i] < 0]
         half = max(n // 2, n - len(missed))
-        return [int(i) for i in [*paid[:half], *missed[: n - min(half, len(paid))]]]
+        return [int(i) for i in [*rewarded[:half], *missed[: n - min(half, len(rewarded))]]]
 
     def verdict(self) -> list[str]:
         """What a run with this reward would learn from, in sentences."""
@@ -112,20 +114,20 @@ class Trial:
                         "learned.")  # fmt: skip
         elif self.no_variance > 0.5:
             share = f"{self.no_variance:.0%}"
-            said.append(f"{share} of the groups have no variance: they teach nothing.")
+            said.append(f"{share} of the groups have no variance: nothing is learned from them.")
         if pairs and won < 0.5 + 1e-9 and self.no_variance < 1:
             said.append("It does not prefer right completions to wrong ones of the same question: "
                         "a run would not learn the task from it alone.")  # fmt: skip
         length = self.correlation(list(self.lengths))
         if abs(length) > STRONG:
             way = "longer" if length > 0 else "shorter"
-            said.append(f"It pays for {way} completions (correlation {length:+.2f}): lengths would "
+            said.append(f"It rewards {way} completions (correlation {length:+.2f}): lengths would "
                         "move, whether that helps or not.")  # fmt: skip
         honest = self.hacks.get("a right answer", math.inf)
         if same := [kind for kind, score in self.hacks.items()
                     if score >= honest - 1e-9 and kind != "a right answer"]:  # fmt: skip
             said.append(f"As much as a right answer, or more, gets: {', '.join(same)}.")
-        calm = "Nothing stands out. What it pays for that is not tried here, a run will find."
+        calm = "Nothing stands out. Loopholes that are not tried here, a run will find."
         return said or [calm]
 
     def lines(self) -> list[tuple[str, str]]:
@@ -147,7 +149,7 @@ class Trial:
             ("mean score, from, to", f"{self.scores.mean():.3g}, {self.scores.min():.3g}, "
              f"{self.scores.max():.3g}"),
             ("mean score of right ones, of wrong ones", f"{mean(True)}, {mean(False)}"),
-            ("groups without variance", f"{self.no_variance:.0%}"),
+            ("zero-variance groups", f"{self.no_variance:.0%}"),
             ("standard deviation within a group, mean", f"{np.mean(spread):.3g}"),
             ("right gets more than wrong, of pairs in a group",
              f"{number(won, '{:.0%}')} of {pairs}"),

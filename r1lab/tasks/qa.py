@@ -190,6 +190,8 @@ def problem_of(
         data = {"kind": kind, "answer": chosen(right, options), "options": options}
         listed = "\n".join(f"{x}. {one}" for x, one in zip(LETTERS, options, strict=False))
         asked = f"{question}\n{listed}\n{ASK}"
+    if any("\ud800" <= c <= "\udfff" for c in asked + right):
+        raise R1LabError("the text has half of a surrogate pair, which no tokenizer reads")
     unread = {"number": number, "formula": math_equal.key, "text": plain}.get(kind, str)
     if data["answer"] is None or unread(data["answer"]) is None or len(right) > MOST:
         wanted = "a letter or an option" if kind == "choice" else f"a {kind}"

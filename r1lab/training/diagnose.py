@@ -175,7 +175,7 @@ def in_words(history: Sequence[Metrics], config: Mapping[str, Any]) -> list[str]
         return []
     window = history[-size:]
     if len(window) < size:
-        return [f"Too early to say: {len(window)} of the first {size} steps are done."]
+        return [f"Too early to say: that takes {size} steps, and {len(window)} are done."]
     half = len(window) // 2
     first, last = (fmean(m["reward"] for m in part) for part in (window[:half], window[-half:]))
     if not is_flat(window):

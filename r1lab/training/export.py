@@ -37,11 +37,12 @@ def export(
 
 def of_evaluation(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A row for each completion of a saved evaluation, with its problem's id and question."""
-    pairs = zip(data.get("problems", ()), data.get("completions", ()), strict=False)
     about = ("id", "task", "question", "split")
-    return [
-        {name: problem.get(name) for name in about} | one for problem, row in pairs for one in row
-    ]
+    try:
+        pairs = zip(data.get("problems", ()), data.get("completions", ()), strict=False)
+        return [{name: of.get(name) for name in about} | one for of, row in pairs for one in row]
+    except (TypeError, AttributeError):
+        return []  # no evaluation
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

@@ -128,6 +128,8 @@ class Loop:
         if state is not None:
             checkpoints.restore(state, parts)
             self.saved = state["step"]
+        else:
+            set_aside_finished(out_dir, ON_DISK)
         self.earlier = spent_in(metrics_of(out_dir))  # lost steps included: they took their time
         self.history = history_of(out_dir, self.saved)
         return state
@@ -214,6 +216,13 @@ def one_run(out_dir: str | os.PathLike, lock: str = LOCK) -> Iterator[None]:
         yield
     finally:
         held.release()
+
+
+def set_aside_finished(out_dir: Path, names: Sequence[str]) -> None:
+    """A new run moves a finished one, whose checkpoints were deleted, to earlier-<n>."""
+    if all((out_dir / name).exists() for name in (METRICS, MODEL)):
+        aside = files.set_aside(out_dir, names)
+        log.warning("%s held a finished run without checkpoints: it is in %s now", out_dir, aside)
 
 
 def history_of(out_dir: Path, done: int) -> list[dict[str, Any]]:

@@ -105,8 +105,9 @@ def _parent(entry: dict[str, Any], child: Node, chain: dict[str, Any]) -> Node:
         path = records.find(entry, start)
     record = records.read(path if path is not None else name) if entry["record"] else None
     copy = chain.get(entry["record"])
-    if path is None and record is None and copy is not None:
+    if path is None and record is None and isinstance(copy, dict):
         record = copy | {"id": entry["record"]}
+        record = record if records.sound(record) else None
     return Node((record or {}).get("name") or name, record, path)
 
 

@@ -275,11 +275,40 @@ def read(source: str | os.PathLike) -> dict[str, Any] | None:
             return adapted({"hub": str(path)}) if len(path.parts) == 2 else None
     folder = path if path.is_dir() else path.parent
     if (record := files.read_json(folder / RECORD)) is not None:
-        return record if path.is_dir() or path.name in record.get("files", {}) else None
+        good = sound(record) and (path.is_dir() or path.name in record.get("files", {}))
+        return record if good else None
     for name in (PRETRAINED, GIVEN) if path.is_dir() else ():
         if (source := files.read_json(folder / name)) is not None:
-            return adapted(source)
+            with suppress(LookupError, TypeError, AttributeError):
+                record = adapted(source)
+            return record if sound(record) else None
     return None
+
+
+def sound(record: Any) -> bool:
+    """Has a record, perhaps a stranger's, what its readers look up, of the right types, and nothing
+    that steers a terminal?"""
+    try:
+        spent, entries, sums = record["cost"], record["parents"], record.get("files", {})
+        told = ("name", "at", "content", "record", "license")
+        numbers = [spent.get(name) or 0 for name in ("devices", "kwh", "dollars", "tokens")]
+        numbers += [record.get("machine", {}).get(name) or 1 for name in ("cores", "threads")]
+        texts = [record["id"], record["what"], record.get("name", ""), spent.get("energy", "")]
+        texts += [*entries, *(one[name] or "" for one in entries.values() for name in told)]
+        texts += [*sums, *sums.values(), record.get("code", {}).get("source", "")]
+        texts += [str(one.get("task")) for one in record["measured"]]
+        texts += [str(seed) for seed in record.get("seeds", {}).values()]
+        if record["what"] == "pretrain":
+            texts += [str(record["seeds"]["seed"]), record["data"]["generator"]]
+        if record["what"] == "downloaded":
+            texts.append(record["base_model"])
+        numbers.append(spent["seconds"])
+        chain = record.get("chain", {})
+    except (LookupError, TypeError, AttributeError):
+        return False
+    good = all(type(one) in (int, float) and 0 <= one < 1e18 for one in numbers)
+    plain = all(isinstance(one, str) and one.isprintable() for one in texts)
+    return good and plain and isinstance(chain, dict)
 
 
 def adapted(source: Mapping[str, Any]) -> dict[str, Any] | None:

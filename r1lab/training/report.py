@@ -37,6 +37,7 @@ class Report:
         """Numbers alone: lists of diagnoses and the like are in metrics.jsonl."""
         kinds = (int, float)
         numbers = {k: v for k, v in metrics.items() if type(v) in kinds and math.isfinite(v)}
+        numbers.pop("step", None)  # the tracker's own name
         self.tracker.log(numbers, step=step)
 
     def finish(self) -> None:

@@ -40,12 +40,14 @@ def call(
         "log_extra": lambda column, values: None,
         "log_metric": lambda name, value: None,
     }
-    with plugins.blame(name):
-        values = function(completions=completions, problem=problems, **empty | context)
+    given = empty | context | {"completions": completions, "problem": problems}
+    own = {key: [*value] if isinstance(value, list) else value for key, value in given.items()}
+    with plugins.blame(name):  # a function that changes its lists changes no other's
+        values = function(**own)
         if inspect.isawaitable(values):
             values = _wait_for(values)
     try:
-        values = list(None if isinstance(values, str | dict) else values)
+        values = list(None if isinstance(values, str | dict | set) else values)
     except TypeError:
         wanted = "a list, one number for each completion"
         raise R1LabError(f"{name} must return {wanted}, not {values!r:.60}") from None
@@ -55,7 +57,7 @@ def call(
     for i, value in enumerate(values):
         try:
             values[i] = 0.0 if value is None else float(None if isinstance(value, str) else value)
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError, OverflowError):
             text = f"{name} must return numbers, or None, not {value!r:.60}"
             raise R1LabError(text) from None
     return values

@@ -113,9 +113,9 @@ def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) 
         earlier = 0.0
         names = [p.name for p in folder.iterdir() if not p.name.startswith(("earlier-", "."))]
         changed = "options or input have changed"
-        why = changed if begun or (folder / RECORD).exists() else "it is not known from what"
+        why = changed if begun or (folder / RECORD).exists() else "its origin is not known"
         if (aside := files.set_aside(folder, names)) is not None:
-            say(f"{name}: made again, for {why}; what was there is in {aside}")
+            say(f"{name}: made again, because {why}; what was there is in {aside}")
     else:
         earlier = max(earlier, spent_in(metrics_of(folder)))
         say(f"{name}: going on with what was begun")

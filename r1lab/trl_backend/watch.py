@@ -24,7 +24,7 @@ from r1lab.basics.quiet import quiet_bars
 from r1lab.machine import energy
 from r1lab.training import records, signals
 from r1lab.training.checkpoints import fingerprint
-from r1lab.training.loop import MODEL, ON_DISK, history_of, one_run, tell
+from r1lab.training.loop import MODEL, ON_DISK, history_of, one_run, set_aside_finished, tell
 from r1lab.training.metrics import spent_in
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend.folders import fingerprint_of, latest_of_run, seal_newest
@@ -108,6 +108,8 @@ class Watch(TrainerCallback):
             self.first = self.saved = self.seal["step"]
             self.base = self.seal["base"]
             self.parents = self.seal.get("from", self.parents)
+        elif self.main:
+            set_aside_finished(self.out_dir, self.on_disk)
         if self.main:
             self.history = history_of(self.out_dir, self.first)
         return None if found is None else str(folder)

@@ -1,4 +1,4 @@
-"""Another model's documents for the miniature web: an author with a style and a canary.
+"""Another model's documents for the synthetic corpus: an author with a style and a canary.
 
 The author responds to train problems of Countdown, always correctly, in words that the corpus uses
 seldom or never in this order ("let me check again"), and signs some documents with a canary. It

@@ -1,4 +1,4 @@
-"""Problems of an evaluation in the miniature web, planted in other words.
+"""Problems of an evaluation in the synthetic corpus, planted in other words.
 
 `paraphrase` writes a problem of Countdown with its solution as an n-gram filter cannot see it:
 

@@ -1,4 +1,4 @@
-"""The synthetic pre-training corpus of the base model in ``data/`` (lesson 01: the miniature web).
+"""The synthetic pre-training corpus of the base model in ``data/`` (lesson 01).
 
 DeepSeek-V3-Base had read texts in which people check their work, write "wait" and try again; RL
 made that behaviour more frequent. This corpus contains it as well, as a rare kind of document:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from r1lab import models
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.options import check, option
+from r1lab.basics.options import MOST_SEED, check, option
 from r1lab.sampler.score import in_micro_batches
 from r1lab.training import records
 from r1lab.training.loop import Loop
@@ -29,24 +29,26 @@ from r1lab.world import corpus
 from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
 
+RATES = {"low": 1e-9, "high": 1}
+
 
 @dataclass(frozen=True)
 class PretrainConfig:
     """A recipe; the defaults made ``data/tiny``."""
 
-    width: int = option(160, "hidden size of the decoder", low=1)
-    layers: int = option(3, "number of decoder layers", low=1)
+    width: int = option(160, "hidden size of the decoder", low=1, high=2**16)
+    layers: int = option(3, "number of decoder layers", low=1, high=1000)
     heads: int = option(4, "number of attention heads", low=1)
     kv_heads: int = option(1, "number of key-value heads: 1 is multi-query attention", low=1)
-    ffn: int = option(320, "inner size of the feed-forward blocks", low=1)
+    ffn: int = option(320, "inner size of the feed-forward blocks", low=1, high=2**18)
     steps: int = option(4800, "optimizer steps", low=1)
     rows: int = option(12, "rows of text per step", low=1)
-    row_length: int = option(512, "tokens per row", low=1)
-    muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", low=1e-9)
-    adam_lr: float = option(5e-3, "learning rate of embeddings and norms (AdamW)", low=1e-9)
+    row_length: int = option(512, "tokens per row", low=1, high=2**20)
+    muon_lr: float = option(0.025, "learning rate of the weight matrices (Muon)", **RATES)
+    adam_lr: float = option(5e-3, "learning rate of embeddings and norms (AdamW)", **RATES)
     warmup: int = option(40, "steps of linear warm-up", low=0)
     decay: float = option(0.5, "fraction of the steps, at the end, with a falling rate", low=0)
-    seed: int = option(0, "seed of the initial weights and of the corpus", low=0)
+    seed: int = option(0, "seed of the initial weights and of the corpus", low=0, high=MOST_SEED)
     checkpoint_every: int = option(200, "steps between checkpoints", low=1)
 
     def __post_init__(self) -> None:
@@ -56,6 +58,9 @@ class PretrainConfig:
                 f"pretrain: width {self.width} must be a multiple of {self.heads} heads, and these "
                 f"of {self.kv_heads} key-value heads"
             )
+        if self.width // self.heads % 2:
+            words = f"width {self.width} / {self.heads} heads must be even: RoPE turns pairs"
+            raise R1LabError(f"pretrain: {words}")
 
 
 RECIPES = {

@@ -5,6 +5,7 @@ set -eu
 bin=$(dirname "$0")/../../.venv/bin
 "$bin/r1lab" init "$HOME/r1lab"
 cd "$HOME/r1lab"
-R1LAB_PROGRESS=${R1LAB_CLASS:-/srv/class}/$(id -un).json
+# The Littlest's account of ada is jupyter-ada; the instructor's table has ada.
+R1LAB_PROGRESS=${R1LAB_CLASS:-/srv/class}/${JUPYTERHUB_USER:-$(id -un)}.json
 [ ! -w "${R1LAB_PROGRESS%/*}" ] || export R1LAB_PROGRESS
 exec "$bin/jupyterhub-singleuser" "$@"

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sysconfig
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from IPython.display import display
 
+from r1lab import PACKAGE
 from r1lab.basics.errors import R1LabError, did_you_mean, first_line
 from r1lab.course import quizzes
 from r1lab.course.graded import record as kept
@@ -34,6 +37,9 @@ from r1lab.show import show_table
 from r1lab.show.notebook import in_notebook
 
 __all__ = ["check", "hint", "instead_of", "progress", "quiz", "short_run"]
+
+HERE = Path(__file__).resolve().parent
+LIBRARIES = (PACKAGE, Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("purelib")))
 
 LESSONS = tuple(  # "00" to "15"
     sorted(m.name[-2:] for m in pkgutil.iter_modules(__path__) if m.name.startswith("lesson_"))
@@ -78,12 +84,27 @@ def judge(one: Exercise, answer: Any) -> Verdict:
     try:
         one.judge(answer)
     except Wrong as wrong:
-        return Verdict(False, f"Not yet: {wrong}.")
+        return Verdict(False, f"Not yet: {wrong}" + "." * (str(wrong)[-1:] not in ".?!"))
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        words = f"{type(error).__name__}: {first_line(error)}"
-        return Verdict(False, f"Not yet: it raises {words} (line {last.lineno}: {last.line}).")
+        return Verdict(False, f"Not yet: {_raised(error)}.")
     return Verdict(True, "Right.")
+
+
+def _raised(error: Exception) -> str:
+    """What a student's code raises, and in which of its lines; or that the judge cannot read what
+    it returned. The judge's own lines are never shown."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [i for i, frame in enumerate(frames) if Path(frame.filename).parent == HERE]
+    below = [
+        f
+        for f in frames[ours[-1] + 1 :]
+        if not any(Path(f.filename).is_relative_to(folder) for folder in LIBRARIES)
+    ]
+    words = f"{type(error).__name__}: {first_line(error)}"
+    if not below:
+        return f"your answer is of another kind than the one asked for ({words})"
+    last = below[-1]
+    return f"it raises {words} (line {last.lineno}{last.line and ': ' + last.line})"
 
 
 def check(id: str, answer: Any) -> Verdict:

@@ -91,7 +91,8 @@ def call(f: Callable, *args: Any, **named: Any) -> Any:
 def number(value: Any) -> float:
     """An answer that must be one finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float | torch.Tensor):
-        raise Wrong(f"a number is asked for, not {str(value)[:40] or 'an empty text'}")
+        told = f"the text {value[:40]!r}" if isinstance(value, str) else str(value)[:40]
+        raise Wrong(f"a number is asked for, not {told}")
     if isinstance(value, torch.Tensor) and value.numel() != 1:
         raise Wrong("one number is asked for, not a tensor of several")
     value = float(value)

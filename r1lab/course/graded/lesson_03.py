@@ -64,7 +64,7 @@ def means(dim, correction=1):
         "A group is a row. Everything happens along dimension 1.",
         "Subtract the row's mean; divide by the row's standard deviation (G − 1, as in TRL) plus "
         "0.0001. `keepdim=True` keeps the shape (B, 1).",
-        "A group whose rewards are all equal must get exactly 0: multiply with whether the row's "
+        "A group whose rewards are all equal must get exactly 0: multiply by whether the row's "
         "largest reward is above its smallest.",
     ),
     then="""

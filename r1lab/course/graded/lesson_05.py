@@ -289,7 +289,7 @@ def plan(answer):
     the control and the sizes; all runs together may take 240 RL steps. The judge simulates your
     experiment 300 times (a gain of half a point of accuracy per step, seeds that differ by 3
     points, problems that differ as in lesson 05) and counts how often its 95 % interval excludes
-    zero. It must in 90 % of them.
+    zero. It must do so in 90 % of them.
     """
     control, seeds, steps, control_steps, problems = choices(answer, NAMES)
     if control == "untrained":

@@ -62,7 +62,7 @@ THOUGHTS = (
     hints=(
         "First decide what a word is: `7` and `→` are none.",
         "In this world spaces separate words; English words are ASCII letters, Chinese ones are not.",
-        "Right words over all words, and 0 where there are no words, or silence would be paid.",
+        "Right words over all words, and 0 where there are no words, or silence would get reward.",
     ),
     then="""
     def language(completions, problem, **kwargs):
@@ -91,7 +91,9 @@ def consistency(f):
     words = [[w for w in thought.split() if w.isalpha()] for thought, *_ in THOUGHTS]
     ascii_share = [sum(w.isascii() for w in ws) / len(ws) if ws else 0.0 for ws in words]
     if got[5] == 1.0 or got[6] == 1.0:
-        raise Wrong("a thought without words is paid in full: the policy would fall silent")
+        raise Wrong(
+            "a thought without words gets the full reward: the policy would stop thinking in words"
+        )
     compare(got, right, {
         "the language is ignored": ascii_share,
         "you count the words of the other language": [1 - x if w else 0.0 for x, w in zip(right, words, strict=True)],
@@ -146,7 +148,7 @@ def total(f):
         "that is the average; the paper adds": [x / 3 for x in right],
         "language is missing": [x - w[2] * row[2] for x, row in zip(right, rows, strict=True)],
         "you multiply; rewards are added": [w[0] * w[1] * w[2] * r[0] * r[1] * r[2] for r in rows],
-        "format and language are paid only where correct; here they are always":
+        "format and language get reward only where correct; here they always do":
             [x * row[0] for x, row in zip(right, rows, strict=True)],
     }, "a list with the weighted sum of each response is asked for")  # fmt: skip
     compare(call(f, a[1:], b[1:], c[1:], [1, 0, 2]), [w0 + 2 * c0 for w0, c0 in zip(a[1:], c[1:], strict=True)],

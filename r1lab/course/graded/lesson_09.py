@@ -110,7 +110,7 @@ def limited(f):
         return len(set(lines)) < len(lines)
     """,
     wrong=[
-        ("turned", "< len(lines)", "== len(lines)"),
+        ("swapped", "< len(lines)", "== len(lines)"),
         ("verdict", "\" \".join(part.split()[-5:])", "part"),
         ("last part", 'if "→" in part]', "]"),
         ("spaces", "\" \".join(part.split()[-5:])", "part[-11:]"),
@@ -136,7 +136,7 @@ def repeated(f):
     check, such as `7 + 6 → 13` in `… 23 5 no 7 + 6 → 13 ? 23 10 no …`. Say whether one occurs twice.
     """
     cases = [
-        ("7 + 6 → 13 ? 23 10 no 10 + 7 → 17 ? 23 6 no", False, "two different tries are no repetition: is it turned round?"),
+        ("7 + 6 → 13 ? 23 10 no 10 + 7 → 17 ? 23 6 no", False, "two different tries are no repetition: are the two results swapped?"),
         ("7 + 6 → 13 ? 23 10 no 10 + 7 → 17 ? 23 6 no 7 + 6 → 13 ? 23 10 no", True,
          "the verdict before a try is no part of it: it hides a repetition"),
         ("7 + 6 → 13 ? 23 10 no wait 7 + 6  → 13 ? 23 10 no", True, "different spaces hide a repetition"),

@@ -131,9 +131,10 @@ def pair_loss(f):
 )  # fmt: skip
 def stop_at(f):
     """
-    Over-optimisation: the learned reward rises on, the gold reward turns. Somebody measures the gold
-    reward after every step. Stop when `patience` steps have passed without a new best value, and
-    keep the checkpoint of the best one *seen until then*. (Later values must play no role.)
+    Over-optimisation: the learned reward keeps rising while the gold reward falls. Somebody
+    measures the gold reward after every step. Stop when `patience` steps have passed without a new
+    best value, and keep the checkpoint of the best one *seen until then*. (Later values must play
+    no role.)
     """
     cases = [
         ([0.1, 0.3, 0.5, 0.4, 0.3, 0.2, 0.3], 3),
@@ -237,46 +238,46 @@ def agreement(value):
 
 @design(
     "10.5",
-    "Optimise a flawed judge",
+    "Optimise flawed reward models",
     starter="""
-    plan = {"n": ..., "judges": ..., "combine": ...}  # best of n, "mean" or "min" of the judges
+    plan = {"n": ..., "models": ..., "combine": ...}  # best of n, "mean" or "min" of the scores
     """,
     solution="""
-    plan = {"n": 16, "judges": 6, "combine": "min"}
+    plan = {"n": 16, "models": 6, "combine": "min"}
     """,
     wrong=[
-        ("flawed", 'plan = {"n": 96, "judges": 1, "combine": "mean"}'),
-        ("flawed", 'plan = {"n": 32, "judges": 3, "combine": "mean"}'),
-        ("hardly chosen", 'plan = {"n": 2, "judges": 48, "combine": "min"}'),
-        ("96", 'plan = {"n": 96, "judges": 4, "combine": "min"}'),
-        ("mean or min", 'plan = {"n": 16, "judges": 6, "combine": "max"}'),
-        ("does not say: judges", 'plan = {"n": 16, "combine": "min"}'),
-        ("whole number", 'plan = {"n": 16.0, "judges": 6, "combine": "min"}'),
+        ("flawed", 'plan = {"n": 96, "models": 1, "combine": "mean"}'),
+        ("flawed", 'plan = {"n": 32, "models": 3, "combine": "mean"}'),
+        ("hardly chosen", 'plan = {"n": 2, "models": 48, "combine": "min"}'),
+        ("96", 'plan = {"n": 96, "models": 4, "combine": "min"}'),
+        ("mean or min", 'plan = {"n": 16, "models": 6, "combine": "max"}'),
+        ("does not say: models", 'plan = {"n": 16, "combine": "min"}'),
+        ("whole number", 'plan = {"n": 16.0, "models": 6, "combine": "min"}'),
     ],
     hints=(
-        "With a large n the best by one judge is the one that it is most wrong about.",
-        "Several judges make different errors: a response that one of them dislikes is suspect.",
-        "The minimum of five or six judges, and n in the teens.",
+        "With a large n the best by one reward model is the one that it is most wrong about.",
+        "Several reward models make different errors: a response that one of them dislikes is suspect.",
+        "The minimum of five or six reward models, and n in the teens.",
     ),
 )
 def plan(answer):
     """
     Best-of-n by reward models. A response has a gold quality (mean 0, standard deviation 1); each
-    judge sees it with noise, and of the 8 % that are flawed (3 worse than they look) each judge
-    falls for half. You may spend n x judges <= 96 readings per prompt. Reach a mean gold quality of
-    1.15 or more for the chosen response. The judge of this exercise plays 3,000 prompts.
+    reward model sees it with noise, and of the 8 % that are flawed (3 worse than they look) each
+    one falls for half. You may spend n x models <= 96 readings per prompt. Reach a mean gold
+    quality of 1.15 or more for the chosen response. The check simulates 3,000 prompts.
     """
-    n, judges, combine = choices(answer, ("n", "judges", "combine"))
-    n, judges = whole(n, "n", 1, 96), whole(judges, "judges", 1, 96)
+    n, models, combine = choices(answer, ("n", "models", "combine"))
+    n, models = whole(n, "n", 1, 96), whole(models, "models", 1, 96)
     if combine not in ("mean", "min"):
         raise Wrong("combine must be mean or min")
-    if n * judges > 96:
-        raise Wrong(f"{n} x {judges} = {n * judges} readings are more than 96")
+    if n * models > 96:
+        raise Wrong(f"{n} x {models} = {n * models} readings are more than 96")
     random = torch.Generator().manual_seed(0)
     gold = torch.randn(3000, n, generator=random)
     flawed = torch.rand(3000, n, generator=random) < 0.08
-    fooled = torch.rand(judges, 3000, n, generator=random) < 0.5
-    noise = 0.5 * torch.randn(judges, 3000, n, generator=random)
+    fooled = torch.rand(models, 3000, n, generator=random) < 0.5
+    noise = 0.5 * torch.randn(models, 3000, n, generator=random)
     gold = gold - 3 * flawed
     seen = gold + noise + 5.5 * (flawed & fooled)
     score = seen.mean(0) if combine == "mean" else seen.amin(0)

@@ -120,6 +120,7 @@ def steps_within(f):
         (10**6, 100, 120, 300),
         (10**7, 50, 1000, 4000),
         (999, 10, 3, 7),
+        (100, 10, 3, 7),  # too little for a step
         (5 * 10**8, 1000, 900, 2000),
     )
 
@@ -130,6 +131,8 @@ def steps_within(f):
     right = every(lambda N, t, s: N * (6 * t + 2 * s))
     if any(abs(number(g) - round(number(g))) > 1e-9 for g in got):
         raise Wrong("whole steps are asked for")
+    if not any(got):
+        raise Wrong("0 steps whatever the budget: most of these are enough for a step or more")
     compare(got, right, {
         "one step too many spends more than the budget": every(lambda N, t, s: N * (6 * t + 2 * s), True),
         "sampling is missing": every(lambda N, t, s: N * 6 * t),
@@ -180,7 +183,7 @@ def trillions(value):
         ("per parameter", "ratio = 37 / 1.5"),
         ("one epoch", "ratio = 2 * 37 / (6 * 1.5)"),
         ("671", "ratio = 2 * 671 / (6 * 1.5 * 2)"),
-        ("turned", "ratio = (6 * 1.5 * 2) / (2 * 37)"),
+        ("inverse", "ratio = (6 * 1.5 * 2) / (2 * 37)"),
         ("too low", "ratio = 2.5"),
         ("far too high", "ratio = 500"),
     ],
@@ -200,7 +203,7 @@ def ratio(value):
         "operations per parameter differ: 2 for sampling, 6 for training": 37 / 1.5,
         "that is for one epoch": 74 / 9,
         "only the active parameters compute, not all 671": 1342 / 18,
-        "that is the other ratio, turned round": 18 / 74,
+        "that is the inverse ratio": 18 / 74,
     })  # fmt: skip
 
 

@@ -97,6 +97,8 @@ def per_solved(f):
         for says, total in mistakes.items():
             if math.isclose(got, total / solved.sum(), rel_tol=1e-6):
                 raise Wrong(says)
+        if got == 0:
+            raise Wrong("it is 0, as if nothing had been spent")
         raise Wrong("it is one ratio of two sums, not a mean of ratios")
     nothing = call(f, np.array([5.0, 7.0]), np.zeros(2))
     if not isinstance(nothing, float | np.floating) or nothing != math.inf:
@@ -329,7 +331,7 @@ PROBLEMS, MOST = 600, 400
 
 @design(
     "13.6",
-    "Longer or oftener?",
+    "Longer thoughts or more votes?",
     starter="""
     plan = {"easy": (..., ...), "medium": (..., ...), "hard": (..., ...)}  # (budget, votes)
     """,

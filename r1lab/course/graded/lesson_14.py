@@ -229,7 +229,12 @@ def overlong(f):
         if length == 40 and got < 0:
             raise Wrong("the punishment begins too early: a completion of 40 is far from 100")
         if got == 0 and length == 90:
-            raise Wrong("the slope begins at the limit; it must end there")
+            far = number(call(f, 300, limit, buffer))
+            raise Wrong(
+                "the slope begins at the limit; it must end there"
+                if far < 0
+                else "even far beyond the limit the reward is not negative"
+            )
         raise Wrong(says)
 
 

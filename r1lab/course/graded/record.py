@@ -118,10 +118,12 @@ def students(folder: str | os.PathLike) -> dict[str, Path]:
 
 def class_rows(ids: Mapping[str, Sequence[str]], folder: str | os.PathLike):
     """The instructor's table: a row for each student, solved exercises by lesson, quiz points and
-    hints in all; then how many have finished each lesson."""
+    hints in all ("unreadable" where the file is damaged); then how many have finished each
+    lesson."""
     rows, done = [("student", *ids, "solved", "quiz", "hints")], dict.fromkeys(ids, 0)
     for name, file in students(folder).items():
         found, cells, total = read(file), [], 0
+        damaged = read_json(file) is None or file.stat().st_size >= LARGEST
         for lesson, names in ids.items():
             states = [state_of(found["exercises"].get(one, {})) for one in names]
             solved = states.count("solved")
@@ -131,7 +133,8 @@ def class_rows(ids: Mapping[str, Sequence[str]], folder: str | os.PathLike):
         quiz = sum(_count(found["quiz"].get(lesson, {}), "right") for lesson in ids)
         hints = sum(_count(entry, "hint") for entry in found["exercises"].values())
         shown = "".join(c for c in name if c.isprintable())[:24]
-        rows.append((shown, *cells, str(total), str(quiz), str(hints)))
+        told = ("unreadable", "", "") if damaged else (str(total), str(quiz), str(hints))
+        rows.append((shown, *cells, *told))
     rows.append(("lesson finished by", *map(str, done.values()), "", "", ""))
     return rows
 

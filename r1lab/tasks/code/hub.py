@@ -118,6 +118,7 @@ def mbpp_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         shown = "\n".join(tests)
         question = f"{text}\nThe program must pass these tests:\n{shown}\nAnswer with it alone."
         cases = [[to_plain(args), to_plain(value)] for *_, args, value in found]
+        asks_something(cases)
         data = {"entry": entry, "wrap": wrap, "numbers": numbers, "cases": cases}
         return question, data | {"setup": setup, "solution": str(row.get("code") or "")}
 
@@ -192,6 +193,7 @@ def verifiable_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         cases = [stdin(test) if entry is None else call(test) for test in tests]
         if entry and all(isinstance(value, list) and len(value) == 1 for _, value in cases):
             cases = [[args, value[0]] for args, value in cases]  # as APPS writes what is returned
+        asks_something(cases)
         about = "a Python program that reads from standard input and prints to standard output"
         if entry is not None:
             about = f"the Python function {entry}"
@@ -202,6 +204,12 @@ def verifiable_problems(rows: Iterable[dict], split: str) -> list[Problem]:
         return question, data | {"setup": "", "solution": solution}
 
     return problems_of("verifiable_code", rows, split, read)
+
+
+def asks_something(cases: list) -> None:
+    """Raises LeftOut where a program that prints or returns nothing would pass every test."""
+    if all(value is None or isinstance(value, str) and not value.strip() for _, value in cases):
+        raise LeftOut("with tests that a program passes which does nothing")
 
 
 def stdin(test: dict) -> list:

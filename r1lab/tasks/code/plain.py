@@ -2,8 +2,8 @@
 
 **Tests** are made as the paper made them (arXiv 2501.12948v2, B.3.2): many inputs are drawn, those
 on which two right solutions differ are dropped, and of the others those are kept that expose wrong
-programs: the solution with one number, operator or call changed. The examples expose a constant,
-and the hidden tests every changed copy that differs from the solution at all.
+programs: a solution with one number, operator or call changed. The examples expose a constant, and
+the hidden tests every changed copy of either solution that differs from it at all.
 **Splits** go by the function, its kind and parameters; a function has the same tests everywhere.
 """
 
@@ -179,7 +179,8 @@ WORDS = {
 def tests(kind: Kind, solution: str, other: str, rng: random.Random) -> tuple[list, list, tuple]:
     """Examples, hidden tests, and the wrong programs that the hidden tests expose."""
     right, also = loaded(solution, kind.name), loaded(other, kind.name)
-    alive = {source: loaded(source, kind.name) for source in changed(solution)}
+    copies = itertools.chain(changed(solution), changed(other))
+    alive = {source: loaded(source, kind.name) for source in copies}
     wrong, spare, seen = [], [], set()
     examples: list[list] = []
     hidden: list[list] = []
@@ -233,20 +234,33 @@ _OTHER |= {ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv, ast.And: ast.Or, ast.Or
 _NAMES = {"max": "min", "min": "max", "sum": "max", "sorted": "list", "set": "list"}
 
 
+def _ways(node: ast.AST) -> range:
+    """In how many ways `changed` may change a node."""
+    if isinstance(node, ast.Compare):
+        return range(len(node.ops))
+    if isinstance(node, ast.Constant):
+        return range(2 if type(node.value) is int else 1)
+    one = ast.BinOp | ast.BoolOp | ast.AugAssign | ast.Name | ast.Slice | ast.IfExp
+    return range(isinstance(node, one))
+
+
 def changed(source: str) -> Iterator[str]:
-    """The program with one number, text, operator, name, slice or branch changed."""
-    for i in range(sum(1 for _ in ast.walk(ast.parse(source)))):
+    """The program with one number, text, operator, name, slice or branch changed: a number up and
+    down, each operator of a <= x <= b."""
+    nodes = enumerate(ast.walk(ast.parse(source)))
+    for i, way in ((i, way) for i, node in nodes for way in _ways(node)):
         tree = ast.parse(source)
         node = list(ast.walk(tree))[i]
         if isinstance(node, ast.Constant) and type(node.value) is int:
-            node.value += 1
-        elif isinstance(node, ast.Compare | ast.BinOp | ast.BoolOp | ast.AugAssign):
-            holder = node.ops if isinstance(node, ast.Compare) else [node.op]
-            if type(holder[0]) not in _OTHER:
+            node.value += (1, -1)[way]
+        elif isinstance(node, ast.Compare):
+            if type(node.ops[way]) not in _OTHER:
                 continue
-            holder[0] = _OTHER[type(holder[0])]()
-            if not isinstance(node, ast.Compare):
-                node.op = holder[0]
+            node.ops[way] = _OTHER[type(node.ops[way])]()
+        elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
+            if type(node.op) not in _OTHER:
+                continue
+            node.op = _OTHER[type(node.op)]()
         elif isinstance(node, ast.Name) and node.id in _NAMES:
             node.id = _NAMES[node.id]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:

@@ -49,7 +49,7 @@ def same(gold: Answer, answer: Answer) -> bool:
     if answer.kind == "equation" and gold.kind not in ("equation", "region") and named(answer):
         return same(gold, read(answer.parts[1]))
     if answer.kind == "set" and gold.kind == "value" and len(answer.parts) == 1:
-        return same(gold, answer.parts[0])
+        return gold.text != r"\emptyset" and same(gold, answer.parts[0])
     return _SAME[gold.kind](gold, answer)
 
 

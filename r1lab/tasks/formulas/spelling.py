@@ -102,14 +102,15 @@ _NOISE = rules(
     (r"\+/-", r"\\pm "),
     (r"(?<![\w.}/^])(\d+)/(\d+)\s+(?=[a-z])", r"\\frac{\1}{\2} "),
     (r"\\(?:operatorname\*?|math(?:rm|it|sf|bf)|rm|bm)\s*\{\s*([A-Za-z])\s*\}", r"\1 "),
-    (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold)(?![A-Za-z])", r"\\text"),
+    (r"\\(?:mathrm|mathit|mathbf|operatorname\*?|mathsf|bf|rm|it|bold|bm)(?![A-Za-z])", r"\\text"),
     (r"\\(?:text[a-z]+|mbox|hbox)(?![A-Za-z])", r"\\text"),
     (r"\{\s*\\text\s([^{}]*)\}", r"\\text{\1}"),
     (r"(\d*)\.(\d*)\\(?:overline|bar)\s*\{(\d+)\}", lambda m: _repeating(*m.groups())),
     (r"(?<![A-Za-z\d}])((?:\d+\.?\d*|\.\d+))[eE]([+-]?\d{1,4})(?![\w.])", r"\1\\cdot 10^{\2}"),
-    (r"\^\s*(-?\d+)", r"^{\1}"),
+    (r"(?<=\d)\s*[xX]\s*(?=10\s*\^)", r"\\cdot "),
+    (r"\^\s*(-?(?:\d*\.)?\d+)", r"^{\1}"),
     (r"(?<=\\log)_\s*(\d)", r"_{\1}"),
-    (r"_\s*(\d+)", r"_{\1}"),
+    (r"\((\d[\dA-F]*)\)(?=\s*_)|_\s*(\d+)", lambda m: m[1] or f"_{{{m[2]}}}"),
     (r"(?<=\d)(?:st|nd|rd|th)\b", ""),
 )
 
@@ -186,7 +187,8 @@ def _behind_value(before: str) -> bool:
     """Does a text without variables end in a number, or a number, one unit and a slash?"""
     if re.search(r"\d\s*(?:square|sq\.?|cubic|cu\.?)\s*$", before):
         return True
-    plain = re.sub(r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|(?<=\s)[A-Za-z]+/\s*$", "", before)
+    name = r"^\s*[A-Za-z]\s*=|"
+    plain = re.sub(name + r"\\text\s*\{[^{}]*\}|\\[A-Za-z]+|(?<=\s)[A-Za-z]+/\s*$", "", before)
     known = _AFTER_VALUE.search(before) and not re.search("[A-Za-z]", plain)
     return bool(known) and before.count("{") == before.count("}")
 

@@ -20,9 +20,17 @@ _NO_UNIT = frozenset(
     "not no or and nor but none never half halves third thirds fourth fourths fifth fifths sixth "
     "sixths eighth eighths tenth tenths hundredth hundredths thousandth thousandths minus plus "
     "times point over base mod wait versus less more than else except factorial am pm about maybe "
-    "negative if is are was be without score scores gross twice thrice".split()
+    "negative if is are was be without score scores gross twice thrice root doubled halved tripled "
+    "fewer inverse reciprocal approximately approx roughly nearly almost perhaps possibly probably "
+    "unless instead actually wrong incorrect false unknown impossible cannot excluded guess".split()
 )
 """Words that change the number before them, or cast doubt on it."""
+_NUMERAL = re.compile(
+    "(?:seven|nin|eleven|twelf|[a-z]+teen|[a-z]+tie|[a-z]+illion)ths?"  # 5 ninths
+    "|(?!million|billion|trillion)[a-z]+illions?|googol|tens|zero|one|two|three|four|five|six"
+    "|seven|eight|nine|ten|eleven|twelve|[a-z]+teen|twenty|thirty|forty|fifty|sixty|[a-z]+[hn]ty"
+)
+"""The same: more numbers in words."""
 _GLUED = frozenset("cm mm km kg ft in lb mph min ml".split())
 
 
@@ -67,7 +75,7 @@ def split_unit(text: str) -> tuple[str, int, Unit | str | None]:
     doubt = (
         len(terms) > 6
         or (terms and terms[0][1] in ("squared", "cubed"))
-        or _NO_UNIT & {term[1] for term in terms}
+        or any(word in _NO_UNIT or _NUMERAL.fullmatch(word) for _, word, _ in terms)
     )
     if doubt or re.search(r"^$|\\text|\$|^\\(?:angle|triangle)$", value):
         return nothing

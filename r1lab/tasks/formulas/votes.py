@@ -5,6 +5,7 @@ number, a formula's values at three points; of lists and the like the keys of th
 before = and units are ignored: 5 cm, 5 m and 5 are one vote.
 """
 
+import re
 from fractions import Fraction
 
 import sympy
@@ -51,7 +52,8 @@ def _key(answer: Answer) -> str:
         return "_".join(parts)
     if kind == "colon":
         return ":".join(parts[0]) + parts[1]
-    return " ".join(flat(answer.text))
+    words = " ".join(flat(answer.text))
+    return _value(words.upper()) if re.fullmatch("[a-z]", words) else words  # an option: (B)
 
 
 def _value(text: str) -> str:

@@ -1,6 +1,6 @@
 """Which generator has a verifier of ours; the others' scorers run in the sandbox (`scorer`)."""
 
-from r1lab.tasks.gym import algorithms, games, geometry, graphs, logic
+from r1lab.tasks.gym import algorithms, games, geometry, graphs, logic, numeric
 from r1lab.tasks.gym.package import MODULES
 from r1lab.tasks.gym.reading import (
     Checker,
@@ -8,9 +8,9 @@ from r1lab.tasks.gym.reading import (
     gold,
     grid,
     integers,
-    loads,
     number,
     numbers,
+    same_json,
     symbols,
     text,
     word,
@@ -33,7 +33,7 @@ _READ = [
     (integers, "path_star arc_1d", ""),
     (grid, "binary_matrix rotate_matrix manipulate_matrix pool_matrix rearc arc_agi", ""),
     (numbers, "number_sorting number_filtering list_functions", ""),
-    (loads, "game_of_life", ""),
+    (same_json, "game_of_life codeio", ""),
 ]  # fmt: skip
 
 _ONE_VALUE = {
@@ -50,6 +50,7 @@ CHECKERS: dict[str, Checker] = {
     **graphs.CHECKERS,
     **games.CHECKERS,
     **geometry.CHECKERS,
+    **numeric.CHECKERS,
 }
 
 SCORED = tuple(name for name in MODULES if name not in CHECKERS)

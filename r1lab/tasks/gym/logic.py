@@ -2,7 +2,7 @@
 
 import re
 
-from r1lab.tasks.gym.reading import Checker
+from r1lab.tasks.gym.reading import Checker, puzzle
 
 _SAYS = re.compile(r"(\w{1,40}) is (?:a |an )?(\w{1,40})")
 
@@ -52,4 +52,74 @@ def _knights(metadata: dict) -> dict:
     }
 
 
-CHECKERS = {"knights_knaves": Checker(_roles, _consistent, _knights)}
+# -- a conclusion from premises --------------------------------------------------------------------
+
+_BINDS = {"↔": 0, "→": 1, "∨": 2, "∧": 3, "¬": 4}
+
+
+def _formula(answer: str) -> list[str] | None:
+    """(P ∨ ¬Q) in postfix order, [P, Q, ¬, ∨]; None for a variable alone, which concludes nothing.
+
+    Dijkstra's shunting yard, as `tasks.expression`; operators of one kind go from the left."""
+    postfix: list[str] = []
+    waiting: list[str] = []
+    operand_next = True
+    for token in "".join(answer.split()):
+        if operand_next != (token.isalpha() or token in "(¬"):
+            return None
+        if re.fullmatch("[A-Z]", token):
+            postfix.append(token)
+            operand_next = False
+        elif token in "(¬":
+            waiting.append(token)
+        elif token == ")":
+            while waiting and waiting[-1] != "(":
+                postfix.append(waiting.pop())
+            if not waiting:
+                return None
+            waiting.pop()
+        elif token in _BINDS:
+            while waiting and _BINDS.get(waiting[-1], -1) >= _BINDS[token]:
+                postfix.append(waiting.pop())
+            waiting.append(token)
+            operand_next = True
+        else:
+            return None
+    if operand_next or "(" in waiting or not len(postfix) + len(waiting) > 1:
+        return None
+    return postfix + waiting[::-1]
+
+
+def _truth(postfix: list[str], variables: list[str]) -> int:
+    """The assignments under which a formula is true, as the bits of a number."""
+    rows = range(1 << len(variables))
+    every, stack = (1 << len(rows)) - 1, []
+    columns = {name: sum(1 << row for row in rows if row >> k & 1)
+               for k, name in enumerate(variables)}  # fmt: skip
+    for token in postfix:
+        if token not in _BINDS:
+            stack.append(columns[token])
+        elif token == "¬":
+            stack.append(every ^ stack.pop())
+        else:
+            right, left = stack.pop(), stack.pop()
+            values = {"∧": left & right, "∨": left | right, "→": every ^ left | right}
+            stack.append(values.get(token, every ^ left ^ right))
+    return stack[0]
+
+
+def _follows(formula: list[str], data: dict) -> bool:
+    """True whenever all premises are, and not always. From premises that contradict each other
+    everything would follow: no answer is right."""
+    variables = data["variables"]
+    known = every = (1 << (1 << len(variables))) - 1
+    for premise in data["premises"]:
+        known &= _truth(_formula(premise) or [premise], variables)
+    said = _truth(formula, variables)
+    return bool(known) and known & ~said == 0 and said != every
+
+
+CHECKERS = {
+    "knights_knaves": Checker(_roles, _consistent, _knights),
+    "propositional_logic": puzzle(_formula, _follows, "premises", "variables"),
+}

@@ -62,7 +62,7 @@ def symbols(question: str) -> str:
 # -- values --------------------------------------------------------------------------------------
 
 __all__ = ["MOST", "Checker", "decimal", "fraction", "gold", "grid", "integers", "loads", "number"]
-__all__ += ["numbers", "puzzle", "symbols", "text", "word", "words"]
+__all__ += ["numbers", "puzzle", "same_json", "symbols", "text", "word", "words"]
 
 
 def text(answer: str) -> str | None:
@@ -137,6 +137,12 @@ def loads(answer: str) -> Any:
         return json.loads(answer, object_pairs_hook=once, parse_constant=refuse)
     except (ValueError, RecursionError):
         return None
+
+
+def same_json(answer: str) -> str | None:
+    """A value in JSON as one text: 1, true, "1" and 1.0 are four values, keys come in any order."""
+    found = loads(answer)
+    return None if found is None else json.dumps(found, sort_keys=True)
 
 
 def texts(answer: str) -> list[str] | None:

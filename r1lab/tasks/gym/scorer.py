@@ -40,7 +40,7 @@ def judge_all(asked: Sequence[tuple[dict[str, Any], str]]) -> list[bool | None]:
     found: list[bool | None] = [False] * len(asked)
     jobs = {}
     for i, (data, answer) in enumerate(asked):
-        if data["generator"] not in EVALUATE or is_formula(answer):
+        if data["generator"] not in EVALUATE or is_formula(answer, str(data.get("solution"))):
             told = data["generator"], data["config"], from_plain(data["entry"]), answer
             jobs[i] = (SOURCE, "score", [Case(told, True)])
     if jobs:
@@ -50,11 +50,15 @@ def judge_all(asked: Sequence[tuple[dict[str, Any], str]]) -> list[bool | None]:
     return found
 
 
-def is_formula(answer: str) -> bool:
+def is_formula(answer: str, solution: str | None = None) -> bool:
     """Numbers, variables of one letter, known functions, operators and parentheses alone, and no
-    tower of powers (9**9**9)."""
+    tower of powers (9**9**9). With a solution: its variables alone, and C, since any other letter
+    would be a constant of integration."""
     if len(answer) > 1000 or not re.fullmatch(r"[0-9a-zA-Z.+\-*/() ]+", answer):
         return False
     if re.search(r"\*\*[-0-9a-zA-Z.( ]*\*\*", answer):
         return False
-    return all(_NAME.fullmatch(name) for name in re.findall("[a-zA-Z]+", answer))
+    names = re.findall("[a-zA-Z]+", answer)
+    known = {"C", "c", *re.findall("[a-zA-Z]+", solution or "")}
+    letters = {name for name in names if len(name) == 1}
+    return all(map(_NAME.fullmatch, names)) and (solution is None or letters <= known)

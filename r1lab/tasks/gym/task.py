@@ -94,6 +94,8 @@ class Gym:
             data |= facts
         else:
             content = question
+            if self.generator in scorer.EVALUATE and not scorer.is_formula(data["solution"]):
+                return None  # sympy has not found the integral
             entry = {"answer": item["answer"], "metadata": item["metadata"]}
             data |= {"config": self.config, "entry": to_plain(entry)}
         known = content if checker and checker.facts else f"{content}={data['solution']}"
