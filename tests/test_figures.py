@@ -292,27 +292,29 @@ def test_base_and_r1_zero_mix_languages(committed, name):
 
 
 def test_the_language_reward_buys_consistency_for_little(committed):
-    # 98 % was the goal, and is not reached on this base: the claim 08.dev2 is open, and says so.
-    assert committed["r1/dev2/consistency"]["value"] >= 0.95
+    assert committed["r1/dev2/consistency"]["value"] >= 0.98
     assert committed["language/effect/consistency"]["low"] > 0
     assert abs(committed["language/effect/accuracy"]["value"]) <= 0.03
 
 
-@pytest.mark.parametrize("name", ["countdown", "steps"])
+@pytest.mark.parametrize("name", ["countdown", "code", "steps"])
 def test_r1_reasons_as_well_as_r1_zero(committed, name):
     assert change(committed, name, "zero", "r1").high >= 0
 
 
-@pytest.mark.parametrize("name", ["format", "consistency", "lists", "safe"])
+@pytest.mark.parametrize("name", ["format", "consistency", "lists", "helpful", "safe"])
 def test_r1_is_clearly_better_than_r1_zero_elsewhere(committed, name):
     assert change(committed, name, "zero", "r1").low > 0
 
 
-def test_where_r1_is_not_clearly_better_is_told(committed):
-    """Helpfulness rises in the mean, and differs too much between seeds: 10.helpful is open."""
-    found = change(committed, "helpful", "zero", "r1")
-    assert found.value > 0 > found.low and "open" in claims.registered("10")["10.helpful"]
+def test_r1_mixes_languages_less(committed):
     assert change(committed, "mixed", "zero", "r1").high < 0
+
+
+def test_movements_that_are_not_seen_are_told(committed):
+    """Dev1 loses nothing that RL could bring back, so fewer than 10 of the 20 are resolved."""
+    few = committed["r1/arrows/resolved"]["value"] < 10
+    assert few == ("open" in claims.registered("10")["10.resolved"])
 
 
 def test_a_reward_model_that_is_optimised_for_too_long_is_fooled(committed):
