@@ -123,7 +123,7 @@ def test_the_diagnosis_is_in_words():
     cut |= {"spread_groups": 0, "advantage": 0.0}
     said = in_words([metrics(t, **cut) for t in range(12)], CONFIG)
     assert "does not rise" in said[0] and "cut at max_new_tokens = 64" in said[1]
-    assert "3 of the first 8" in in_words([metrics(t) for t in range(3)], CONFIG)[0]
+    assert "8 steps, and 3 are done" in in_words([metrics(t) for t in range(3)], CONFIG)[0]
     assert in_words([{"step": 0, "loss": 1.0}], {}) == [] == in_words([], CONFIG)
 
 
