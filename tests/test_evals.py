@@ -221,6 +221,13 @@ def test_a_damaged_run_json_is_named_and_damaged_problems_are_written_again(text
             load(out)
 
 
+def test_a_file_of_problems_that_no_run_made_is_kept(tmp_path):
+    (tmp_path / "problems.jsonl").write_text("mine\n")
+    with serve(answer) as server, pytest.raises(R1LabError, match="run.json is missing"):
+        protocol.run(remote(server), TASK, PLAN, tmp_path)
+    assert (tmp_path / "problems.jsonl").read_text() == "mine\n"
+
+
 PROGRAM = """
 import sys
 from r1lab import cli

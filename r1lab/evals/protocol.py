@@ -121,8 +121,10 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
     lines = "".join(problem.to_json() + "\n" for problem in problems)
     what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
     what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()
-    known = about_of(out)
-    if known is None and any((out / name).exists() for name in (RUN, ANSWERS)):
+    known, text = about_of(out), files.NOT_IN_LINES.sub(_escape, lines)
+    same = (out / PROBLEMS).exists() and (out / PROBLEMS).read_bytes() == text.encode()
+    others = [RUN, ANSWERS] if same else [RUN, ANSWERS, PROBLEMS]
+    if known is None and any((out / name).exists() for name in others):
         raise R1LabError(f"{out / RUN} is missing or damaged; --fresh sets what is there aside")
     if known is not None and (other := differences(known["what"], what)):
         words = f"{out} holds another run ({other[0]}): choose another --out"
@@ -135,8 +137,7 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         "machine": about.hardware(),
         "source": address_of(source),
     }
-    text = files.NOT_IN_LINES.sub(_escape, lines)
-    if not (out / PROBLEMS).exists() or (out / PROBLEMS).read_bytes() != text.encode():
+    if not same:
         files.atomic_write_text(out / PROBLEMS, text)
     sessions = [*(known["sessions"] if known else []), session]
     files.write_json(out / RUN, {"what": what, "sessions": sessions})
