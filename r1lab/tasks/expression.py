@@ -4,8 +4,9 @@ rewards call `eval` behind a regular expression that accepts `95**78**6`.)
 
 import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 MAX_ANSWER_CHARS = 1000  # bounds the work; a correct answer has about 20
 COMPUTE = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
@@ -23,21 +24,26 @@ def tokenize(text: str) -> list[int | str] | None:
 
 
 def to_postfix(text: str) -> list[int | str] | None:
-    """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None.
+    """An infix expression as a postfix list, "( 10 + 7 ) * 6" -> [10, 7, "+", 6, "*"], or None."""
+    return postfix_of(tokenize(text) or (), {"+": 1, "-": 1, "*": 2, "/": 2})
 
+
+def postfix_of(
+    tokens: Iterable[Any], precedence: Mapping[Any, int], prefix: Sequence[str] = ()
+) -> list[Any] | None:
+    """Infix tokens in postfix order, or None where they are no expression.
+
+    precedence: of the operators, from 0; of one precedence the left one comes first. prefix: those
+    of them that stand before one operand. Whatever is no operator and no parenthesis is an operand.
     Dijkstra's shunting yard: no recursion, so any nesting is fine."""
-    precedence = {"+": 1, "-": 1, "*": 2, "/": 2}
-    postfix: list[int | str] = []
-    waiting: list[str] = []  # operators and "(" whose right-hand side is not complete yet
+    postfix: list[Any] = []
+    waiting: list[Any] = []  # operators and "(" whose right-hand side is not complete yet
     operand_next = True
-    for token in tokenize(text) or ():
-        starts_operand = isinstance(token, int) or token == "("
-        if starts_operand != operand_next:
+    for token in tokens:
+        binary = token in precedence and token not in prefix
+        if operand_next == (binary or token == ")"):
             return None
-        if isinstance(token, int):
-            postfix.append(token)
-            operand_next = False
-        elif token == "(":
+        if token == "(" or token in prefix:
             waiting.append(token)
         elif token == ")":
             while waiting and waiting[-1] != "(":
@@ -45,11 +51,14 @@ def to_postfix(text: str) -> list[int | str] | None:
             if not waiting:
                 return None
             waiting.pop()
-        else:
-            while waiting and precedence.get(waiting[-1], 0) >= precedence[token]:
+        elif binary:
+            while waiting and precedence.get(waiting[-1], -1) >= precedence[token]:
                 postfix.append(waiting.pop())
             waiting.append(token)
             operand_next = True
+        else:
+            postfix.append(token)
+            operand_next = False
     return None if operand_next or "(" in waiting else postfix + waiting[::-1]
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+from r1lab.tasks.expression import postfix_of
 from r1lab.tasks.gym.reading import Checker, puzzle
 
 _SAYS = re.compile(r"(\w{1,40}) is (?:a |an )?(\w{1,40})")
@@ -58,36 +59,12 @@ _BINDS = {"↔": 0, "→": 1, "∨": 2, "∧": 3, "¬": 4}
 
 
 def _formula(answer: str) -> list[str] | None:
-    """(P ∨ ¬Q) in postfix order, [P, Q, ¬, ∨]; None for a variable alone, which concludes nothing.
-
-    Dijkstra's shunting yard, as `tasks.expression`; operators of one kind go from the left."""
-    postfix: list[str] = []
-    waiting: list[str] = []
-    operand_next = True
-    for token in "".join(answer.split()):
-        if operand_next != (token.isalpha() or token in "(¬"):
-            return None
-        if re.fullmatch("[A-Z]", token):
-            postfix.append(token)
-            operand_next = False
-        elif token in "(¬":
-            waiting.append(token)
-        elif token == ")":
-            while waiting and waiting[-1] != "(":
-                postfix.append(waiting.pop())
-            if not waiting:
-                return None
-            waiting.pop()
-        elif token in _BINDS:
-            while waiting and _BINDS.get(waiting[-1], -1) >= _BINDS[token]:
-                postfix.append(waiting.pop())
-            waiting.append(token)
-            operand_next = True
-        else:
-            return None
-    if operand_next or "(" in waiting or not len(postfix) + len(waiting) > 1:
+    """(P ∨ ¬Q) in postfix order, P Q ¬ ∨; None for a variable alone, which concludes nothing."""
+    tokens = "".join(answer.split())
+    if not all(re.fullmatch("[A-Z()]", token) or token in _BINDS for token in tokens):
         return None
-    return postfix + waiting[::-1]
+    found = postfix_of(tokens, _BINDS, prefix="¬")
+    return found if found and len(found) > 1 else None
 
 
 def _truth(postfix: list[str], variables: list[str]) -> int:
