@@ -13,6 +13,7 @@ from typing import Any
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
+from papermill.engines import NBClientEngine, papermill_engines
 from tqdm.std import tqdm
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours in tracebacks and progress bars
@@ -86,6 +87,22 @@ def interruptible():
         Kernel.newest = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Engine(NBClientEngine):
+    """papermill's own, but it saves a notebook at its end, however that comes, and not before and
+    after every cell: that was nine tenths of the runner's work."""
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **how):
+        path, nb_man.output_path = nb_man.output_path, None
+        try:
+            super().execute_managed_notebook(nb_man, kernel_name, **how)
+        finally:
+            nb_man.output_path = path
+
+
+papermill_engines.register("r1lab", Engine)
 
 
 class Progress:

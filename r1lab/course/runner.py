@@ -230,6 +230,7 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
                 nb,
                 partial,
                 parameters=values,
+                engine_name="r1lab",
                 kernel_name="python3",
                 language="python",
                 cwd=ROOT,
