@@ -18,6 +18,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import torch
@@ -151,15 +152,12 @@ def each(
     models = [model, *(twin(model) for _ in range(n - 1))]
     results: list[Any] = [None] * len(parts)
 
-    def job(model: nn.Module, hand: list[int]) -> Callable[[Callable[[], None]], None]:
-        def run(check) -> None:
-            for i in hand:
-                check()
-                results[i] = work(model, parts[i])
+    def job(model: nn.Module, hand: list[int], check: Callable[[], None]) -> None:
+        for i in hand:
+            check()
+            results[i] = work(model, parts[i])
 
-        return run
-
-    together([job(*pair) for pair in zip(models, hands, strict=True)])
+    together([partial(job, *pair) for pair in zip(models, hands, strict=True)])
     for other in models[1:]:
         for weight, own in zip(model.parameters(), other.parameters(), strict=True):
             if own.grad is not None:
