@@ -22,17 +22,9 @@ import torch
 
 from r1lab import models
 from r1lab.basics.errors import R1LabError
+from r1lab.bench import loops
 from r1lab.bench.harness import say
-from r1lab.bench.loops import (
-    FLOAT32,
-    TRL_DEFAULT,
-    Bench,
-    draw_generate,
-    draw_r1lab,
-    matmul_share,
-    r1lab_run,
-    trl_run,
-)
+from r1lab.bench.loops import FLOAT32, TRL_DEFAULT, Bench
 from r1lab.machine import workers
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import in_micro_batches, token_logps
@@ -53,10 +45,10 @@ Contenders = dict[str, Callable[[int], dict[str, Any] | None]]
 
 def choose_trl(bench: Bench) -> dict[str, Any]:
     """The fastest of TRL_CANDIDATES, by one step of each after one to warm up."""
-    trl_run(bench, FLOAT32, seed=0)  # the first step of a process pays for imports
+    loops.trl_run(bench, FLOAT32, seed=0)  # the first step of a process pays for imports
     seconds = {}
     for name, options in TRL_CANDIDATES.items():
-        seconds[name] = trl_run(bench, options, seed=0).seconds[0]
+        seconds[name] = loops.trl_run(bench, options, seed=0).seconds[0]
         say(f"TRL, {name}: {seconds[name]:.2f} s per step")
     return {"name": min(seconds, key=seconds.get), "tried": seconds}
 
@@ -65,9 +57,9 @@ def steps(*names: str) -> Callable[[Bench, dict[str, Any]], Contenders]:
     """One GRPO step from the base: prompts, completions, rewards, gradient, new weights."""
 
     def contenders(bench: Bench, fast: dict[str, Any]) -> Contenders:
-        trl = partial(trl_run, bench)
+        trl = partial(loops.trl_run, bench)
         every = {
-            "r1lab": partial(r1lab_run, bench),
+            "r1lab": partial(loops.r1lab_run, bench),
             "trl_best": partial(trl, fast),
             "trl_our_sampler": partial(trl, fast, ours="sampler"),
             "trl_backend": partial(trl, fast, ours="backend"),
@@ -91,9 +83,9 @@ def draws(bench: Bench, fast: Any) -> Contenders:
         return rate | {"mean_length": statistics.fmean(lengths)}
 
     return {
-        "r1lab": partial(timed, draw_r1lab),
-        "generate": partial(timed, draw_generate),
-        "generate_static": partial(timed, draw_generate, cache_implementation="static"),
+        "r1lab": partial(timed, loops.draw_r1lab),
+        "generate": partial(timed, loops.draw_generate),
+        "generate_static": partial(timed, loops.draw_generate, cache_implementation="static"),
     }
 
 
@@ -112,8 +104,8 @@ def halves(bench: Bench, fast: dict[str, Any]) -> Contenders:
         return about | rounded
 
     return {
-        "r1lab": partial(contend, partial(r1lab_run, bench)),
-        "trl_best": partial(contend, partial(trl_run, bench, fast)),
+        "r1lab": partial(contend, partial(loops.r1lab_run, bench)),
+        "trl_best": partial(contend, partial(loops.trl_run, bench, fast)),
     }
 
 
@@ -216,7 +208,7 @@ def bases(bench: Bench, fast: Any) -> Contenders:
 
 
 def one_step(bench: Bench, seed: int) -> dict[str, float]:
-    return r1lab_run(bench, seed).step()
+    return loops.r1lab_run(bench, seed).step()
 
 
 def one_worker() -> None:
@@ -255,7 +247,7 @@ PARTS = {
     "sampler": Part(draws, ("r1lab", "generate", "generate_static"), field="tokens_per_second"),
     "half": Part(halves, repeats="half_repeats"),
     "learning": Part(learning, repeats="learning_seeds"),
-    "matmul": Part(lambda bench, fast: matmul_share(bench), field="gflops_per_second"),
+    "matmul": Part(lambda bench, fast: loops.matmul_share(bench), field="gflops_per_second"),
     "sandbox": Part(sandboxes, ("r1lab", "subprocess")),
     "busy": Part(busy, ("idle", "spinning")),
     "base": Part(bases, ("base", "first")),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
@@ -171,7 +171,7 @@ def claim_lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def page(book: Mapping[str, Any]) -> str:
     runs, machine = book["runs"], book["hardware"]
-    options = book["recipe"]
+    options, figures, judged = book["recipe"], lines(book), claim_lines(book)
     each = [
         (seed, f"{100 * one['gain']['value']:+.1f} [{100 * one['gain']['low']:+.1f}, "
          f"{100 * one['gain']['high']:+.1f}]", f"{one['seconds'] / 60:.1f}",
@@ -186,8 +186,8 @@ def page(book: Mapping[str, Any]) -> str:
         f"problems: {next(iter(runs.values()))['held_out']}, 4 completions each at temperature "
         f"{options['temperature']}, as in training. Means with 95 % intervals over {len(runs)} "
         "seeds (Student's t).",
-        _grid(lines(book)),
-        _grid(claim_lines(book)),
+        grid(figures[0], figures[1:]),
+        grid(judged[0], judged[1:]),
         "Each seed by itself: the gain in points with its interval over problems (paired "
         "bootstrap); minutes with both evaluations, and minutes of processor.",
         grid(("seed", "gain", "minutes", "processor", "steps"), each),
@@ -200,7 +200,3 @@ def page(book: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {v}" for name, v in book["versions"].items()),
     ]  # fmt: skip
     return "\n\n".join(told) + "\n"
-
-
-def _grid(table: Sequence[tuple[str, ...]]) -> str:
-    return grid(table[0], table[1:])

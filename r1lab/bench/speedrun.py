@@ -35,7 +35,7 @@ import yaml
 from r1lab import ROOT, grpo
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.bench.harness import RESULTS, grid, say, today
+from r1lab.bench.harness import RESULTS, grid, say, today, write
 from r1lab.evaluate import evaluate
 from r1lab.grpo_config import GRPOConfig
 from r1lab.machine.about import hardware, versions
@@ -230,8 +230,7 @@ def enter(row: dict[str, Any], table: Path = TABLE) -> None:
     if not row["verified"]:
         raise R1LabError("only a verified run has a row in the table")
     rows = [*rows_of(table), row]
-    files.write_json(table, {"rows": rows})
-    files.atomic_write_text(table.with_suffix(".md"), page(rows))
+    write(table, {"rows": rows}, page(rows))
 
 
 def rows_of(table: Path = TABLE) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ import yaml
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.bench.harness import RESULTS, grid, say, today
+from r1lab.bench.harness import RESULTS, grid, say, today, write
 from r1lab.evaluate import evaluate
 from r1lab.experience import training_problems
 from r1lab.grpo import GRPOConfig, earlier, questions_at, stale_rollout, update
@@ -124,13 +124,10 @@ def regimes() -> dict[str, Regime]:
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
     """Options as GRPOConfig takes them: lists as tuples, our reward by its name."""
-    own = {"brevity": brevity}
-    return {
-        name: tuple(own.get(x, x) if isinstance(x, str) else x for x in value)
-        if isinstance(value, list)
-        else value
-        for name, value in options.items()
-    }
+    found = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    if names := found.get("rewards"):
+        found["rewards"] = tuple(brevity if name == "brevity" else name for name in names)
+    return found
 
 
 def regime_of(name: str) -> Regime:
@@ -249,10 +246,8 @@ def measure(
 ) -> dict[str, Any]:
     """Every regime with every seed, `jobs` at a time with one thread each, into the ledger. What is
     there, of the same sizes, options and base, is not measured again."""
-    same = {
-        "size": vars(size),
-        "base": files.digest_of(files.data_dir() / size.base / "model.safetensors"),
-    }
+    weights = files.data_dir() / size.base / "model.safetensors"
+    same = {"size": vars(size), "base": files.digest_of(weights)}
     book = files.read_json(ledger) or {}
     if any(book.get(key) != value for key, value in same.items()):
         book = same | {"runs": {}}
@@ -261,18 +256,15 @@ def measure(
     runs = book["runs"]
     left = {key: one for key, one in asked.items()
             if runs.get(key, {}).get("stated") != stated[one[0]]}  # fmt: skip
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    spawn, alone = multiprocessing.get_context("spawn"), torch.set_num_threads
+    with ProcessPoolExecutor(jobs, spawn, initializer=alone, initargs=(1,)) as pool:
         waiting = {pool.submit(race, *one, size): key for key, one in left.items()}
         for done in as_completed(waiting):
             key = waiting[done]
             book["runs"][key] = {"stated": stated[asked[key][0]], "found": done.result()}
             book |= {"date": today(), "hardware": hardware(), "versions": versions()}
             book["runs"] = dict(sorted(book["runs"].items()))
-            files.write_json(ledger, book)
-            files.atomic_write_text(ledger.with_suffix(".md"), page(book))
+            write(ledger, book, page(book))
             say(f"successors: {key}, {len(book['runs'])} of {len(asked)}")
     return book
 
