@@ -24,6 +24,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import yaml
 
 from r1lab import PACKAGE
@@ -92,23 +93,21 @@ def parts(found: Evaluation) -> dict[str, float]:
 def over_seeds(book: Mapping[str, Any]) -> dict[str, Estimate]:
     """Each figure over the seeds, with Student's t: "before/pass@1", "gain", "minutes", ..."""
     runs = [one for _, one in sorted(book["runs"].items())]
-    each: dict[str, list[float]] = {
-        f"{side}/{name}": [one["measures"][side][name] for one in runs]
+    each = {
+        f"{side}/{name}": np.array([one["measures"][side][name] for one in runs])  # (S,)
         for side in runs[0]["measures"]
         for name in PARTS
     }
-    less = [(f"gain/{name}", f"after/{name}", f"before/{name}") for name in PARTS]
-    less += [("gain/greedy", "after_greedy/pass@1", "before_greedy/pass@1")]
-    less += [("gain/prompted", "after/pass@1", "prompted/pass@1")]
-    each |= {a: [x - y for x, y in zip(each[b], each[c], strict=True)] for a, b, c in less}
-    reached = zip(each["after/listed"], each["before/right_if_listed"], strict=True)
-    form = [a * b - x for (a, b), x in zip(reached, each["before/pass@1"], strict=True)]
-    each["of_gain/form"] = form
-    each["of_gain/choice"] = [x - y for x, y in zip(each["gain/pass@1"], form, strict=True)]
-    each["minutes"] = [one["seconds"] / 60 for one in runs]
+    each |= {f"gain/{name}": each[f"after/{name}"] - each[f"before/{name}"] for name in PARTS}
+    each["gain/greedy"] = each["after_greedy/pass@1"] - each["before_greedy/pass@1"]
+    each["gain/prompted"] = each["after/pass@1"] - each["prompted/pass@1"]
+    form_and_reading = each["after/listed"] * each["before/right_if_listed"]
+    each["of_gain/form"] = form_and_reading - each["before/pass@1"]
+    each["of_gain/choice"] = each["gain/pass@1"] - each["of_gain/form"]
+    each["minutes"] = np.array([one["seconds"] / 60 for one in runs])
     found = {}
     for name, values in each.items():
-        low, high = t_interval(values)
+        low, high = t_interval(values.tolist())
         ends = (float("nan"),) * 2 if low is None else (low, high)
         found[name] = Estimate(fmean(values), *ends)
     return found
@@ -139,16 +138,13 @@ def lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
         value, low, high = (f"{100 * x:{form}}" for x in found[name])
         return f"{value} [{low}, {high}]"
 
-    rows = [
-        (words, cell(f"before/{name}"), cell(f"after/{name}"), cell(f"gain/{name}", "+.1f"))
-        for name, words in NAMES.items()
-    ]
-    for words, *three in (
+    each = [(words, f"before/{x}", f"after/{x}", f"gain/{x}") for x, words in NAMES.items()]
+    each += [
         ("right, greedy decoding", "before_greedy/pass@1", "after_greedy/pass@1", "gain/greedy"),
         (f"right; the base shown {SHOWN} such questions with their answers",
          "prompted/pass@1", "after/pass@1", "gain/prompted"),
-    ):  # fmt: skip
-        rows.append((words, cell(three[0]), cell(three[1]), cell(three[2], "+.1f")))
+    ]  # fmt: skip
+    rows = [(words, cell(one), cell(two), cell(gain, "+.1f")) for words, one, two, gain in each]
     rows += [
         ("of the gain: form and reading", "", "", cell("of_gain/form", "+.1f")),
         ("of the gain: the choice", "", "", cell("of_gain/choice", "+.1f")),

@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -107,7 +107,7 @@ class MostlyHard(Countdown):
         return [one if i % 4 == 0 else next(hard) for i, one in enumerate(easy)]
 
 
-@lru_cache
+@cache
 def regimes() -> dict[str, Regime]:
     """The regimes of successors.yaml by name."""
     text = Path(__file__).with_name("successors.yaml").read_text(encoding="utf-8")
@@ -199,24 +199,21 @@ def race(
     paper, found = runners[PAPER], {one: {} for one in runners}
     drawn = size.steps * paper.config.questions * paper.config.group_size
 
-    def measure(one: str, budget: str) -> None:
-        """Once a step: where both budgets end with the same one, the second measures nothing."""
-        runner, other = runners[one], next(iter(found[one].values()), None)
-        if other is not None and other["steps"] == runner.step:
-            found[one][budget] = other
-            return
+    @cache  # both budgets may end with the same step
+    def measures(one: str, step: int) -> dict[str, float]:
+        runner = runners[one]
         how = Sampling(runner.config.max_new_tokens, seed=size.seed + seed)
         result = evaluate(runner.model, tokenizer, task, held_out, k=size.k, sampling=how)
         wrong = [x.length for row in result.completions for x in row if not x.correct]
         means = {part: float(getattr(result, part).value) for part in MEASURES}
         means["wrong_length"] = fmean(wrong) if wrong else 0.0
-        spent = {"steps": runner.step, "seconds": runner.seconds, "samples": runner.samples}
-        found[one][budget] = {key: round(x, 4) for key, x in (means | spent).items()}
+        spent = {"steps": step, "seconds": runner.seconds, "samples": runner.samples}
+        return {key: round(x, 4) for key, x in (means | spent).items()}
 
     def advance(one: str) -> None:
         runners[one].advance()
         if "samples" not in found[one] and runners[one].samples >= drawn:
-            measure(one, "samples")
+            found[one]["samples"] = measures(one, runners[one].step)
 
     for _ in range(size.steps):
         advance(PAPER)
@@ -225,7 +222,7 @@ def race(
             while runner.seconds + runner.last / 2 < paper.seconds and runner.step < 4 * size.steps:
                 advance(one)
     for one, runner in runners.items():
-        measure(one, "seconds")
+        found[one]["seconds"] = measures(one, runner.step)
         while "samples" not in found[one]:
             advance(one)
         seen = ("accuracy", "length", "no_variance", "clip_fraction", "left_out", "importance")

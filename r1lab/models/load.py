@@ -8,9 +8,7 @@
 
 The Qwen models are base models; the template ``r1_zero`` suits them. SmolLM2-135M-Instruct was
 tuned on the ChatML format and ends its turn with ``<|im_end|>``, its EOS. It does not write tags
-when asked for them, in ChatML or with ``r1_zero``. Worked examples help (template ``examples``): 11
-% of 128 completions of easy word problems were well-formatted at temperature 1, 49 to 61 % at 0.6,
-few of them correct (1 to 2 % of all; the table is in benchmarks/README.md).
+when asked for them; worked examples help (template ``examples``; benchmarks/README.md measures it).
 """
 
 from __future__ import annotations
