@@ -16,7 +16,7 @@ counts. Only verified runs get a row in the table, benchmarks/results/speedrun.j
 from __future__ import annotations
 
 import importlib.util
-import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -240,12 +240,12 @@ def rows_of(table: Path = TABLE) -> list[dict[str, Any]]:
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """The table of records as Markdown, made from the JSON. A record is faster than every earlier
     row from the same base on the same CPU."""
-    best: dict[str, float] = {}
+    best: dict[tuple, float] = {}
     lines = []
     for row in rows:
-        key = json.dumps([row["base"], row["hardware"]["cpu"], row["hardware"]["cores"]])
-        record = row["seconds"] < best.get(key, float("inf"))
-        best[key] = min(row["seconds"], best.get(key, float("inf")))
+        key = (row["base"], row["hardware"]["cpu"], row["hardware"]["cores"])
+        record = row["seconds"] < best.get(key, math.inf)
+        best[key] = min(row["seconds"], best.get(key, math.inf))
         faster = row.get("beside")
         lines.append((
             f"**{row['seconds']:.1f}**" if record else f"{row['seconds']:.1f}",

@@ -117,8 +117,7 @@ def together(
                 results = [run(jobs[0])]
             except _Cancelled:
                 results = []
-            errors = [other.exception() for other in others]
-            for error in errors:
+            for error in (other.exception() for other in others):
                 if error is not None and not isinstance(error, _Cancelled):
                     raise error
             return results + [other.result() for other in others]
