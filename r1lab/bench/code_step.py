@@ -7,8 +7,6 @@ completions, which ask the judge again) are set against all other seconds of the
 sampling and update. The first step of code also starts the sandbox's server.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable

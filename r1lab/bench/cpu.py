@@ -12,8 +12,6 @@ sandbox   seconds per 100 programs with 5 tests: a process started for each / r1
 busy      the step on an idle machine / beside programs that keep every core busy
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import tempfile

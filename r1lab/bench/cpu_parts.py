@@ -1,7 +1,5 @@
 """The parts of the CPU benchmark: who competes in each, and how TRL's best settings are found."""
 
-from __future__ import annotations
-
 import copy
 import multiprocessing
 import os

@@ -14,8 +14,6 @@ with the base's last one, "the choice" is the rest. existing.yaml states the cla
 the measurement.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

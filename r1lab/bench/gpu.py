@@ -11,8 +11,6 @@ A contender that fails, or that is not installed, is noted with its reason, and 
 The report is written after each of them: a run that is stopped leaves what it has.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """R1-Zero on a real model in ten minutes: held-out accuracy before and after, its cost."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence

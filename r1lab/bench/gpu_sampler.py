@@ -1,7 +1,5 @@
 """Sampled tokens per second on a GPU, against generate, vLLM, and what the memory allows."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import statistics

@@ -5,8 +5,6 @@ slows all of them. A repeat gives a ratio; the median over the repeats is report
 and the largest. `benchmarks/README.md` says what is counted.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

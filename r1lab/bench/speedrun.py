@@ -13,8 +13,6 @@ end of the held-out accuracy's 95 % interval is 80 % or more with both seeds. Th
 counts. Only verified runs get a row in the table, benchmarks/results/speedrun.json and .md.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import math
 import multiprocessing

@@ -1,7 +1,5 @@
 """What the GPU measurements stand on: their sizes, their time, the report as it grows."""
 
-from __future__ import annotations
-
 import gc
 import statistics
 import time

@@ -11,8 +11,6 @@ objective in all its steps, and when it has spent as many seconds.
 Differences are paired by seed; their 95 % intervals are Student's t over five seeds.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import multiprocessing

@@ -7,8 +7,6 @@ completions end, with log-probs, at temperature 1, each with the threads that it
 here is graded; the lengths that both draw are printed, as they should agree.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import math

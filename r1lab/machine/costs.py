@@ -11,8 +11,6 @@ A cost is a rental price times hours: the paper's 147,000 hours of H800s at $2 m
 (`dollars_per_hour`).
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """Where and in which precision to compute."""
 
-from __future__ import annotations
-
 import copy
 from contextlib import nullcontext
 from typing import Any

@@ -11,8 +11,6 @@ same machine with the same number of threads (`torch.get_num_threads`) gives the
 there is one worker.
 """
 
-from __future__ import annotations
-
 import copy
 import os
 import threading

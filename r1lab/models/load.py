@@ -11,8 +11,6 @@ tuned on the ChatML format and ends its turn with ``<|im_end|>``, its EOS. It do
 when asked for them; worked examples help (template ``examples``; benchmarks/README.md measures it).
 """
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

@@ -1,7 +1,5 @@
 """SmolLM2-135M from its PyPI wheel, and the models that ship in `data/`."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -6,8 +6,6 @@ tests/test_families.py, which compares it with the model's own forward; others s
 own forward.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import nn

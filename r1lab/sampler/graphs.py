@@ -12,8 +12,6 @@ recording needs, and is recorded anew. On a CPU `step` runs without a recording,
 results.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

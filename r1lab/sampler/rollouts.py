@@ -20,8 +20,6 @@ them and as the ratio pi / pi_old needs them.
 Lengths, never token ids, say where a completion ends, so EOS may double as the padding token.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial

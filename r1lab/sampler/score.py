@@ -1,7 +1,5 @@
 """Log-probabilities of given completions, in micro-batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
