@@ -69,8 +69,7 @@ def steps(*names: str) -> Callable[[Bench, dict[str, Any]], Contenders]:
 
 
 def draws(bench: Bench, fast: Any) -> Contenders:
-    """Sampled tokens per second, EOS included, from the base on the same prompts; generate with its
-    own cache and with a static one."""
+    """Sampled tokens per second, EOS included, from the base on the same prompts."""
 
     def timed(draw: Callable[..., list[int]], seed: int, **options: Any) -> dict[str, float]:
         bench.prompts(seed)
@@ -126,8 +125,7 @@ def learning(bench: Bench, fast: Any) -> Contenders:
 
 
 def sandboxes(bench: Bench, fast: Any) -> Contenders:
-    """Judging programs with five tests each, as many at a time as there are cores: in a process
-    that is started for each, and in the sandbox. Seconds per 100 programs."""
+    """Seconds per 100 programs of five tests, on all cores: a process for each, and the sandbox."""
     sandbox = bench.stack.enter_context(Sandbox())
     pool = bench.stack.enter_context(ThreadPoolExecutor(sandbox.workers))
     cases = [Case((x,), 3 * x + 2) for x in range(5)]

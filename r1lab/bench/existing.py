@@ -10,8 +10,7 @@ the gain is made of is measured too: a completion can be right only if it has an
 
 RL that only taught the form would leave the last factor where it was; guessing among the three
 listed numbers gives it 1/3. So of the gain "form and reading" is what the first two factors bring
-with the base's last one, "the choice" is the rest. existing.yaml states the claims, written before
-the measurement.
+with the base's last one, "the choice" is the rest. existing.yaml states the claims, written before.
 """
 
 import hashlib

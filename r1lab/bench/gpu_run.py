@@ -22,10 +22,7 @@ from r1lab.trl_backend.run import train as train_on_trl
 
 
 def measure_run(stand: Stand) -> None:
-    """Evaluate, train until the time is nearly up, evaluate again on the same held-out problems.
-
-    The time kept for the second evaluation is twice that of the first: completions grow.
-    """
+    """Evaluate, train until the time is nearly up, evaluate again on the same held-out problems."""
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
     config = plan.config
     report |= {"configuration": config.to_json(), "backend": stand.backend}
@@ -37,7 +34,7 @@ def measure_run(stand: Stand) -> None:
     sheet.say(f"before: {in_words(before)}")
     sheet.save()
 
-    keep = 2 * before.seconds + 10 * (not report["quick"])
+    keep = 2 * before.seconds + 10 * (not report["quick"])  # to evaluate: completions grow
     curve = report["measured"]["training"] = []
     training_began = time.perf_counter()
 

@@ -74,8 +74,7 @@ class Reached(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe file, read. train(model, tokenizer, task, seed, out) trains in place; of a YAML file
-    it is `by_options`."""
+    """A recipe file, read. train(model, tokenizer, task, seed, out) trains in place."""
 
     path: Path
     changed: str
@@ -141,8 +140,7 @@ def by_options(config: GRPOConfig, stop_at: float, window: int) -> Callable[...,
 
 
 def attempt(recipe: str, seed: int, size: Size) -> dict[str, Any]:
-    """Train with one seed, from the base, and verify: seconds, and held-out accuracy with its
-    interval."""
+    """A training from the base, verified: its seconds, and held-out accuracy with an interval."""
     found, task = read(recipe, size), get_task("countdown")
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()

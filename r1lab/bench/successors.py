@@ -94,8 +94,7 @@ def brevity(completions: Sequence, *, completion_ids: Sequence, **kwargs) -> lis
 
 @dataclass(frozen=True)
 class MostlyHard(Countdown):
-    """Countdown where three of four training problems have four numbers, which the tiny base never
-    solves."""
+    """Countdown with four numbers, which tiny never solves, in three of four training problems."""
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Any]:
         easy = super().problems(split, n, seed)

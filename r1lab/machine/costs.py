@@ -7,8 +7,7 @@ A cost is a rental price times hours: the paper's 147,000 hours of H800s at $2 m
     during    `Meter`: tokens, minutes and dollars so far, and expected; `Live` prints both
     limit     `Budget`: words when the time or the money is used up
 
-`data/prices.json` has list prices, each with its date and source. Prices change: pass your own
-(`dollars_per_hour`).
+`data/prices.json` has list prices with dates and sources; `dollars_per_hour` is for your own.
 """
 
 import json

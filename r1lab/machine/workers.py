@@ -1,5 +1,4 @@
-"""Work dealt to the cores, with no barrier between them: rows when sampling, micro-batches when
-training.
+"""Work dealt to the cores without barriers: rows when sampling, micro-batches when training.
 
 torch splits each operation over its threads, which wait for each other some hundred times per
 token, and GNU OpenMP waits by spinning. On a busy machine they spin for a thread that has no core:
@@ -7,8 +6,7 @@ a sampler of 9,000 tokens per second made 600 beside two other programs on two c
 worker computes its own part from beginning to end with one torch thread.
 
 The parts depend on the number of workers alone, and gradients are added in the workers' order: the
-same machine with the same number of threads (`torch.get_num_threads`) gives the same bits. On a GPU
-there is one worker.
+same machine with the same number of threads (`torch.get_num_threads`) gives the same bits.
 """
 
 import copy
@@ -33,8 +31,7 @@ def number(device: torch.device | str) -> int:
 
 
 def budget(sizes: Sequence[int], tokens: int, workers: int) -> int:
-    """The tokens of one worker's micro-batch, where `tokens` may be in work at once. sizes: tokens
-    of every row."""
+    """Tokens of a worker's micro-batch where `tokens` may be in work at once. sizes: each row's."""
     return tokens if workers == 1 else max(1, min(tokens, sum(sizes)) // workers)
 
 

@@ -170,8 +170,7 @@ def save(model, tokenizer, folder: Path) -> None:
 
 def resolve(name: str | os.PathLike) -> str:
     """What transformers can load for a name: a folder, or a hub id. Makes the cached copy of
-    "smollm2-135m" (about half a minute). Raises R1LabError for an unknown name and missing parts.
-    """
+    "smollm2-135m" (half a minute). Raises R1LabError for an unknown name and missing parts."""
     if str(name) in EMBEDDED:
         folder = data_dir() / str(name)
         if not (folder / "model.safetensors").is_file():
