@@ -175,15 +175,11 @@ def busy(bench: Bench, fast: Any) -> Contenders:
     }
 
 
-FIRST_BASE = {"width": 192, "layers": 3, "heads": 4, "ffn": 512}
-"""The shape of the base model that this project began with: as many key-value heads as heads."""
-
-
 def bases(bench: Bench, fast: Any) -> Contenders:
-    """Sampling and gradient of one step with the base, and with a model of FIRST_BASE's shape. No
-    completion ends early, so both have the same number of tokens; what they say does not matter."""
+    """Sampling and gradient of one step with the base, and with the shape of this project's first
+    one, of as many key-value heads as heads. No completion ends early: both have as many tokens."""
     config = bench.plan.config
-    first = models.tiny_llama(len(bench.tokenizer), **FIRST_BASE)
+    first = models.tiny_llama(len(bench.tokenizer), width=192, layers=3, heads=4, ffn=512)
     most = config.max_new_tokens * 2 // 5  # as long as R1-Zero's completions are on average
 
     def timed(model, seed: int) -> dict[str, float]:

@@ -102,12 +102,10 @@ def over_seeds(book: Mapping[str, Any]) -> dict[str, Estimate]:
     each["of_gain/form"] = form_and_reading - each["before/pass@1"]
     each["of_gain/choice"] = each["gain/pass@1"] - each["of_gain/form"]
     each["minutes"] = np.array([one["seconds"] / 60 for one in runs])
-    found = {}
-    for name, values in each.items():
-        low, high = t_interval(values.tolist())
-        ends = (float("nan"),) * 2 if low is None else (low, high)
-        found[name] = Estimate(fmean(values), *ends)
-    return found
+    return {  # an end that is None, of one seed, becomes NaN
+        name: Estimate(fmean(values), *np.array(t_interval(values.tolist()), dtype=float))
+        for name, values in each.items()
+    }
 
 
 def holds(claim: Mapping[str, Any], book: Mapping[str, Any]) -> bool:
