@@ -70,7 +70,6 @@ def tiny_llama(
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=0,
-        attention_dropout=0.0,
     )
     return LlamaForCausalLM(config)
 
