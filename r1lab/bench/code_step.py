@@ -7,12 +7,11 @@ completions, which ask the judge again) are set against all other seconds of the
 sampling and update. The first step of code also starts the sandbox's server.
 """
 
-from __future__ import annotations
-
 import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 from r1lab import grpo
 from r1lab.bench.harness import say
@@ -40,14 +39,10 @@ def shares(name: str, config: GRPOConfig = CONFIG) -> list[float]:
         found.append(judging[0] / (metrics["seconds"] - judging[0]))
         judging[0] = 0.0
 
-    before = grpo.combine, grpo.measure_all
-    grpo.combine, grpo.measure_all = map(timed, before)
-    try:
-        with tempfile.TemporaryDirectory() as out:
-            how = {"progress": False, "callbacks": [note]}
-            grpo.train(*load("tiny"), get_task(name), config, out, **how)
-    finally:
-        grpo.combine, grpo.measure_all = before
+    judges = {one: timed(getattr(grpo, one)) for one in ("combine", "measure_all")}
+    with tempfile.TemporaryDirectory() as out, patch.multiple(grpo, **judges):
+        how = {"progress": False, "callbacks": [note]}
+        grpo.train(*load("tiny"), get_task(name), config, out, **how)
     return found
 
 

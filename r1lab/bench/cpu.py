@@ -12,8 +12,6 @@ sandbox   seconds per 100 programs with 5 tests: a process started for each / r1
 busy      the step on an idle machine / beside programs that keep every core busy
 """
 
-from __future__ import annotations
-
 import os
 import statistics
 import tempfile
@@ -24,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from r1lab import models
@@ -186,10 +185,8 @@ def details(report: dict[str, Any]) -> str:
             if not isinstance(m, dict):
                 continue
             steps = f", {statistics.median(m['steps']):.0f} steps" if "steps" in m else ""
-            lengths: list[float] = []
-            for entry in m.get("mean_length", []):
-                lengths += entry if isinstance(entry, list) else [entry]
-            length = f"{statistics.fmean(lengths):.0f}" if lengths else "–"
+            lengths = m.get("mean_length")  # of each repeat, or of each of its steps
+            length = f"{np.hstack(lengths).mean():.0f}" if lengths else "–"
             rows.append((part, name, harness.median_of(m) + steps, length))
     return harness.grid(("part", "contender", "median", "mean completion (tokens)"), rows)
 

@@ -1,7 +1,5 @@
 """The parts of the CPU benchmark: who competes in each, and how TRL's best settings are found."""
 
-from __future__ import annotations
-
 import copy
 import multiprocessing
 import os
@@ -22,17 +20,9 @@ import torch
 
 from r1lab import models
 from r1lab.basics.errors import R1LabError
+from r1lab.bench import loops
 from r1lab.bench.harness import say
-from r1lab.bench.loops import (
-    FLOAT32,
-    TRL_DEFAULT,
-    Bench,
-    draw_generate,
-    draw_r1lab,
-    matmul_share,
-    r1lab_run,
-    trl_run,
-)
+from r1lab.bench.loops import FLOAT32, TRL_DEFAULT, Bench
 from r1lab.machine import workers
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.sampler.score import in_micro_batches, token_logps
@@ -53,10 +43,10 @@ Contenders = dict[str, Callable[[int], dict[str, Any] | None]]
 
 def choose_trl(bench: Bench) -> dict[str, Any]:
     """The fastest of TRL_CANDIDATES, by one step of each after one to warm up."""
-    trl_run(bench, FLOAT32, seed=0)  # the first step of a process pays for imports
+    loops.trl_run(bench, FLOAT32, seed=0)  # the first step of a process pays for imports
     seconds = {}
     for name, options in TRL_CANDIDATES.items():
-        seconds[name] = trl_run(bench, options, seed=0).seconds[0]
+        seconds[name] = loops.trl_run(bench, options, seed=0).seconds[0]
         say(f"TRL, {name}: {seconds[name]:.2f} s per step")
     return {"name": min(seconds, key=seconds.get), "tried": seconds}
 
@@ -65,9 +55,9 @@ def steps(*names: str) -> Callable[[Bench, dict[str, Any]], Contenders]:
     """One GRPO step from the base: prompts, completions, rewards, gradient, new weights."""
 
     def contenders(bench: Bench, fast: dict[str, Any]) -> Contenders:
-        trl = partial(trl_run, bench)
+        trl = partial(loops.trl_run, bench)
         every = {
-            "r1lab": partial(r1lab_run, bench),
+            "r1lab": partial(loops.r1lab_run, bench),
             "trl_best": partial(trl, fast),
             "trl_our_sampler": partial(trl, fast, ours="sampler"),
             "trl_backend": partial(trl, fast, ours="backend"),
@@ -79,8 +69,7 @@ def steps(*names: str) -> Callable[[Bench, dict[str, Any]], Contenders]:
 
 
 def draws(bench: Bench, fast: Any) -> Contenders:
-    """Sampled tokens per second, EOS included, from the base on the same prompts; generate with its
-    own cache and with a static one."""
+    """Sampled tokens per second, EOS included, from the base on the same prompts."""
 
     def timed(draw: Callable[..., list[int]], seed: int, **options: Any) -> dict[str, float]:
         bench.prompts(seed)
@@ -91,9 +80,9 @@ def draws(bench: Bench, fast: Any) -> Contenders:
         return rate | {"mean_length": statistics.fmean(lengths)}
 
     return {
-        "r1lab": partial(timed, draw_r1lab),
-        "generate": partial(timed, draw_generate),
-        "generate_static": partial(timed, draw_generate, cache_implementation="static"),
+        "r1lab": partial(timed, loops.draw_r1lab),
+        "generate": partial(timed, loops.draw_generate),
+        "generate_static": partial(timed, loops.draw_generate, cache_implementation="static"),
     }
 
 
@@ -112,8 +101,8 @@ def halves(bench: Bench, fast: dict[str, Any]) -> Contenders:
         return about | rounded
 
     return {
-        "r1lab": partial(contend, partial(r1lab_run, bench)),
-        "trl_best": partial(contend, partial(trl_run, bench, fast)),
+        "r1lab": partial(contend, partial(loops.r1lab_run, bench)),
+        "trl_best": partial(contend, partial(loops.trl_run, bench, fast)),
     }
 
 
@@ -136,8 +125,7 @@ def learning(bench: Bench, fast: Any) -> Contenders:
 
 
 def sandboxes(bench: Bench, fast: Any) -> Contenders:
-    """Judging programs with five tests each, as many at a time as there are cores: in a process
-    that is started for each, and in the sandbox. Seconds per 100 programs."""
+    """Seconds per 100 programs of five tests, on all cores: a process for each, and the sandbox."""
     sandbox = bench.stack.enter_context(Sandbox())
     pool = bench.stack.enter_context(ThreadPoolExecutor(sandbox.workers))
     cases = [Case((x,), 3 * x + 2) for x in range(5)]
@@ -187,15 +175,11 @@ def busy(bench: Bench, fast: Any) -> Contenders:
     }
 
 
-FIRST_BASE = {"width": 192, "layers": 3, "heads": 4, "ffn": 512}
-"""The shape of the base model that this project began with: as many key-value heads as heads."""
-
-
 def bases(bench: Bench, fast: Any) -> Contenders:
-    """Sampling and gradient of one step with the base, and with a model of FIRST_BASE's shape. No
-    completion ends early, so both have the same number of tokens; what they say does not matter."""
+    """Sampling and gradient of one step with the base, and with the shape of this project's first
+    one, of as many key-value heads as heads. No completion ends early: both have as many tokens."""
     config = bench.plan.config
-    first = models.tiny_llama(len(bench.tokenizer), **FIRST_BASE)
+    first = models.tiny_llama(len(bench.tokenizer), width=192, layers=3, heads=4, ffn=512)
     most = config.max_new_tokens * 2 // 5  # as long as R1-Zero's completions are on average
 
     def timed(model, seed: int) -> dict[str, float]:
@@ -216,7 +200,7 @@ def bases(bench: Bench, fast: Any) -> Contenders:
 
 
 def one_step(bench: Bench, seed: int) -> dict[str, float]:
-    return r1lab_run(bench, seed).step()
+    return loops.r1lab_run(bench, seed).step()
 
 
 def one_worker() -> None:
@@ -255,7 +239,7 @@ PARTS = {
     "sampler": Part(draws, ("r1lab", "generate", "generate_static"), field="tokens_per_second"),
     "half": Part(halves, repeats="half_repeats"),
     "learning": Part(learning, repeats="learning_seeds"),
-    "matmul": Part(lambda bench, fast: matmul_share(bench), field="gflops_per_second"),
+    "matmul": Part(lambda bench, fast: loops.matmul_share(bench), field="gflops_per_second"),
     "sandbox": Part(sandboxes, ("r1lab", "subprocess")),
     "busy": Part(busy, ("idle", "spinning")),
     "base": Part(bases, ("base", "first")),

@@ -10,20 +10,18 @@ the gain is made of is measured too: a completion can be right only if it has an
 
 RL that only taught the form would leave the last factor where it was; guessing among the three
 listed numbers gives it 1/3. So of the gain "form and reading" is what the first two factors bring
-with the base's last one, "the choice" is the rest. existing.yaml states the claims, written before
-the measurement.
+with the base's last one, "the choice" is the rest. existing.yaml states the claims, written before.
 """
-
-from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import yaml
 
 from r1lab import PACKAGE
@@ -92,26 +90,22 @@ def parts(found: Evaluation) -> dict[str, float]:
 def over_seeds(book: Mapping[str, Any]) -> dict[str, Estimate]:
     """Each figure over the seeds, with Student's t: "before/pass@1", "gain", "minutes", ..."""
     runs = [one for _, one in sorted(book["runs"].items())]
-    each: dict[str, list[float]] = {
-        f"{side}/{name}": [one["measures"][side][name] for one in runs]
+    each = {
+        f"{side}/{name}": np.array([one["measures"][side][name] for one in runs])  # (S,)
         for side in runs[0]["measures"]
         for name in PARTS
     }
-    less = [(f"gain/{name}", f"after/{name}", f"before/{name}") for name in PARTS]
-    less += [("gain/greedy", "after_greedy/pass@1", "before_greedy/pass@1")]
-    less += [("gain/prompted", "after/pass@1", "prompted/pass@1")]
-    each |= {a: [x - y for x, y in zip(each[b], each[c], strict=True)] for a, b, c in less}
-    reached = zip(each["after/listed"], each["before/right_if_listed"], strict=True)
-    form = [a * b - x for (a, b), x in zip(reached, each["before/pass@1"], strict=True)]
-    each["of_gain/form"] = form
-    each["of_gain/choice"] = [x - y for x, y in zip(each["gain/pass@1"], form, strict=True)]
-    each["minutes"] = [one["seconds"] / 60 for one in runs]
-    found = {}
-    for name, values in each.items():
-        low, high = t_interval(values)
-        ends = (float("nan"),) * 2 if low is None else (low, high)
-        found[name] = Estimate(fmean(values), *ends)
-    return found
+    each |= {f"gain/{name}": each[f"after/{name}"] - each[f"before/{name}"] for name in PARTS}
+    each["gain/greedy"] = each["after_greedy/pass@1"] - each["before_greedy/pass@1"]
+    each["gain/prompted"] = each["after/pass@1"] - each["prompted/pass@1"]
+    form_and_reading = each["after/listed"] * each["before/right_if_listed"]
+    each["of_gain/form"] = form_and_reading - each["before/pass@1"]
+    each["of_gain/choice"] = each["gain/pass@1"] - each["of_gain/form"]
+    each["minutes"] = np.array([one["seconds"] / 60 for one in runs])
+    return {  # an end that is None, of one seed, becomes NaN
+        name: Estimate(fmean(values), *np.array(t_interval(values.tolist()), dtype=float))
+        for name, values in each.items()
+    }
 
 
 def holds(claim: Mapping[str, Any], book: Mapping[str, Any]) -> bool:
@@ -139,16 +133,13 @@ def lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
         value, low, high = (f"{100 * x:{form}}" for x in found[name])
         return f"{value} [{low}, {high}]"
 
-    rows = [
-        (words, cell(f"before/{name}"), cell(f"after/{name}"), cell(f"gain/{name}", "+.1f"))
-        for name, words in NAMES.items()
-    ]
-    for words, *three in (
+    each = [(words, f"before/{x}", f"after/{x}", f"gain/{x}") for x, words in NAMES.items()]
+    each += [
         ("right, greedy decoding", "before_greedy/pass@1", "after_greedy/pass@1", "gain/greedy"),
         (f"right; the base shown {SHOWN} such questions with their answers",
          "prompted/pass@1", "after/pass@1", "gain/prompted"),
-    ):  # fmt: skip
-        rows.append((words, cell(three[0]), cell(three[1]), cell(three[2], "+.1f")))
+    ]  # fmt: skip
+    rows = [(words, cell(one), cell(two), cell(gain, "+.1f")) for words, one, two, gain in each]
     rows += [
         ("of the gain: form and reading", "", "", cell("of_gain/form", "+.1f")),
         ("of the gain: the choice", "", "", cell("of_gain/choice", "+.1f")),
@@ -171,7 +162,7 @@ def claim_lines(book: Mapping[str, Any]) -> list[tuple[str, ...]]:
 
 def page(book: Mapping[str, Any]) -> str:
     runs, machine = book["runs"], book["hardware"]
-    options = book["recipe"]
+    options, figures, judged = book["recipe"], lines(book), claim_lines(book)
     each = [
         (seed, f"{100 * one['gain']['value']:+.1f} [{100 * one['gain']['low']:+.1f}, "
          f"{100 * one['gain']['high']:+.1f}]", f"{one['seconds'] / 60:.1f}",
@@ -186,8 +177,8 @@ def page(book: Mapping[str, Any]) -> str:
         f"problems: {next(iter(runs.values()))['held_out']}, 4 completions each at temperature "
         f"{options['temperature']}, as in training. Means with 95 % intervals over {len(runs)} "
         "seeds (Student's t).",
-        _grid(lines(book)),
-        _grid(claim_lines(book)),
+        grid(figures[0], figures[1:]),
+        grid(judged[0], judged[1:]),
         "Each seed by itself: the gain in points with its interval over problems (paired "
         "bootstrap); minutes with both evaluations, and minutes of processor.",
         grid(("seed", "gain", "minutes", "processor", "steps"), each),
@@ -200,7 +191,3 @@ def page(book: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {v}" for name, v in book["versions"].items()),
     ]  # fmt: skip
     return "\n\n".join(told) + "\n"
-
-
-def _grid(table: Sequence[tuple[str, ...]]) -> str:
-    return grid(table[0], table[1:])

@@ -6,8 +6,6 @@
 A run that was stopped goes on where it was.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Mapping, Sequence

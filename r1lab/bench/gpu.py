@@ -11,8 +11,6 @@ A contender that fails, or that is not installed, is noted with its reason, and 
 The report is written after each of them: a run that is stopped leaves what it has.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from dataclasses import replace
@@ -29,17 +27,7 @@ from r1lab.bench import harness, loops
 from r1lab.bench.gpu_run import measure_run, run_details
 from r1lab.bench.gpu_sampler import VLLM_MEMORY, measure_sampler, require_vllm
 from r1lab.bench.harness import RESULTS, quotients, turns
-from r1lab.bench.stand import (
-    QUICK,
-    RATIOS,
-    Plan,
-    Sheet,
-    Stand,
-    attempt,
-    measured,
-    ratio,
-    release,
-)
+from r1lab.bench.stand import QUICK, RATIOS, Plan, Sheet, Stand, attempt, ratios, release
 from r1lab.machine import about, costs
 from r1lab.tasks import get_task
 from r1lab.trl_backend.trainer import without_cudnn_attention
@@ -171,7 +159,7 @@ def measure_step(stand: Stand) -> None:
         if name == "arithmetic" and found is not None:
             report["arithmetic"] = found
             share = quotients(*found.values(), "gflops_per_second")
-            report["ratios"]["matmul_share"] = ratio(share)
+            report["ratios"] |= ratios({"matmul_share": share})
         elif found is not None:
             report["measured"][name] = {
                 "warm_up_seconds": found.seconds[0],
@@ -183,7 +171,7 @@ def measure_step(stand: Stand) -> None:
         report["ratios"] |= step_ratios(report["measured"])
         if "r1lab_again" in report["measured"]:
             sides = (report["measured"].get(n, {}) for n in ("r1lab_again", "r1lab"))
-            report["drift"] = ratio(quotients(*sides))
+            report |= ratios({"drift": quotients(*sides)})
         sheet.save()
 
 
@@ -191,7 +179,7 @@ def step_ratios(found: dict[str, dict]) -> dict[str, dict[str, Any]]:
     """TRL's seconds over ours, step by step: both got the same prompts at the same step."""
     ours = found.get("r1lab", {})
     trl = {name: m for name, m in found.items() if name.startswith("trl_")}
-    return measured({f"step_vs_{name}": ratio(quotients(m, ours)) for name, m in trl.items()})
+    return ratios({f"step_vs_{name}": quotients(m, ours) for name, m in trl.items()})
 
 
 MEASURES = {"sampler": measure_sampler, "step": measure_step, "run": measure_run}

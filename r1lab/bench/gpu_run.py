@@ -1,15 +1,11 @@
 """R1-Zero on a real model in ten minutes: held-out accuracy before and after, its cost."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from r1lab import ROOT, grpo, models
 from r1lab.basics import files
@@ -26,10 +22,7 @@ from r1lab.trl_backend.run import train as train_on_trl
 
 
 def measure_run(stand: Stand) -> None:
-    """Evaluate, train until the time is nearly up, evaluate again on the same held-out problems.
-
-    The time kept for the second evaluation is twice that of the first: completions grow.
-    """
+    """Evaluate, train until the time is nearly up, evaluate again on the same held-out problems."""
     plan, sheet, report = stand.plan, stand.sheet, stand.sheet.report
     config = plan.config
     report |= {"configuration": config.to_json(), "backend": stand.backend}
@@ -37,11 +30,11 @@ def measure_run(stand: Stand) -> None:
     problems = distinct(stand.task.problems("held_out", plan.eval_problems, seed=0))
     before = examine(stand, problems)
     report["measured"]["before"] = summary(before)
-    report["samples"] = shown(before)
+    report["samples"] = shown(before=before)
     sheet.say(f"before: {in_words(before)}")
     sheet.save()
 
-    keep = 2 * before.seconds + 10 * (not report["quick"])
+    keep = 2 * before.seconds + 10 * (not report["quick"])  # to evaluate: completions grow
     curve = report["measured"]["training"] = []
     training_began = time.perf_counter()
 
@@ -68,7 +61,7 @@ def measure_run(stand: Stand) -> None:
     if after is None:
         return
     report["measured"]["after"] = summary(after)
-    report["samples"] = shown(before, after)
+    report["samples"] = shown(before=before, after=after)
     gain = difference(before, after)
     report["difference"] = list(map(number, gain))
     report["ratios"]["accuracy_points"] = {"value": gain.value, "pairs": []}
@@ -121,16 +114,10 @@ def train(stand: Stand, config: GRPOConfig, watch: Callable, seconds: float) -> 
 
 
 def examine(stand: Stand, problems: Sequence[Any]) -> Evaluation:
-    config = stand.plan.config
-    return evaluate(
-        stand.base,
-        stand.tokenizer,
-        stand.task,
-        problems,
-        k=stand.plan.eval_k,
-        sampling=Sampling(config.max_new_tokens, config.temperature),
-        template=config.template,
-    )
+    plan = stand.plan
+    how = {"k": plan.eval_k, "template": plan.config.template}
+    how["sampling"] = Sampling(plan.config.max_new_tokens, plan.config.temperature)
+    return evaluate(stand.base, stand.tokenizer, stand.task, problems, **how)
 
 
 def summary(evaluation: Evaluation) -> dict[str, Any]:
@@ -149,27 +136,20 @@ def in_words(evaluation: Evaluation) -> str:
     )
 
 
-def shown(before: Evaluation, after: Evaluation | None = None, n: int = 4) -> list[dict[str, Any]]:
-    """The first completion of the first held-out problems, not chosen: before, and after."""
-
-    def side(evaluation: Evaluation, i: int) -> dict[str, Any]:
-        first = evaluation.completions[i][0]
-        return {"text": first.text, "correct": bool(first.correct)}
-
-    return [
-        {"question": problem.question, "before": side(before, i)}
-        | ({"after": side(after, i)} if after else {})
-        for i, problem in enumerate(before.problems[:n])
-    ]
+def shown(**sides: Evaluation) -> list[dict[str, Any]]:
+    """The first completion of the first four held-out problems, not chosen: before, and after."""
+    found = [{"question": problem.question} for problem in sides["before"].problems[:4]]
+    for side, evaluation in sides.items():
+        for row, (first, *_) in zip(found, evaluation.completions, strict=False):
+            row[side] = {"text": first.text, "correct": bool(first.correct)}
+    return found
 
 
 def cost(seconds: float) -> dict[str, Any] | None:
-    """What so many seconds of this machine cost by the price table; None for a GPU not in it."""
-    price = None
-    if torch.cuda.is_available():
-        price = costs.price_of(torch.cuda.get_device_name(0))
-    if price is None:
+    """What so many seconds of a GPU cost by the price table; None without one that it has."""
+    if (rent := costs.rent_here()) is None:
         return None
+    price, _ = rent
     return {"dollars": costs.dollars(seconds, price.dollars_per_hour), "price": price.words()}
 
 

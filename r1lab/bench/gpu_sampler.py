@@ -1,7 +1,5 @@
 """Sampled tokens per second on a GPU, against generate, vLLM, and what the memory allows."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import statistics
@@ -17,7 +15,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.bench import harness
 from r1lab.bench.harness import now, quotients, turns
 from r1lab.bench.loops import Batch, draw_generate, draw_r1lab
-from r1lab.bench.stand import Stand, attempt, measured, ratio
+from r1lab.bench.stand import Stand, attempt, ratios
 
 VLLM_MEMORY = 0.3  # fraction of the GPU that vLLM may take: the contenders live side by side
 FIELDS = ("seconds", "tokens", "tokens_per_second", "floor_tokens_per_second")
@@ -133,9 +131,7 @@ def sampler_ratios(batch: str, contenders: dict[str, dict]) -> dict[str, dict[st
     field, ours = "tokens_per_second", contenders.get("r1lab", {})
     others = {f"vs_{name}": m for name, m in contenders.items() if name != "r1lab"}
     others["share_of_floor"] = {field: ours.get("floor_tokens_per_second", [])}
-    return measured({
-        f"{batch}/{name}": ratio(quotients(ours, other, field)) for name, other in others.items()
-    })  # fmt: skip
+    return ratios({f"{batch}/{name}": quotients(ours, m, field) for name, m in others.items()})
 
 
 def floor_bytes(model, prompt_lengths: Sequence[int], lengths: Sequence[int]) -> float:

@@ -5,9 +5,6 @@ slows all of them. A repeat gives a ratio; the median over the repeats is report
 and the largest. `benchmarks/README.md` says what is counted.
 """
 
-from __future__ import annotations
-
-import json
 import statistics
 import sys
 import time
@@ -139,16 +136,13 @@ def json_file(out: Any) -> Path | None:
 def write(path: Path, report: dict[str, Any], page: str) -> None:
     """The report as JSON, and as a page beside it."""
     files.write_json(path, report)
-    path.with_suffix(".md").write_text(page, encoding="utf-8")
+    files.atomic_write_text(path.with_suffix(".md"), page)
 
 
 def earlier(path: Path, same: dict[str, Any]) -> dict[str, Any] | None:
     """The report at `path`, where everything in `same` is the same there; else None."""
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-        return old if all(old[name] == value for name, value in same.items()) else None
-    except (OSError, ValueError, KeyError):
-        return None
+    old = files.read_json(path) or {}
+    return old if all(old.get(name) == value for name, value in same.items()) else None
 
 
 # --- in markdown ---------------------------------------------------------------------------------

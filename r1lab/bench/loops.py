@@ -5,8 +5,6 @@ completions: lengths are equal in distribution, not token by token, and are reco
 not do, saving and evaluating, is not timed in either.
 """
 
-from __future__ import annotations
-
 import copy
 import statistics
 import tempfile
@@ -133,7 +131,7 @@ class Run:
         self.reached = to_half and arrived(self.accuracy, plan)
         return self.reached or time.perf_counter() - self.began > plan.limit_seconds
 
-    def timed(self, train: Callable[[], Any]) -> Run:
+    def timed(self, train: Callable[[], Any]) -> "Run":
         """This run, with the training done."""
         self.began = time.perf_counter()
         with suppress(Enough):
@@ -193,7 +191,6 @@ def trl_run(
             if (accuracy := logs.get("rewards/accuracy_reward/mean")) is not None:
                 step = (self.seconds, accuracy, logs["completions/mean_length"])
                 control.should_training_stop |= seen.note(bench.plan, to_half, *step)
-            return control
 
     config = bench.plan.config
     problems = bench.task.problems("train", steps * config.questions, seed=seed)

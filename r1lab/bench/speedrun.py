@@ -13,10 +13,8 @@ end of the held-out accuracy's 95 % interval is 80 % or more with both seeds. Th
 counts. Only verified runs get a row in the table, benchmarks/results/speedrun.json and .md.
 """
 
-from __future__ import annotations
-
 import importlib.util
-import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -35,7 +33,7 @@ import yaml
 from r1lab import ROOT, grpo
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.bench.harness import RESULTS, grid, say, today
+from r1lab.bench.harness import RESULTS, grid, say, today, write
 from r1lab.evaluate import evaluate
 from r1lab.grpo_config import GRPOConfig
 from r1lab.machine.about import hardware, versions
@@ -76,8 +74,7 @@ class Reached(Exception):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe file, read. train(model, tokenizer, task, seed, out) trains in place; of a YAML file
-    it is `by_options`."""
+    """A recipe file, read. train(model, tokenizer, task, seed, out) trains in place."""
 
     path: Path
     changed: str
@@ -143,8 +140,7 @@ def by_options(config: GRPOConfig, stop_at: float, window: int) -> Callable[...,
 
 
 def attempt(recipe: str, seed: int, size: Size) -> dict[str, Any]:
-    """Train with one seed, from the base, and verify: seconds, and held-out accuracy with its
-    interval."""
+    """A training from the base, verified: its seconds, and held-out accuracy with an interval."""
     found, task = read(recipe, size), get_task("countdown")
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
@@ -230,8 +226,7 @@ def enter(row: dict[str, Any], table: Path = TABLE) -> None:
     if not row["verified"]:
         raise R1LabError("only a verified run has a row in the table")
     rows = [*rows_of(table), row]
-    files.write_json(table, {"rows": rows})
-    files.atomic_write_text(table.with_suffix(".md"), page(rows))
+    write(table, {"rows": rows}, page(rows))
 
 
 def rows_of(table: Path = TABLE) -> list[dict[str, Any]]:
@@ -241,12 +236,12 @@ def rows_of(table: Path = TABLE) -> list[dict[str, Any]]:
 def page(rows: Sequence[dict[str, Any]]) -> str:
     """The table of records as Markdown, made from the JSON. A record is faster than every earlier
     row from the same base on the same CPU."""
-    best: dict[str, float] = {}
+    best: dict[tuple, float] = {}
     lines = []
     for row in rows:
-        key = json.dumps([row["base"], row["hardware"]["cpu"], row["hardware"]["cores"]])
-        record = row["seconds"] < best.get(key, float("inf"))
-        best[key] = min(row["seconds"], best.get(key, float("inf")))
+        key = (row["base"], row["hardware"]["cpu"], row["hardware"]["cores"])
+        record = row["seconds"] < best.get(key, math.inf)
+        best[key] = min(row["seconds"], best.get(key, math.inf))
         faster = row.get("beside")
         lines.append((
             f"**{row['seconds']:.1f}**" if record else f"{row['seconds']:.1f}",

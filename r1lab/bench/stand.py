@@ -1,7 +1,5 @@
 """What the GPU measurements stand on: their sizes, their time, the report as it grows."""
 
-from __future__ import annotations
-
 import gc
 import statistics
 import time
@@ -130,10 +128,6 @@ def goals(ratios: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     }
 
 
-def ratio(pairs: Sequence[float]) -> dict[str, Any] | None:
-    """The ratios of all repeats and their median; None where one side was not measured."""
-    return {"value": statistics.median(pairs), "pairs": pairs} if pairs else None
-
-
-def measured(ratios: dict[str, dict[str, Any] | None]) -> dict[str, dict[str, Any]]:
-    return {name: one for name, one in ratios.items() if one is not None}
+def ratios(pairs: dict[str, Sequence[float]]) -> dict[str, dict[str, Any]]:
+    """Of each ratio all repeats and their median, left out where one side was not measured."""
+    return {n: {"value": statistics.median(p), "pairs": p} for n, p in pairs.items() if p}

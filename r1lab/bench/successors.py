@@ -11,8 +11,6 @@ objective in all its steps, and when it has spent as many seconds.
 Differences are paired by seed; their 95 % intervals are Student's t over five seeds.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import multiprocessing
@@ -20,7 +18,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,7 +28,7 @@ import yaml
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.bench.harness import RESULTS, grid, say, today
+from r1lab.bench.harness import RESULTS, grid, say, today, write
 from r1lab.evaluate import evaluate
 from r1lab.experience import training_problems
 from r1lab.grpo import GRPOConfig, earlier, questions_at, stale_rollout, update
@@ -96,8 +94,7 @@ def brevity(completions: Sequence, *, completion_ids: Sequence, **kwargs) -> lis
 
 @dataclass(frozen=True)
 class MostlyHard(Countdown):
-    """Countdown where three of four training problems have four numbers, which the tiny base never
-    solves."""
+    """Countdown with four numbers, which tiny never solves, in three of four training problems."""
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Any]:
         easy = super().problems(split, n, seed)
@@ -107,7 +104,7 @@ class MostlyHard(Countdown):
         return [one if i % 4 == 0 else next(hard) for i, one in enumerate(easy)]
 
 
-@lru_cache
+@cache
 def regimes() -> dict[str, Regime]:
     """The regimes of successors.yaml by name."""
     text = Path(__file__).with_name("successors.yaml").read_text(encoding="utf-8")
@@ -124,13 +121,10 @@ def regimes() -> dict[str, Regime]:
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:
     """Options as GRPOConfig takes them: lists as tuples, our reward by its name."""
-    own = {"brevity": brevity}
-    return {
-        name: tuple(own.get(x, x) if isinstance(x, str) else x for x in value)
-        if isinstance(value, list)
-        else value
-        for name, value in options.items()
-    }
+    found = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    if names := found.get("rewards"):
+        found["rewards"] = tuple(brevity if name == "brevity" else name for name in names)
+    return found
 
 
 def regime_of(name: str) -> Regime:
@@ -202,24 +196,21 @@ def race(
     paper, found = runners[PAPER], {one: {} for one in runners}
     drawn = size.steps * paper.config.questions * paper.config.group_size
 
-    def measure(one: str, budget: str) -> None:
-        """Once a step: where both budgets end with the same one, the second measures nothing."""
-        runner, other = runners[one], next(iter(found[one].values()), None)
-        if other is not None and other["steps"] == runner.step:
-            found[one][budget] = other
-            return
+    @cache  # both budgets may end with the same step
+    def measures(one: str, step: int) -> dict[str, float]:
+        runner = runners[one]
         how = Sampling(runner.config.max_new_tokens, seed=size.seed + seed)
         result = evaluate(runner.model, tokenizer, task, held_out, k=size.k, sampling=how)
         wrong = [x.length for row in result.completions for x in row if not x.correct]
         means = {part: float(getattr(result, part).value) for part in MEASURES}
         means["wrong_length"] = fmean(wrong) if wrong else 0.0
-        spent = {"steps": runner.step, "seconds": runner.seconds, "samples": runner.samples}
-        found[one][budget] = {key: round(x, 4) for key, x in (means | spent).items()}
+        spent = {"steps": step, "seconds": runner.seconds, "samples": runner.samples}
+        return {key: round(x, 4) for key, x in (means | spent).items()}
 
     def advance(one: str) -> None:
         runners[one].advance()
         if "samples" not in found[one] and runners[one].samples >= drawn:
-            measure(one, "samples")
+            found[one]["samples"] = measures(one, runners[one].step)
 
     for _ in range(size.steps):
         advance(PAPER)
@@ -228,7 +219,7 @@ def race(
             while runner.seconds + runner.last / 2 < paper.seconds and runner.step < 4 * size.steps:
                 advance(one)
     for one, runner in runners.items():
-        measure(one, "seconds")
+        found[one]["seconds"] = measures(one, runner.step)
         while "samples" not in found[one]:
             advance(one)
         seen = ("accuracy", "length", "no_variance", "clip_fraction", "left_out", "importance")
@@ -249,10 +240,8 @@ def measure(
 ) -> dict[str, Any]:
     """Every regime with every seed, `jobs` at a time with one thread each, into the ledger. What is
     there, of the same sizes, options and base, is not measured again."""
-    same = {
-        "size": vars(size),
-        "base": files.digest_of(files.data_dir() / size.base / "model.safetensors"),
-    }
+    weights = files.data_dir() / size.base / "model.safetensors"
+    same = {"size": vars(size), "base": files.digest_of(weights)}
     book = files.read_json(ledger) or {}
     if any(book.get(key) != value for key, value in same.items()):
         book = same | {"runs": {}}
@@ -261,18 +250,15 @@ def measure(
     runs = book["runs"]
     left = {key: one for key, one in asked.items()
             if runs.get(key, {}).get("stated") != stated[one[0]]}  # fmt: skip
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        jobs, mp_context=spawn, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    spawn, alone = multiprocessing.get_context("spawn"), torch.set_num_threads
+    with ProcessPoolExecutor(jobs, spawn, initializer=alone, initargs=(1,)) as pool:
         waiting = {pool.submit(race, *one, size): key for key, one in left.items()}
         for done in as_completed(waiting):
             key = waiting[done]
             book["runs"][key] = {"stated": stated[asked[key][0]], "found": done.result()}
             book |= {"date": today(), "hardware": hardware(), "versions": versions()}
             book["runs"] = dict(sorted(book["runs"].items()))
-            files.write_json(ledger, book)
-            files.atomic_write_text(ledger.with_suffix(".md"), page(book))
+            write(ledger, book, page(book))
             say(f"successors: {key}, {len(book['runs'])} of {len(asked)}")
     return book
 

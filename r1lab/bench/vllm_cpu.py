@@ -7,14 +7,13 @@ completions end, with log-probs, at temperature 1, each with the threads that it
 here is graded; the lengths that both draw are printed, as they should agree.
 """
 
-from __future__ import annotations
-
 import copy
 import importlib.util
 import math
 import os
 import statistics
 import tempfile
+from functools import partial
 
 import torch
 import tyro
@@ -88,14 +87,11 @@ def main(
     problems = get_task("countdown").problems("train", prompts * (repeats + 1), seed=0)
     ids = tokenizer([render(problem, "tiny") for problem in problems])["input_ids"]
 
-    def timed(draw):
-        def run(repeat: int) -> dict[str, float]:
-            began = now()
-            tokens = draw(ids[repeat * prompts : (repeat + 1) * prompts], repeat)
-            seconds = now() - began
-            return {"tokens_per_second": tokens / seconds, "length": tokens / prompts / group}
-
-        return run
+    def timed(draw, repeat: int) -> dict[str, float]:
+        began = now()
+        tokens = draw(ids[repeat * prompts : (repeat + 1) * prompts], repeat)
+        seconds = now() - began
+        return {"tokens_per_second": tokens / seconds, "length": tokens / prompts / group}
 
     def ours(some, seed) -> int:
         how = {"group_size": group, "eos_token_id": ends}
@@ -110,7 +106,7 @@ def main(
         answers = engine.generate([{"prompt_token_ids": p} for p in some], how, use_tqdm=False)
         return sum(len(one.token_ids) for answer in answers for one in answer.outputs)
 
-    contenders = {"r1lab": timed(ours), "vLLM": timed(vllm)}
+    contenders = {"r1lab": partial(timed, ours), "vLLM": partial(timed, vllm)}
     found = turns(contenders, repeats, lambda *_: None, warm=tuple(contenders))
     rates = {}
     for name, one in found.items():

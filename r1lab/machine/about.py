@@ -1,7 +1,5 @@
 """What this machine is: hardware and versions."""
 
-from __future__ import annotations
-
 import os
 import platform
 import re

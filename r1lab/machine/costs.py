@@ -4,14 +4,11 @@ A cost is a rental price times hours: the paper's 147,000 hours of H800s at $2 m
 2501.12948, the supplement's table of training costs). For a run of minutes:
 
     before    `estimate`: from the seconds of a warm-up step, a range, because completions grow
-    during    `Meter`: tokens, minutes and dollars so far, and expected; `live` prints both
+    during    `Meter`: tokens, minutes and dollars so far, and expected; `Live` prints both
     limit     `Budget`: words when the time or the money is used up
 
-`data/prices.json` has list prices, each with its date and source. Prices change: pass your own
-(`dollars_per_hour`).
+`data/prices.json` has list prices with dates and sources; `dollars_per_hour` is for your own.
 """
-
-from __future__ import annotations
 
 import json
 import math

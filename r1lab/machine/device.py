@@ -1,7 +1,5 @@
 """Where and in which precision to compute."""
 
-from __future__ import annotations
-
 import copy
 from contextlib import nullcontext
 from typing import Any
@@ -61,8 +59,7 @@ def in_type(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 
 def to_sample(model: torch.nn.Module, device: torch.device | str) -> torch.nn.Module:
-    """The model on a device, to sample from: where the device has bfloat16, a copy in that type
-    (the trained weights stay float32)."""
+    """The model on a device, to sample from: where the device has bfloat16, a copy in that type."""
     model = model.to(device)
     return in_type(model, torch.bfloat16).eval() if has_bf16(device) else model.eval()
 

@@ -7,8 +7,6 @@ Both count all that runs on the machine, not this process alone. `Gauge` measure
 `kwh` takes it for all seconds of a run, so a run that was stopped and resumed is one sum.
 """
 
-from __future__ import annotations
-
 import ctypes
 import math
 import os
@@ -55,10 +53,11 @@ def rapl(folder: Path = POWERCAP) -> list[Counter]:
 
 def nvml() -> list[Counter]:
     """The GPUs of this machine that count their energy."""
+    found: list[Counter] = []
     with suppress(OSError, AttributeError):
-        library, found, many = ctypes.CDLL("libnvidia-ml.so.1"), [], ctypes.c_uint()
+        library, many = ctypes.CDLL("libnvidia-ml.so.1"), ctypes.c_uint()
         if library.nvmlInit_v2() or library.nvmlDeviceGetCount_v2(ctypes.byref(many)):
-            return []
+            return found
         for index in range(many.value):
             device, now = ctypes.c_void_p(), ctypes.c_ulonglong()
             if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)):
@@ -72,8 +71,7 @@ def nvml() -> list[Counter]:
             with suppress(OSError):
                 joules()
                 found.append(Counter("GPU", "NVML", joules))
-        return found
-    return []
+    return found
 
 
 class Gauge:
@@ -85,7 +83,7 @@ class Gauge:
         self.joules: dict[str, float] = {}
         self._ended, self._lock = threading.Event(), threading.Lock()
 
-    def __enter__(self) -> Gauge:
+    def __enter__(self) -> "Gauge":
         self.began, self._last = time.perf_counter(), [one.read() for one in self.counters]
         if self.counters:
             threading.Thread(target=self._watch, daemon=True).start()

@@ -1,7 +1,5 @@
 """How much memory there is, and how much is held."""
 
-from __future__ import annotations
-
 import ctypes
 from contextlib import suppress
 from pathlib import Path

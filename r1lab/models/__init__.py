@@ -2,7 +2,6 @@
 
 from r1lab.basics.files import data_dir
 from r1lab.models.load import PRESETS, about, load, origin, read, resolve, save, tiny_llama
-from r1lab.models.smollm2 import smollm2_folder
 
 __all__ = [
     "PRESETS",
@@ -13,6 +12,5 @@ __all__ = [
     "read",
     "resolve",
     "save",
-    "smollm2_folder",
     "tiny_llama",
 ]

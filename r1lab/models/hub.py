@@ -1,7 +1,5 @@
 """The hub: a repository that may be written, and the upload of a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -8,15 +8,10 @@
 
 The Qwen models are base models; the template ``r1_zero`` suits them. SmolLM2-135M-Instruct was
 tuned on the ChatML format and ends its turn with ``<|im_end|>``, its EOS. It does not write tags
-when asked for them, in ChatML or with ``r1_zero``. Worked examples help (template ``examples``): 11
-% of 128 completions of easy word problems were well-formatted at temperature 1, 49 to 61 % at 0.6,
-few of them correct (1 to 2 % of all; the table is in benchmarks/README.md).
+when asked for them; worked examples help (template ``examples``; benchmarks/README.md measures it).
 """
 
-from __future__ import annotations
-
 import difflib
-import json
 import os
 import re
 from contextlib import contextmanager
@@ -35,7 +30,7 @@ from transformers import (
 )
 
 from r1lab.basics.errors import R1LabError, first_line, shortage
-from r1lab.basics.files import data_dir
+from r1lab.basics.files import data_dir, read_json
 from r1lab.basics.quiet import no_bars, quietly
 from r1lab.models.smollm2 import EMBEDDED, OFFLINE_NAMES, SMOLLM2, cache_dir, smollm2_folder
 
@@ -75,7 +70,6 @@ def tiny_llama(
         bos_token_id=None,
         eos_token_id=0,
         pad_token_id=0,
-        attention_dropout=0.0,
     )
     return LlamaForCausalLM(config)
 
@@ -103,72 +97,67 @@ def read(
     """Model and tokenizer of a folder or hub id; kind: the transformers auto class. Code that comes
     with a model is never run. Raises R1LabError, which names the file, where one is damaged or does
     not fit the others, and where weights are missing (transformers would initialise them)."""
-    name, folder = name or str(source), Path(source)
+    cannot, folder = f"cannot load the model '{name or source}'", Path(source)
     weights = "the weights"
     if folder.is_dir():
         kept = [p.name for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
         weights = ", ".join(kept[:3]) or weights
         for file in sorted(folder.glob("*.json")):
-            _check_json(file, name)
+            if read_json(file) is None:
+                raise R1LabError(f"{cannot}: {file.name} is not a JSON object")
     safe = {"trust_remote_code": False}
     with no_bars(), quietly():
-        with _part("config.json", name, folder):
+        with _part("config.json", cannot, folder):
             config = AutoConfig.from_pretrained(source, **safe)
             layers = getattr(config, "num_hidden_layers", None)
             if layers is not None and not 1 <= layers <= MOST_LAYERS:
                 raise ValueError(f"num_hidden_layers must be 1 to {MOST_LAYERS}, not {layers}")
             with torch.device("meta"):
                 kind.from_config(config, **safe)
-        with _part("its tokenizer", name, folder):
+        with _part("its tokenizer", cannot, folder):
             tokenizer = AutoTokenizer.from_pretrained(source, **safe)
-        with _part(weights, name, folder):
+        with _part(weights, cannot, folder):
             how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
             model, found = kind.from_pretrained(source, **how, **safe)
-    wrong = f"cannot load the model '{name}': "
     if lost := sorted(found["missing_keys"]):
-        wrong += f"{weights} lacks {len(lost)} of the weights that config.json (model_type "
-        some = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
-        raise R1LabError(f"{wrong}{config.model_type}) asks for: {some}")
+        raise R1LabError(
+            f"{cannot}: {weights} lacks {len(lost)} of the weights that config.json (model_type "
+            f"{config.model_type}) asks for: {_some(lost)}"
+        )
     known = {re.sub(r"\.\d+\.", ".#.", key) for key in model.state_dict()}
     more = [k for k in sorted(found["unexpected_keys"]) if re.sub(r"\.\d+\.", ".#.", k) in known]
     if more:
-        some = ", ".join(more[:3]) + (", ..." if len(more) > 3 else "")
-        raise R1LabError(f"{wrong}{weights} holds more layers than config.json says: {some}")
+        told = f"{weights} holds more layers than config.json says: {_some(more)}"
+        raise R1LabError(f"{cannot}: {told}")
     for key, there, asked in found["mismatched_keys"]:
-        wrong += f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
-        raise R1LabError(wrong)
+        told = f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
+        raise R1LabError(f"{cannot}: {told}")
     return model, tokenizer
 
 
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+
+
 @contextmanager
-def _part(what: str, name: str, folder: Path):
+def _part(what: str, cannot: str, folder: Path):
     """Turns any error of the libraries into one line that names the file."""
     try:
         yield
     except Exception as error:
         if advice := shortage(f"{type(error).__name__}: {error}"):
-            raise R1LabError(f"cannot load the model '{name}': {advice}") from error
+            raise R1LabError(f"{cannot}: {advice}") from error
         reason = first_line(error)
         if not folder.is_dir():
-            reason += (
-                "). It must be a folder that holds a transformers model, or a hub id with the "
-                f"network on; {_offline()}"
-            )
-            raise R1LabError(f"cannot load the model '{name}' ({reason}") from error
+            raise R1LabError(
+                f"{cannot} ({reason}). It must be a folder that holds a transformers model, or a "
+                f"hub id with the network on; {_offline()}"
+            ) from error
         if "weights_only" in str(error) or "Unpickling" in type(error).__name__:
             reason = "a pickle that could run code; save the model as safetensors"
         elif "trust_remote_code" in str(error):
             reason = "it wants code of its own to be run, which r1lab does not do"
-        raise R1LabError(f"cannot load the model '{name}': {what}: {reason}") from error
-
-
-def _check_json(path: Path, name: str) -> None:
-    try:
-        good = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError, RecursionError):
-        good = False
-    if not good:
-        raise R1LabError(f"cannot load the model '{name}': {path.name} is not a JSON object")
+        raise R1LabError(f"{cannot}: {what}: {reason}") from error
 
 
 def save(model, tokenizer, folder: Path) -> None:
@@ -180,8 +169,7 @@ def save(model, tokenizer, folder: Path) -> None:
 
 def resolve(name: str | os.PathLike) -> str:
     """What transformers can load for a name: a folder, or a hub id. Makes the cached copy of
-    "smollm2-135m" (about half a minute). Raises R1LabError for an unknown name and missing parts.
-    """
+    "smollm2-135m" (half a minute). Raises R1LabError for an unknown name and missing parts."""
     if str(name) in EMBEDDED:
         folder = data_dir() / str(name)
         if not (folder / "model.safetensors").is_file():

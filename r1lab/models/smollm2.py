@@ -1,7 +1,5 @@
 """SmolLM2-135M from its PyPI wheel, and the models that ship in `data/`."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os
@@ -52,8 +50,7 @@ def cache_dir() -> Path:
 def smollm2_folder() -> Path:
     """The folder with SmolLM2-135M-Instruct in float32: made once, then only checked (by the sizes
     and checksums in origin.json) and made again where a file is missing or changed. Several
-    processes may ask at once. Raises R1LabError without the wheel, or where it cannot be written.
-    """
+    processes may ask at once. Raises R1LabError without the wheel or a cache to write to."""
     folder = cache_dir() / "smollm2-135m"
     if _intact(folder):
         return folder

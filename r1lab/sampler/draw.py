@@ -1,7 +1,5 @@
 """Drawing the next token: temperature, top-k, top-p."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ right, without a cache. Some architectures differ with a cache or beside padding
 and RoBERTa's decoders count positions otherwise, RecurrentGemma's state reads the padding.
 """
 
-from __future__ import annotations
-
 import logging
 from functools import cache
 from weakref import WeakKeyDictionary

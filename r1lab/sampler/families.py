@@ -1,12 +1,9 @@
 """Model families that the fast sampler decodes: the names of their modules.
 
 The fast sampler (`fast`, and `graphs` on a GPU) writes a decoder out: RMS norm, rotary attention,
-gated MLP, residual stream. A family of this form needs a row in FAMILIES and its name in
-tests/test_families.py, which compares it with the model's own forward; others sample through their
-own forward.
+gated MLP, residual stream. A family of this form needs a row in FAMILIES and one in
+tests/test_families.py, which compares it with the model's own forward; others sample through that.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 

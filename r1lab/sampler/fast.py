@@ -1,7 +1,5 @@
 """The fast sampler: fused projections, one key-value cache for a group's prompt."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import torch

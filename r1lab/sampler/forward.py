@@ -1,7 +1,5 @@
 """Sampling through the model's own forward, with its cache or without one."""
 
-from __future__ import annotations
-
 import inspect
 
 import torch

@@ -8,11 +8,8 @@ where they are; no shape depends on the number t of the token (keys and values h
 
 The capacity begins small and doubles. Finished rows leave when it grows, or when half of the rows
 are finished. After such a change (`arrange`) one step runs in Python, which also warms up what the
-recording needs, and is recorded anew. On a CPU `step` runs without a recording, with the same
-results.
+recording needs, and is recorded anew. On a CPU `step` runs unrecorded, with the same results.
 """
-
-from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence

@@ -20,10 +20,9 @@ them and as the ratio pi / pi_old needs them.
 Lengths, never token ids, say where a completion ends, so EOS may double as the padding token.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -103,18 +102,14 @@ def sample(
     no_grad = torch.no_grad if engine == "forward" else torch.inference_mode
     Engine = engine_for(model) if engine == "forward" else FastEngine
 
-    def job(model: nn.Module, rows: Tensor):
+    def job(model: nn.Module, rows: Tensor, check: Callable[[], None]) -> tuple[Tensor, Tensor]:
         """Decode these rows (prompts, completions each) in one of `machine.workers`."""
         some = [prompts[row // group_size] for row in rows[:, 0].tolist()]
         u = None if uniform is None else uniform[:, rows.flatten()]
-
-        def run(check) -> tuple[Tensor, Tensor]:
-            with no_grad():
-                decoder = Engine(model, some, rows.shape[1], sampling.max_new_tokens)
-                note = on_token or (lambda *_: check())
-                return _decode(decoder, rows.numel(), sampling, u, eos, note)
-
-        return run
+        note = on_token or (lambda *_: check())
+        with no_grad():
+            decoder = Engine(model, some, rows.shape[1], sampling.max_new_tokens)
+            return _decode(decoder, rows.numel(), sampling, u, eos, note)
 
     with _evaluation_mode(model):
         if engine == "static":
@@ -125,7 +120,8 @@ def sample(
             hands, threads = workers.for_rows(model, n_rows)
             hands = _deal(len(prompts), group_size, 1 if on_token else hands)
             models = [model, *(workers.twin(model) for _ in hands[1:])]
-            found = workers.together(list(map(job, models, hands)), threads)
+            jobs = [partial(job, *pair) for pair in zip(models, hands, strict=True)]
+            found = workers.together(jobs, threads)
             order = torch.cat([rows.flatten() for rows in hands]).argsort()
             tokens, logprobs = (torch.cat(part, 1)[:, order] for part in zip(*found, strict=True))
     return _to_rollouts(prompts, tokens, logprobs, eos)

@@ -1,7 +1,5 @@
 """Log-probabilities of given completions, in micro-batches."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
@@ -36,7 +34,6 @@ def token_logps(
     model: nn.Module,
     rows: Sequence[tuple[Sequence[int], Sequence[int]]],
     temperature: float = 1.0,
-    device: torch.device | str | None = None,
     *,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -49,7 +46,7 @@ def token_logps(
     policy's entropy (N, T) in nats, its gradient only if asked for; T is the longest completion.
     logp and entropy are float32 and 0 outside the mask.
     """
-    device = device or next(model.parameters()).device
+    device = next(model.parameters()).device
     texts = [[*prompt, *completion] for prompt, completion in rows]
     width, T = max(map(len, texts)), max(len(completion) for _, completion in rows)
     ids = torch.tensor([t + [0] * (width - len(t)) for t in texts], device=device)  # (N, L)
@@ -75,8 +72,7 @@ def logps_at(
     temperature: float,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Log-prob of each target token (M,) and entropy (M,) at the flat positions `where` (M,) of ids
-    (N, L)."""
+    """Log-prob (M,) of each target token and entropy (M,), at flat positions (M,) of ids (N, L)."""
     if parts := body_and_head(model):  # logits only where a token is predicted
         body, head = parts
         hidden = body(input_ids=ids, use_cache=False).last_hidden_state
