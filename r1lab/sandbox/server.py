@@ -6,7 +6,6 @@ The child alone reads the program and its inputs from that socket, puts up the l
 second mode (`scratch`) a program stays in a folder of its own.
 """
 
-import array
 import builtins
 import ctypes
 import gc
@@ -145,14 +144,10 @@ def serve(control: socket.socket, held) -> None:
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
     """The limits of the next program, and its socket; empty when the host is gone."""
-    room = socket.CMSG_SPACE(array.array("i").itemsize)
-    data, more, _, _ = control.recvmsg(TOLD.size, room)
-    descriptors = array.array("i")
-    for _, _, part in more:
-        descriptors.frombytes(part[: len(part) - len(part) % descriptors.itemsize])
+    data, descriptors, _, _ = socket.recv_fds(control, TOLD.size, 1)
     while data and len(data) < TOLD.size:
         data += control.recv(TOLD.size - len(data))
-    return data, list(descriptors)
+    return data, descriptors
 
 
 def watch(pid: int, limits, control, folder: str) -> tuple:
@@ -214,7 +209,7 @@ def child(channel: int, calls, output: int, folder: str) -> None:
     try:
         os.setsid()
         os.dup2(channel, CHANNEL)
-        job = marshal.loads(read_all(CHANNEL))
+        job = marshal.loads(io.FileIO(CHANNEL, closefd=False).readall())
         program = runner.Program(job, output, write)
         if folder:
             scratch.enter(folder)
@@ -225,13 +220,6 @@ def child(channel: int, calls, output: int, folder: str) -> None:
         code = 0
     finally:
         os._exit(code)
-
-
-def read_all(descriptor: int) -> bytes:
-    parts = []
-    while part := os.read(descriptor, 1 << 16):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def write(data: bytes) -> None:
