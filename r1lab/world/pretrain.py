@@ -63,11 +63,8 @@ class PretrainConfig:
             raise R1LabError(f"pretrain: {words}")
 
 
-RECIPES = {
-    "tiny": PretrainConfig(),
-    "tiny-small": PretrainConfig(steps=1500, width=80, ffn=160),
-}
-"""By the name of the embedded model."""
+#: By the name of the embedded model.
+RECIPES = {"tiny": PretrainConfig(), "tiny-small": PretrainConfig(steps=1500, width=80, ffn=160)}
 
 
 def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -> dict:
@@ -153,9 +150,8 @@ def pretrain(
     with loop.over(config.steps, parts, lambda done: recipe) as steps:
         for step in steps:
             tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
-            learn = partial(backward, tokens)
-            sizes, each = [config.row_length] * config.rows, config.rows * config.row_length
-            loss = sum(in_micro_batches(model, learn, sizes, each))
+            sizes = [config.row_length] * config.rows
+            loss = sum(in_micro_batches(model, partial(backward, tokens), sizes, sum(sizes)))
             if not math.isfinite(loss):
                 raise R1LabError(f"pretrain: the loss is {loss} at step {step}: lower the rates")
             groups = [group for optimizer in optims for group in optimizer.param_groups]
