@@ -62,8 +62,8 @@ class ReadOn:
         return asdict(self)
 
 
+#: The corpus's mixture without its leaked documents.
 CLEAN = {kind: share for kind, share in corpus.MIXTURE.items() if kind != "leaked"}
-"""The corpus's mixture without its leaked documents."""
 
 
 def rows_at(step: int, extra: Sequence[str], config: ReadOn) -> torch.Tensor:
