@@ -44,17 +44,11 @@ LOCK = ".lock"
 class Loop:
     """The steps of one run. out_dir: its folder, or None for a run that keeps nothing. config:
     checkpoint_every, keep_checkpoints and micro_batch_tokens, where it has them. resume: False
-    moves an earlier run to out_dir/earlier-<n>. saved: steps in the newest checkpoint. history: the
-    metrics of all steps."""
+    moves an earlier run to out_dir/earlier-<n>. label: what the run is, if not GRPO. saved: steps
+    in the newest checkpoint. history: the metrics of all steps."""
 
     def __init__(
-        self,
-        out_dir: str | os.PathLike | None,
-        config: Any,
-        *,
-        resume: bool = True,
-        progress: bool = True,
-        label: str | None = None,
+        self, out_dir: str | os.PathLike | None, config, *, resume=True, progress=True, label=""
     ):
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.config, self.resume, self.progress, self.label = config, resume, progress, label

@@ -92,13 +92,12 @@ def cost(seconds: float, tokens: int | None = None, gauge: energy.Gauge | None =
 def parent(source: str | os.PathLike, folder: Path, known: str | None = None) -> dict[str, Any]:
     """How a record in `folder` names what it was made from: name, where (relative, or None), its
     `content` (known: already computed), id and licence of its record (None without one)."""
-    record, path = read(source), Path(source)
+    record, path = read(source) or {}, Path(source)
     short = next((name for name in EMBEDDED if _same_place(source, name)), None)
     name = short or (str(source) if not path.exists() else name_of(path))
     at = None if short or not path.exists() else _relative(path, folder)
-    told = (record["id"], record.get("license")) if record else (None, None)
     found = {"name": name, "at": at, "content": known or content(source)}
-    return found | dict(zip(("record", "license"), told, strict=True))
+    return found | {"record": record.get("id"), "license": record.get("license")}
 
 
 def origin(model, folder: Path) -> dict[str, Any]:

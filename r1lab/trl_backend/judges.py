@@ -115,11 +115,7 @@ def reward_train(
 ) -> list[dict[str, float]]:
     """`r1lab.reward_model.train` on TRL: a model of `reward_model.from_base` is trained in place
     and saved in out_dir; returns the metrics of every step (on the main process; others get []).
-    Short, so not resumable.
-
-    Raises R1LabError when there is nothing to train on, for a gradient that is not finite, and for
-    too little memory.
-    """
+    Raises R1LabError without judgements, for a gradient that is not finite, too little memory."""
     known(config, RewardModelConfig)
     model.float()
     if not judgements:

@@ -27,7 +27,6 @@ from r1lab.training.loop import ON_DISK
 from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.reward_calls import Log
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
-from r1lab.trl_backend.mapping import updates
 from r1lab.trl_backend.watch import Watch, local_probe
 
 
@@ -42,7 +41,7 @@ class RolloutWatch(Watch):
     def __init__(self, config: GRPOConfig, tokenizer, task, problems, out_dir: Path, names, **how):
         """how: callbacks, and the budget."""
         self.budget = how.pop("budget", None)
-        super().__init__(config, out_dir, config.steps, names, updates=updates(config), **how)
+        super().__init__(config, out_dir, config.steps, names, updates=config.updates, **how)
         self.tokenizer, self.task, self.problems = tokenizer, task, problems
         self.entered = time.perf_counter()
         self.earlier = self.counted = 0.0  # seconds: before this process; up to the last step's end

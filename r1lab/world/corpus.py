@@ -123,12 +123,7 @@ def impossible(numbers: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def thought(
-    tries: list[Chain],
-    target: int,
-    language: str,
-    rng: random.Random,
-    mixed: bool,
-    slips: tuple[str, ...] = (),
+    tries: list[Chain], target: int, language: str, rng: random.Random, mixed: bool, slips=()
 ) -> str:
     """Tries in order up to the first hit, each with its verdict, "wait" between them. slips: lines
     without a result, one of which precedes a try with probability `SLIPS`."""

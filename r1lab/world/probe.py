@@ -68,9 +68,8 @@ def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
 
 def checked_tries(evaluation) -> np.ndarray:
     """Checks in each response of an `Evaluation` on Countdown: (P, n)."""
-    return np.array(
-        [[len(_VERDICT.findall(c.text)) for c in row] for row in evaluation.completions]
-    )
+    rows = evaluation.completions
+    return np.array([[len(_VERDICT.findall(one.text)) for one in row] for row in rows])
 
 
 def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:
@@ -91,11 +90,11 @@ def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:
 def skills(
     model: str | os.PathLike,
     *,
-    problems: int = 64,
-    template: str = "tiny",
-    max_new_tokens: int = 448,
-    seed: int = 0,
-    device: str = "cpu",
+    problems=64,
+    template="tiny",
+    max_new_tokens=448,
+    seed=0,
+    device="cpu",
 ) -> dict[str, float]:
     """Why is a model right or wrong? Of one response to each of some held-out Countdown problems:
 

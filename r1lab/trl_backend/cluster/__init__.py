@@ -90,13 +90,7 @@ def command(
 
 
 def commands(
-    name: str,
-    options: Sequence[str],
-    config: Any,
-    *,
-    gpus: int = 8,
-    model: str = "MODEL",
-    lora: Any = None,
+    name: str, options: Sequence[str], config, *, gpus: int = 8, model: str = "MODEL", lora=None
 ) -> list[str]:
     """The lines to print for a recipe: `command`, for vllm also the training that uses the server,
     and a note where the questions cannot be dealt evenly to the GPUs in the recipe's file.
