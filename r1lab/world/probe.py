@@ -90,11 +90,11 @@ def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:
 def skills(
     model: str | os.PathLike,
     *,
-    problems=64,
-    template="tiny",
-    max_new_tokens=448,
-    seed=0,
-    device="cpu",
+    problems: int = 64,
+    template: str = "tiny",
+    max_new_tokens: int = 448,
+    seed: int = 0,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """Why is a model right or wrong? Of one response to each of some held-out Countdown problems:
 
