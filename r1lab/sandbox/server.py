@@ -67,7 +67,7 @@ def main() -> None:
                 return
     folder = wanted.get("scratch", "")
     # a program imports what is here already, where it cannot open a file
-    sys.path[:] = wanted["path"] if folder else []
+    sys.path[:] = path = wanted["path"] if folder else []
     sys.path_importer_cache.clear()
     if not wanted["all"]:
         sys.meta_path.append(Elsewhere)
@@ -76,9 +76,7 @@ def main() -> None:
     about = wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    held = layers.Layers(
-        *about, folder, wanted.get("readable", ()), wanted["path"] if folder else ()
-    )
+    held = layers.Layers(*about, folder, wanted.get("readable", ()), path)
     if "seccomp" not in held.held and not folder:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
     user = held.uid if "user" in held.held else None

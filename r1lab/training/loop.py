@@ -174,10 +174,9 @@ class Loop:
 
     def clear(self) -> None:
         """Delete checkpoints and metrics of this run, and its folder if it is empty then."""
-        for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), self.out_dir / METRICS]:
+        ours = [self.out_dir / name for name in (METRICS, LOCK, ABOUT)]
+        for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), *ours]:
             path.unlink(missing_ok=True)
-        for name in (LOCK, ABOUT):
-            (self.out_dir / name).unlink(missing_ok=True)
         for folder in (self.out_dir / CHECKPOINTS, self.out_dir):
             with suppress(OSError):
                 folder.rmdir()

@@ -67,17 +67,15 @@ def collate(rows: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Ten
 
 def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template: str):
     """Token ids of the first and the second texts (empty for labelled completions), and signs."""
-    problems = [one.problem for one in judgements]
-    pairs = isinstance(judgements[0], Pair)
+    problems, pairs = [one.problem for one in judgements], isinstance(judgements[0], Pair)
 
-    def ids(texts: list[str]) -> list[list[int]]:
+    def ids(field: str) -> list[list[int]]:
+        texts = [getattr(one, field) for one in judgements]
         return text_ids(tokenizer, problems, texts, template, "helpful" if pairs else "safe")
 
     if pairs:
-        first = ids([one.chosen for one in judgements])
-        return first, ids([one.rejected for one in judgements]), [1] * len(first)
-    signs = [1 if one.safe else -1 for one in judgements]
-    return ids([one.completion for one in judgements]), [[]] * len(signs), signs
+        return ids("chosen"), ids("rejected"), [1] * len(problems)
+    return ids("completion"), [[]] * len(problems), [1 if one.safe else -1 for one in judgements]
 
 
 class JudgeWatch(Watch):

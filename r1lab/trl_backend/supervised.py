@@ -86,8 +86,8 @@ def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, size
 
 def known(config: Any, kind: type) -> None:
     if type(config) is not kind:
-        words = f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
-        raise R1LabError(words)
+        given = type(config).__name__
+        raise R1LabError(f"this stage is configured by {kind.__name__}, not {given}")
 
 
 class SFTTrainer(OwnRate, TRLSFTTrainer):
