@@ -198,9 +198,6 @@ def processor_time(pid: int) -> float:
         return 0.0
 
 
-# --- the child -----------------------------------------------------------------------------------
-
-
 def child(channel: int, calls, output: int, folder: str) -> None:
     """Reads the program, puts up the layers, runs it, and never returns."""
     code = 1

@@ -209,9 +209,6 @@ def ran(answers: verdicts.Answers, ended: verdicts.Ended, called: bool = False) 
     return Ran(status, code if status == "crash" else None, error=message, **about)
 
 
-# --- folders -------------------------------------------------------------------------------------
-
-
 def libraries(without: Iterable[str] = ()) -> tuple[list[str], list[str]]:
     """The folders from which programs import, and the paths that they may read for it: the standard
     library, the packages installed beside r1lab, and shared libraries of the system; not r1lab, and

@@ -65,10 +65,7 @@ def latest(
 
 
 def latest_of_run(
-    out_dir: str | os.PathLike,
-    parts: Mapping[str, Any],
-    identity: Callable[[int], dict[str, Any]],
-    steps: int,
+    out_dir: str | os.PathLike, parts: Mapping, identity: Callable[[int], dict], steps: int
 ) -> dict[str, Any] | None:
     """`latest` in out_dir/checkpoints, if it belongs to this run.
 

@@ -61,10 +61,7 @@ class Loop:
 
     @contextmanager
     def over(
-        self,
-        steps: int,
-        parts: Mapping[str, Any],
-        identity: Callable[[int], dict[str, Any]] = lambda done: {},
+        self, steps: int, parts: Mapping, identity: Callable[[int], dict] = lambda done: {}
     ) -> Iterator[Iterator[int]]:
         """The numbers of the remaining steps, the parts restored from the newest checkpoint.
 
@@ -137,16 +134,7 @@ class Loop:
         return self.earlier + time.perf_counter() - self.entered
 
     def pace(self, tokens: int, sampled: float) -> dict[str, float]:
-        """Where a step's time went. sampled: seconds until its `tokens` were sampled."""
-        seconds = self.seconds()
-        return {
-            "sample_seconds": sampled,
-            "train_seconds": seconds - sampled,
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-            "spent_seconds": self.spent(),
-            "memory": room.gibibytes_held(),
-        }
+        return pace(tokens, sampled, self.seconds(), self.spent())
 
     def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
         """The metrics of a step, on disk when this returns; words: for the progress bar."""
@@ -180,6 +168,18 @@ class Loop:
         for folder in (self.out_dir / CHECKPOINTS, self.out_dir):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def pace(tokens: int, sampled: float, seconds: float, spent: float) -> dict[str, float]:
+    """Where a step's `seconds` went: `sampled` until its `tokens` were there; spent: of the run."""
+    return {
+        "sample_seconds": sampled,
+        "train_seconds": seconds - sampled,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "spent_seconds": spent,
+        "memory": room.gibibytes_held(),
+    }
 
 
 def tell(out_dir: Path, what: str, steps: int, config: Any) -> None:

@@ -173,10 +173,7 @@ def strictest(licences: list[str | None]) -> str | None:
 
 
 def write(
-    folder: Path,
-    record: dict[str, Any],
-    where: Path | None = None,
-    spend: Callable[[], dict] | None = None,
+    folder: Path, record: dict, where: Path | None = None, spend: Callable[[], dict] | None = None
 ) -> dict[str, Any]:
     """Put a record beside the files in `folder`, with their hashes, its id, and copies of the
     records before it. where: the folder that it will be, if it is still under a temporary name;
@@ -223,10 +220,7 @@ def ours(folder: Path, *names: str) -> None:
 
 
 def of_stage(
-    path: Path,
-    stage: Mapping[str, Any],
-    reads: Mapping[str, Any],
-    spend: Callable[[], dict] | None = None,
+    path: Path, stage: Mapping, reads: Mapping, spend: Callable[[], dict] | None = None
 ) -> dict[str, Any]:
     """Write the record of what a stage wrote: a model, whose trainer has left one, or a file.
     stage: its stage.json; reads: where its inputs are, by name; spend(): the cost of all of it,

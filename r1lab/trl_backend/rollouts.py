@@ -18,12 +18,11 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, advantages_of, questions_at
-from r1lab.machine import room
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import prompt_of, read
 from r1lab.training.diagnose import explain
-from r1lab.training.loop import ON_DISK
+from r1lab.training.loop import ON_DISK, pace
 from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.reward_calls import Log
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
@@ -154,19 +153,12 @@ class RolloutWatch(Watch):
         return self.earlier + time.perf_counter() - self.entered
 
     def measure(self, step, logs) -> dict[str, Any]:
-        batch, config, ended = self.batch, self.config, time.perf_counter()
+        batch, config, seconds = self.batch, self.config, time.perf_counter() - self.began
         metrics = describe(step, batch) | learned(logs, config)
         if not any(batch.rollouts.logprobs):
             metrics["entropy"] = fmean(one["entropy"] for one in logs)
-        metrics |= {
-            "update": self.update,
-            "sample_seconds": self.sampled - self.began,
-            "train_seconds": ended - self.sampled,
-            "seconds": ended - self.began,
-            "tokens_per_second": metrics["tokens"] / (ended - self.began),
-            "spent_seconds": self.spent(),
-            "memory": room.gibibytes_held(),
-        }
+        metrics["update"] = self.update
+        metrics |= pace(metrics["tokens"], self.sampled - self.began, seconds, self.spent())
         how = (config, self.tokenizer, self.task, questions_at(step, self.problems, config))
         metrics["diagnoses"] = explain([*self.history, metrics], *how)
         if config.samples_every and step % config.samples_every == 0:

@@ -141,9 +141,6 @@ def thought(
     return " ".join(words)
 
 
-# -- documents, rows --------------------------------------------------------------------------
-
-
 def document(kind: str, rng: random.Random) -> Document:
     """One document of the given kind."""
     language = "zh" if rng.random() < CHINESE_SHARE else "en"

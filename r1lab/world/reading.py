@@ -125,9 +125,6 @@ def read_on(
     return model
 
 
-# -- accuracy on leaked problems ------------------------------------------------------------------
-
-
 def problems_for(clean: int = 120) -> tuple[list[Problem], list[Problem]]:
     """The corpus's leaked problems, and `clean` others of the same split that nobody has read."""
     leaked = list(corpus.leaked_problems())
