@@ -5,8 +5,6 @@ file that the stage read and wrote. After a change the old files are set aside a
 anew; a stage that was stopped goes on from its own checkpoints.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import time
@@ -20,6 +18,7 @@ from r1lab.machine import energy
 from r1lab.training import records
 from r1lab.training.loop import one_run
 from r1lab.training.metrics import metrics_of, spent_in
+from r1lab.training.records import content
 
 RECORD, BEGUN = "stage.json", "begun.json"
 
@@ -84,7 +83,7 @@ def begin(
 
 def _from(name: str, reads: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
     """What decides whether a stage is the same."""
-    contents = {key: records.content(path) for key, path in reads.items()}
+    contents = {key: content(path) for key, path in reads.items()}
     return {"stage": name, "reads": contents, "options": json.loads(json.dumps(options))}
 
 
@@ -118,7 +117,7 @@ def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) 
 
 def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
     paths = {name: folder / name for name in names}
-    return {name: records.content(path) if path.exists() else None for name, path in paths.items()}
+    return {name: content(path) if path.exists() else None for name, path in paths.items()}
 
 
 def record_of(folder: str | os.PathLike) -> dict[str, Any]:
