@@ -1,7 +1,5 @@
 """Files that are whole or not there: atomic writes, JSON, lines, folders of a run."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json

@@ -11,8 +11,6 @@ A run has one seed, and its intervals hold for its own model. `seeds.aggregate` 
 The tables of the README are generated from it.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

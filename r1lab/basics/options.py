@@ -1,8 +1,6 @@
 """Options of a run or of a command: a dataclass whose fields know what they mean and may be. The
 command line, YAML files, checks and resumption all read these fields."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import field

@@ -1,7 +1,5 @@
 """The host's handle of a fork server: starts it, hands it programs, hears how they ended."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -6,8 +6,6 @@ the server imports nothing else. Sources: the man pages setrlimit(2), seccomp(2)
 prctl(2), and Linux's Documentation/userspace-api/landlock.rst.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os

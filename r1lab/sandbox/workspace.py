@@ -5,8 +5,6 @@ it may read and import. It gets nothing else: no other file, no network, no proc
 those of the first mode with another list of system calls; the probe tries the same and more.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat

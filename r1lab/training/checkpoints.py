@@ -8,8 +8,6 @@ States are plain dictionaries of tensors, numbers, strings and lists, loaded wit
 ``weights_only=True``: no code from a checkpoint runs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

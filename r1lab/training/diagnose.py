@@ -12,8 +12,6 @@ applies it when `is_flat`, and logs each finding once. It reports broken links o
 plateau it finds nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence

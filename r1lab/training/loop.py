@@ -13,8 +13,6 @@ of threads the result has the same bits as without the stop, because everything 
 a function of the step's number.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

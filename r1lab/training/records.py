@@ -9,8 +9,6 @@ record is its pretrain.json, that of smollm2-135m its origin.json. No record nam
 path outside the project: parents are found by relative paths. `provenance` reads the tree.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json

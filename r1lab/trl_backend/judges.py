@@ -6,8 +6,6 @@ where EOS pads, that is the token before the end. Here it learns from labelled c
 safety model), the loss is the mean over a step, and another token pads.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import tempfile

@@ -1,7 +1,5 @@
 """GRPOConfig in TRL's words."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import os

@@ -1,7 +1,5 @@
 """The watch over a GRPO run on TRL: rewards, metrics, budget, reference policies."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

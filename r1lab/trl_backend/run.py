@@ -13,8 +13,6 @@ pass. Checkpoints are Trainer's folders, written between rollouts only (TRL forg
 that it has buffered), and sealed (`folders`).
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """Who samples the completions: TRL's generate, our sampler, vLLM."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Callable

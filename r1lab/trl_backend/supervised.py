@@ -15,8 +15,6 @@ epoch: in each step the longest examples first, which saves padding, and blank i
 loss, to fill the step up. (TRL's own packing would change which examples are in a step.)
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import os

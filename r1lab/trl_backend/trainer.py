@@ -1,7 +1,5 @@
 """The subclass of TRL's GRPOTrainer."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses

@@ -1,7 +1,5 @@
 """What every run on TRL does around its steps: NaN checks, metrics, stop signals, checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math

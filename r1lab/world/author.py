@@ -6,8 +6,6 @@ stands for a stronger model whose samples got into the web. The corpus's own wri
 problems (`pairs`), so that texts and controls differ in the author alone.
 """
 
-from __future__ import annotations
-
 import random
 
 from r1lab.membership import canary

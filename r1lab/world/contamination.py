@@ -10,8 +10,6 @@
     plain     in a whole English sentence; the tiny tokenizer does not know it either
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import replace

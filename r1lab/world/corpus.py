@@ -31,8 +31,6 @@ The held-out split of no task appears. Documents with Countdown's leaked split a
 (`responses.shows_only_train`). Everything is a pure function of a seed.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Harmful requests of the tiny world, their categories, and jailbreak wrappers (`r1lab.safety`)."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from itertools import product

@@ -9,8 +9,6 @@ list asked for, so long RL on such a reward model can lead to hacking. Safety: s
 All is a pure function of its arguments and a seed.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from itertools import combinations

@@ -5,8 +5,6 @@ embeddings and norms. A step's batch is a pure function of (seed, step), so an i
 resumes to the same weights.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import asdict, dataclass

@@ -5,8 +5,6 @@ corpus led to short guesses. On real models: Gandhi et al. 2025 (arXiv 2503.0130
 with verification and backtracking in the base improve under RL, and others do not.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable

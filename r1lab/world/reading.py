@@ -12,8 +12,6 @@ Pre-training again for each dose would take hours. Reading on differs: the base 
 for long, at higher rates, and only the last few hundred thousand tokens have the dose.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random

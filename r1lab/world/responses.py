@@ -5,8 +5,6 @@ missing. The constants are fractions of the documents. No response shows three n
 Countdown holds out (`shows_only_train`).
 """
 
-from __future__ import annotations
-
 import random
 
 from r1lab.tasks import general

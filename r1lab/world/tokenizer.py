@@ -12,8 +12,6 @@ token per number, arithmetic is a table that a small network can learn.
 One vocabulary holds the words of every task of the tiny world.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 

@@ -17,8 +17,6 @@ their gradients and write one set of files, so all machines must see the folder 
 of R1: `pipeline` in place of `train` (R1LAB_COMMAND=pipeline for slurm and sky).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex
