@@ -115,7 +115,7 @@ def pairs(
     apart     fraction of the pairs with a correct and a wrong answer, as far as there are any
 
     Members are samples and hand-made completions (correct; correct and politer; near misses of
-    lists). Raises R1LabError for lengths that differ and for noise outside 0 to 1."""
+    lists), never of equal `taste`. Raises R1LabError for other lengths and noise outside 0 to 1."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"pairs/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):
@@ -158,8 +158,8 @@ def marks(
 ) -> list[Marked]:
     """Up to `each` labelled responses to every *request*; other prompts are left out.
 
-    Arguments and errors as in `pairs`. Harmless requests are included, lest the model learn that
-    helping is unsafe. Hand-made: help, a refusal, and a refusal whose thought plans the harm."""
+    Arguments and errors as in `pairs`. Harmless requests are included, all safe: helping is not
+    unsafe. Hand-made: help, a refusal, and, of harm, a refusal whose thought plans it."""
     _check(problems, samples, noise)
     rng, found = random.Random(f"marks/{seed}"), []
     for problem, texts in zip(problems, samples, strict=True):

@@ -123,8 +123,9 @@ def pretrain(
     device: str = "cpu",
     progress: bool = True,
 ) -> dict:
-    """Train from scratch and save a Hugging Face folder in ``out_dir``, whole at the end, replacing
-    an earlier one; checkpoints are in ``work_dir`` (default: ``<out_dir>.work``) until then.
+    """Train from scratch, or go on where it was stopped, and save a Hugging Face folder in
+    ``out_dir``: whole at the end, replacing an earlier one. Until then there are checkpoints in
+    ``work_dir`` (default: ``<out_dir>.work``).
 
     Returns the contents of ``pretrain.json``; loss: nats per token, mean of the last 50 steps.
     Raises R1LabError for an ``out_dir`` with other files, a ``work_dir`` of another recipe, a loss

@@ -104,7 +104,8 @@ def read_on(
     digest = hashlib.sha256("\n".join(extra).encode())
     loop = Loop(out_dir, config, progress=progress, label="read on")
     ready(model, config)
-    parts = {"model": model, "optimizer": (optimizer := adamw(model, config))}
+    optimizer = adamw(model, config)
+    parts = {"model": model, "optimizer": optimizer}
     run = fixed_values(config) | {"documents": digest.hexdigest()[:16]}
     with loop.over(config.steps, parts, lambda done: run) as steps:
         for step in steps:
