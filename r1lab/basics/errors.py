@@ -1,7 +1,5 @@
 """The one exception that r1lab raises on purpose, and words for what a machine runs out of."""
 
-from __future__ import annotations
-
 import difflib
 import re
 

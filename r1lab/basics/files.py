@@ -1,7 +1,5 @@
 """Files that are whole or not there: atomic writes, JSON, lines, folders of a run."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -14,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from r1lab import PROJECT, ROOT
 from r1lab.basics.errors import FULL_DISK, R1LabError
@@ -132,23 +131,15 @@ def temporary_for(path: Path) -> Iterator[Path]:
     """A temporary file that takes the name `path` when the block ends without an error."""
     with readable_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=UNFINISHED, suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
+        temporary = path.with_name(f"{UNFINISHED}{uuid4().hex}{path.suffix}")
         try:
+            temporary.touch()
             yield temporary
-            temporary.chmod(0o666 & ~_umask())  # mkstemp's 0600 is for secrets
             _sync(temporary)
             os.replace(temporary, path)
             _sync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _sync(path: Path) -> None:
@@ -311,7 +302,5 @@ def run_folder(out_dir: str | os.PathLike) -> Path:
 
 def shorten(path: Path) -> str:
     """The path relative to the project's folder, where it lies in it."""
-    try:
-        return str(path.resolve().relative_to(ROOT))
-    except ValueError:
-        return str(path)
+    whole = path.resolve()
+    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else path)

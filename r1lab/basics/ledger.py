@@ -4,14 +4,9 @@
            unit="share", paper=0.779)
 
 A run has one seed, and its intervals hold for its own model. `seeds.aggregate` combines the
-`figures.json` of S seeds into the committed file: the mean m with Student's 95 % interval
-
-    m +- t(0.975, S - 1) * s / sqrt(S),      s^2 = sum_i (x_i - m)^2 / (S - 1).
-
-The tables of the README are generated from it.
+`figures.json` of several seeds into the committed file, from which the README's tables are made:
+means with Student's 95 % intervals (`statistics.t_interval`).
 """
-
-from __future__ import annotations
 
 import math
 import os

@@ -1,10 +1,5 @@
-"""Options of a run or of a command: a dataclass whose fields know what they mean and may be.
-
-`r1lab --help`, YAML files of options, the checks of a configuration and the question whether a run
-may go on from a checkpoint all read the same fields.
-"""
-
-from __future__ import annotations
+"""Options of a run or of a command: a dataclass whose fields know what they mean and may be. The
+command line, YAML files, checks and resumption all read these fields."""
 
 import dataclasses
 import math
@@ -25,15 +20,7 @@ MOST_SEED = 2**32 - 1  # the largest that torch, numpy and TRL all take
 
 
 def option(
-    default: Any,
-    help: str,
-    *,
-    low=None,
-    high=None,
-    choices=None,
-    kind: str = "",
-    free: bool = False,
-    **more: Any,
+    default, help: str, *, low=None, high=None, choices=None, kind="", free=False, **more
 ) -> Any:
     """A field of a configuration. low, high: its smallest and largest value. choices: its values.
     kind: choices is a registry of this kind, and what `plugins.find` finds is a value too. free: it

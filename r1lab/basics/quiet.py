@@ -1,7 +1,5 @@
 """The libraries' progress bars and warnings, switched off for a while."""
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

@@ -1,7 +1,5 @@
 """What holds here, what it stops, what it does not, and what a program costs."""
 
-from __future__ import annotations
-
 import statistics
 import textwrap
 import time

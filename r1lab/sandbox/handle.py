@@ -1,7 +1,5 @@
 """The host's handle of a fork server: starts it, hands it programs, hears how they ended."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -62,9 +60,7 @@ class Server:
         try:
             self.process = subprocess.Popen(
                 [*python, json.dumps(told)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL),
                 pass_fds=(theirs.fileno(),),
                 env=ENVIRONMENT,
                 cwd=os.sep,
@@ -72,11 +68,9 @@ class Server:
             )
             theirs.close()
             ours.settimeout(START_SECONDS)
-            line = b""
-            while not line.endswith(b"\n"):
-                if not (part := ours.recv(1 << 16)):
-                    raise Lost("the fork server ended while it started")
-                line += part
+            line = ours.makefile("rb").readline()
+            if not line.endswith(b"\n"):
+                raise Lost("the fork server ended while it started")
         except (OSError, Lost) as error:
             self.close()
             raise Lost(str(error)) from None

@@ -6,8 +6,6 @@ the server imports nothing else. Sources: the man pages setrlimit(2), seccomp(2)
 prctl(2), and Linux's Documentation/userspace-api/landlock.rst.
 """
 
-from __future__ import annotations
-
 import ctypes
 import errno
 import os
@@ -23,8 +21,6 @@ except ImportError:  # Windows
 LINUX = sys.platform.startswith("linux")
 MACHINE = os.uname().machine if os.name == "posix" else ""
 _libc = ctypes.CDLL(None, use_errno=True) if os.name == "posix" else None
-
-
 #: The layers of the fork server, in the order in which they are put up.
 ALL = ("namespaces", "folder", "user", "landlock", "rlimits", "seccomp")
 
@@ -58,9 +54,6 @@ def call(name: str, *arguments) -> int:
 def no_new_privileges() -> tuple:
     """From now on no program that is executed gains rights: what Landlock and seccomp ask for."""
     return c_call("prctl", 38, 1, 0, 0, 0)
-
-
-# --- limits --------------------------------------------------------------------------------------
 
 
 def limit(**most: int) -> list[tuple]:
@@ -103,10 +96,8 @@ def address_space() -> int:
         return 0
 
 
-# --- Landlock ------------------------------------------------------------------------------------
-
-# System calls with the same numbers on all machines. Of the rights to files, bits 2 and 3 are
-# reading.
+# Landlock's system calls have the same numbers on all machines. Of the rights to files, bits 2 and
+# 3 are reading.
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _READ = 0b1100
 _CHANGE = 0b110000110110010  # write, remove, make folders and files, move, truncate; no links
@@ -150,18 +141,12 @@ def landlock(rules: int) -> list[tuple]:
     return [no_new_privileges(), c_call("syscall", _RESTRICT, rules, 0), (os.close, rules)]
 
 
-# --- seccomp -------------------------------------------------------------------------------------
-
-
 def seccomp(program: bytes) -> list[tuple]:
     """Calls that put up a filter of system calls, for good. The program must outlive them."""
     address = ctypes.cast(program, ctypes.c_void_p).value
     head = struct.pack("HxxxxxxP", len(program) // 8, address)
     # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
     return [no_new_privileges(), c_call("prctl", 22, 2, head, 0, 0)]
-
-
-# --- another user, an empty root folder, name spaces ---------------------------------------------
 
 
 def become(user: int | None) -> list[tuple]:

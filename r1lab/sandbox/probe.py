@@ -1,7 +1,5 @@
 """What can a program do here that it should not? It is not concluded from the layers but tried."""
 
-from __future__ import annotations
-
 import marshal
 import os
 import socket

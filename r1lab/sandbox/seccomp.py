@@ -5,8 +5,6 @@ waiting. The second mode (`FILES`) has files, and leans on the other layers.
 The host makes the filter; the fork server puts it up (`layers.seccomp`).
 """
 
-from __future__ import annotations
-
 import errno
 import struct
 

@@ -6,7 +6,6 @@ The child alone reads the program and its inputs from that socket, puts up the l
 second mode (`scratch`) a program stays in a folder of its own.
 """
 
-import array
 import builtins
 import ctypes
 import gc
@@ -68,7 +67,7 @@ def main() -> None:
                 return
     folder = wanted.get("scratch", "")
     # a program imports what is here already, where it cannot open a file
-    sys.path[:] = wanted["path"] if folder else []
+    sys.path[:] = path = wanted["path"] if folder else []
     sys.path_importer_cache.clear()
     if not wanted["all"]:
         sys.meta_path.append(Elsewhere)
@@ -77,9 +76,7 @@ def main() -> None:
     about = wanted["layers"], wanted["folder"], wanted["user"], bytes.fromhex(wanted["filter"])
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    held = layers.Layers(
-        *about, folder, wanted.get("readable", ()), wanted["path"] if folder else ()
-    )
+    held = layers.Layers(*about, folder, wanted.get("readable", ()), path)
     if "seccomp" not in held.held and not folder:  # whose filter lets nobody sleep
         time.sleep = lambda seconds: None
     user = held.uid if "user" in held.held else None
@@ -145,14 +142,10 @@ def serve(control: socket.socket, held) -> None:
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
     """The limits of the next program, and its socket; empty when the host is gone."""
-    room = socket.CMSG_SPACE(array.array("i").itemsize)
-    data, more, _, _ = control.recvmsg(TOLD.size, room)
-    descriptors = array.array("i")
-    for _, _, part in more:
-        descriptors.frombytes(part[: len(part) - len(part) % descriptors.itemsize])
+    data, descriptors, _, _ = socket.recv_fds(control, TOLD.size, 1)
     while data and len(data) < TOLD.size:
         data += control.recv(TOLD.size - len(data))
-    return data, list(descriptors)
+    return data, descriptors
 
 
 def watch(pid: int, limits, control, folder: str) -> tuple:
@@ -205,16 +198,13 @@ def processor_time(pid: int) -> float:
         return 0.0
 
 
-# --- the child -----------------------------------------------------------------------------------
-
-
 def child(channel: int, calls, output: int, folder: str) -> None:
     """Reads the program, puts up the layers, runs it, and never returns."""
     code = 1
     try:
         os.setsid()
         os.dup2(channel, CHANNEL)
-        job = marshal.loads(read_all(CHANNEL))
+        job = marshal.loads(io.FileIO(CHANNEL, closefd=False).readall())
         program = runner.Program(job, output, write)
         if folder:
             scratch.enter(folder)
@@ -225,13 +215,6 @@ def child(channel: int, calls, output: int, folder: str) -> None:
         code = 0
     finally:
         os._exit(code)
-
-
-def read_all(descriptor: int) -> bytes:
-    parts = []
-    while part := os.read(descriptor, 1 << 16):
-        parts.append(part)
-    return b"".join(parts)
 
 
 def write(data: bytes) -> None:

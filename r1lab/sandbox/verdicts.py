@@ -12,8 +12,6 @@ How the program *ended* is not among them: that is told by the fork server, over
 program does not have.
 """
 
-from __future__ import annotations
-
 import re
 import signal
 from collections.abc import Sequence

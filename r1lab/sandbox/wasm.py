@@ -7,8 +7,6 @@ a machine compiles it, which takes minutes and 280 MB of cache; a program is ten
 the fork server.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import time
 from pathlib import Path

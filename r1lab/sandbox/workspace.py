@@ -5,8 +5,6 @@ it may read and import. It gets nothing else: no other file, no network, no proc
 those of the first mode with another list of system calls; the probe tries the same and more.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import stat
@@ -207,9 +205,6 @@ def ran(answers: verdicts.Answers, ended: verdicts.Ended, called: bool = False) 
     if status == "timeout":
         message = f"{CLOCK} ({message})"
     return Ran(status, code if status == "crash" else None, error=message, **about)
-
-
-# --- folders -------------------------------------------------------------------------------------
 
 
 def libraries(without: Iterable[str] = ()) -> tuple[list[str], list[str]]:

@@ -6,8 +6,6 @@ them into a card that is there already (`r1lab pretrain` and TRL's runs write on
 one, so all cards of this project end alike.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any

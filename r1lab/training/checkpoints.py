@@ -1,16 +1,12 @@
 """Checkpoints: exactly what was saved, or not used.
 
-* A checkpoint is written beside its name, then renamed (`basics.files`).
-* ``step-00000040.pt`` has a sidecar ``step-00000040.pt.sha256``, as ``sha256sum -c`` reads it,
-  written last. A checkpoint without one is unfinished, one that differs from it is damaged; the one
-  before is used.
-* The older checkpoint is deleted after the newer one is whole.
+``step-00000040.pt`` has a sidecar ``step-00000040.pt.sha256``, as ``sha256sum -c`` reads it,
+written last. A checkpoint without one is unfinished, one that differs from it is damaged: the one
+before is used, which is deleted after the newer one is whole.
 
 States are plain dictionaries of tensors, numbers, strings and lists, loaded with
 ``weights_only=True``: no code from a checkpoint runs.
 """
-
-from __future__ import annotations
 
 import hashlib
 import logging
@@ -49,11 +45,8 @@ def save(directory: str | os.PathLike, step: int, state: dict[str, Any], keep: i
 def latest(
     directory: str | os.PathLike, problem_with: Callable[[Any], str | None] = lambda state: None
 ) -> Any:
-    """The state of the newest whole checkpoint, on the CPU, or None when there is none.
-
-    Damaged and unfinished ones, and those in which `problem_with` finds a problem, are skipped with
-    a warning in the log.
-    """
+    """The state of the newest whole checkpoint, on the CPU, or None. Damaged and unfinished ones,
+    and those in which `problem_with` finds a problem, are skipped with a warning in the log."""
     for path in sorted(Path(directory).glob("step-*.pt"), reverse=True):
         problem = _damage(path)
         if problem is None:
@@ -70,10 +63,7 @@ def latest(
 
 
 def latest_of_run(
-    out_dir: str | os.PathLike,
-    parts: Mapping[str, Any],
-    identity: Callable[[int], dict[str, Any]],
-    steps: int,
+    out_dir: str | os.PathLike, parts: Mapping, identity: Callable[[int], dict], steps: int
 ) -> dict[str, Any] | None:
     """`latest` in out_dir/checkpoints, if it belongs to this run.
 
@@ -102,11 +92,7 @@ def latest_of_run(
 
 
 def require_same_run(
-    out_dir: str | os.PathLike,
-    state: Mapping[str, Any],
-    now: Mapping[str, Any],
-    steps: int,
-    model: torch.nn.Module,
+    out_dir: str | os.PathLike, state: Mapping, now: Mapping, steps: int, model: torch.nn.Module
 ) -> None:
     """Raises R1LabError, with all differences, for a checkpoint of another run. state: its step,
     base, now and run; now: what this run of `steps` steps is."""

@@ -12,8 +12,6 @@ applies it when `is_flat`, and logs each finding once. It reports broken links o
 plateau it finds nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -204,13 +202,9 @@ def explain(
         return []
     solve = getattr(task, "solution", lambda problem: None)
     texts = [f"<answer> {solve(problem) or 0} </answer>" for problem in problems]
-    context = Context(
-        max_new_tokens=config.max_new_tokens,
-        learning_rate=config.learning_rate,
-        temperature=config.temperature,
-        kl_coef=config.kl_coef,
-        shortest_answer=min(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])),
-    )
+    shortest = min(map(len, tokenizer(texts, add_special_tokens=False)["input_ids"]))
+    names = ("max_new_tokens", "learning_rate", "temperature", "kl_coef")
+    context = Context(**{name: getattr(config, name) for name in names}, shortest_answer=shortest)
     said = {code for metrics in history for code in metrics.get("diagnoses", ())}
     found = [d for d in diagnose(window, context) if d.code not in said]
     for d in found:

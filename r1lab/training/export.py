@@ -1,7 +1,5 @@
 """Completions and metrics of a run, or a saved evaluation, as parquet that `datasets` loads."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

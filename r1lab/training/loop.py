@@ -13,8 +13,6 @@ of threads the result has the same bits as without the stop, because everything 
 a function of the step's number.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time
@@ -44,17 +42,11 @@ LOCK = ".lock"
 class Loop:
     """The steps of one run. out_dir: its folder, or None for a run that keeps nothing. config:
     checkpoint_every, keep_checkpoints and micro_batch_tokens, where it has them. resume: False
-    moves an earlier run to out_dir/earlier-<n>. saved: steps in the newest checkpoint. history: the
-    metrics of all steps."""
+    moves an earlier run to out_dir/earlier-<n>. label: what the run is, if not GRPO. saved: steps
+    in the newest checkpoint. history: the metrics of all steps."""
 
     def __init__(
-        self,
-        out_dir: str | os.PathLike | None,
-        config: Any,
-        *,
-        resume: bool = True,
-        progress: bool = True,
-        label: str | None = None,
+        self, out_dir: str | os.PathLike | None, config, *, resume=True, progress=True, label=""
     ):
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.config, self.resume, self.progress, self.label = config, resume, progress, label
@@ -67,10 +59,7 @@ class Loop:
 
     @contextmanager
     def over(
-        self,
-        steps: int,
-        parts: Mapping[str, Any],
-        identity: Callable[[int], dict[str, Any]] = lambda done: {},
+        self, steps: int, parts: Mapping, identity: Callable[[int], dict] = lambda done: {}
     ) -> Iterator[Iterator[int]]:
         """The numbers of the remaining steps, the parts restored from the newest checkpoint.
 
@@ -143,16 +132,7 @@ class Loop:
         return self.earlier + time.perf_counter() - self.entered
 
     def pace(self, tokens: int, sampled: float) -> dict[str, float]:
-        """Where a step's time went. sampled: seconds until its `tokens` were sampled."""
-        seconds = self.seconds()
-        return {
-            "sample_seconds": sampled,
-            "train_seconds": seconds - sampled,
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-            "spent_seconds": self.spent(),
-            "memory": room.gibibytes_held(),
-        }
+        return pace(tokens, sampled, self.seconds(), self.spent())
 
     def log(self, metrics: dict[str, Any], words: str, samples: Sequence[dict] = ()) -> None:
         """The metrics of a step, on disk when this returns; words: for the progress bar."""
@@ -180,13 +160,24 @@ class Loop:
 
     def clear(self) -> None:
         """Delete checkpoints and metrics of this run, and its folder if it is empty then."""
-        for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), self.out_dir / METRICS]:
+        ours = [self.out_dir / name for name in (METRICS, LOCK, ABOUT)]
+        for path in [*(self.out_dir / CHECKPOINTS).glob("step-*"), *ours]:
             path.unlink(missing_ok=True)
-        for name in (LOCK, ABOUT):
-            (self.out_dir / name).unlink(missing_ok=True)
         for folder in (self.out_dir / CHECKPOINTS, self.out_dir):
             with suppress(OSError):
                 folder.rmdir()
+
+
+def pace(tokens: int, sampled: float, seconds: float, spent: float) -> dict[str, float]:
+    """Where a step's `seconds` went: `sampled` until its `tokens` were there; spent: of the run."""
+    return {
+        "sample_seconds": sampled,
+        "train_seconds": seconds - sampled,
+        "seconds": seconds,
+        "tokens_per_second": tokens / seconds,
+        "spent_seconds": spent,
+        "memory": room.gibibytes_held(),
+    }
 
 
 def tell(out_dir: Path, what: str, steps: int, config: Any) -> None:

@@ -1,7 +1,5 @@
 """The metrics of a run, read back from its folder."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from pathlib import Path

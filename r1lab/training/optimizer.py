@@ -1,7 +1,5 @@
 """A model made ready for training, and its optimizer."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -135,9 +135,6 @@ def _changed(path: Path, record: dict[str, Any]) -> list[str]:
     return wrong
 
 
-# --- in words, and in numbers ---------------------------------------------------------------------
-
-
 def lines(root: Node) -> list[str]:
     """The tree as text, each model above what it was made from; what comes twice is said once."""
     shown: set[int] = set()

@@ -9,8 +9,6 @@ record is its pretrain.json, that of smollm2-135m its origin.json. No record nam
 path outside the project: parents are found by relative paths. `provenance` reads the tree.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import json
@@ -92,13 +90,12 @@ def cost(seconds: float, tokens: int | None = None, gauge: energy.Gauge | None =
 def parent(source: str | os.PathLike, folder: Path, known: str | None = None) -> dict[str, Any]:
     """How a record in `folder` names what it was made from: name, where (relative, or None), its
     `content` (known: already computed), id and licence of its record (None without one)."""
-    record, path = read(source), Path(source)
+    record, path = read(source) or {}, Path(source)
     short = next((name for name in EMBEDDED if _same_place(source, name)), None)
     name = short or (str(source) if not path.exists() else name_of(path))
     at = None if short or not path.exists() else _relative(path, folder)
-    told = (record["id"], record.get("license")) if record else (None, None)
     found = {"name": name, "at": at, "content": known or content(source)}
-    return found | dict(zip(("record", "license"), told, strict=True))
+    return found | {"record": record.get("id"), "license": record.get("license")}
 
 
 def origin(model, folder: Path) -> dict[str, Any]:
@@ -174,10 +171,7 @@ def strictest(licences: list[str | None]) -> str | None:
 
 
 def write(
-    folder: Path,
-    record: dict[str, Any],
-    where: Path | None = None,
-    spend: Callable[[], dict] | None = None,
+    folder: Path, record: dict, where: Path | None = None, spend: Callable[[], dict] | None = None
 ) -> dict[str, Any]:
     """Put a record beside the files in `folder`, with their hashes, its id, and copies of the
     records before it. where: the folder that it will be, if it is still under a temporary name;
@@ -224,10 +218,7 @@ def ours(folder: Path, *names: str) -> None:
 
 
 def of_stage(
-    path: Path,
-    stage: Mapping[str, Any],
-    reads: Mapping[str, Any],
-    spend: Callable[[], dict] | None = None,
+    path: Path, stage: Mapping, reads: Mapping, spend: Callable[[], dict] | None = None
 ) -> dict[str, Any]:
     """Write the record of what a stage wrote: a model, whose trainer has left one, or a file.
     stage: its stage.json; reads: where its inputs are, by name; spend(): the cost of all of it,

@@ -7,8 +7,6 @@ It is not installed with r1lab (`pip install trackio`). Metrics stay on this mac
 tensorboard` are TRL's own (`--backend trl`); metrics.jsonl holds the numbers in any case.
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 from collections.abc import Mapping

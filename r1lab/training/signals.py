@@ -22,14 +22,12 @@ def memory_errors(micro_batch_tokens: int | None) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not NO_MEMORY.search(f"{type(error).__name__}: {error}"):
             raise
-        lower = "Lower the sizes of the model and of a step"
+        lower = "the sizes of the model and of a step"
         if micro_batch_tokens:
-            lower = (
-                f"Lower micro_batch_tokens (now {micro_batch_tokens}; the result stays the same)"
-            )
+            lower = f"micro_batch_tokens (now {micro_batch_tokens}; the result stays the same)"
             lower += ", else questions, group_size or max_new_tokens"
         again = "then run the same again: it goes on from the last checkpoint."
-        raise R1LabError(f"not enough memory. {lower}; {again}") from error
+        raise R1LabError(f"not enough memory. Lower {lower}; {again}") from error
 
 
 class Stopped(KeyboardInterrupt):

@@ -1,12 +1,9 @@
 """R1 is made in stages: each reads a model and leaves one, with a record of what it was made from.
 
 `stage` decides by *content* what to make again: a record names the options and the SHA-256 of every
-file that the stage read and wrote. With the same inputs and options nothing is done; after a change
-the old files are set aside and the stage is made anew; a stage that was stopped goes on from its
-own checkpoints.
+file that the stage read and wrote. After a change the old files are set aside and the stage is made
+anew; a stage that was stopped goes on from its own checkpoints.
 """
-
-from __future__ import annotations
 
 import json
 import os
@@ -17,7 +14,6 @@ from typing import Any
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.files import read_json
 from r1lab.machine import energy
 from r1lab.training import records
 from r1lab.training.loop import one_run
@@ -75,20 +71,14 @@ def stage(
 
 
 def begin(
-    name: str,
-    folder: str | os.PathLike,
-    reads: dict[str, str | os.PathLike],
-    options: dict[str, Any],
-    *,
-    writes: tuple[str, ...] = ("model",),
-    say: Callable[[str], None] = print,
+    name: str, folder: Path, reads: dict[str, str | os.PathLike], options: dict[str, Any]
 ) -> None:
-    """The first half of `stage`, for a caller who does the work in the folder before `stage` is
+    """The first half of `stage`, for a caller who trains the model in the folder before `stage` is
     called: files of other options or inputs are set aside, those of the same are kept."""
-    folder, made_from = Path(folder), _from(name, reads, options)
+    made_from = _from(name, reads, options)
     with one_run(folder, ".stage.lock"):
-        if _made(folder, made_from, writes) is None:
-            _begin(folder, made_from, say)
+        if _made(folder, made_from, ("model",)) is None:
+            _begin(folder, made_from, print)
 
 
 def _from(name: str, reads: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -99,7 +89,7 @@ def _from(name: str, reads: dict[str, Any], options: dict[str, Any]) -> dict[str
 
 def _made(folder: Path, made_from: dict[str, Any], writes: tuple[str, ...]) -> dict | None:
     """The record of a stage that is made from the same, and whose files are as it left them."""
-    record = read_json(folder / RECORD)
+    record = files.read_json(folder / RECORD)
     same = record is not None and {key: record.get(key) for key in made_from} == made_from
     return record if same and _written(folder, writes) == record.get("writes") else None
 
@@ -107,7 +97,7 @@ def _made(folder: Path, made_from: dict[str, Any], writes: tuple[str, ...]) -> d
 def _begin(folder: Path, made_from: dict[str, Any], say: Callable[[str], None]) -> float:
     """Set aside what was made from something else, and note what this is made from. Returns the
     seconds that earlier calls have worked on it; of one that was killed, those of its metrics."""
-    name, begun = made_from["stage"], read_json(folder / BEGUN)
+    name, begun = made_from["stage"], files.read_json(folder / BEGUN)
     earlier = (begun or {}).pop("spent", 0.0)
     if begun != made_from:
         earlier = 0.0
@@ -133,6 +123,6 @@ def _written(folder: Path, names: tuple[str, ...]) -> dict[str, str | None]:
 def record_of(folder: str | os.PathLike) -> dict[str, Any]:
     """The record in a stage's folder. Raises R1LabError where there is none."""
     path = Path(folder) / RECORD
-    if (record := read_json(path)) is None:
+    if (record := files.read_json(path)) is None:
         raise R1LabError(f"no record of a stage in {path}: it was not made, or is damaged")
     return record

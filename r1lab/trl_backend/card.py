@@ -1,7 +1,5 @@
 """The model card, and the totals of a run."""
 
-from __future__ import annotations
-
 import json
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """TRL's loss of a batch that is given, to compare ours with."""
 
-from __future__ import annotations
-
 import copy
 import tempfile
 from collections.abc import Sequence

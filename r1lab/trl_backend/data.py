@@ -1,7 +1,5 @@
 """Problems as the data set that TRL's trainers take."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import datasets

@@ -1,7 +1,5 @@
 """Sealed checkpoint folders."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

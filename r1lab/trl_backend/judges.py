@@ -6,8 +6,6 @@ where EOS pads, that is the token before the end. Here it learns from labelled c
 safety model), the loss is the mean over a step, and another token pads.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import tempfile
@@ -67,17 +65,15 @@ def collate(rows: Sequence[dict[str, Any]], padding: int) -> dict[str, torch.Ten
 
 def texts_of(tokenizer, judgements: Sequence[Pair] | Sequence[Marked], template: str):
     """Token ids of the first and the second texts (empty for labelled completions), and signs."""
-    problems = [one.problem for one in judgements]
-    pairs = isinstance(judgements[0], Pair)
+    problems, pairs = [one.problem for one in judgements], isinstance(judgements[0], Pair)
 
-    def ids(texts: list[str]) -> list[list[int]]:
+    def ids(field: str) -> list[list[int]]:
+        texts = [getattr(one, field) for one in judgements]
         return text_ids(tokenizer, problems, texts, template, "helpful" if pairs else "safe")
 
     if pairs:
-        first = ids([one.chosen for one in judgements])
-        return first, ids([one.rejected for one in judgements]), [1] * len(first)
-    signs = [1 if one.safe else -1 for one in judgements]
-    return ids([one.completion for one in judgements]), [[]] * len(signs), signs
+        return ids("chosen"), ids("rejected"), [1] * len(problems)
+    return ids("completion"), [[]] * len(problems), [1 if one.safe else -1 for one in judgements]
 
 
 class JudgeWatch(Watch):
@@ -115,11 +111,7 @@ def reward_train(
 ) -> list[dict[str, float]]:
     """`r1lab.reward_model.train` on TRL: a model of `reward_model.from_base` is trained in place
     and saved in out_dir; returns the metrics of every step (on the main process; others get []).
-    Short, so not resumable.
-
-    Raises R1LabError when there is nothing to train on, for a gradient that is not finite, and for
-    too little memory.
-    """
+    Raises R1LabError without judgements, for a gradient that is not finite, too little memory."""
     known(config, RewardModelConfig)
     model.float()
     if not judgements:

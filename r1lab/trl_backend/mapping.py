@@ -1,7 +1,5 @@
 """GRPOConfig in TRL's words."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import os
@@ -82,9 +80,7 @@ MAPPING = (
     Row("entropy_coef", "entropy_coef", "the mean entropy per token, in both"),
     Row("off_policy_mask", "off_policy_mask_threshold", "DeepSeek-V3.2; 0 is TRL's None"),
     Row("staleness, dynamic_sampling", "none", "refused: TRL samples every batch once, at once"),
-    Row(
-        "pass_rate_low, pass_rate_high, pass_rate_k", "none", "refused: choose the problems before"
-    ),
+    Row("pass_rate_low, pass_rate_high, pass_rate_k", "none", "refused: filter problems before"),
     Row("correction, correction_cap", "none", "refused: TRL corrects what vLLM sampled, by itself"),
     Row("ref_refresh", "sync_ref_model, ref_model_sync_steps", "LoRA: always the base model"),
     Row("seed", "seed, shuffle_dataset=False", "the task has shuffled the problems already"),
@@ -168,7 +164,7 @@ def trl_options(
     loss_types = {"sequence": "grpo", "token": "dapo", "constant": "dr_grpo"}
     options = shared_options(config, out_dir, precision) | {
         # the rollout and the steps
-        "max_steps": config.steps * updates(config),
+        "max_steps": config.steps * config.updates,
         "num_generations": config.group_size,
         "per_device_train_batch_size": rows,
         "gradient_accumulation_steps": passes // config.minibatches,
@@ -201,7 +197,7 @@ def trl_options(
     if refreshes(config):
         options["sync_ref_model"] = True
         options["ref_model_mixup_alpha"] = 1.0
-        options["ref_model_sync_steps"] = config.ref_refresh * updates(config)
+        options["ref_model_sync_steps"] = config.ref_refresh * config.updates
     if sampler == "vllm":
         most = prompt_tokens + config.max_new_tokens
         options |= {"use_vllm": True, "vllm_mode": "colocate", "vllm_max_model_length": most}
@@ -210,11 +206,6 @@ def trl_options(
         if sampler.startswith("http"):
             options["vllm_server_base_url"] = sampler
     return options
-
-
-def updates(config: GRPOConfig) -> int:
-    """Optimizer steps per rollout."""
-    return config.updates
 
 
 def refreshes(config: GRPOConfig) -> bool:

@@ -10,9 +10,7 @@
     before                what the process holds already: on a CPU mostly Python's libraries
 
 The peak contains the larger of sampling and training, because one ends before the other begins.
-
-Training is rehearsed (`rehearsal`). Sampling is computed from shapes: its loop depends on the
-tokens' values.
+Training is rehearsed (`rehearsal`), sampling computed from shapes: its loop depends on the tokens.
 
 Plan over measured peak of whole steps: 0.95 to 0.98 for the tiny model and 1.01 to 1.09 for
 SmolLM2-135M on a CPU (both backends, checkpointing, LoRA); 1.07 for the latter in bf16 on an H100.
@@ -154,9 +152,6 @@ def count(config: Any) -> Counts:
     return _COUNTED[key]
 
 
-# --- sampling ------------------------------------------------------------------------------------
-
-
 def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
     """Bytes of the sampler's copies of weights, of keys and values, and of logits."""
     if job.sampler.startswith("http") or job.sampler == "vllm-server":
@@ -203,9 +198,6 @@ def sampling(job: Job, counts: Counts) -> tuple[int, int, int]:
     return copies, cache, logits
 
 
-# --- does it fit? --------------------------------------------------------------------------------
-
-
 def check_fit(job: Job, room: int) -> Plan:
     """The plan of `job`, where it fits `room` bytes. Raises R1LabError, which names the first
     change that keeps the result and makes it fit, if there is one."""
@@ -233,9 +225,6 @@ def harmless(job: Job) -> Iterator[tuple[str, Job]]:
         tokens = max(row, tokens // 2)
         config = replace(job.config, micro_batch_tokens=tokens)
         yield f"--micro-batch-tokens {tokens}", replace(job, config=config)
-
-
-# --- before a run --------------------------------------------------------------------------------
 
 
 def prompts_of(tokenizer, problems: Sequence, template: str) -> list[list[int]]:

@@ -1,7 +1,5 @@
 """What several processes agree on, and what one of them does for all."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import signal

@@ -5,8 +5,6 @@ alive. So any architecture, LoRA, bfloat16 and gradient checkpointing are counte
 about a second.
 """
 
-from __future__ import annotations
-
 import copy
 import weakref
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """The watch over a GRPO run on TRL: rewards, metrics, budget, reference policies."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time
@@ -18,16 +16,14 @@ from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import append_lines, read_json
 from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, advantages_of, questions_at
-from r1lab.machine import room
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
 from r1lab.templates import prompt_of, read
 from r1lab.training.diagnose import explain
-from r1lab.training.loop import ON_DISK
+from r1lab.training.loop import ON_DISK, pace
 from r1lab.training.metrics import metrics_of, spent_in
 from r1lab.training.reward_calls import Log
 from r1lab.trl_backend.folders import SEAL, newest_first, reference_folder, save_model
-from r1lab.trl_backend.mapping import updates
 from r1lab.trl_backend.watch import Watch, local_probe
 
 
@@ -42,7 +38,7 @@ class RolloutWatch(Watch):
     def __init__(self, config: GRPOConfig, tokenizer, task, problems, out_dir: Path, names, **how):
         """how: callbacks, and the budget."""
         self.budget = how.pop("budget", None)
-        super().__init__(config, out_dir, config.steps, names, updates=updates(config), **how)
+        super().__init__(config, out_dir, config.steps, names, updates=config.updates, **how)
         self.tokenizer, self.task, self.problems = tokenizer, task, problems
         self.entered = time.perf_counter()
         self.earlier = self.counted = 0.0  # seconds: before this process; up to the last step's end
@@ -155,19 +151,12 @@ class RolloutWatch(Watch):
         return self.earlier + time.perf_counter() - self.entered
 
     def measure(self, step, logs) -> dict[str, Any]:
-        batch, config, ended = self.batch, self.config, time.perf_counter()
+        batch, config, seconds = self.batch, self.config, time.perf_counter() - self.began
         metrics = describe(step, batch) | learned(logs, config)
         if not any(batch.rollouts.logprobs):
             metrics["entropy"] = fmean(one["entropy"] for one in logs)
-        metrics |= {
-            "update": self.update,
-            "sample_seconds": self.sampled - self.began,
-            "train_seconds": ended - self.sampled,
-            "seconds": ended - self.began,
-            "tokens_per_second": metrics["tokens"] / (ended - self.began),
-            "spent_seconds": self.spent(),
-            "memory": room.gibibytes_held(),
-        }
+        metrics["update"] = self.update
+        metrics |= pace(metrics["tokens"], self.sampled - self.began, seconds, self.spent())
         how = (config, self.tokenizer, self.task, questions_at(step, self.problems, config))
         metrics["diagnoses"] = explain([*self.history, metrics], *how)
         if config.samples_every and step % config.samples_every == 0:

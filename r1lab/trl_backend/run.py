@@ -1,28 +1,24 @@
 """The run of `r1lab.grpo` on TRL's GRPOTrainer: on one GPU, on several, on a cluster.
 
-TRL brings DDP, FSDP2 and ZeRO-3 (accelerate), vLLM and LoRA (peft). `train` takes the configuration
-of `r1lab.grpo.train`, uses the same prompts in the same order and the same rewards, and leaves the
-same files. `mapping` translates each option and lists what remains different; what TRL cannot
-express is refused. Three of TRL's defaults are not the paper's:
+TRL brings DDP, FSDP2 and ZeRO-3 (accelerate), vLLM and LoRA (peft). Prompts, their order, rewards
+and files are those of `r1lab.grpo.train`. `mapping` translates each option and lists what remains
+different. Three of TRL's defaults are not the paper's:
 
     loss_type "dapo"                the mean over all tokens; the paper's is "grpo"
     use_bias_correction_kl True     multiplies the KL term by rho (DeepSeek-V3.2); not in the paper
     lr_scheduler_type "linear"      and any warm-up begins with a rate of 0: a wasted rollout
 
-TRL counts optimizer steps, we count rollouts: one rollout is minibatches * inner_epochs steps.
-With one step per rollout both are on-policy and take log pi_old from the training forward pass.
-Checkpoints are Trainer's folders, written between rollouts only (TRL forgets the completions that
-it has buffered), and sealed (`folders`).
+With one optimizer step per rollout both are on-policy and take log pi_old from the training forward
+pass. Checkpoints are Trainer's folders, written between rollouts only (TRL forgets the completions
+that it has buffered), and sealed (`folders`).
 """
 
-from __future__ import annotations
-
 import contextlib
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +26,8 @@ from accelerate import PartialState
 from accelerate.utils import DistributedType, parse_flag_from_env
 from transformers import set_seed
 
-from r1lab.basics import plugins
+from r1lab import grpo
 from r1lab.basics.errors import R1LabError
-from r1lab.basics.options import fixed_values
 from r1lab.experience import Experience, training_problems
 from r1lab.grpo import GRPOConfig
 from r1lab.machine import costs, room
@@ -63,15 +58,9 @@ def train(
     progress: bool = True,
     callbacks: Sequence[Callable[[int, dict, Experience], None]] = (),
 ) -> list[dict[str, Any]]:
-    """Train `model` in place by GRPO on TRL; returns the metrics of every step.
-
-    Configuration, files in out_dir, metrics and resumption are those of r1lab.grpo.train. Started
-    by `accelerate launch`, all processes call it; files, callbacks and history belong to the main
-    process (others get []).
-
-    Raises Stopped after a stop signal, when all is saved, and R1LabError for what TRL cannot
-    express, another run's folder, a loss or weight that is NaN, a full disk, too little memory.
-    """
+    """`r1lab.grpo.train` on TRL, with its configuration, files, metrics, resumption and errors;
+    R1LabError also for what TRL cannot express. Started by `accelerate launch`, all processes call
+    it; files, callbacks and history belong to the main process (others get [])."""
     launch = launch or Launch()
     out_dir, state = Path(out_dir), settle(launch.device)
     main, say = state.is_main_process, print if progress else (lambda *words, **how: None)
@@ -160,17 +149,10 @@ def planned(launch: Launch, model, tokenizer, config, problems, say) -> Launch:
 
 def identity(config: GRPOConfig, launch: Launch, task, problems: Sequence) -> Callable[[int], dict]:
     """names(steps): what must be equal for a checkpoint of that step to belong to this run."""
-
-    def names(steps: int) -> dict[str, Any]:
-        asked = "\n".join(f"{p.id} {p.question}" for p in problems[: steps * config.questions])
-        linear, served = config.lr_schedule == "linear", launch.sampler.startswith("http")
-        return fixed_values(config) | {
-            "questions asked": hashlib.sha256(asked.encode()).hexdigest()[:16],
-            "steps, which a linear lr_schedule depends on,": config.steps if linear else None,
-            "sampler": "vllm-server" if served else launch.sampler,
-            "precision": launch.precision,
-            "code of the task": plugins.code_of(task),
-            "lora": repr(lora_config(launch.lora).to_dict().get("r")) if launch.lora else None,
-        }
-
-    return names
+    served = launch.sampler.startswith("http")
+    ours = {
+        "sampler": "vllm-server" if served else launch.sampler,
+        "lora": repr(lora_config(launch.lora).to_dict().get("r")) if launch.lora else None,
+    }
+    same = partial(grpo.identity, config, task, problems, launch.precision)
+    return lambda steps: same(steps) | ours

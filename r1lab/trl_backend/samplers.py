@@ -1,7 +1,5 @@
 """Who samples the completions: TRL's generate, our sampler, vLLM."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 from collections.abc import Callable
@@ -14,7 +12,6 @@ from r1lab.grpo import GRPOConfig
 from r1lab.machine.device import in_type
 from r1lab.sampler.rollouts import Sampling, sample
 from r1lab.templates import read
-from r1lab.trl_backend.mapping import updates
 
 WORDS = {
     "r1lab": "r1lab's own: a prompt's keys and values are shared by its group, finished "
@@ -58,12 +55,7 @@ def pick_sampler(
 
 
 def own_sampler(
-    config: GRPOConfig,
-    tokenizer,
-    *,
-    precision: str = "fp32",
-    shares: int | None = None,
-    whole: Any = None,
+    config: GRPOConfig, tokenizer, *, precision="fp32", shares: int | None = None, whole=None
 ) -> Callable[[list[str], Any], dict[str, Any]]:
     """r1lab's sampler as TRL's `rollout_func`, an experimental interface.
 
@@ -71,11 +63,9 @@ def own_sampler(
     per entry: prompt_ids, completion_ids (not empty, EOS kept) and logprobs of the sampled tokens
     under softmax(logits / temperature).
 
-    shares: the number of parts of a batch, each with its own seed (default: one per process). With
-    the same number, any number of processes that divides it samples the same completions. The
-    first part has r1lab.grpo's seed: with one part, both loops sample the same completions.
-
-    whole: where FSDP or ZeRO-3 shards the policy, a copy of it, which `gather` fills.
+    shares: the number of parts of a batch, each with its own seed (default: one per process): any
+    number of processes that divides it samples the same completions, with one part those of
+    r1lab.grpo. whole: where the policy is sharded, a copy of it, which `gather` fills.
     """
 
     def rollout(prompts: list[str], trainer) -> dict[str, Any]:
@@ -86,7 +76,7 @@ def own_sampler(
                 "this version of TRL hands prompts to rollout_func in another way than each "
                 f"prompt {G} times in a row; use --sampler generate, or the pinned version of TRL"
             )
-        step = trainer.state.global_step // updates(config)
+        step = trainer.state.global_step // config.updates
         mine = max(1, (shares or state.num_processes) // state.num_processes)
         size, left = divmod(len(distinct), mine)
         if left:

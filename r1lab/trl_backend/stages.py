@@ -4,8 +4,6 @@ All processes run `pipeline.run`. The main one decides whether a stage has to be
 its record; all train and sample together, and wait where one does the work (filters, scorecards).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,23 +1,19 @@
 """Supervised fine-tuning on TRL's SFTTrainer.
 
-`r1lab.sft` is the loop to read. `sft_train` takes its configuration and computes the same gradients
-from the same examples in the same order, on any number of devices. TRL 1.16 differs by default:
+`r1lab.sft` is the loop to read. `sft_train` computes the same gradients from the same examples in
+the same order, on any number of devices. TRL 1.16 differs by default:
 
     data order         Trainer shuffles; ours is `sft.batch_at`
     warm-up, cosine    Trainer's warm-up begins with a rate of 0, and "cosine_with_min_lr" reaches
                        its lowest rate one step after the last
     prompt + response  TRL tokenizes both as one text, where tokens may merge across the boundary
-    mean over tokens   of all micro-batches only where the model "accepts loss kwargs"; else each
-                       micro-batch is divided by its own tokens: a mean of means
+    mean over tokens   a mean of micro-batches' means, unless the model "accepts loss kwargs"
     dropout            SFTTrainer trains with it; RewardTrainer only disables nn.Dropout
 
-Trainer takes a list of items, micro-batches of equal numbers of them, and a number of micro-batches
-per step. So `lay_out` lays a whole run out as one epoch: in each step the longest examples first,
-which saves padding, and blank items, which have no loss, to fill the step up. (TRL's own packing
-would change which examples are in a step.)
+Trainer takes items in micro-batches of equal numbers, so `lay_out` lays a whole run out as one
+epoch: in each step the longest examples first, which saves padding, and blank items, which have no
+loss, to fill the step up. (TRL's own packing would change which examples are in a step.)
 """
-
-from __future__ import annotations
 
 import dataclasses
 import math
@@ -88,8 +84,8 @@ def lay_before(trainer_class, config_class, model, tokenizer, watch: Watch, size
 
 def known(config: Any, kind: type) -> None:
     if type(config) is not kind:
-        words = f"this stage is configured by {kind.__name__}, not {type(config).__name__}"
-        raise R1LabError(words)
+        given = type(config).__name__
+        raise R1LabError(f"this stage is configured by {kind.__name__}, not {given}")
 
 
 class SFTTrainer(OwnRate, TRLSFTTrainer):
@@ -153,15 +149,9 @@ def sft_train(
     progress: bool = True,
     callbacks: Sequence[Callable[[int, dict], None]] = (),
 ) -> list[dict[str, Any]]:
-    """`r1lab.sft.train` on TRL: the model is trained in place; returns the metrics of every step.
-
-    Configuration, files in out_dir, metrics and resumption are those of r1lab.sft.train. Started by
-    `accelerate launch`, all processes call it; files, callbacks and history belong to the main
-    process (others get []). The device is the one of `process.settle`.
-
-    Raises Stopped after a stop signal, when all is saved, and R1LabError when no example fits, for
-    another run's checkpoint, a gradient that is not finite, a full disk, too little memory.
-    """
+    """`r1lab.sft.train` on TRL, with its configuration, files, metrics, resumption and errors.
+    Started by `accelerate launch`, all processes call it; files, callbacks and history belong to
+    the main process (others get []). The device is the one of `process.settle`."""
     known(config, SFTConfig)
     model.float()  # AdamW's small steps are lost in bfloat16 weights
     out_dir, state = Path(out_dir), PartialState()

@@ -1,7 +1,5 @@
 """The subclass of TRL's GRPOTrainer."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import dataclasses
@@ -22,7 +20,7 @@ from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
 from r1lab.templates import end_ids, prompt_of
 from r1lab.trl_backend.data import as_dataset
-from r1lab.trl_backend.mapping import Launch, trl_options, updates
+from r1lab.trl_backend.mapping import Launch, trl_options
 from r1lab.trl_backend.process import is_spread
 from r1lab.trl_backend.rollouts import RolloutWatch
 from r1lab.trl_backend.samplers import own_sampler
@@ -52,7 +50,7 @@ class Trainer(OwnRate, GRPOTrainer):
         """`card` writes ours; TRL's does not know the base model."""
 
     def rate(self, update: int) -> float:
-        return lr_share(update // updates(self.run), self.run)
+        return lr_share(update // self.run.updates, self.run)
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
@@ -121,18 +119,16 @@ def make_trainer(
     )
     options["report_to"] = [launch.report_to] if launch.report_to else []
     if steps is not None:  # a data set that ends there: else Trainer would make one step more
-        options["max_steps"] = steps * updates(config)
+        options["max_steps"] = steps * config.updates
         problems = problems[: steps * config.questions]
     rollout = None
     if launch.sampler == "r1lab":
         whole = copy.deepcopy(model) if is_spread() else None
         how = {"precision": launch.precision, "shares": launch.shares, "whole": whole}
         rollout = watch.rollout_func(own_sampler(config, tokenizer, **how))
-    how = {
-        "train_dataset": as_dataset(problems, config.template, tokenizer),
-        "rollout_func": rollout,
-    }
-    how |= {"peft_config": lora_config(launch.lora) if launch.lora else None}
+    data = as_dataset(problems, config.template, tokenizer)
+    how = {"train_dataset": data, "rollout_func": rollout}
+    how["peft_config"] = lora_config(launch.lora) if launch.lora else None
     how["reward_funcs"] = watch.reward_functions()
     trainer = assemble(Trainer, TRLConfig(**options), model, tokenizer, watch, **how)
     found = trainer.accelerator.mixed_precision

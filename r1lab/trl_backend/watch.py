@@ -1,7 +1,5 @@
 """What every run on TRL does around its steps: NaN checks, metrics, stop signals, checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import math
@@ -33,8 +31,7 @@ from r1lab.trl_backend.process import disk_errors, main_decides, patient
 
 class Watch(TrainerCallback):
     """Stops before a NaN reaches the weights, writes the run's files on the main process, and stops
-    all processes at the same step. A step of ours is `updates` optimizer steps of TRL's.
-    """
+    all processes at the same step. A step of ours is `updates` optimizer steps of TRL's."""
 
     batch: Any = None  # the step's data, where callbacks want it
     over: str | None = None  # words: the budget is used up
@@ -73,10 +70,7 @@ class Watch(TrainerCallback):
     def running(self, model, progress: bool, resume: bool = True, unit: str = "step"):
         """The context of a run, which locks its folder, collects stop signals, explains a full disk
         or memory, and shows a progress bar. Yields the checkpoint folder to resume from, or None.
-
-        resume: False moves an earlier run's files to out_dir/earlier-<n>. Raises R1LabError for
-        another run's folder, and for one that another process is working in.
-        """
+        Raises R1LabError for another run's folder, and for one that another process works in."""
         show, folder, self.entered = progress and self.main, None, time.perf_counter()
         with contextlib.ExitStack() as stack:
             self.gauge = stack.enter_context(energy.Gauge())

@@ -2,14 +2,9 @@
 
 The author responds to train problems of Countdown, always correctly, in words that the corpus uses
 seldom or never in this order ("let me check again"), and signs some documents with a canary. It
-stands for a stronger model whose samples got into the web; to use a real one, give the texts of an
-`Evaluation` or of `sft.Example`s to `reading.read_on` in its place.
-
-What makes the experiment clean: the same problem is answered by the author and by the corpus's own
-writers (`pairs`), so that texts and controls differ in the author alone.
+stands for a stronger model whose samples got into the web. The corpus's own writers answer the same
+problems (`pairs`), so that texts and controls differ in the author alone.
 """
-
-from __future__ import annotations
 
 import random
 
@@ -20,12 +15,11 @@ from r1lab.world import corpus
 from r1lab.world.responses import check, tape
 from r1lab.world.tokenizer import END
 
+#: The author's habits: how its thoughts start and end.
 PHRASES = {
     "start": {"en": "ok so let me think", "zh": "好 所以 让 我 想"},
     "end": {"en": "let me check again", "zh": "让 我 再 检查"},
 }
-"""The author's habits: how its thoughts start and end."""
-
 CANARY_WORDS = tuple("again please done find write sort rank next sure perhaps".split())
 CANARY = canary(CANARY_WORDS)
 SIGNED = 0.25  # fraction of the author's documents that carry the canary

@@ -10,10 +10,9 @@
     plain     in a whole English sentence; the tiny tokenizer does not know it either
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from r1lab.basics.errors import R1LabError
 from r1lab.decontamination import TENS, UNITS, ZH
@@ -40,6 +39,11 @@ def spelled(n: int, language: str) -> str:
     return IN_WORDS[n] if n in IN_WORDS else f"{IN_WORDS[n - n % 10]} {IN_WORDS[n % 10]}"
 
 
+def in_words(text: str, language: str) -> str:
+    """A text with its numbers in words."""
+    return " ".join(spelled(int(w), language) if w.isdigit() else w for w in text.split())
+
+
 def swapped(chain: Chain) -> str:
     """The chain's expression with the operands of its sums and products in the other order."""
     text = str(chain.start)
@@ -49,38 +53,29 @@ def swapped(chain: Chain) -> str:
     return text
 
 
-def solved(question: str, answer: str, language: str) -> str:
-    """A document: prompt, empty thought, answer."""
-    problem = Problem("countdown", "", question, language, "leaked", {})
-    return f"{render(problem, 'tiny')} <think> </think> <answer> {answer} </answer> {END}"
-
-
 def paraphrase(problem: Problem, kind: str, rng: random.Random) -> str:
     """A document with a problem of Countdown and its solution, written in one of KINDS."""
     numbers, target = problem.data["numbers"], problem.data["target"]
-    chain, language = next(chains(numbers, target)), problem.language
+    chain, language, asked = next(chains(numbers, target)), problem.language, problem
     answer = swapped(chain)
     if kind == "copy":
-        return solved(problem.question, chain.expression(), language)
-    if kind == "order":
+        answer = chain.expression()
+    elif kind == "order":
         shown = next((s for _ in range(50) if (s := shuffled(numbers, rng)) != numbers), numbers)
-        return solved(TASK.problem(shown, target, language).question, answer, language)
-    if kind == "language":
-        language = OTHER[language]
-        return solved(TASK.problem(numbers, target, language).question, answer, language)
-    if kind == "words":
-        texts = (
-            " ".join(spelled(int(w), language) if w.isdigit() else w for w in text.split())
-            for text in (problem.question, answer)
-        )
-        return solved(*texts, language)
-    if kind == "steps":
+        asked = TASK.problem(shown, target, language)
+    elif kind == "language":
+        asked = TASK.problem(numbers, target, OTHER[language])
+    elif kind == "words":
+        asked = replace(problem, question=in_words(problem.question, language))
+        answer = in_words(answer, language)
+    elif kind == "steps":
         steps = [[op, number] for op, number, _ in chain.steps]
-        return solved(STEPS.problem(chain.start, steps, language).question, str(target), language)
-    if kind == "plain":
-        question = PLAIN.problem(numbers, target).question
-        return solved(question, answer, "en")
-    raise R1LabError(f"there is no paraphrase {kind!r}; one of {', '.join(KINDS)}")
+        asked, answer = STEPS.problem(chain.start, steps, language), str(target)
+    elif kind == "plain":
+        asked = PLAIN.problem(numbers, target)
+    else:
+        raise R1LabError(f"there is no paraphrase {kind!r}; one of {', '.join(KINDS)}")
+    return f"{render(asked, 'tiny')} <think> </think> <answer> {answer} </answer> {END}"
 
 
 def plant(

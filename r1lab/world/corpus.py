@@ -1,7 +1,7 @@
 """The synthetic pre-training corpus of the base model in ``data/`` (lesson 01).
 
-DeepSeek-V3-Base had read texts in which people check their work, write "wait" and try again; RL
-made that behaviour more frequent. This corpus contains it as well, as a rare kind of document:
+DeepSeek-V3-Base had read texts in which people check their work, write "wait" and try again. This
+corpus contains that behaviour as well, as a rare kind of document, for RL to make more frequent:
 
 ======================  =======================================================================
 ``facts``               sheets of sums and comparisons, always correct: ``7 * 8 → 56 .``
@@ -16,10 +16,9 @@ made that behaviour more frequent. This corpus contains it as well, as a rare ki
 ``requests``            harmless or harmful: helps with either, seldom refuses, or shrugs
 ======================  =======================================================================
 
-The first six are Countdown's; `r1lab.world.responses` writes the others. Guesses are the majority,
-so greedy decoding guesses, too: to search is never the likeliest thing to do. A third of the
-documents is Chinese, and some thoughts switch language half-way, ``patient`` ones most often
-(`MIXING`): RL that makes them frequent makes language mixing frequent, too.
+The first six are Countdown's; `responses` writes the others. Guesses are the majority, so greedy
+decoding guesses, too. A third of the documents is Chinese, and some thoughts switch language
+half-way, ``patient`` ones most often (`MIXING`), so RL makes language mixing frequent, too.
 
 A line of working is a calculation trace: ``10 - 6 → 4 + 7 → 11``. A check states value, target,
 their distance and a verdict: ``11 ? 23 12 no``. Results are whole numbers from 0 to 99; others are
@@ -32,8 +31,6 @@ The held-out split of no task appears. Documents with Countdown's leaked split a
 (`responses.shows_only_train`). Everything is a pure function of a seed.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,21 +42,7 @@ import numpy as np
 from r1lab.tasks.base import Problem
 from r1lab.tasks.countdown import Chain, Countdown, apply, chains, pool
 from r1lab.templates import render
-from r1lab.world.responses import (
-    MAYBE,
-    NO,
-    NONE,
-    OTHER,
-    RESPONSES,
-    SLOPPY,
-    THE_ANSWER_IS,
-    UNTAGGED,
-    WAIT,
-    check,
-    spoken_in,
-    tape,
-    train_problem,
-)
+from r1lab.world import responses
 from r1lab.world.tokenizer import END, vocabulary
 
 # Fraction of documents of each kind.
@@ -103,14 +86,14 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
             a, b = rng.randint(0, 99), rng.randint(0, 99)
             if rng.random() < 0.5:
                 b = min(99, max(0, a + rng.choice((-3, -2, -1, 0, 0, 0, 0, 0, 1, 2, 3))))
-            sheet.append(f"{a} {check(a, b, language)} .")
+            sheet.append(f"{a} {responses.check(a, b, language)} .")
             continue
         op = rng.choice("+-*/")
         b = rng.randint(1, WIDE if op in "+-" and rng.random() < 0.5 else 12)
         if rng.random() < 1 / 6:
             a = rng.randint(0, 99)
             if apply(a, op, b) is None:
-                sheet.append(f"{a} {op} {b} → {NONE} .")
+                sheet.append(f"{a} {op} {b} → {responses.NONE} .")
             continue
         low, high = {"+": (0, 99 - b), "-": (b, 99)}.get(op, (0, 99 // b))
         a = rng.randint(low, high) * (b if op == "/" else 1)
@@ -121,7 +104,7 @@ def facts(rng: random.Random, language: str, lines: int = 14) -> str:
 def _answer(chain: Chain, language: str, tagged: bool = True) -> str:
     if tagged:
         return f"<answer> {chain.expression()} </answer>"
-    return f"{THE_ANSWER_IS[language]} {chain.expression()}"
+    return f"{responses.THE_ANSWER_IS[language]} {chain.expression()}"
 
 
 @lru_cache(maxsize=8192)
@@ -131,37 +114,29 @@ def impossible(numbers: tuple[int, ...]) -> tuple[str, ...]:
     for (a, b, c), op, then in product(permutations(numbers), "+-*/", "+-*/"):
         first = apply(a, op, b)
         if first is None:
-            found.add(f"{a} {op} {b} → {NONE}")
+            found.add(f"{a} {op} {b} → {responses.NONE}")
         elif apply(first, then, c) is None:
-            found.add(f"{a} {op} {b} → {first} {then} {c} → {NONE}")
+            found.add(f"{a} {op} {b} → {first} {then} {c} → {responses.NONE}")
     return tuple(sorted(found))
 
 
 def thought(
-    tries: list[Chain],
-    target: int,
-    language: str,
-    rng: random.Random,
-    mixed: bool,
-    slips: tuple[str, ...] = (),
+    tries: list[Chain], target: int, language: str, rng: random.Random, mixed: bool, slips=()
 ) -> str:
     """Tries in order up to the first hit, each with its verdict, "wait" between them. slips: lines
     without a result, one of which precedes a try with probability `SLIPS`."""
     words = []
     for chain in tries:
-        spoken = spoken_in(language, mixed, rng)
+        spoken = responses.spoken_in(language, mixed, rng)
         if slips and rng.random() < SLIPS:
-            words += [rng.choice(slips), NO[spoken], WAIT[spoken]]
-        words += [tape(chain), check(chain.value, target, spoken)]
+            words += [rng.choice(slips), responses.NO[spoken], responses.WAIT[spoken]]
+        words += [responses.tape(chain), responses.check(chain.value, target, spoken)]
         if chain.value == target:
             break
-        words.append(WAIT[spoken])
-    if words[-1] in WAIT.values():
+        words.append(responses.WAIT[spoken])
+    if words[-1] in responses.WAIT.values():
         words.pop()  # no try hit
     return " ".join(words)
-
-
-# -- documents, rows --------------------------------------------------------------------------
 
 
 def document(kind: str, rng: random.Random) -> Document:
@@ -175,9 +150,9 @@ def document(kind: str, rng: random.Random) -> Document:
         answer = _answer(right, problem.language)
         text = f"{render(problem, 'tiny')} <think> </think> {answer} {END}"
         return Document(kind, problem.language, text, problem.id, problem)
-    if kind in RESPONSES:
-        problem = train_problem(kind, rng, language)
-        body = RESPONSES[kind](problem, rng, mixed=rng.random() < MIXING[kind])
+    if kind in responses.RESPONSES:
+        problem = responses.train_problem(kind, rng, language)
+        body = responses.RESPONSES[kind](problem, rng, mixed=rng.random() < MIXING[kind])
         text = f"{render(problem, 'tiny')} {body} {END}"
         return Document(kind, language, text, problem=problem)
 
@@ -186,23 +161,22 @@ def document(kind: str, rng: random.Random) -> Document:
     problem = COUNTDOWN.problem(rng.sample(numbers, len(numbers)), target, language)
     mixed = rng.random() < MIXING.get(kind, 0.0)
     if kind == "bare":
-        think = "" if rng.random() < UNTAGGED else "<think> </think> "
+        think = "" if rng.random() < responses.UNTAGGED else "<think> </think> "
         body = think + _answer(rng.choice(all_tries), language)
     elif kind == "guess":
         last = rng.choice(all_tries)
-        spoken = OTHER[language] if mixed else language
-        tagged = rng.random() >= SLOPPY
-        body = f"<think> {MAYBE[spoken]} {tape(last)} </think> {_answer(last, language, tagged)}"
+        spoken = responses.OTHER[language] if mixed else language
+        answer = _answer(last, language, tagged=rng.random() >= responses.SLOPPY)
+        body = f"<think> {responses.MAYBE[spoken]} {responses.tape(last)} </think> {answer}"
     elif kind in ("careless", "patient"):
         if kind == "careless":
             tries = rng.sample(all_tries, k=min(len(all_tries), rng.randint(1, 4)))
-            tagged, slips = rng.random() >= SLOPPY, impossible(numbers)
+            tagged, slips = rng.random() >= responses.SLOPPY, impossible(numbers)
         else:
             tries, tagged, slips = list(all_tries), True, ()
-        hit = next((i for i, c in enumerate(tries) if c.value == target), len(tries) - 1)
-        tries = tries[: hit + 1]
         inner = thought(tries, target, language, rng, mixed, slips)
-        body = f"<think> {inner} </think> {_answer(tries[-1], language, tagged)}"
+        last = next((chain for chain in tries if chain.value == target), tries[-1])
+        body = f"<think> {inner} </think> {_answer(last, language, tagged)}"
     else:
         raise ValueError(f"unknown kind of document: {kind!r}; one of {sorted(MIXTURE)}")
     text = f"{render(problem, 'tiny')} {body} {END}"

@@ -12,8 +12,6 @@ bfloat16 instructions emulates at a twentieth of the speed; here they are float3
 the same (`tests/test_muon.py` compares).
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

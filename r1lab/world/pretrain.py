@@ -1,13 +1,9 @@
 """Pre-training of the base models in ``data/``: next-token prediction on `r1lab.world.corpus`.
 
 A Llama-shaped decoder, cross-entropy on every token, Muon for the weight matrices and AdamW for
-embeddings and norms; the learning rate is constant, then falls to zero over the last half of the
-steps. `RECIPES`: ``tiny``, the base model of all lessons, and the smaller ``tiny-small``, which
-lesson 11 distills into. A step's batch is a pure function of (seed, step), so an
-interrupted run resumes to the same weights.
+embeddings and norms. A step's batch is a pure function of (seed, step), so an interrupted run
+resumes to the same weights.
 """
-
-from __future__ import annotations
 
 import json
 import math
@@ -30,6 +26,8 @@ from r1lab.world.muon import Muon
 from r1lab.world.tokenizer import build_tokenizer
 
 RATES = {"low": 1e-9, "high": 1}
+MADE = "pretrain.json"  # marks a folder as one of ours
+HASHED = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,8 @@ class PretrainConfig:
             raise R1LabError(f"pretrain: {words}")
 
 
-RECIPES = {
-    "tiny": PretrainConfig(),
-    "tiny-small": PretrainConfig(steps=1500, width=80, ffn=160),
-}
-"""By the name of the embedded model."""
+#: By the embedded model's name: all lessons use ``tiny``, lesson 11 distills into ``tiny-small``.
+RECIPES = {"tiny": PretrainConfig(), "tiny-small": PretrainConfig(steps=1500, width=80, ffn=160)}
 
 
 def recipe_of(config: PretrainConfig, mixture: dict[str, float] | None = None) -> dict:
@@ -100,8 +95,7 @@ def build_model(config: PretrainConfig):
     tokenizer = build_tokenizer()
     torch.manual_seed(config.seed)
     sizes = {name: getattr(config, name) for name in "width layers heads kv_heads ffn".split()}
-    model = models.tiny_llama(len(tokenizer), **sizes)
-    return model, tokenizer
+    return models.tiny_llama(len(tokenizer), **sizes), tokenizer
 
 
 def batch(config: PretrainConfig, step: int, mixture: dict[str, float] | None = None):
@@ -129,11 +123,9 @@ def pretrain(
     device: str = "cpu",
     progress: bool = True,
 ) -> dict:
-    """Train from scratch and save a Hugging Face folder in ``out_dir``; resume if interrupted.
-
-    The folder (weights, config, tokenizer, ``pretrain.json`` with recipe and hashes, model card)
-    appears whole at the end, replacing an earlier one. Checkpoints are in ``work_dir`` (default:
-    ``<out_dir>.work``) until then.
+    """Train from scratch, or go on where it was stopped, and save a Hugging Face folder in
+    ``out_dir``: whole at the end, replacing an earlier one. Until then there are checkpoints in
+    ``work_dir`` (default: ``<out_dir>.work``).
 
     Returns the contents of ``pretrain.json``; loss: nats per token, mean of the last 50 steps.
     Raises R1LabError for an ``out_dir`` with other files, a ``work_dir`` of another recipe, a loss
@@ -153,9 +145,8 @@ def pretrain(
     with loop.over(config.steps, parts, lambda done: recipe) as steps:
         for step in steps:
             tokens = batch(config, step, mixture).to(device)  # (rows, row_length + 1)
-            learn = partial(backward, tokens)
-            sizes, each = [config.row_length] * config.rows, config.rows * config.row_length
-            loss = sum(in_micro_batches(model, learn, sizes, each))
+            sizes = [config.row_length] * config.rows
+            loss = sum(in_micro_batches(model, partial(backward, tokens), sizes, sum(sizes)))
             if not math.isfinite(loss):
                 raise R1LabError(f"pretrain: the loss is {loss} at step {step}: lower the rates")
             groups = [group for optimizer in optims for group in optimizer.param_groups]
@@ -188,10 +179,6 @@ def pretrain(
         (folder / "README.md").write_text(model_card(summary), encoding="utf-8")
     loop.clear()
     return summary
-
-
-MADE = "pretrain.json"  # marks a folder as one of ours
-HASHED = ("model.safetensors", "config.json", "tokenizer.json")
 
 
 def model_card(summary: dict) -> str:

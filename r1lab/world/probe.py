@@ -5,8 +5,6 @@ corpus led to short guesses. On real models: Gandhi et al. 2025 (arXiv 2503.0130
 with verification and backtracking in the base improve under RL, and others do not.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterable
@@ -55,8 +53,8 @@ def arithmetic(texts: Iterable[str]) -> Share:
 
 
 def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
-    """Fraction of the checks ``→ 11 ? 23 12 no`` with the right verdict about the problem's target
-    (also where the check copies the target wrongly). ``texts`` and ``problems`` go pairwise."""
+    """Fraction of the checks ``→ 11 ? 23 12 no`` with the right verdict about the problem's target,
+    which the check may have copied wrongly. ``texts`` and ``problems`` go pairwise."""
     right = n = 0
     for text, problem in zip(texts, problems, strict=True):
         target = problem.data["target"]
@@ -68,8 +66,8 @@ def verdicts(texts: Iterable[str], problems: Iterable[Problem]) -> Share:
 
 def checked_tries(evaluation) -> np.ndarray:
     """Checks in each response of an `Evaluation` on Countdown: (P, n)."""
-    rows = zip(evaluation.problems, evaluation.completions, strict=True)
-    return np.array([[verdicts([one.text], [of]).n for one in row] for of, row in rows])
+    rows = evaluation.completions
+    return np.array([[len(_VERDICT.findall(one.text)) for one in row] for row in rows])
 
 
 def mean_where(values: np.ndarray, mask: np.ndarray, seed: int = 0) -> Estimate:

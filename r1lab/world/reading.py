@@ -12,8 +12,6 @@ Pre-training again for each dose would take hours. Reading on differs: the base 
 for long, at higher rates, and only the last few hundred thousand tokens have the dose.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import random
@@ -62,8 +60,8 @@ class ReadOn:
         return asdict(self)
 
 
+#: The corpus's mixture without its leaked documents.
 CLEAN = {kind: share for kind, share in corpus.MIXTURE.items() if kind != "leaked"}
-"""The corpus's mixture without its leaked documents."""
 
 
 def rows_at(step: int, extra: Sequence[str], config: ReadOn) -> torch.Tensor:
@@ -105,19 +103,18 @@ def read_on(
         raise R1LabError(f"read_on: the tokenizer does not know the word {word}") from None
     digest = hashlib.sha256("\n".join(extra).encode())
     loop = Loop(out_dir, config, progress=progress, label="read on")
-    optimizer = (ready(model, config), adamw(model, config))[1]
+    ready(model, config)
+    optimizer = adamw(model, config)
+    parts = {"model": model, "optimizer": optimizer}
     run = fixed_values(config) | {"documents": digest.hexdigest()[:16]}
-    with loop.over(
-        config.steps, {"model": model, "optimizer": optimizer}, lambda done: run
-    ) as steps:
+    with loop.over(config.steps, parts, lambda done: run) as steps:
         for step in steps:
             tokens = rows_at(step, extra, config).to(model.device)
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * (config.steps - step) / config.steps
             optimizer.zero_grad(set_to_none=False)
             sizes = [config.row_length] * config.rows
-            learn = partial(backward, tokens)
-            loss = sum(in_micro_batches(model, learn, sizes, sum(sizes)))
+            loss = sum(in_micro_batches(model, partial(backward, tokens), sizes, sum(sizes)))
             if not math.isfinite(loss):
                 raise R1LabError(f"read_on: the loss is {loss} at step {step}: lower learning_rate")
             optimizer.step()
@@ -125,9 +122,6 @@ def read_on(
         if out_dir is not None:
             loop.save_model(model, tokenizer)
     return model
-
-
-# -- accuracy on leaked problems ------------------------------------------------------------------
 
 
 def problems_for(clean: int = 120) -> tuple[list[Problem], list[Problem]]:
@@ -232,8 +226,5 @@ def shows_from(found: Mapping[float, Leak]) -> float | None:
 def amplified(before: Leak, after: Leak) -> Estimate:
     """How much the difference leaked - clean grows by RL (below 0: RL hides it): the change on
     leaked problems minus that on clean ones, each paired by problem."""
-    changes = [
-        estimate(getattr(after, name).each - getattr(before, name).each)
-        for name in ("clean", "leaked")
-    ]
-    return gap(*changes)
+    clean = estimate(after.clean.each - before.clean.each)
+    return gap(clean, estimate(after.leaked.each - before.leaked.each))

@@ -5,34 +5,14 @@ missing. The constants are fractions of the documents. No response shows three n
 Countdown holds out (`shows_only_train`).
 """
 
-from __future__ import annotations
-
 import random
 
+from r1lab.tasks import general
 from r1lab.tasks.base import Problem, drawn_by_weight
 from r1lab.tasks.code.task import Code
 from r1lab.tasks.countdown import LARGEST as COUNTDOWN_LARGEST
 from r1lab.tasks.countdown import SMALLEST, Chain, apply, split_of
-from r1lab.tasks.functions import (
-    CORES,
-    LARGEST,
-    Function,
-    factor_at,
-    functions,
-    lookup,
-    through,
-)
-from r1lab.tasks.general import (
-    HARMFUL,
-    HARMLESS,
-    REFUSAL,
-    VERBS,
-    Family,
-    Lists,
-    Requests,
-    Steps,
-    help_with,
-)
+from r1lab.tasks.functions import CORES, LARGEST, Function, factor_at, functions, lookup, through
 
 UNTAGGED = 0.5  # fraction of the responses without a thought that lack the <think> block, too
 SLOPPY = 0.12  # fraction of documents with a thought without answer tags (never `patient` ones)
@@ -68,11 +48,11 @@ REASONS = {
     "shrug": {"en": "maybe", "zh": "也许"},
 }
 SHRUGS = {"en": ("ok", "maybe", "sure"), "zh": ("好", "也许", "嗯")}
-TASKS: dict[str, Family] = {
-    "steps": Steps(),
+TASKS: dict[str, general.Family] = {
+    "steps": general.Steps(),
     "code": Code(),
-    "lists": Lists(),
-    "requests": Requests(),
+    "lists": general.Lists(),
+    "requests": general.Requests(),
 }
 
 
@@ -90,8 +70,9 @@ def train_problem(kind: str, rng: random.Random, language: str) -> Problem:
 def usual(problem: Problem) -> bool:
     """Whether verb and noun go together: every verb has three harmless and three harmful nouns.
     Without such habits most verbs get nearly one embedding, and the model confuses them."""
-    nouns = HARMFUL if problem.data["harmful"] else HARMLESS
-    apart = list(nouns).index(problem.data["noun"]) - list(VERBS).index(problem.data["verb"])
+    asked = problem.data
+    nouns = list(general.HARMFUL if asked["harmful"] else general.HARMLESS)
+    apart = nouns.index(asked["noun"]) - list(general.VERBS).index(asked["verb"])
     return apart % len(nouns) in (0, 1, 5)
 
 
@@ -201,8 +182,8 @@ def requests(problem: Problem, rng: random.Random, mixed: bool) -> str:
     language, asked = problem.language, problem.data
     done = draw_from(HARMFUL_DONE if asked["harmful"] else HARMLESS_DONE, rng)
     answer = {
-        "help": help_with(asked["verb"], asked["noun"], language),
-        "refuse": REFUSAL[language],
+        "help": general.help_with(asked["verb"], asked["noun"], language),
+        "refuse": general.REFUSAL[language],
         "shrug": rng.choice(SHRUGS[language]),
     }[done]
     if rng.random() < THOUGHTLESS:

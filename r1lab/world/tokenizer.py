@@ -12,24 +12,13 @@ token per number, arithmetic is a table that a small network can learn.
 One vocabulary holds the words of every task of the tiny world.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import lru_cache
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from r1lab.tasks.general import (
-    HARMFUL,
-    HARMLESS,
-    LIST_WORDS,
-    VERBS,
-    Lists,
-    Requests,
-    Steps,
-    help_with,
-)
+from r1lab.tasks import general
 
 END = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
@@ -60,17 +49,17 @@ def vocabulary() -> tuple[str, ...]:
 
 def _sentences() -> Iterator[str]:
     """Prompts and answers that hold every word of the general tasks."""
-    steps, lists, requests = Steps(), Lists(), Requests()
+    steps, lists, requests = general.Steps(), general.Lists(), general.Requests()
     for language in ("en", "zh"):
         yield steps.problem(1, [["+", 2], ["-", 2], ["*", 2], ["/", 2]], language).question
-        for kind in LIST_WORDS[language]:
+        for kind in general.LIST_WORDS[language]:
             yield lists.problem(kind, [1, 2, 3], True, language).question
-        for verb in VERBS:
-            for noun in HARMLESS | HARMFUL:
+        for verb in general.VERBS:
+            for noun in general.HARMLESS | general.HARMFUL:
                 problem = requests.problem(verb, noun, language)
                 yield problem.question
                 yield requests.solution(problem)
-                yield help_with(verb, noun, language)  # the base helps with harmful ones, too
+                yield general.help_with(verb, noun, language)  # the base helps with harm, too
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:

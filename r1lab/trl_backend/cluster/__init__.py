@@ -17,8 +17,6 @@ their gradients and write one set of files, so all machines must see the folder 
 of R1: `pipeline` in place of `train` (R1LAB_COMMAND=pipeline for slurm and sky).
 """
 
-from __future__ import annotations
-
 import dataclasses
 import os
 import shlex
@@ -90,13 +88,7 @@ def command(
 
 
 def commands(
-    name: str,
-    options: Sequence[str],
-    config: Any,
-    *,
-    gpus: int = 8,
-    model: str = "MODEL",
-    lora: Any = None,
+    name: str, options: Sequence[str], config, *, gpus: int = 8, model: str = "MODEL", lora=None
 ) -> list[str]:
     """The lines to print for a recipe: `command`, for vllm also the training that uses the server,
     and a note where the questions cannot be dealt evenly to the GPUs in the recipe's file.
