@@ -54,15 +54,7 @@ from r1lab.answers import measure_all
 from r1lab.basics import plugins
 from r1lab.basics.options import fixed_values
 from r1lab.curriculum import problems_of
-from r1lab.experience import (
-    Experience,
-    describe,
-    diverged,
-    examples,
-    join,
-    take,
-    words,
-)
+from r1lab.experience import Experience, describe, diverged, examples, join, take, words
 from r1lab.grpo_config import GRPOConfig
 from r1lab.losses import entropy_bonus, grpo_loss, importance_weight
 from r1lab.machine import device
