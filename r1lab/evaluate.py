@@ -172,9 +172,8 @@ class Evaluation:
 
     def _judged(self, k: int) -> Evaluation:
         """Without problems of which the sandbox left fewer than k responses."""
-        rows = zip(self.problems, self.completions, self.n, strict=True)
-        kept = [(p, row) for p, row, n in rows if n >= k or n == len(row)]
-        return replace(self, problems=[p for p, _ in kept], completions=[row for _, row in kept])
+        rows = enumerate(zip(self.completions, self.n, strict=True))
+        return self.at([i for i, (row, n) in rows if n >= k or n == len(row)])
 
     @property
     def accuracy(self) -> Estimate:
@@ -205,10 +204,12 @@ class Evaluation:
 
     def among(self, good: Callable[[Any], bool]) -> Evaluation:
         """The evaluation restricted to the problems for which `good` holds."""
-        rows = zip(self.problems, self.completions, strict=True)
-        chosen = [pair for pair in rows if good(pair[0])]
-        problems, completions = [p for p, _ in chosen], [row for _, row in chosen]
-        return replace(self, problems=problems, completions=completions)
+        return self.at([i for i, problem in enumerate(self.problems) if good(problem)])
+
+    def at(self, places: Sequence[int]) -> Evaluation:
+        """The evaluation of the problems at these places, in this order."""
+        problems, rows = ([part[i] for i in places] for part in (self.problems, self.completions))
+        return replace(self, problems=problems, completions=rows)
 
     def to_json(self) -> str:
         """JSON for `from_json`: everything but token ids and log-probs."""

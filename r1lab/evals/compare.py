@@ -6,7 +6,7 @@ them: its interval is narrower than the two intervals side by side suggest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def compare(before: Run, after: Run) -> Comparison:
     ]
     ids = [key for key in places[0] if key in places[1]]
     first, second = (
-        _among(one.evaluation, [place[key] for key in ids])
+        one.evaluation.at([place[key] for key in ids])
         for one, place in zip((before, after), places, strict=True)
     )
     pairs = list(zip(first.problems, second.problems, strict=True))
@@ -52,7 +52,7 @@ def compare(before: Run, after: Run) -> Comparison:
     if not same:
         words = "they hold no problem that both have answered whole"
         raise R1LabError(f"{before.folder} and {after.folder} cannot be compared: {words}")
-    first, second = _among(first, same), _among(second, same)
+    first, second = first.at(same), second.at(same)
     rows = [places[0][ids[i]] for i in same], [places[1][ids[i]] for i in same]
     change, values = {}, {}
     for name in ("pass@1", "cons@k", "length", "dollars"):
@@ -73,12 +73,6 @@ def compare(before: Run, after: Run) -> Comparison:
         change, values, table, int((apart > 0).sum()), int((apart < 0).sum()),
         _notes(before, after, len(same), pairs),
     )  # fmt: skip
-
-
-def _among(one: Evaluation, places: list[int]) -> Evaluation:
-    """The evaluation of these problems, in this order."""
-    problems, completions = ([part[i] for i in places] for part in (one.problems, one.completions))
-    return replace(one, problems=problems, completions=completions)
 
 
 def _each(name: str, run: Run, rows: list[int], part: Evaluation) -> np.ndarray | None:
