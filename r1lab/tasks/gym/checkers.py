@@ -1,5 +1,6 @@
 """Which generator has a verifier of ours; the others' scorers run in the sandbox (`scorer`)."""
 
+from r1lab.tasks.base import number
 from r1lab.tasks.gym import algorithms, games, geometry, graphs, logic, numeric
 from r1lab.tasks.gym.package import MODULES
 from r1lab.tasks.gym.reading import (
@@ -8,7 +9,6 @@ from r1lab.tasks.gym.reading import (
     gold,
     grid,
     integers,
-    number,
     numbers,
     same_json,
     symbols,
