@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,9 +96,8 @@ def majority_right(evaluation: Evaluation, votes: int) -> np.ndarray:
         judged = [one for one in row if one.correct is not None]
         if len(judged) >= votes:
             answers, right = [one.vote for one in judged], [one.correct for one in judged]
-            values[p] = (
-                np.mean(right) if votes == 1 else cons_at_k([answers], [right], votes, seed=p)[0]
-            )
+            alone = votes == 1
+            values[p] = np.mean(right) if alone else cons_at_k([answers], [right], votes, seed=p)[0]
     return values
 
 
@@ -200,14 +200,12 @@ def trades(found: Mapping[int | None, Evaluation], *, votes: int = 4) -> list[Tr
 
 
 def _verdict(longer: Estimate, oftener: Estimate, apart: Estimate) -> str:
-    pays = way(longer) == UP, way(oftener) == UP
-    if pays[0] and way(apart) == UP:
+    longer_pays, oftener_pays = way(longer) == UP, way(oftener) == UP
+    if longer_pays and (way(apart) == UP or not oftener_pays):
         return "longer"
-    if pays[1] and way(apart) == DOWN:
+    if oftener_pays and (way(apart) == DOWN or not longer_pays):
         return "more votes"
-    return {(True, True): "either", (True, False): "longer", (False, True): "more votes"}.get(
-        pays, "neither"
-    )
+    return "either" if longer_pays else "neither"
 
 
 # --- difficulty ----------------------------------------------------------------------------------
@@ -239,12 +237,10 @@ def by_difficulty(
         raise R1LabError("there are no problems to sort by difficulty")
     edges = [values[len(values) * i // len(names)] for i in range(1, len(names))]
 
-    def level(problem: Any) -> int:
-        return sum(measure(problem) >= edge for edge in edges)
+    def is_of(problem: Any, level: int) -> bool:
+        return sum(measure(problem) >= edge for edge in edges) == level
 
-    return {
-        name: (lambda problem, wanted=i: level(problem) == wanted) for i, name in enumerate(names)
-    }
+    return {name: partial(is_of, level=i) for i, name in enumerate(names)}
 
 
 def at_level(

@@ -240,7 +240,9 @@ class Endpoint:
         try:
             choice = found["choices"][0]
             message, finish = choice["message"], choice.get("finish_reason")
-            texts = (message.get("content"), _thought(message))
+            thought = message.get("reasoning_content")  # DeepSeek's and vLLM's name
+            thought = thought or message.get("reasoning")  # OpenRouter's and newer vLLM's
+            texts = (message.get("content"), thought)
         except (LookupError, TypeError, AttributeError):
             raise _Retry("a response without a completion", **lost) from None
         if not all(isinstance(text, str | None) for text in texts):
@@ -277,12 +279,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirects)
-
-
-def _thought(message: dict[str, Any]) -> Any:
-    """What a reasoning model thought: DeepSeek and vLLM send it as reasoning_content, OpenRouter
-    and newer vLLM as reasoning."""
-    return message.get("reasoning_content") or message.get("reasoning")
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -121,7 +121,8 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
     lines = "".join(problem.to_json() + "\n" for problem in problems)
     what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
     what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()
-    known, text = about_of(out), files.NOT_IN_LINES.sub(_escape, lines)
+    known = about_of(out)
+    text = "".join(files.to_json(asdict(one), sort_keys=True) + "\n" for one in problems)
     same = (out / PROBLEMS).exists() and (out / PROBLEMS).read_bytes() == text.encode()
     others = [RUN, ANSWERS] if same else [RUN, ANSWERS, PROBLEMS]
     if known is None and any((out / name).exists() for name in others):
@@ -141,10 +142,6 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         files.atomic_write_text(out / PROBLEMS, text)
     sessions = [*(known["sessions"] if known else []), session]
     files.write_json(out / RUN, {"what": what, "sessions": sessions})
-
-
-def _escape(found) -> str:
-    return f"\\u{ord(found[0]):04x}"
 
 
 def address_of(source: Local | Remote) -> dict[str, Any]:

@@ -143,9 +143,3 @@ PAPER_VOTES = {
 """What asking more often buys: of models that think, and of one that does not. 86.7 % stands there
 for two models: R1-Zero with 16 votes, R1 with 64. (E.4 gives the 64 for GPT-4o, and for R1 beside
 its pass@64 of 90.0 %.)"""
-
-PAPER_LEVELS = {
-    "source": "arXiv 2501.12948v2, appendix C.1, about, read off a figure: MATH by level, R1-Zero "
-    "from the start to the end of training",
-    "rows": {"level 4": (0.78, 0.95), "level 5": (0.55, 0.90)},
-}

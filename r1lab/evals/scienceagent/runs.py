@@ -20,7 +20,7 @@ from typing import Any
 
 from r1lab import PROJECT
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.basics.files import atomic_write_text
+from r1lab.basics.files import append_lines, atomic_write_text
 from r1lab.evals.scienceagent import agents, harness, metrics
 from r1lab.evals.scienceagent.benchmark import Benchmark, Task
 from r1lab.sandbox.workspace import Workspace
@@ -68,7 +68,7 @@ def ask(
         atomic_write_text(folder / PROGRAMS / task.program_name, solution.program + "\n")
         line = solution.line(task)
         line["cost"] = metered.cost
-        _append(folder / RUN, line)
+        append_lines(folder / RUN, [line])
         lines.append(line)
         spent += line["cost"]
         told(task, line)
@@ -89,7 +89,7 @@ def judge(
     texts, lines = programs_in(programs, benchmark), _whole(Path(log), benchmark)
 
     def keep(task: Task, line: Line) -> None:
-        _append(Path(log), line)
+        append_lines(log, [line])
         told(task, line)
 
     rest = Benchmark(benchmark.tasks[len(lines) :], benchmark.root, benchmark.name)
@@ -251,11 +251,3 @@ def _whole(path: Path, benchmark: Benchmark) -> list[Line]:
     ):
         raise R1LabError(f"{path} holds lines of other tasks: name another file")
     return lines
-
-
-def _append(path: Path, line: Line) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())

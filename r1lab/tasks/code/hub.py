@@ -26,7 +26,6 @@ from r1lab.tasks.hub_rows import Rows, column, load_rows, source_of
 LIMITS = Limits(cpu=3.0)
 WRAPS = ("list", "tuple", "set", "sorted", "bool", "str", "len")
 MOST_TESTS, LONGEST_TEST = 30, 50_000  # of a problem; characters
-MOST_SOURCE = 20_000
 
 
 class Public(ByRunning):
