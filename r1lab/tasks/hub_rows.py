@@ -25,6 +25,13 @@ def source_of(task: str, source: Any) -> str:
     raise R1LabError(f"{task}: source must be a data set on the hub or a folder, not {source!r}")
 
 
+class FromHub:
+    """A frozen dataclass of a task with the option `source`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.name, self.source))
+
+
 def column(row: dict, *names: str, text: bool = False) -> Any:
     """The value of the first of the columns that the row has.  Raises R1LabError without one, and
     for text=True without a text in it."""
