@@ -78,13 +78,11 @@ def at_budgets(
             forced += by_hand
     seconds = (time.perf_counter() - began) / len(found)
     about = {"k": k, **asdict(sampling), "template": template, "prompt_tokens": lengths}
-    return {
-        budget: Evaluation(
-            list(problems), rows,
-            about | {"budget": budget, "forced": sum(forced) / len(forced)}, seconds,
-        )
-        for budget, (rows, forced) in found.items()
-    }  # fmt: skip
+    evaluations = {}
+    for budget, (rows, forced) in found.items():
+        settings = about | {"budget": budget, "forced": sum(forced) / len(forced)}
+        evaluations[budget] = Evaluation(list(problems), rows, settings, seconds)
+    return evaluations
 
 
 def thought_ends(tokenizer, rows: Sequence[Sequence[int]]) -> list[int | None]:

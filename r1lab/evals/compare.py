@@ -38,14 +38,11 @@ class Comparison:
 def compare(before: Run, after: Run) -> Comparison:
     """Raises R1LabError where the two share no whole problem. A problem is the same where its id
     and the data of its verifier are; the wording may differ (a note says so)."""
-    places = [
-        {one.evaluation.problems[p].id: p for p in range(len(one.complete))}
-        for one in (before, after)
-    ]
+    runs = before.evaluation, after.evaluation  # of their complete problems
+    places = [{problem.id: i for i, problem in enumerate(one.problems)} for one in runs]
     ids = [key for key in places[0] if key in places[1]]
     first, second = (
-        one.evaluation.at([place[key] for key in ids])
-        for one, place in zip((before, after), places, strict=True)
+        one.at([place[key] for key in ids]) for one, place in zip(runs, places, strict=True)
     )
     pairs = list(zip(first.problems, second.problems, strict=True))
     same = [i for i, (a, b) in enumerate(pairs) if (a.task, a.data) == (b.task, b.data)]
@@ -69,10 +66,9 @@ def compare(before: Run, after: Run) -> Comparison:
         {"problem": first.problems[i].id, "before": float(right[0][i]), "after": float(right[1][i])}
         for i in np.argsort(-np.abs(apart), kind="stable")
     ]
-    return Comparison(
-        change, values, table, int((apart > 0).sum()), int((apart < 0).sum()),
-        _notes(before, after, len(same), pairs),
-    )  # fmt: skip
+    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
+    notes = _notes(before, after, len(same), pairs)
+    return Comparison(change, values, table, better, worse, notes)
 
 
 def _each(name: str, run: Run, rows: list[int], part: Evaluation) -> np.ndarray | None:

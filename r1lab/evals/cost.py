@@ -189,13 +189,9 @@ def trades(found: Mapping[int | None, Evaluation], *, votes: int = 4) -> list[Tr
         first = majority_right(start, votes)
         gains = [majority_right(longer, votes) - first, majority_right(start, oftener) - first]
         one, two, apart = estimate(gains[0]), estimate(gains[1]), estimate(gains[0] - gains[1])
-        rows.append(
-            Trade(
-                here, votes, there, oftener,
-                (votes * mean[here], votes * mean[there], oftener * mean[here]), one, two, apart,
-                _verdict(one, two, apart),
-            )
-        )  # fmt: skip
+        tokens = votes * mean[here], votes * mean[there], oftener * mean[here]
+        verdict = _verdict(one, two, apart)
+        rows.append(Trade(here, votes, there, oftener, tokens, one, two, apart, verdict))
     return rows
 
 

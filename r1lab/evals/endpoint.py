@@ -100,9 +100,8 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise R1LabError(f"--endpoint takes a URL, as in http://localhost:8000/v1: {parts[1]}")
         query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
-        if parts.username or parts.password or any(
-            word in name.lower() for name, _ in query for word in _SECRET
-        ):  # fmt: skip
+        secret = any(word in name.lower() for name, _ in query for word in _SECRET)
+        if parts.username or parts.password or secret:
             words = f"put it into the environment variable {self.key_env} (--key-env names another)"
             raise R1LabError(f"the URL of the endpoint holds a key or a password: {words}")
         path = parts.path.rstrip("/")

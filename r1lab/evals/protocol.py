@@ -116,8 +116,7 @@ def samples(problems: Sequence[Problem], k: int) -> list[Sample]:
 
 
 def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Problem]) -> None:
-    """Writes what the run is, or checks that the folder holds this one; mends what a killed process
-    left; notes the session."""
+    """Writes what the run is, or checks that it is this one; mends files; notes the session."""
     lines = "".join(problem.to_json() + "\n" for problem in problems)
     what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
     what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()

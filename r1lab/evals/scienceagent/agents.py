@@ -101,8 +101,7 @@ def self_debug(
     affords: Callable[[list[dict[str, str]]], bool] = lambda messages: True,
 ) -> Solution:
     """One request, then at most ROUNDS more. affords: asked before each of these, with its
-    messages; False ends it (a budget). The model is shown what a user sees, never what the checker
-    says."""
+    messages; False ends it (a budget). The model never sees what the checker says."""
     talk = _Talk(model, prompt(task, knowledge, debug=True))
     solution = talk.first()
     files = harness.inputs(benchmark, task)

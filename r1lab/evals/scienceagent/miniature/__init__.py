@@ -32,8 +32,7 @@ SEED = 0
 
 
 def made(folder: str | Path | None = None) -> Benchmark:
-    """The miniature in a folder (default: runs/scienceagent-mini), written where it is not there
-    yet or made by other code."""
+    """The miniature in a folder (default: runs/scienceagent-mini), written where it is missing."""
     folder = Path(folder or ROOT / "runs" / "scienceagent-mini")
     stamp = "\n".join(f"{task.name} {task.digest(SEED)}" for task in TASKS)
     stamp += "".join(f"\n{path.name} {path.stat().st_size}" for path in sorted(FILES.rglob("*.*")))

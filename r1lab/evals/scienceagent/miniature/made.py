@@ -76,9 +76,7 @@ def preview(name: str, files: dict[str, str]) -> str:
             continue
         shown.add(kind)
         lines = [line[:100] for line in text.splitlines()[:PREVIEW]]
-        parts.append(
-            "\n".join([f"[START Preview of {name}/{path}]", *lines, "...", "[END Preview]"])
-        )
+        parts += [f"[START Preview of {name}/{path}]", *lines, "...", "[END Preview]"]
     return "\n".join(parts)
 
 
