@@ -194,9 +194,7 @@ def both(
     first = distil(student, examples, sft_config, Path(out) / "distilled", **how)
     cost = first["metrics"]["flops"]
     if cost >= budget:
-        raise R1LabError(
-            f"SFT costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
-        )
+        raise R1LabError(f"SFT costs {cost:.3g} FLOPs, which leaves nothing of {budget:.3g} for RL")
     model = Path(out) / "distilled" / "model"
     record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}

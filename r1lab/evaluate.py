@@ -261,9 +261,8 @@ def evaluate(
     starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
         batch = problems[start : start + QUESTIONS_AT_ONCE]
-        drawn, texts = respond(
-            model, tokenizer, batch, k, replace(sampling, seed=seed_of(sampling, start)), template
-        )
+        how = replace(sampling, seed=seed_of(sampling, start))
+        drawn, texts = respond(model, tokenizer, batch, k, how, template)
         of = [problem for problem in batch for _ in range(k)]  # prompt-major: (B * k)
         lengths = [len(ids) for ids in drawn.completion_ids]
         found = measure_all(of, texts, lengths, drawn.finished, task=task)

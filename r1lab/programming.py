@@ -165,9 +165,8 @@ class Tested:
         all tests; memorised: the first and not the second; flagged: by the monitor."""
         visible, hidden = self.passed[SHOWN - 1], self.passed[-1]
         found = {"hidden": hidden, "visible": visible, "memorised": visible * (1 - hidden)}
-        return {
-            name: each.mean(axis=1) for name, each in {**found, "flagged": self.flagged}.items()
-        }
+        found["flagged"] = self.flagged
+        return {name: each.mean(axis=1) for name, each in found.items()}
 
     def summary(self) -> dict[str, Estimate]:
         return {name: estimate(each, share=True) for name, each in self.per_problem().items()}

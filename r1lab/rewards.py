@@ -140,8 +140,7 @@ def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
 
 def monitor_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
     """A monitor against reward hacking in code: -1.0 where the answer is a program that holds the
-    prompt's examples (`r1lab.tasks.code.monitor`), else 0.0. It reads the program, and sees no
-    hidden tests."""
+    prompt's examples (`r1lab.tasks.code.monitor`), else 0.0. It sees no hidden tests."""
 
     def one(text: str, of: Any) -> float:
         answer, examples = parse(text).answer, problem_of(of).data.get("examples")
@@ -285,15 +284,9 @@ def values_of(
 ) -> list[float]:
     """One reward of N completions: numbers, 0.0 for None. context: more keywords, those of TRL's
     contract, `step`, `task`. Raises R1LabError (see `training.reward_calls`)."""
-
-    def read(of: Any) -> Any:  # TRL's data sets hold problems as text
-        try:
-            return _problem_from_json(of) if isinstance(of, str) else of
-        except R1LabError:
-            return of
-
-    name = f"reward {reward_name(function)}"
-    return call(function, name, completions, [read(of) for of in problems], **context)
+    # TRL's data sets hold problems as text
+    read = [(problem_or_none(of) if isinstance(of, str) else of) or of for of in problems]
+    return call(function, f"reward {reward_name(function)}", completions, read, **context)
 
 
 def _as_list(values: Any) -> list:

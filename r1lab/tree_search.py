@@ -29,8 +29,7 @@ from r1lab.templates import decode, encode, end_ids, end_of_text, prompt_of, wit
 
 @dataclass(frozen=True)
 class Beam:
-    """width: prefixes kept; branches: continuations of each; tokens: of a continuation; rounds: at
-    most."""
+    """width: prefixes kept; branches: continuations of each; tokens: of one; rounds: at most."""
 
     width: int = 4
     branches: int = 4
@@ -40,8 +39,7 @@ class Beam:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search returns for each of P problems: whether its answer is right, and the tokens
-    that were sampled for it."""
+    """Of each of P problems: whether the answer is right, and the tokens sampled for it."""
 
     right: np.ndarray  # (P,) bool
     tokens: np.ndarray  # (P,)
@@ -105,9 +103,8 @@ def search(
                 live[p] = []
     answers = [max(some, key=lambda one: one[0])[1] if some else [] for some in done]
     texts = with_begun(asked_for, decode(tokenizer, answers))
-    seen = measure_all(
-        problems, texts, [len(ids) for ids in answers], [bool(ids) for ids in answers], task=task
-    )
+    lengths = [len(ids) for ids in answers]
+    seen = measure_all(problems, texts, lengths, [n > 0 for n in lengths], task=task)
     return Found(np.array([bool(one.correct) for one in seen]), spent)
 
 
