@@ -105,7 +105,7 @@ def drawn_in(folder: str | os.PathLike) -> Evaluation:
 
 def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
     """The rewards of "rules" or "r1" as functions, by name: accuracy for reasoning prompts, each
-    reward model for its own prompts. judges: folders of "helpful" and "safe", by their records."""
+    reward model for its own prompts. judges: folders of "helpful", "safe", beside their records."""
     found = dict(REWARDS)
     found["accuracy"] = paid_where(found["accuracy"], lambda p: p.task not in preferences.GENERAL)
     for kind, good in (("helpful", is_helpful), ("safe", is_harmful)):

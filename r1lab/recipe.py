@@ -51,7 +51,7 @@ class PipelineConfig:
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
     rules_steps: int = option(10, "rules: RL steps (R1: 1300)", low=1)
     r1_steps: int = option(24, "R1: RL steps with reward models (R1: 400)", low=1)
-    rules_general: float = option(0.0, "rules: fraction of general prompts (R1: 0)", low=0)
+    rules_general: float = option(0.0, "rules: fraction general (R1: 0 until step 1300)", low=0)
     r1_general: float = option(0.45, "R1: fraction of general prompts (R1: 66k of 146k)", low=0)
     r1_rate: float = option(2e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0, high=1)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
@@ -157,7 +157,7 @@ def _same(config: PipelineConfig, name: str, *more: str) -> dict[str, Any]:
 def rl_config(
     config: PipelineConfig, name: str, functions: Mapping[str, RewardFunction] | None = None
 ) -> GRPOConfig:
-    """The options of an RL stage. functions: its rewards by name (`weights_of`), else rules."""
+    """The options of an RL stage. functions: its rewards by name (`weights_of`), else by rule."""
     weights = weights_of(config, name)
     functions = functions or {one: one for one in weights if one in REWARDS}
     return GRPOConfig(

@@ -72,7 +72,7 @@ def endings(one: Release) -> Iterator[Fault]:
     if not one.generates:
         return
     found = read_json(one.folder / "generation_config.json")
-    mend = "give model.generation_config the tokenizer's eos and pad ids, and save the model again"
+    mend = "set model.generation_config.eos_token_id and .pad_token_id as in the tokenizer, and save it"
     if found is None:
         yield Fault("generation config", "there is no generation_config.json", mend)
         return
