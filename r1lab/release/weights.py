@@ -72,7 +72,7 @@ def endings(one: Release) -> Iterator[Fault]:
     if not one.generates:
         return
     found = read_json(one.folder / "generation_config.json")
-    mend = "set model.generation_config.eos_token_id and .pad_token_id as in the tokenizer, and save it"
+    mend = "set model.generation_config.eos_token_id and .pad_token_id as in the tokenizer; save it"
     if found is None:
         yield Fault("generation config", "there is no generation_config.json", mend)
         return
