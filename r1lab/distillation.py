@@ -321,11 +321,8 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
         words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}
         clauses = [f"{words[x]} {NAMES[first]} on {', '.join(y)}" for x, y in parts.items() if y]
         if clauses:
-            cost = ", ".join(
-                f"{NAMES[x]}: {found[x]['flops']:.2g} operations"
-                for x in (second, first)
-                if found[x]["flops"]
-            )
+            spent = {x: found[x]["flops"] for x in (second, first) if found[x]["flops"]}
+            cost = ", ".join(f"{NAMES[x]}: {n:.2g} operations" for x, n in spent.items())
             subject = NAMES[second][0].upper() + NAMES[second][1:]
             said.append(f"{subject} is {'; '.join(clauses)}. ({cost})")
     if {UP, DOWN} <= ways:

@@ -84,10 +84,8 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        require(
-            len(self.rewards) == len(self.reward_weights) > 0,
-            "there must be one reward or more, and one of reward_weights for each",
-        )
+        paired = len(self.rewards) == len(self.reward_weights) > 0
+        require(paired, "there must be one reward or more, and one of reward_weights for each")
         check_weights(self.reward_weights)
         require(self.clip_low < 1, "clip_low must be below 1, a ratio is never negative")
         require(

@@ -173,10 +173,8 @@ class Tested:
 
     def by_tests(self) -> list[tuple[int, Estimate]]:
         """(number of tests, fraction of programs that pass so many)"""
-        return [
-            (count, estimate(each.mean(axis=1), share=True))
-            for count, each in enumerate(self.passed, 1)
-        ]
+        counted = enumerate(self.passed, 1)
+        return [(count, estimate(each.mean(axis=1), share=True)) for count, each in counted]
 
 
 def tested(evaluation: Evaluation) -> Tested:

@@ -85,12 +85,11 @@ def search(
         how = Sampling(beam.tokens, seed=seed * 1000 + r)
         asked = [prompts[p] + prefix for p, prefix in where]
         drawn = sample(model, asked, how, group_size=first, eos_token_id=ends)
-        grown = [
-            (where[i // first][0], [*where[i // first][1], *ids], drawn.finished[i])
-            for i, ids in enumerate(drawn.completion_ids)
-        ]
-        for i, (p, _, _) in enumerate(grown):
-            spent[p] += len(drawn.completion_ids[i])
+        grown = []
+        for i, ids in enumerate(drawn.completion_ids):
+            p, prefix = where[i // first]
+            spent[p] += len(ids)
+            grown.append((p, [*prefix, *ids], drawn.finished[i]))
         scored = values(value, tokenizer, [prompts[p] + ids for p, ids, _ in grown])
         best: list[list[tuple[float, list[int], bool]]] = [[] for _ in problems]
         for (p, ids, finished), score in zip(grown, scored, strict=True):

@@ -51,12 +51,10 @@ def compare(before: Run, after: Run) -> Comparison:
         raise R1LabError(f"{before.folder} and {after.folder} cannot be compared: {words}")
     first, second = first.at(same), second.at(same)
     rows = [places[0][ids[i]] for i in same], [places[1][ids[i]] for i in same]
+    sides = (before, rows[0], first), (after, rows[1], second)
     change, values = {}, {}
     for name in ("pass@1", "cons@k", "length", "dollars"):
-        found = [
-            _each(name, one, some, part)
-            for one, some, part in zip((before, after), rows, (first, second), strict=True)
-        ]
+        found = [_each(name, *side) for side in sides]
         if all(one is not None for one in found):
             values[name] = tuple(float(np.nanmean(one)) for one in found)
             change[name] = estimate(found[1] - found[0])

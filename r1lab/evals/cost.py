@@ -64,11 +64,7 @@ def points(
     kept run's: `kept.load(folder).evaluation`). Without a tariff dollars are not known. Raises
     R1LabError for more votes than completions."""
     several = found if isinstance(found, Mapping) else {found.settings.get("budget"): found}
-    return [
-        _point(label, budget, evaluation, k, tariff)
-        for budget, evaluation in several.items()
-        for k in votes
-    ]
+    return [_point(label, *one, k, tariff) for one in several.items() for k in votes]
 
 
 def _point(

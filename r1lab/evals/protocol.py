@@ -131,12 +131,9 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         raise R1LabError(f"{words}, or --fresh to set it aside")
     for name in (ANSWERS, ATTEMPTS):
         mend(out / name)
-    session = {
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": about.versions(),
-        "machine": about.hardware(),
-        "source": address_of(source),
-    }
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    session = {"began": began, "versions": about.versions(), "machine": about.hardware()}
+    session["source"] = address_of(source)
     if not same:
         files.atomic_write_text(out / PROBLEMS, text)
     sessions = [*(known["sessions"] if known else []), session]

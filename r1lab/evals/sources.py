@@ -233,10 +233,8 @@ class Remote:
         crew.flying.discard(sample[:2])
         if isinstance(found, Reply):
             served = {"model": found.model, "fingerprint": found.fingerprint}
-            fields = {
-                "seed": crew.source.body(sample).get("seed"), "completion": found.text,
-                "thought": found.thought, "served": served,
-            }  # fmt: skip
+            fields = {"seed": crew.source.body(sample).get("seed"), "served": served}
+            fields |= {"completion": found.text, "thought": found.thought}
             names = "finish prompt_tokens completion_tokens estimated dollars seconds".split()
             fields |= {name: getattr(found, name) for name in names}
             keep.rows([(sample.index, sample.number, fields)])

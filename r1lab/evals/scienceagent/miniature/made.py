@@ -39,11 +39,10 @@ class Made:
 
     def row(self, number: int, files: dict[str, str]) -> dict[str, Any]:
         """The twelve columns."""
-        what = "Figure (its data)" if self.figure else self.subtask
         return {
             "instance_id": number,
             "domain": self.domain,
-            "subtask_categories": what,
+            "subtask_categories": "Figure (its data)" if self.figure else self.subtask,
             "github_name": "r1lab",
             "task_inst": self.inst.format(output=self.output),
             "domain_knowledge": self.knowledge,
