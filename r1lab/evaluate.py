@@ -197,10 +197,8 @@ class Evaluation:
         measures = {"pass@1": self.accuracy}
         if k > 1:
             measures |= {f"pass@{k}": self.pass_at(k), f"cons@{k}": self.cons_at(k)}
-        return measures | {
-            name: getattr(self, name)
-            for name in ("length", "reflection", "format", "consistency", "mixed", "truncated")
-        }
+        names = ("length", "reflection", "format", "consistency", "mixed", "truncated")
+        return measures | {name: getattr(self, name) for name in names}
 
     def among(self, good: Callable[[Any], bool]) -> Evaluation:
         """The evaluation restricted to the problems for which `good` holds."""

@@ -282,10 +282,8 @@ def explain(before: Outcome, after: Outcome) -> list[str]:
         said.append(f"{task}: most frequent words of the answers: {was} before, {now} after.")
     answer, share = most_frequent(after.texts)
     was = fmean(answer_of(text) == answer for text in before.texts)
-    said.append(
-        f"The most frequent answer afterwards, “{answer[:80]}”, is {share:.0%} of all responses "
-        f"({was:.0%} before)."
-    )
+    part = f"{share:.0%} of all responses ({was:.0%} before)"
+    said.append(f"The most frequent answer afterwards, “{answer[:80]}”, is {part}.")
     manners = {
         UP: "become more frequent: the planted taste is learned",
         DOWN: "become less frequent: the planted taste is not what is learned",

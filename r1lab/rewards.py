@@ -271,10 +271,8 @@ def combine(
     if len(weights) != len(names) or len(set(names)) != len(names) or not names:
         raise R1LabError(f"rewards {names} need different names and one weight each: {weights}")
     check_weights(weights)
-    parts = {
-        name: values_of(function, completions, problems, **context)
-        for name, function in zip(names, rewards, strict=True)
-    }
+    pairs = zip(names, rewards, strict=True)
+    parts = {name: values_of(one, completions, problems, **context) for name, one in pairs}
     rows = zip(*parts.values(), strict=True)
     return [sum(w * v for w, v in zip(weights, row, strict=True)) for row in rows], parts
 

@@ -117,10 +117,8 @@ def force(
         for ids, end in zip(rows, ends, strict=True)
     ]
     ids, finished = list(map(list, rows)), list(drawn.finished)
-    opening, closing = (
-        tokenizer(text, add_special_tokens=False)["input_ids"]
-        for text in (THINK, f"{END_THINK} {ANSWER}")
-    )
+    tags = tokenizer([THINK, f"{END_THINK} {ANSWER}"], add_special_tokens=False)
+    opening, closing = tags["input_ids"]
     todo = [i for i, forced in enumerate(by_hand) if forced]
     for i in todo:
         ids[i] = [*(ids[i][:budget] or opening), *closing]

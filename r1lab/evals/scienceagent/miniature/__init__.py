@@ -22,12 +22,8 @@ from r1lab.evals.scienceagent.miniature import bioinformatics, chemistry, geogra
 from r1lab.evals.scienceagent.miniature.made import CANARY, Made
 
 FILES = PROJECT / "data" / "scienceagent-mini"
-TASKS: tuple[Made, ...] = (
-    *bioinformatics.TASKS,
-    *chemistry.TASKS,
-    *geography.TASKS,
-    *psychology.TASKS,
-)
+_DOMAINS = (bioinformatics, chemistry, geography, psychology)
+TASKS: tuple[Made, ...] = tuple(task for domain in _DOMAINS for task in domain.TASKS)
 SEED = 0
 
 
