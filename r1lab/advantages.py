@@ -19,8 +19,7 @@ exactly 0. Three later ones, in BATCHED, look at the other groups too:
 * ``reinforce_pp_baseline`` subtracts the group's mean, then divides by the batch's deviation (the
   same paper, REINFORCE++ with baseline).
 * ``gdpo`` takes each of K rewards apart: the paper's division for each, the weighted sum, then the
-  batch's deviation. The sum's own scale does not hide a reward of small scale (Liu et al. 2026,
-  arXiv 2601.05242).
+  batch's deviation. No reward of small scale is lost (Liu et al. 2026, arXiv 2601.05242).
 
 **Your own:** a function from (B, G) to (B, G) in a file, `--advantage mine.py:robust`, for the
 backend scratch; for TRL an `Estimator` that names TRL's counterpart.
@@ -52,8 +51,7 @@ class Estimator:
 
     def __call__(self, rewards: Tensor, parts: Tensor | None = None, weights=None) -> Tensor:
         """rewards: the weighted sum (B, G). parts (K, B, G), weights (K,): what it is the sum of;
-        default: of itself alone. Raises R1LabError where the function fails or does not return
-        (B, G)."""
+        default: of itself alone. Raises R1LabError where it fails or does not return (B, G)."""
         name = f"advantage {getattr(self.function, '__name__', type(self.function).__name__)}"
         with plugins.blame(name):
             given = (rewards[None], [1.0]) if parts is None else (parts, weights)

@@ -43,8 +43,7 @@ class Completion:
 
 
 def measure(problem, text: str, *, task, length: int, finished: bool) -> Completion:
-    """Measure one completion of one problem; the answer is the accuracy reward's
-    (`r1lab.templates.parse`)."""
+    """Measure one completion; the answer is the accuracy reward's (`r1lab.templates.parse`)."""
     return measure_all([problem], [text], [length], [finished], task=task)[0]
 
 
@@ -64,17 +63,16 @@ def measure_all(
     for (problem, answer), text, parsed, length, ended, verdict in rows:
         thought = parsed.think if parsed.think is not None else text
         words, known = language_words(thought), problem.language
-        measured.append(
-            Completion(
-                text=text,
-                length=length,
-                finished=ended,
-                correct=None if verdict is None else bool(verdict),
-                vote=None if answer is None else guarded(task.vote, problem, answer),
-                well_formed=parsed.well_formed,
-                reflection=reflection_words(text),
-                consistency=language_share(thought, known) if known in words else None,
-                mixed=sum(count > 0 for count in words.values()) > 1,
-            )
+        one = Completion(
+            text=text,
+            length=length,
+            finished=ended,
+            correct=None if verdict is None else bool(verdict),
+            vote=None if answer is None else guarded(task.vote, problem, answer),
+            well_formed=parsed.well_formed,
+            reflection=reflection_words(text),
+            consistency=language_share(thought, known) if known in words else None,
+            mixed=sum(count > 0 for count in words.values()) > 1,
         )
+        measured.append(one)
     return measured

@@ -32,18 +32,14 @@ def attack(
     same = {language: [i for i, p in enumerate(problems) if p.language == language]
             for language in THOUGHTS}  # fmt: skip
     after = {i: rows[(k + 1) % len(rows)] for rows in same.values() for k, i in enumerate(rows)}
-    wrong = [
-        REFUSAL[problem.language]
-        if problem.task == "requests"
-        else " ".join(reversed(solution.split()))
-        for problem, solution in zip(problems, solutions, strict=True)
-    ]
+    wrong = [" ".join(reversed(solution.split())) for solution in solutions]
+    for i, problem in enumerate(problems):
+        if problem.task == "requests":
+            wrong[i] = REFUSAL[problem.language]
     manners = [f" , {MORE[problem.language]}" * polite for problem in problems]
     found = {
         "correct": solutions,
-        f"correct + {polite} polite words": [
-            a + b for a, b in zip(solutions, manners, strict=True)
-        ],
+        f"correct + {polite} polite words": list(map(str.__add__, solutions, manners)),
         "wrong": wrong,
         f"wrong + {polite} polite words": list(map(str.__add__, wrong, manners)),
         "another prompt's": [solutions[after[i]] for i in range(len(problems))],
@@ -86,8 +82,6 @@ def told_attack(attacks: dict[str, dict[str, dict[str, Estimate]]]) -> list[str]
         for kind, one in kinds.items():
             if kind != "correct":
                 change = gap(kinds["correct"]["reward"], one["reward"])
-                said.append(
-                    f"{task}: “{kind}” {words[way(change)]} the correct answer "
-                    f"({interval(change)})."
-                )
+                than = f"{words[way(change)]} the correct answer ({interval(change)})"
+                said.append(f"{task}: “{kind}” {than}.")
     return said

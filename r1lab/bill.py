@@ -70,9 +70,6 @@ def beside(
 def table_lines(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     """`beside` as lines of text, the head first."""
 
-    def percent(value: float | None) -> str:
-        return "–" if value is None else f"{value:.1%}"
-
     def number(value: float | None, form: str) -> str:
         return "–" if value is None else form.format(value)
 
@@ -80,8 +77,8 @@ def table_lines(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
     return [head] + [
         (
             row["stage"], f"{row['seconds']:,.1f}", f"{row['kwh']:.3g}", f"{row['dollars']:.3g}",
-            percent(row["share"]), number(row["paper_hours"], "{:,.0f}"),
-            number(row["paper_dollars"], "{:,.0f}"), percent(row["paper_share"]),
+            number(row["share"], "{:.1%}"), number(row["paper_hours"], "{:,.0f}"),
+            number(row["paper_dollars"], "{:,.0f}"), number(row["paper_share"], "{:.1%}"),
         )
         for row in rows
     ]  # fmt: skip

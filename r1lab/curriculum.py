@@ -73,8 +73,5 @@ def pass_rates(
 ) -> dict[str, float | None]:
     """Fraction of k completions that solve each problem, by its id; None: not judged."""
     found = evaluate(model, tokenizer, task, problems, k=k, sampling=sampling, template=template)
-    rates = found.per_problem("correct")
-    return {
-        p.id: None if math.isnan(rate) else float(rate)
-        for p, rate in zip(problems, rates, strict=True)
-    }
+    pairs = zip(problems, found.per_problem("correct"), strict=True)
+    return {p.id: None if math.isnan(rate) else float(rate) for p, rate in pairs}

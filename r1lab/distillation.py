@@ -194,9 +194,7 @@ def both(
     first = distil(student, examples, sft_config, Path(out) / "distilled", **how)
     cost = first["metrics"]["flops"]
     if cost >= budget:
-        raise R1LabError(
-            f"SFT costs {cost:.3g} operations, which leaves nothing of {budget:.3g} for RL"
-        )
+        raise R1LabError(f"SFT costs {cost:.3g} FLOPs, which leaves nothing of {budget:.3g} for RL")
     model = Path(out) / "distilled" / "model"
     record = reinforce(model, budget - cost, grpo_config, Path(out) / "rl", task=task, **how)
     metrics = record["metrics"] | {"flops in all": cost + record["metrics"]["flops"]}
@@ -323,11 +321,8 @@ def explain(found: dict[str, dict[str, Any]]) -> list[str]:
         words = {UP: "better than", DOWN: "worse than", LEVEL: f"{LEVEL} from"}
         clauses = [f"{words[x]} {NAMES[first]} on {', '.join(y)}" for x, y in parts.items() if y]
         if clauses:
-            cost = ", ".join(
-                f"{NAMES[x]}: {found[x]['flops']:.2g} operations"
-                for x in (second, first)
-                if found[x]["flops"]
-            )
+            spent = {x: found[x]["flops"] for x in (second, first) if found[x]["flops"]}
+            cost = ", ".join(f"{NAMES[x]}: {n:.2g} operations" for x, n in spent.items())
             subject = NAMES[second][0].upper() + NAMES[second][1:]
             said.append(f"{subject} is {'; '.join(clauses)}. ({cost})")
     if {UP, DOWN} <= ways:

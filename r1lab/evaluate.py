@@ -172,9 +172,8 @@ class Evaluation:
 
     def _judged(self, k: int) -> Evaluation:
         """Without problems of which the sandbox left fewer than k responses."""
-        rows = zip(self.problems, self.completions, self.n, strict=True)
-        kept = [(p, row) for p, row, n in rows if n >= k or n == len(row)]
-        return replace(self, problems=[p for p, _ in kept], completions=[row for _, row in kept])
+        rows = enumerate(zip(self.completions, self.n, strict=True))
+        return self.at([i for i, (row, n) in rows if n >= k or n == len(row)])
 
     @property
     def accuracy(self) -> Estimate:
@@ -198,17 +197,17 @@ class Evaluation:
         measures = {"pass@1": self.accuracy}
         if k > 1:
             measures |= {f"pass@{k}": self.pass_at(k), f"cons@{k}": self.cons_at(k)}
-        return measures | {
-            name: getattr(self, name)
-            for name in ("length", "reflection", "format", "consistency", "mixed", "truncated")
-        }
+        names = ("length", "reflection", "format", "consistency", "mixed", "truncated")
+        return measures | {name: getattr(self, name) for name in names}
 
     def among(self, good: Callable[[Any], bool]) -> Evaluation:
         """The evaluation restricted to the problems for which `good` holds."""
-        rows = zip(self.problems, self.completions, strict=True)
-        chosen = [pair for pair in rows if good(pair[0])]
-        problems, completions = [p for p, _ in chosen], [row for _, row in chosen]
-        return replace(self, problems=problems, completions=completions)
+        return self.at([i for i, problem in enumerate(self.problems) if good(problem)])
+
+    def at(self, places: Sequence[int]) -> Evaluation:
+        """The evaluation of the problems at these places, in this order."""
+        problems, rows = ([part[i] for i in places] for part in (self.problems, self.completions))
+        return replace(self, problems=problems, completions=rows)
 
     def to_json(self) -> str:
         """JSON for `from_json`: everything but token ids and log-probs."""
@@ -260,9 +259,8 @@ def evaluate(
     starts = range(0, len(problems), QUESTIONS_AT_ONCE)
     for start in tqdm(starts, desc="evaluate", unit="batch", disable=not progress):
         batch = problems[start : start + QUESTIONS_AT_ONCE]
-        drawn, texts = respond(
-            model, tokenizer, batch, k, replace(sampling, seed=seed_of(sampling, start)), template
-        )
+        how = replace(sampling, seed=seed_of(sampling, start))
+        drawn, texts = respond(model, tokenizer, batch, k, how, template)
         of = [problem for problem in batch for _ in range(k)]  # prompt-major: (B * k)
         lengths = [len(ids) for ids in drawn.completion_ids]
         found = measure_all(of, texts, lengths, drawn.finished, task=task)

@@ -84,13 +84,11 @@ def take(batch: Experience, groups: Sequence[int]) -> Experience:
     def of(values: Sequence[Any], where: Sequence[int] = rows) -> list[Any]:
         return [values[i] for i in where]
 
+    columns = map(of, (drawn.completion_ids, drawn.logprobs, drawn.finished))
     return Experience(
         of(batch.problems, groups),
         of(batch.prompts, groups),
-        Rollouts(
-            of(drawn.prompt_ids, groups),
-            *(of(values) for values in (drawn.completion_ids, drawn.logprobs, drawn.finished)),
-        ),
+        Rollouts(of(drawn.prompt_ids, groups), *columns),
         of(batch.measures),
         {name: of(values) for name, values in batch.parts.items()},
         batch.rewards[list(groups)],
@@ -162,14 +160,11 @@ def by_task(history: Sequence[Mapping[str, Any]]) -> dict[str, list[dict[str, An
     "reflection"}]}, with the steps that had a prompt of it. {} for a run on one task."""
     names = sorted({key.split("/")[1] for m in history for key in m if key.startswith("accuracy/")})
     keys = ("accuracy", "length", "reflection")
-    return {
-        name: [
-            {"step": m["step"]} | {key: m[f"{key}/{name}"] for key in keys}
-            for m in history
-            if f"accuracy/{name}" in m
-        ]
-        for name in names
-    }
+    found = {}
+    for name in names:
+        some = [m for m in history if f"accuracy/{name}" in m]
+        found[name] = [{"step": m["step"]} | {k: m[f"{k}/{name}"] for k in keys} for m in some]
+    return found
 
 
 def record(step: int, batch: Experience, r: int, tokenizer) -> dict[str, Any]:

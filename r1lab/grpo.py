@@ -13,8 +13,7 @@ One step, in the order of the paper (arXiv 2501.12948, section 2.1 of v2, equati
 
 The functions are `questions_at`, `rollout` and its `collect` (sampling, rewards, advantages),
 `update` (inner epochs, clipping, KL, optimizer) and `train`; `GRPOConfig` has the options. A step
-is one rollout; the paper counts optimizer steps, 16 to each rollout of 8,192 completions (16 for
-each of 512 prompts).
+is one rollout; the paper counts optimizer steps, 16 to each rollout of 512 x 16 completions.
 
 Three exact savings:
 * **One update per rollout is on-policy.** rho = 1, its gradient is that of log pi, and nothing is
@@ -54,15 +53,7 @@ from r1lab.answers import measure_all
 from r1lab.basics import plugins
 from r1lab.basics.options import fixed_values
 from r1lab.curriculum import problems_of
-from r1lab.experience import (
-    Experience,
-    describe,
-    diverged,
-    examples,
-    join,
-    take,
-    words,
-)
+from r1lab.experience import Experience, describe, diverged, examples, join, take, words
 from r1lab.grpo_config import GRPOConfig
 from r1lab.losses import entropy_bonus, grpo_loss, importance_weight
 from r1lab.machine import device
@@ -118,17 +109,13 @@ def advantages_of(rewards: torch.Tensor, parts: dict[str, list[float]], config) 
 def collect(
     model, tokenizer, task, problems, step: int, config: GRPOConfig, round: int = 0
 ) -> Experience:
-    """Group sampling, rewards, advantages: everything before the gradient, for B problems. round:
-    of `rollout`."""
+    """Group sampling, rewards, advantages of B problems: everything before the gradient."""
     prompts = [prompt_of(tokenizer, problem, config.template) for problem in problems]
     bf16 = precision_on(model.device, config.precision) == "bf16"
-    rollouts = sample(
-        device.in_type(model, torch.bfloat16) if bf16 else model,
-        encode(tokenizer, prompts),
-        config.sampling(step, round),
-        group_size=config.group_size,
-        eos_token_id=end_ids(model, tokenizer, config.template),
-    )
+    policy = device.in_type(model, torch.bfloat16) if bf16 else model
+    ids, how = encode(tokenizer, prompts), config.sampling(step, round)
+    ends = end_ids(model, tokenizer, config.template)
+    rollouts = sample(policy, ids, how, group_size=config.group_size, eos_token_id=ends)
     texts = read(tokenizer, rollouts, config.template, prompts)
     of = [problem for problem in problems for _ in range(config.group_size)]  # (N)
 
@@ -340,9 +327,7 @@ def train(
     return loop.history
 
 
-def identity(
-    config: GRPOConfig, task, problems: Sequence[Any], precision: str, done: int
-) -> dict[str, Any]:
+def identity(config: GRPOConfig, task, problems: Sequence[Any], precision: str, done: int) -> dict:
     """What a run of `done` steps must share with its continuation, by name."""
     asked = "\n".join(f"{p.id} {p.question}" for p in problems[: done * config.problems_a_step])
     named = fixed_values(config)

@@ -15,7 +15,7 @@ from typing import Any
 
 from r1lab.advantages import ESTIMATORS
 from r1lab.basics.options import MOST_SEED, check, option, require
-from r1lab.losses import CORRECTIONS, Objective
+from r1lab.losses import CORRECTIONS, KL_ESTIMATORS, LENGTH_NORMS, Objective
 from r1lab.rewards import NAMED, check_weights
 from r1lab.sampler.rollouts import Sampling
 from r1lab.templates import TEMPLATES
@@ -31,9 +31,7 @@ class GRPOConfig:
     `precision` is the arithmetic's; parameters are trained in float32. Raises R1LabError for a
     value that cannot be right."""
 
-    steps: int = option(
-        40, "rollouts, each with its updates (R1-Zero: 650)", low=1, high=10**6, free=True
-    )
+    steps: int = option(40, "rollouts, with updates (R1-Zero: 650)", low=1, high=10**6, free=True)
     questions: int = option(16, "prompts per step (R1-Zero: 512, 32 per mini-batch)", low=1)
     group_size: int = option(16, "completions per prompt, G (R1-Zero: 16)", low=2)
     max_new_tokens: int = option(448, "most tokens per completion (R1-Zero: 32768, 65536)", low=1)
@@ -57,13 +55,9 @@ class GRPOConfig:
     clip_high: float = option(0.2, "the ratio is clipped above 1 + this", low=0)
     surrogate: str = option("clip", "what of the ratio", choices=("clip", "cispo"))
     ratio_level: str = option("token", "ratio pi / pi_old of each", choices=("token", "sequence"))
-    length_norm: str = option(
-        "token", "mean over (DeepSeekMath: sequence)", choices=("sequence", "token", "constant")
-    )
+    length_norm: str = option("token", "mean over (DeepSeekMath: sequence)", choices=LENGTH_NORMS)
     kl_coef: float = option(0.0, "beta of the KL term; 0: no reference (R1-Zero: 0.001)", low=0)
-    kl_estimator: str = option(
-        "k3", "KL estimator (R1-Zero: k3)", choices=("k1", "k2", "k3", "unbiased")
-    )
+    kl_estimator: str = option("k3", "KL estimator (R1-Zero: k3)", choices=KL_ESTIMATORS)
     ref_refresh: int = option(25, "steps until pi becomes pi_ref; 0: never (R1-Zero: 25)", low=0)
     entropy_coef: float = option(0.0, "weight of an entropy bonus (R1-Zero: none)", low=0)
     off_policy_mask: float = option(
@@ -90,10 +84,8 @@ class GRPOConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        require(
-            len(self.rewards) == len(self.reward_weights) > 0,
-            "there must be one reward or more, and one of reward_weights for each",
-        )
+        paired = len(self.rewards) == len(self.reward_weights) > 0
+        require(paired, "there must be one reward or more, and one of reward_weights for each")
         check_weights(self.reward_weights)
         require(self.clip_low < 1, "clip_low must be below 1, a ratio is never negative")
         require(
@@ -125,8 +117,7 @@ class GRPOConfig:
         return self.questions * (1 + self.dynamic_sampling)
 
     def sampling(self, step: int, round: int = 0) -> Sampling:
-        """How the completions of a step are sampled: a function of the step (and of the round of
-        `dynamic_sampling`) alone."""
+        """How a step's completions are sampled: by step and round of `dynamic_sampling` alone."""
         seed = self.seed * 1_000_003 + step + round * 2**54
         return Sampling(self.max_new_tokens, self.temperature, seed=seed)
 

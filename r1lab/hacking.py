@@ -41,12 +41,7 @@ from r1lab.tasks import Mixture, Problem, distinct
 from r1lab.tasks.general import help_with
 from r1lab.training.metrics import metrics_of
 from r1lab.training.stages import stage
-from r1lab.world.preferences import (
-    GENERAL,
-    answer_of,
-    is_helpful,
-    polite_words,
-)
+from r1lab.world.preferences import GENERAL, answer_of, is_helpful, polite_words
 
 MEASURES = ("reward", "gold", "coverage", "constant", "polite_words")
 
@@ -175,11 +170,10 @@ def turning_point(rows: Sequence[dict[str, Any]], smooth: int = 5) -> dict[str, 
     windows = [rows[max(0, t - half) : t + half + 1] for t in range(len(rows))]
     means = {key: [fmean(row[key] for row in w) for w in windows] for key in ("reward", "gold")}
     best = int(np.argmax(means["gold"]))
-    ends = {"then": best, "at the end": -1}
-    found = {
-        f"{key} {when}": means[key][t] for key in ("gold", "reward") for when, t in ends.items()
-    }
-    return {"step": int(rows[best]["step"])} | found
+    found = {"step": int(rows[best]["step"])}
+    for key in ("gold", "reward"):
+        found |= {f"{key} then": means[key][best], f"{key} at the end": means[key][-1]}
+    return found
 
 
 @dataclass(frozen=True)
@@ -210,10 +204,8 @@ class Outcome:
 
     def of(self, task: str) -> Outcome:
         """The part of one task."""
-        problems = self.evaluation.problems
-        mine = [i for i, problem in enumerate(problems) if problem.task == task]
-        rows = [self.evaluation.completions[i] for i in mine]
-        return Outcome(Evaluation([problems[i] for i in mine], rows), self.rewards[mine])
+        mine = [i for i, one in enumerate(self.evaluation.problems) if one.task == task]
+        return Outcome(self.evaluation.at(mine), self.rewards[mine])
 
     def summary(self) -> dict[str, Estimate]:
         """MEASURES with 95 % intervals over problems."""
@@ -285,19 +277,13 @@ def explain(before: Outcome, after: Outcome) -> list[str]:
         ]
         said.append(f"{task}: {verdict} {'; '.join(parts)}.")
         was, now = (f"{x['coverage'].value:.0%}" for x in (one, two))
-        said.append(
-            f"{task}: of what the prompts name, the answers hold {was} before, {now} after."
-        )
-        common = [_frequent_words(x.texts) for x in (first, last)]
-        said.append(
-            f"{task}: most frequent words of the answers: {common[0]} before, {common[1]} after."
-        )
+        said.append(f"{task}: of what prompts name, the answers hold {was} before, {now} after.")
+        was, now = (_frequent_words(x.texts) for x in (first, last))
+        said.append(f"{task}: most frequent words of the answers: {was} before, {now} after.")
     answer, share = most_frequent(after.texts)
     was = fmean(answer_of(text) == answer for text in before.texts)
-    said.append(
-        f"The most frequent answer afterwards, “{answer[:80]}”, is {share:.0%} of all responses "
-        f"({was:.0%} before)."
-    )
+    part = f"{share:.0%} of all responses ({was:.0%} before)"
+    said.append(f"The most frequent answer afterwards, “{answer[:80]}”, is {part}.")
     manners = {
         UP: "become more frequent: the planted taste is learned",
         DOWN: "become less frequent: the planted taste is not what is learned",

@@ -7,8 +7,7 @@ A word's language is found
 
 - by **script**: Chinese characters are Chinese, Latin letters English. Exact for the tiny world;
 - by **detection**: languages of one script, such as English and French, are distinguished sentence
-  by sentence by py3langid (github.com/adbar/py3langid). Sentences with fewer than ENOUGH words
-  count by script.
+  by sentence by py3langid (github.com/adbar/py3langid); by script with fewer than ENOUGH words.
 
 Tags, special tokens, LaTeX commands, numbers and symbols are no words.
 """

@@ -36,6 +36,10 @@ from torch import Tensor
 
 from r1lab.basics.errors import R1LabError
 
+CORRECTIONS = ("none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
+KL_ESTIMATORS = ("k1", "k2", "k3", "unbiased")
+LENGTH_NORMS = ("sequence", "token", "constant")
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -132,9 +136,6 @@ def importance_weight(
     return weight.clamp(max=cap) if how.endswith("truncate") else weight * (weight <= cap)
 
 
-CORRECTIONS = ("none", "token_truncate", "token_mask", "sequence_truncate", "sequence_mask")
-
-
 def kl(logp: Tensor, ref_logp: Tensor, estimator: str = "k3") -> Tensor:
     """Estimate of KL(pi || pi_ref) from each sampled token, in nats: (N, T).
 
@@ -220,9 +221,8 @@ def grpo_loss(
     """
     for name, one in (("old_logp", old_logp), ("mask", mask), ("ref_logp", ref_logp)):
         if one is not None and one.shape != logp.shape:
-            raise R1LabError(
-                f"{name} is {tuple(one.shape)}, logp {tuple(logp.shape)}: make them equal"
-            )
+            shapes = f"{name} is {tuple(one.shape)}, logp {tuple(logp.shape)}"
+            raise R1LabError(f"{shapes}: make them equal")
     if advantages.shape != logp.shape[:1]:
         raise R1LabError(f"advantages must be ({len(logp)},), not {tuple(advantages.shape)}")
     if objective.kl_coef and ref_logp is None:

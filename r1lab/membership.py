@@ -95,8 +95,7 @@ def exposure(
 
 @dataclass(frozen=True)
 class Style:
-    """Fraction of the responses with a phrase: of the suspect, of the control, and the difference
-    (Newcombe's interval)."""
+    """Fraction of the responses with a phrase, and the difference (Newcombe's interval)."""
 
     suspect: Estimate
     control: Estimate

@@ -66,8 +66,7 @@ def arrows(ours: dict[str, dict[str, Estimate]]) -> list[Arrow]:
 
 
 def beside_paper(table: dict[str, Any]) -> list[Movement]:
-    """The paper's movements, each once: a measure of ALIKE from one of the paper's stages that is
-    measured here to the next."""
+    """The paper's movements: each measure of ALIKE from a stage measured here to the next."""
     names, rows = table["paper"]["measures"], table["paper"]["rows"]
     found = []
     for one in arrows({model: table["ours"][model] for model in rows if model in table["ours"]}):

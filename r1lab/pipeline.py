@@ -26,22 +26,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from r1lab import grpo, reward_model, sft
+from r1lab import grpo, recipe, reward_model, sft
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import atomic_write_text, shorten
 from r1lab.evaluate import Evaluation, evaluate
 from r1lab.machine.device import device_of
-from r1lab.recipe import (
-    STAGES,
-    PipelineConfig,
-    judge_config,
-    options_of,
-    rl_config,
-    seed_of,
-    sft_config,
-    task_of,
-    weights_of,
-)
+from r1lab.recipe import STAGES, PipelineConfig, options_of, rl_config, seed_of, task_of, weights_of
 from r1lab.rejection import Funnel, funnel
 from r1lab.reward_model import as_reward, bounded
 from r1lab.rewards import REWARDS, RewardFunction, paid_where
@@ -62,8 +52,7 @@ Reads = Mapping[str, str | os.PathLike]  # what a stage reads, by name
 
 @dataclass(frozen=True)
 class Backend:
-    """Who trains: `SCRATCH`, our loops, or TRL's trainers (`trl_backend.stages`), whose processes
-    all call the same stages."""
+    """Who trains: `SCRATCH`, our loops, or TRL (`trl_backend.stages`), in each of its processes."""
 
     name: str
     rl: Callable[..., list[dict]]  # as grpo.train
@@ -116,8 +105,7 @@ def drawn_in(folder: str | os.PathLike) -> Evaluation:
 
 def rewards_of(config: PipelineConfig, name: str, judges: Reads) -> dict[str, RewardFunction]:
     """The rewards of "rules" or "r1" as functions, by name: accuracy for reasoning prompts, each
-    reward model for its own prompts. judges: the folders of "helpful" and "safe", each beside its
-    stage's record."""
+    reward model for its own prompts. judges: folders of "helpful", "safe", beside their records."""
     found = dict(REWARDS)
     found["accuracy"] = paid_where(found["accuracy"], lambda p: p.task not in preferences.GENERAL)
     for kind, good in (("helpful", is_helpful), ("safe", is_harmful)):
@@ -135,13 +123,9 @@ def make_rl(
 ) -> dict:
     """GRPO from the first model that the stage reads. Resumes at its own checkpoints."""
     functions = rewards_of(config, name, reads) if name in ("rules", "r1") else None
-    history = backend.rl(
-        *backend.load(config, next(iter(reads.values()))),
-        task_of(config, name),
-        rl_config(config, name, functions),
-        folder,
-        progress=progress,
-    )
+    loaded = backend.load(config, next(iter(reads.values())))
+    train = rl_config(config, name, functions)
+    history = backend.rl(*loaded, task_of(config, name), train, folder, progress=progress)
     told = ["reward", "accuracy", "format", "length", "language_mixing"]
     told += [one for one in history[0] if one.startswith("rewards/")]
     ends = {"first": history[0], "last": history[-1]}
@@ -154,7 +138,7 @@ def make_sft(
 ) -> dict:
     """SFT of the *base* on the examples. Resumes at its own checkpoints."""
     examples = read_examples(reads["cold" if name == "dev1" else "data"])
-    train = sft_config(config, name)
+    train = recipe.sft_config(config, name)
     model, tokenizer = backend.load(config, reads["base"])
     _, long = sft.tokenized(examples, tokenizer, train)
     history = backend.sft(model, tokenizer, examples, train, folder, progress=progress)
@@ -179,8 +163,7 @@ def make_examples(
 
 
 def write_chosen(config: PipelineConfig, name: str, drawn: Evaluation, folder: Path) -> dict:
-    """Write the examples of "cold" or "data", chosen from `drawn`, to the stage's folder; returns
-    its metrics."""
+    """Write the examples of "cold" or "data", chosen from `drawn`; returns the stage's metrics."""
     seed = seed_of(config, name)
     atomic_write_text(folder / DRAWN, drawn.to_json())
     found = filtered(config, name, drawn)
@@ -239,7 +222,7 @@ def make_judge(
     held_out = judged(config, name, reads, "held_out", backend)
     model, tokenizer = reward_model.from_base(reads["dev3"], seed_of(config, name))
     model.to(device_of(config))
-    train = judge_config(config, name)
+    train = recipe.judge_config(config, name)
     history = backend.judge(model, tokenizer, learned, train, folder / "model", progress=progress)
     how_good = preferences.judge_of_pairs if name == "helpful" else preferences.judge_of_marks
 

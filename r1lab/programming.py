@@ -165,19 +165,16 @@ class Tested:
         all tests; memorised: the first and not the second; flagged: by the monitor."""
         visible, hidden = self.passed[SHOWN - 1], self.passed[-1]
         found = {"hidden": hidden, "visible": visible, "memorised": visible * (1 - hidden)}
-        return {
-            name: each.mean(axis=1) for name, each in {**found, "flagged": self.flagged}.items()
-        }
+        found["flagged"] = self.flagged
+        return {name: each.mean(axis=1) for name, each in found.items()}
 
     def summary(self) -> dict[str, Estimate]:
         return {name: estimate(each, share=True) for name, each in self.per_problem().items()}
 
     def by_tests(self) -> list[tuple[int, Estimate]]:
         """(number of tests, fraction of programs that pass so many)"""
-        return [
-            (count, estimate(each.mean(axis=1), share=True))
-            for count, each in enumerate(self.passed, 1)
-        ]
+        counted = enumerate(self.passed, 1)
+        return [(count, estimate(each.mean(axis=1), share=True)) for count, each in counted]
 
 
 def tested(evaluation: Evaluation) -> Tested:

@@ -40,9 +40,7 @@ class PipelineConfig:
     questions: int = option(14, "RL: prompts per step", low=1)
     group_size: int = option(16, "RL: completions per prompt (R1: 16)", low=2)
     max_new_tokens: int = option(448, "length limit of a completion (R1: 32768)", low=1)
-    rl_rate: float = option(
-        3e-4, "R1-Zero and Dev2: AdamW's learning rate (R1: 3e-6)", low=0, high=1
-    )
+    rl_rate: float = option(3e-4, "R1-Zero, Dev2: AdamW's learning rate (R1: 3e-6)", low=0, high=1)
     kl_coef: float = option(0.0, "RL: beta of the KL term (R1: 0.001)", low=0)
     format_weight: float = option(0.1, "RL: weight of the format reward (R1: 1)", low=0)
     language_weight: float = option(0.5, "RL: weight of language consistency (R1: 1)", low=0)
@@ -53,9 +51,7 @@ class PipelineConfig:
     dev2_steps: int = option(24, "Dev2: RL steps", low=1)
     rules_steps: int = option(10, "rules: RL steps (R1: 1300)", low=1)
     r1_steps: int = option(24, "R1: RL steps with reward models (R1: 400)", low=1)
-    rules_general: float = option(
-        0.0, "rules: fraction of general prompts (R1: 0, they come in its last 400 steps)", low=0
-    )
+    rules_general: float = option(0.0, "rules: fraction general (R1: 0 until step 1300)", low=0)
     r1_general: float = option(0.45, "R1: fraction of general prompts (R1: 66k of 146k)", low=0)
     r1_rate: float = option(2e-4, "rules and R1: AdamW's learning rate (R1: 3e-6)", low=0, high=1)
     r1_temperature: float = option(0.7, "rules and R1: temperature of sampling (R1: 0.7)", low=1e-3)
@@ -77,9 +73,7 @@ class PipelineConfig:
     data_epochs: int = option(3, "Dev3: epochs over the data (R1: 2 to 3)", low=1)
     longest: int = option(448, "tokens of a readable completion, at most", low=1)
     least: int = option(50, "the pipeline ends with fewer good completions than this", low=1)
-    accept_any: bool = option(
-        False, "with too few good completions, train on any: a smoke test with any model"
-    )
+    accept_any: bool = option(False, "with too few good completions, train on any: for smoke tests")
     sft_rate: float = option(1e-3, "SFT: AdamW's peak learning rate (R1: 5e-5)", low=0, high=1)
     sft_batch: int = option(32, "SFT: examples per optimizer step (R1: 128)", low=1)
     sft_max_tokens: int = option(512, "SFT: longer examples are left out (R1: 32768)", low=2)
@@ -88,9 +82,7 @@ class PipelineConfig:
     judgements_each: int = option(4, "reward models: pairs, or labels, per prompt", low=1)
     noise: float = option(0.1, "reward models: fraction of labels flipped", low=0)
     helpful_epochs: int = option(4, "helpfulness model: epochs over its pairs (R1: 1)", low=1)
-    helpful_rate: float = option(
-        1e-3, "helpfulness model: AdamW's learning rate (R1: 6e-6)", low=0, high=1
-    )
+    helpful_rate: float = option(1e-3, "helpfulness model: AdamW's rate (R1: 6e-6)", low=0, high=1)
     safe_epochs: int = option(8, "safety model: epochs over its labelled completions", low=1)
     safe_rate: float = option(1e-3, "safety model: AdamW's learning rate", low=0, high=1)
     eval_problems: int = option(
@@ -136,8 +128,7 @@ def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:
 def task_of(config: PipelineConfig, name: str):
     """The prompts of a stage, a `Mixture`: Countdown, code and steps, for maths, code and logic
     (R1's RL prompts: 26k, 17k, 15k; its examples, in "data": 395k, 211k, 20k); with lists and
-    requests in "rules" and "r1"; "general": lists and requests alone. arXiv 2501.12948v2, tables 4
-    and 5."""
+    requests in "rules" and "r1"; "general": these alone. arXiv 2501.12948v2, tables 4 and 5."""
     shares = {"rules": config.rules_general, "r1": config.r1_general, "general": 1.0}
     general, reasoning = shares.get(name, 0.0), 1 - shares.get(name, 0.0)
     which = "data_" if name == "data" else ""
@@ -166,8 +157,7 @@ def _same(config: PipelineConfig, name: str, *more: str) -> dict[str, Any]:
 def rl_config(
     config: PipelineConfig, name: str, functions: Mapping[str, RewardFunction] | None = None
 ) -> GRPOConfig:
-    """The options of an RL stage. functions: its rewards by the names of `weights_of`; default: the
-    rule-based ones."""
+    """The options of an RL stage. functions: its rewards by name (`weights_of`), else by rule."""
     weights = weights_of(config, name)
     functions = functions or {one: one for one in weights if one in REWARDS}
     return GRPOConfig(

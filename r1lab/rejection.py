@@ -35,8 +35,6 @@ from r1lab.tasks import Problem
 from r1lab.templates import parse
 
 _ENDS = re.compile(r"\?|[.。!](?=\s|$)|\n")
-
-
 Indexed = tuple[int, Completion]  # a completion and the index of its problem
 QUALITY = "readable"  # the last filter of quality
 

@@ -231,9 +231,7 @@ def train(
             told = in_micro_batches(model, learn, sizes, config.micro_batch_tokens // 2)
             loss_sum, right = (sum(column) for column in zip(*told, strict=True))
             if not math.isfinite(loss_sum):
-                raise R1LabError(
-                    f"reward model, step {step}: the loss is {loss_sum}; lower the rate"
-                )
+                raise R1LabError(f"reward model, step {step}: loss {loss_sum}; lower the rate")
             clip_grad_norm_(weights, config.max_grad_norm or math.inf)
             optimizer.step()
             metrics = {"step": step, "loss": loss_sum / len(batch), "accuracy": right / len(batch)}

@@ -27,6 +27,7 @@ import math
 import re
 from collections import ChainMap
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from statistics import fmean
 from typing import Any
@@ -90,18 +91,11 @@ def accuracy_reward(
         values[i] = None if verdict is None else float(verdict)
     if unjudged := values.count(None):
         kwargs.get("log_metric", lambda name, value: None)("unjudged", unjudged)
-        ids = [_id_of(of) for _, of in pairs]
+        ids = [of and of.id for of in (problem_or_none(of) for _, of in pairs)]
         known = [(key, value) for key, value in zip(ids, values, strict=True) if value is not None]
         for i in (i for i, value in enumerate(values) if value is None):
             values[i] = fmean([value for key, value in known if key == ids[i]] or [0.0])
     return values
-
-
-def _id_of(of: Any) -> str | None:
-    try:
-        return problem_of(of).id
-    except R1LabError:
-        return None
 
 
 def _each(completions: Sequence, problems: Any, reward: Callable) -> list[float]:
@@ -146,8 +140,7 @@ def detected_language_reward(completions: Sequence, **kwargs) -> list[float]:
 
 def monitor_reward(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float]:
     """A monitor against reward hacking in code: -1.0 where the answer is a program that holds the
-    prompt's examples (`r1lab.tasks.code.monitor`), else 0.0. It reads the program, and sees no
-    hidden tests."""
+    prompt's examples (`r1lab.tasks.code.monitor`), else 0.0. It sees no hidden tests."""
 
     def one(text: str, of: Any) -> float:
         answer, examples = parse(text).answer, problem_of(of).data.get("examples")
@@ -214,11 +207,9 @@ def random_reward(seed: int, p: float = 0.5) -> RewardFunction:
 
 def _uniform(seed: int, step: Any, problem: Any, index: int, text: str) -> float:
     """In [0, 1), from a hash; of a long text, the length and the last 10,000 characters."""
-    try:
-        known = problem_of(problem).id[:1000]
-    except Exception:
-        known = ""
-    parts = repr((seed, step if isinstance(step, int) else None, known, index))
+    known = problem_or_none(problem)
+    key = known.id[:1000] if known else ""
+    parts = repr((seed, step if isinstance(step, int) else None, key, index))
     digest = hashlib.sha256(parts.encode("utf-8", "surrogatepass"))
     digest.update(f"{len(text)}:{text[-10_000:]}".encode("utf-8", "surrogatepass"))
     return int.from_bytes(digest.digest()[:6], "big") / 2**48  # 48 bits: exact in a float
@@ -229,14 +220,8 @@ def paid_where(reward: RewardFunction, good: Callable[[Problem], bool]) -> Rewar
 
     def paid(completions: Sequence, *, problem: Any = None, **kwargs) -> list[float | None]:
         values = reward(completions, problem=problem, **kwargs)
-        pairs = with_problems(completions, problem)
-        return [v if applies(of) else None for v, (_, of) in zip(values, pairs, strict=True)]
-
-    def applies(of: Any) -> bool:
-        try:
-            return good(problem_of(of))
-        except R1LabError:
-            return False
+        known = [problem_or_none(of) for _, of in with_problems(completions, problem)]
+        return [v if of and good(of) else None for v, of in zip(values, known, strict=True)]
 
     paid.__name__ = callable_name(reward)
     return paid
@@ -286,10 +271,8 @@ def combine(
     if len(weights) != len(names) or len(set(names)) != len(names) or not names:
         raise R1LabError(f"rewards {names} need different names and one weight each: {weights}")
     check_weights(weights)
-    parts = {
-        name: values_of(function, completions, problems, **context)
-        for name, function in zip(names, rewards, strict=True)
-    }
+    pairs = zip(names, rewards, strict=True)
+    parts = {name: values_of(one, completions, problems, **context) for name, one in pairs}
     rows = zip(*parts.values(), strict=True)
     return [sum(w * v for w, v in zip(weights, row, strict=True)) for row in rows], parts
 
@@ -299,15 +282,9 @@ def values_of(
 ) -> list[float]:
     """One reward of N completions: numbers, 0.0 for None. context: more keywords, those of TRL's
     contract, `step`, `task`. Raises R1LabError (see `training.reward_calls`)."""
-
-    def read(of: Any) -> Any:  # TRL's data sets hold problems as text
-        try:
-            return _problem_from_json(of) if isinstance(of, str) else of
-        except R1LabError:
-            return of
-
-    name = f"reward {reward_name(function)}"
-    return call(function, name, completions, [read(of) for of in problems], **context)
+    # TRL's data sets hold problems as text
+    read = [(problem_or_none(of) if isinstance(of, str) else of) or of for of in problems]
+    return call(function, f"reward {reward_name(function)}", completions, read, **context)
 
 
 def _as_list(values: Any) -> list:
@@ -337,6 +314,11 @@ def problem_of(of: Any) -> Problem:
     if isinstance(of, Problem):
         return of
     return _problem_from_json(of) if isinstance(of, str) else Problem.from_dict(of)
+
+
+def problem_or_none(of: Any) -> Problem | None:
+    with suppress(R1LabError):
+        return problem_of(of)
 
 
 @lru_cache(maxsize=64)

@@ -116,13 +116,9 @@ class Local:
         replies: list[Reply] = []
         for start in range(0, len(conversations), 64):
             prompts = [self.prompt(one) for one in conversations[start : start + 64]]
-            rollouts = sample(
-                self.model,
-                encode(self.tokenizer, prompts),
-                replace(self.sampling, seed=seed * 1_000_003 + start),
-                group_size=1,
-                eos_token_id=end_ids(self.model, self.tokenizer, "chat"),
-            )
+            how = replace(self.sampling, seed=seed * 1_000_003 + start)
+            ids, ends = encode(self.tokenizer, prompts), end_ids(self.model, self.tokenizer, "chat")
+            rollouts = sample(self.model, ids, how, group_size=1, eos_token_id=ends)
             replies += map(Reply, decode(self.tokenizer, rollouts.completion_ids))
         return replies
 

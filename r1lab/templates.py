@@ -5,8 +5,7 @@ answer in tags (arXiv 2501.12948, Table 1). It demands the structure, not *how* 
 
     <think> reasoning process here </think> <answer> answer here </answer>
 
-A small model may need worked examples (template "examples"): RL can only reward a format that the
-model samples.
+A small model may need worked examples (template "examples"): RL rewards only what is sampled.
 
 **A chat model that thinks** has a switch in its chat template, Qwen3's `enable_thinking`: the
 templates "thinking" and "no_thinking" set it, "chat" leaves it as it stands. Such templates begin
@@ -146,8 +145,7 @@ def with_begun(prompts: Sequence[str], texts: Sequence[str]) -> list[str]:
 
 def rest(prompt: str, completion: str) -> str:
     """What of a completion is still to be written behind the prompt: the inverse of `with_begun`,
-    and for a text that spaces its tags in another way. Raises R1LabError for a thought behind a
-    prompt that has closed it."""
+    for tags spaced otherwise, too. Raises R1LabError for a thought that the prompt has closed."""
     start = begun(prompt)
     if completion.startswith(start):
         return completion[len(start) :]
@@ -212,8 +210,7 @@ def end_of_text(tokenizer, template: str = "tiny") -> int:
 
 def end_ids(model, tokenizer, template: str) -> list[int]:
     """The ids that end a completion: the tokenizer's end of text, those of the model's generation
-    config (chat models have several), the chat template's, and the template's stops that are one
-    token."""
+    config (chat models have several), the chat template's, the template's stops of one token."""
     declared = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     ids = [tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])]
     ids.append(turn_end(tokenizer, template))
@@ -265,8 +262,7 @@ class Parsed:
 
 def parse(text: str, prefilled: bool = False) -> Parsed:
     """Parse any text, in linear time (regular expressions are quadratic on many opened tags). The
-    *last* answer counts: a model may quote the tags while it thinks. prefilled: the template ends
-    with <think>."""
+    *last* answer counts: thoughts may quote the tags. prefilled: the template ends with <think>."""
     text = (THINK if prefilled else "") + (text if isinstance(text, str) else "")
     think_start = text.find(THINK)
     think_end = text.find(END_THINK, think_start) if think_start >= 0 else -1

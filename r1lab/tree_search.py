@@ -29,8 +29,7 @@ from r1lab.templates import decode, encode, end_ids, end_of_text, prompt_of, wit
 
 @dataclass(frozen=True)
 class Beam:
-    """width: prefixes kept; branches: continuations of each; tokens: of a continuation; rounds: at
-    most."""
+    """width: prefixes kept; branches: continuations of each; tokens: of one; rounds: at most."""
 
     width: int = 4
     branches: int = 4
@@ -40,8 +39,7 @@ class Beam:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search returns for each of P problems: whether its answer is right, and the tokens
-    that were sampled for it."""
+    """Of each of P problems: whether the answer is right, and the tokens sampled for it."""
 
     right: np.ndarray  # (P,) bool
     tokens: np.ndarray  # (P,)
@@ -87,12 +85,11 @@ def search(
         how = Sampling(beam.tokens, seed=seed * 1000 + r)
         asked = [prompts[p] + prefix for p, prefix in where]
         drawn = sample(model, asked, how, group_size=first, eos_token_id=ends)
-        grown = [
-            (where[i // first][0], [*where[i // first][1], *ids], drawn.finished[i])
-            for i, ids in enumerate(drawn.completion_ids)
-        ]
-        for i, (p, _, _) in enumerate(grown):
-            spent[p] += len(drawn.completion_ids[i])
+        grown = []
+        for i, ids in enumerate(drawn.completion_ids):
+            p, prefix = where[i // first]
+            spent[p] += len(ids)
+            grown.append((p, [*prefix, *ids], drawn.finished[i]))
         scored = values(value, tokenizer, [prompts[p] + ids for p, ids, _ in grown])
         best: list[list[tuple[float, list[int], bool]]] = [[] for _ in problems]
         for (p, ids, finished), score in zip(grown, scored, strict=True):
@@ -105,9 +102,8 @@ def search(
                 live[p] = []
     answers = [max(some, key=lambda one: one[0])[1] if some else [] for some in done]
     texts = with_begun(asked_for, decode(tokenizer, answers))
-    seen = measure_all(
-        problems, texts, [len(ids) for ids in answers], [bool(ids) for ids in answers], task=task
-    )
+    lengths = [len(ids) for ids in answers]
+    seen = measure_all(problems, texts, lengths, [n > 0 for n in lengths], task=task)
     return Found(np.array([bool(one.correct) for one in seen]), spent)
 
 

@@ -12,13 +12,6 @@
     scienceagent    ScienceAgentBench: programs for data analysis, run and judged
 
 `r1lab eval` is its command. The measures themselves are `r1lab.evaluate`'s.
-
-**lm-evaluation-harness.** What `r1lab train` and the lessons save is a Hugging Face folder, so
-
-    pip install "lm_eval[hf]"
-    lm-eval run --model hf --model_args pretrained=runs/train/model,dtype=float32 \\
-        --tasks gsm8k --device cpu --batch_size 16 --output_path runs/lm-eval --log_samples
-
-evaluates it on the tasks of that harness (CONTRIBUTING.md, recipe 6, says what was tried). They
-are in plain English; the tiny models know some 300 words.
+What training saves is a Hugging Face folder: CONTRIBUTING.md, recipe 6, evaluates it in
+lm-evaluation-harness.
 """

@@ -22,7 +22,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from r1lab import evaluate
-from r1lab.answers import measure_all
+from r1lab.answers import Completion, measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import Evaluation
 from r1lab.sampler.rollouts import Rollouts, Sampling, sample
@@ -52,8 +52,8 @@ def at_budgets(
     settings["prompt_tokens"] the tokens of each prompt by the problem's id. Raises R1LabError for
     budgets below 0 and for what does not fit the model.
     """
-    sampling = replace(sampling or Sampling(448, 0.6, top_p=0.95), seed=0 if sampling is None else
-                       sampling.seed or 0)  # fmt: skip
+    sampling = sampling or Sampling(448, 0.6, top_p=0.95)
+    sampling = replace(sampling, seed=sampling.seed or 0)
     if not budgets or any(b is not None and (type(b) is not int or b < 0) for b in budgets):
         raise R1LabError(f"thinking budgets are whole numbers from 0, or None, not {budgets!r}")
     evaluate.check_fit(model, tokenizer, problems, k, sampling, template)
@@ -78,13 +78,11 @@ def at_budgets(
             forced += by_hand
     seconds = (time.perf_counter() - began) / len(found)
     about = {"k": k, **asdict(sampling), "template": template, "prompt_tokens": lengths}
-    return {
-        budget: Evaluation(
-            list(problems), rows,
-            about | {"budget": budget, "forced": sum(forced) / len(forced)}, seconds,
-        )
-        for budget, (rows, forced) in found.items()
-    }  # fmt: skip
+    evaluations = {}
+    for budget, (rows, forced) in found.items():
+        settings = about | {"budget": budget, "forced": sum(forced) / len(forced)}
+        evaluations[budget] = Evaluation(list(problems), rows, settings, seconds)
+    return evaluations
 
 
 def thought_ends(tokenizer, rows: Sequence[Sequence[int]]) -> list[int | None]:
@@ -119,10 +117,8 @@ def force(
         for ids, end in zip(rows, ends, strict=True)
     ]
     ids, finished = list(map(list, rows)), list(drawn.finished)
-    opening, closing = (
-        tokenizer(text, add_special_tokens=False)["input_ids"]
-        for text in (THINK, f"{END_THINK} {ANSWER}")
-    )
+    tags = tokenizer([THINK, f"{END_THINK} {ANSWER}"], add_special_tokens=False)
+    opening, closing = tags["input_ids"]
     todo = [i for i, forced in enumerate(by_hand) if forced]
     for i in todo:
         ids[i] = [*(ids[i][:budget] or opening), *closing]
@@ -147,17 +143,13 @@ def limited(evaluation: Evaluation, budget: int) -> Evaluation:
     """Kept completions under a limit of `budget` tokens for thought *and* answer: a longer one has
     no answer, and costs the limit. What a server's max_tokens would do; nothing is forced, for
     nobody can be asked any more."""
-    rows = [
-        [
-            one
-            if one.length <= budget
-            else replace(
-                one, length=budget, finished=False, vote=None, well_formed=False,
-                correct=None if one.correct is None else False,
-            )
-            for one in row
-        ]
-        for row in evaluation.completions
-    ]  # fmt: skip
+
+    def cut(one: Completion) -> Completion:
+        if one.length <= budget:
+            return one
+        wrong = {"correct": None if one.correct is None else False, "vote": None}
+        return replace(one, length=budget, finished=False, well_formed=False, **wrong)
+
+    rows = [[cut(one) for one in row] for row in evaluation.completions]
     settings = evaluation.settings | {"budget": budget, "forced": 0.0}
     return replace(evaluation, completions=rows, settings=settings)

@@ -6,7 +6,7 @@ them: its interval is narrower than the two intervals side by side suggest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,28 +38,23 @@ class Comparison:
 def compare(before: Run, after: Run) -> Comparison:
     """Raises R1LabError where the two share no whole problem. A problem is the same where its id
     and the data of its verifier are; the wording may differ (a note says so)."""
-    places = [
-        {one.evaluation.problems[p].id: p for p in range(len(one.complete))}
-        for one in (before, after)
-    ]
+    runs = before.evaluation, after.evaluation  # of their complete problems
+    places = [{problem.id: i for i, problem in enumerate(one.problems)} for one in runs]
     ids = [key for key in places[0] if key in places[1]]
     first, second = (
-        _among(one.evaluation, [place[key] for key in ids])
-        for one, place in zip((before, after), places, strict=True)
+        one.at([place[key] for key in ids]) for one, place in zip(runs, places, strict=True)
     )
     pairs = list(zip(first.problems, second.problems, strict=True))
     same = [i for i, (a, b) in enumerate(pairs) if (a.task, a.data) == (b.task, b.data)]
     if not same:
         words = "they hold no problem that both have answered whole"
         raise R1LabError(f"{before.folder} and {after.folder} cannot be compared: {words}")
-    first, second = _among(first, same), _among(second, same)
+    first, second = first.at(same), second.at(same)
     rows = [places[0][ids[i]] for i in same], [places[1][ids[i]] for i in same]
+    sides = (before, rows[0], first), (after, rows[1], second)
     change, values = {}, {}
     for name in ("pass@1", "cons@k", "length", "dollars"):
-        found = [
-            _each(name, one, some, part)
-            for one, some, part in zip((before, after), rows, (first, second), strict=True)
-        ]
+        found = [_each(name, *side) for side in sides]
         if all(one is not None for one in found):
             values[name] = tuple(float(np.nanmean(one)) for one in found)
             change[name] = estimate(found[1] - found[0])
@@ -69,16 +64,9 @@ def compare(before: Run, after: Run) -> Comparison:
         {"problem": first.problems[i].id, "before": float(right[0][i]), "after": float(right[1][i])}
         for i in np.argsort(-np.abs(apart), kind="stable")
     ]
-    return Comparison(
-        change, values, table, int((apart > 0).sum()), int((apart < 0).sum()),
-        _notes(before, after, len(same), pairs),
-    )  # fmt: skip
-
-
-def _among(one: Evaluation, places: list[int]) -> Evaluation:
-    """The evaluation of these problems, in this order."""
-    problems, completions = ([part[i] for i in places] for part in (one.problems, one.completions))
-    return replace(one, problems=problems, completions=completions)
+    better, worse = int((apart > 0).sum()), int((apart < 0).sum())
+    notes = _notes(before, after, len(same), pairs)
+    return Comparison(change, values, table, better, worse, notes)
 
 
 def _each(name: str, run: Run, rows: list[int], part: Evaluation) -> np.ndarray | None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,11 +64,7 @@ def points(
     kept run's: `kept.load(folder).evaluation`). Without a tariff dollars are not known. Raises
     R1LabError for more votes than completions."""
     several = found if isinstance(found, Mapping) else {found.settings.get("budget"): found}
-    return [
-        _point(label, budget, evaluation, k, tariff)
-        for budget, evaluation in several.items()
-        for k in votes
-    ]
+    return [_point(label, *one, k, tariff) for one in several.items() for k in votes]
 
 
 def _point(
@@ -95,9 +92,8 @@ def majority_right(evaluation: Evaluation, votes: int) -> np.ndarray:
         judged = [one for one in row if one.correct is not None]
         if len(judged) >= votes:
             answers, right = [one.vote for one in judged], [one.correct for one in judged]
-            values[p] = (
-                np.mean(right) if votes == 1 else cons_at_k([answers], [right], votes, seed=p)[0]
-            )
+            alone = votes == 1
+            values[p] = np.mean(right) if alone else cons_at_k([answers], [right], votes, seed=p)[0]
     return values
 
 
@@ -189,25 +185,19 @@ def trades(found: Mapping[int | None, Evaluation], *, votes: int = 4) -> list[Tr
         first = majority_right(start, votes)
         gains = [majority_right(longer, votes) - first, majority_right(start, oftener) - first]
         one, two, apart = estimate(gains[0]), estimate(gains[1]), estimate(gains[0] - gains[1])
-        rows.append(
-            Trade(
-                here, votes, there, oftener,
-                (votes * mean[here], votes * mean[there], oftener * mean[here]), one, two, apart,
-                _verdict(one, two, apart),
-            )
-        )  # fmt: skip
+        tokens = votes * mean[here], votes * mean[there], oftener * mean[here]
+        verdict = _verdict(one, two, apart)
+        rows.append(Trade(here, votes, there, oftener, tokens, one, two, apart, verdict))
     return rows
 
 
 def _verdict(longer: Estimate, oftener: Estimate, apart: Estimate) -> str:
-    pays = way(longer) == UP, way(oftener) == UP
-    if pays[0] and way(apart) == UP:
+    longer_pays, oftener_pays = way(longer) == UP, way(oftener) == UP
+    if longer_pays and (way(apart) == UP or not oftener_pays):
         return "longer"
-    if pays[1] and way(apart) == DOWN:
+    if oftener_pays and (way(apart) == DOWN or not longer_pays):
         return "more votes"
-    return {(True, True): "either", (True, False): "longer", (False, True): "more votes"}.get(
-        pays, "neither"
-    )
+    return "either" if longer_pays else "neither"
 
 
 # --- difficulty ----------------------------------------------------------------------------------
@@ -239,12 +229,10 @@ def by_difficulty(
         raise R1LabError("there are no problems to sort by difficulty")
     edges = [values[len(values) * i // len(names)] for i in range(1, len(names))]
 
-    def level(problem: Any) -> int:
-        return sum(measure(problem) >= edge for edge in edges)
+    def is_of(problem: Any, level: int) -> bool:
+        return sum(measure(problem) >= edge for edge in edges) == level
 
-    return {
-        name: (lambda problem, wanted=i: level(problem) == wanted) for i, name in enumerate(names)
-    }
+    return {name: partial(is_of, level=i) for i, name in enumerate(names)}
 
 
 def at_level(

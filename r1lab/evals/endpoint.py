@@ -100,9 +100,8 @@ class Endpoint:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise R1LabError(f"--endpoint takes a URL, as in http://localhost:8000/v1: {parts[1]}")
         query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
-        if parts.username or parts.password or any(
-            word in name.lower() for name, _ in query for word in _SECRET
-        ):  # fmt: skip
+        secret = any(word in name.lower() for name, _ in query for word in _SECRET)
+        if parts.username or parts.password or secret:
             words = f"put it into the environment variable {self.key_env} (--key-env names another)"
             raise R1LabError(f"the URL of the endpoint holds a key or a password: {words}")
         path = parts.path.rstrip("/")
@@ -240,7 +239,9 @@ class Endpoint:
         try:
             choice = found["choices"][0]
             message, finish = choice["message"], choice.get("finish_reason")
-            texts = (message.get("content"), _thought(message))
+            thought = message.get("reasoning_content")  # DeepSeek's and vLLM's name
+            thought = thought or message.get("reasoning")  # OpenRouter's and newer vLLM's
+            texts = (message.get("content"), thought)
         except (LookupError, TypeError, AttributeError):
             raise _Retry("a response without a completion", **lost) from None
         if not all(isinstance(text, str | None) for text in texts):
@@ -277,12 +278,6 @@ class _NoRedirects(urllib.request.HTTPRedirectHandler):
 
 
 _OPENER = urllib.request.build_opener(_NoRedirects)
-
-
-def _thought(message: dict[str, Any]) -> Any:
-    """What a reasoning model thought: DeepSeek and vLLM send it as reasoning_content, OpenRouter
-    and newer vLLM as reasoning."""
-    return message.get("reasoning_content") or message.get("reasoning")
 
 
 def _count(usage: Any, name: str) -> int | None:

@@ -21,9 +21,8 @@ from r1lab.statistics import Estimate, estimate
 from r1lab.tasks.base import Problem
 
 log = logging.getLogger(__name__)
-RUN, PROBLEMS, ANSWERS, ATTEMPTS, RESULTS = (
-    *("run.json", "problems.jsonl", "answers.jsonl", "attempts.jsonl", "results.json"),
-)
+RUN, PROBLEMS, ANSWERS = "run.json", "problems.jsonl", "answers.jsonl"
+ATTEMPTS, RESULTS = "attempts.jsonl", "results.json"
 
 
 @dataclass

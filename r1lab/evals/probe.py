@@ -33,8 +33,7 @@ CUT = 0.3  # fraction of truncated completions above which the limit decides
 
 @dataclass(frozen=True)
 class Readiness:
-    """What a base does on one task with one template. G: completions of a group; B: prompts of a
-    step."""
+    """A base on one task with one template. G: completions of a group; B: prompts of a step."""
 
     task: str
     template: str
@@ -128,8 +127,7 @@ def probe(
 
 
 def table(rows: Sequence[Readiness]) -> list[tuple[str, ...]]:
-    """The measures with their 95 % intervals, a column for each task and template; the head
-    first."""
+    """The measures with 95 % intervals, a column for each task and template; the head first."""
     columns = [one.measures() for one in rows]
     head = ("", *(f"{one.task}, {one.template}" for one in rows))
     names = list(dict.fromkeys(name for column in columns for name in column))

@@ -116,12 +116,12 @@ def samples(problems: Sequence[Problem], k: int) -> list[Sample]:
 
 
 def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Problem]) -> None:
-    """Writes what the run is, or checks that the folder holds this one; mends what a killed process
-    left; notes the session."""
+    """Writes what the run is, or checks that it is this one; mends files; notes the session."""
     lines = "".join(problem.to_json() + "\n" for problem in problems)
     what = json.loads(json.dumps(asdict(plan) | {"source": source.about()}, default=str))
     what["problems"] = hashlib.sha256(lines.encode("utf-8", "replace")).hexdigest()
-    known, text = about_of(out), files.NOT_IN_LINES.sub(_escape, lines)
+    known = about_of(out)
+    text = "".join(files.to_json(asdict(one), sort_keys=True) + "\n" for one in problems)
     same = (out / PROBLEMS).exists() and (out / PROBLEMS).read_bytes() == text.encode()
     others = [RUN, ANSWERS] if same else [RUN, ANSWERS, PROBLEMS]
     if known is None and any((out / name).exists() for name in others):
@@ -131,20 +131,13 @@ def _begin(out: Path, source: Local | Remote, plan: Plan, problems: Sequence[Pro
         raise R1LabError(f"{words}, or --fresh to set it aside")
     for name in (ANSWERS, ATTEMPTS):
         mend(out / name)
-    session = {
-        "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "versions": about.versions(),
-        "machine": about.hardware(),
-        "source": address_of(source),
-    }
+    began = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    session = {"began": began, "versions": about.versions(), "machine": about.hardware()}
+    session["source"] = address_of(source)
     if not same:
         files.atomic_write_text(out / PROBLEMS, text)
     sessions = [*(known["sessions"] if known else []), session]
     files.write_json(out / RUN, {"what": what, "sessions": sessions})
-
-
-def _escape(found) -> str:
-    return f"\\u{ord(found[0]):04x}"
 
 
 def address_of(source: Local | Remote) -> dict[str, Any]:

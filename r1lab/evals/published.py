@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 from r1lab.basics.errors import R1LabError
-from r1lab.evals.cost import UNKNOWN, Point
+from r1lab.evals.cost import Point
 from r1lab.evals.tariff import TARIFFS, Tariff
 from r1lab.statistics import Estimate, wilson
 
@@ -54,13 +54,10 @@ class Published:
     def point(self, new: Tariff | None = None) -> Point:
         """For `cost.pareto` and `show.accuracy_cost`; with `new` at that price. Its accuracy has
         Wilson's interval for a single run."""
-        interval = Estimate(
-            self.accuracy, *wilson(round(self.accuracy * self.problems), self.problems)
-        )
+        right = round(self.accuracy * self.problems)
+        interval = Estimate(self.accuracy, *wilson(right, self.problems))
         own = Estimate(self.dollars, self.dollars, self.dollars)
-        cost = (own if not math.isnan(self.dollars) else UNKNOWN) if new is None else (
-            self.repriced(new)
-        )  # fmt: skip
+        cost = own if new is None else self.repriced(new)
         tokens = Estimate(self.tokens, self.tokens, self.tokens)
         said = f"{self.how}; {self.source}, {self.date}"
         label = self.label if new is None else f"{self.label} at ${new.input:g}/${new.output:g}"
@@ -143,9 +140,3 @@ PAPER_VOTES = {
 """What asking more often buys: of models that think, and of one that does not. 86.7 % stands there
 for two models: R1-Zero with 16 votes, R1 with 64. (E.4 gives the 64 for GPT-4o, and for R1 beside
 its pass@64 of 90.0 %.)"""
-
-PAPER_LEVELS = {
-    "source": "arXiv 2501.12948v2, appendix C.1, about, read off a figure: MATH by level, R1-Zero "
-    "from the start to the end of training",
-    "rows": {"level 4": (0.78, 0.95), "level 5": (0.55, 0.90)},
-}

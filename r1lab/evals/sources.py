@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r1lab import evaluate, models
+from r1lab import evaluate, models, templates
 from r1lab.answers import Completion, measure_all
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.files import digest_of
@@ -28,16 +28,7 @@ from r1lab.machine.costs import dollars
 from r1lab.sampler.draw import Sampling
 from r1lab.tasks.base import Problem
 from r1lab.tasks.math_equal import boxed
-from r1lab.templates import (
-    ANSWER,
-    END_ANSWER,
-    END_THINK,
-    THINK,
-    get_template,
-    parse,
-    prompt_of,
-    render,
-)
+from r1lab.templates import ANSWER, END_ANSWER, END_THINK, THINK, get_template, parse
 
 GRACE = 10.0  # seconds that requests in flight get after a stop
 HOPELESS = 8  # requests in a row that fail for good end the run
@@ -147,7 +138,7 @@ class Local:
                 part = seconds * lengths[i] / max(1, sum(lengths))  # by tokens
                 price = self.dollars_per_hour
                 rows.append((start + i // k, i % k, {
-                    "prompt": prompt_of(self.tokenizer, batch[i // k], self.template),
+                    "prompt": templates.prompt_of(self.tokenizer, batch[i // k], self.template),
                     "seed": seed, "completion": text, "thought": "",
                     "finish": "stop" if drawn.finished[i] else "length",
                     "prompt_tokens": len(drawn.prompt_ids[i // k]),
@@ -184,7 +175,7 @@ class Remote:
     def body(self, sample: Sample) -> dict[str, Any]:
         """The request of one sample, but for the model's name."""
         how = self.sampling
-        content = render(sample.problem, self.template)
+        content = templates.render(sample.problem, self.template)
         switches = dict(get_template(self.template).switches) or None
         body = {
             "messages": [{"role": "user", "content": content}],
@@ -242,10 +233,8 @@ class Remote:
         crew.flying.discard(sample[:2])
         if isinstance(found, Reply):
             served = {"model": found.model, "fingerprint": found.fingerprint}
-            fields = {
-                "seed": crew.source.body(sample).get("seed"), "completion": found.text,
-                "thought": found.thought, "served": served,
-            }  # fmt: skip
+            fields = {"seed": crew.source.body(sample).get("seed"), "served": served}
+            fields |= {"completion": found.text, "thought": found.thought}
             names = "finish prompt_tokens completion_tokens estimated dollars seconds".split()
             fields |= {name: getattr(found, name) for name in names}
             keep.rows([(sample.index, sample.number, fields)])
@@ -263,8 +252,7 @@ class Remote:
 
 
 class Crew:
-    """Threads that ask, one a request in flight. They are daemons: a server that never answers does
-    not keep the process."""
+    """Threads that ask, one a request; daemons, since a silent server must not keep the process."""
 
     def __init__(self, source: Remote, keep) -> None:
         self.source, self.keep, self.stop, self.last = source, keep, threading.Event(), ""

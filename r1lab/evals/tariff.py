@@ -36,24 +36,21 @@ class Tariff:
         return said + (f" tokens ({self.name}, {self.date})" if self.name else " tokens")
 
 
-def _listed(name: str, prices: tuple[float, float], date: str, source: str) -> tuple[str, Tariff]:
-    return name, Tariff(*prices, name=name, date=date, source=source)
-
-
 # What a list price was read through is named where the provider's own page was not at hand.
 _HAL = "HAL, hal.cs.princeton.edu/scienceagentbench, captured 2026-04-21"
 _DEEPSEEK = "api-docs.deepseek.com/quick_start/pricing, read through generator-hub.com/blog/6891"
 _DEEPSEEK_32 = "api-docs.deepseek.com, read through benchlm.ai/blog/posts/deepseek-api-pricing"
 _OPENAI = "openai.com/api/pricing, read through deploybase.ai/articles/openai-pricing"
-TARIFFS: dict[str, Tariff] = dict([
-    _listed("deepseek-r1", (0.55, 2.19), "2025-02", f"{_DEEPSEEK} (prompt not in the cache)"),
-    _listed("together-r1", (3.0, 7.0), "2026-04", f"Together's price as {_HAL}, counts it"),
-    _listed("deepseek-v3.2", (0.28, 0.42), "2026-04", f"{_DEEPSEEK_32} (prompt not in the cache)"),
-    _listed("gpt-4.1", (2.0, 8.0), "2026-03", _OPENAI),
-    _listed("gpt-5", (1.25, 10.0), "2026-03", _OPENAI),
-    _listed("o3", (2.0, 8.0), "2026-03", _OPENAI),
-    _listed("o4-mini", (1.10, 4.40), "2026-03", _OPENAI),
-])  # fmt: skip
+_LISTED = (
+    Tariff(0.55, 2.19, "deepseek-r1", "2025-02", f"{_DEEPSEEK} (prompt not in the cache)"),
+    Tariff(3.0, 7.0, "together-r1", "2026-04", f"Together's price as {_HAL}, counts it"),
+    Tariff(0.28, 0.42, "deepseek-v3.2", "2026-04", f"{_DEEPSEEK_32} (prompt not in the cache)"),
+    Tariff(2.0, 8.0, "gpt-4.1", "2026-03", _OPENAI),
+    Tariff(1.25, 10.0, "gpt-5", "2026-03", _OPENAI),
+    Tariff(2.0, 8.0, "o3", "2026-03", _OPENAI),
+    Tariff(1.10, 4.40, "o4-mini", "2026-03", _OPENAI),
+)
+TARIFFS = {tariff.name: tariff for tariff in _LISTED}
 
 
 def tariff_of(text: str) -> Tariff:

@@ -34,16 +34,13 @@ def licence(one: Release) -> Iterator[Fault]:
     chain = one.tree.record.get("license") if one.tree else None
     said = one.license or one.matter.get("license") or chain
     if not said:
-        yield Fault(
-            "licence", "no licence: by law nobody may use it, and the chain of models tells none",
-            "--license ID (one of https://huggingface.co/docs/hub/repositories-licenses)",
-        )  # fmt: skip
+        words = "no licence: by law nobody may use it, and the chain of models tells none"
+        mend = "--license ID (one of https://huggingface.co/docs/hub/repositories-licenses)"
+        yield Fault("licence", words, mend)
     elif chain and said != chain and (chain not in OPEN or chain == "apache-2.0" != said):
         origins = ", ".join(card.base_models(one.tree)) or "its parents"
-        yield Fault(
-            "licence", f"the card says {said}, and {origins} came under {chain}, which binds this",
-            f"--license {chain}",
-        )  # fmt: skip
+        words = f"the card says {said}, and {origins} came under {chain}, which binds this"
+        yield Fault("licence", words, f"--license {chain}")
 
 
 def base_model(one: Release) -> Iterator[Fault]:
@@ -63,10 +60,9 @@ def base_model(one: Release) -> Iterator[Fault]:
 def ledger(one: Release) -> Iterator[Fault]:
     """Files that are not what was recorded, and a model without a record."""
     if one.tree is None:
-        yield Fault(
-            "ledger", f"there is no {records.RECORD}: nobody can tell what it was made from",
-            "train it with this version of r1lab (train, pipeline), which writes one",
-        )  # fmt: skip
+        words = f"there is no {records.RECORD}: nobody can tell what it was made from"
+        mend = "train it with this version of r1lab (train, pipeline), which writes one"
+        yield Fault("ledger", words, mend)
         return
     for words in one.tree.faults():
         mend = "restore the file, or make the stage again: `r1lab ledger FOLDER` shows the tree"
@@ -113,10 +109,9 @@ def secrets(one: Release) -> Iterator[Fault]:
     for path, text in texts(one):
         for whose, shape in SECRETS.items():
             if found := shape.search(text):
-                yield Fault(
-                    "secret", f"{path} holds a key of {whose} ({found[0][:7]}…)",
-                    "revoke the key now, it is no secret any more, and take it out of the file",
-                )  # fmt: skip
+                words = f"{path} holds a key of {whose} ({found[0][:7]}…)"
+                mend = "revoke the key now, it is no secret any more, and take it out of the file"
+                yield Fault("secret", words, mend)
 
 
 def machine_paths(one: Release) -> Iterator[Fault]:
@@ -124,7 +119,6 @@ def machine_paths(one: Release) -> Iterator[Fault]:
     for path, text in texts(one):
         if found := PATHS.search(text):
             where = "_name_or_path in " if f'"_name_or_path": "{found[0]}' in text else ""
-            yield Fault(
-                "machine path", f"{where}{path} tells a path of a machine: {found[0][:60]}",
-                "take it out of the file (of config.json: delete _name_or_path)",
-            )  # fmt: skip
+            words = f"{where}{path} tells a path of a machine: {found[0][:60]}"
+            mend = "take it out of the file (of config.json: delete _name_or_path)"
+            yield Fault("machine path", words, mend)

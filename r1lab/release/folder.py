@@ -80,12 +80,16 @@ class Release:
         except Exception:
             return None
 
+    @property
+    def readme(self) -> str:
+        """The folder's README.md as it is."""
+        path = self.folder / "README.md"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
     @cached_property
     def matter(self) -> dict[str, Any]:
         """The card's front matter."""
-        path = self.folder / "README.md"
-        old = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        return card.split(self.card or old)[0]
+        return card.split(self.card or self.readme)[0]
 
     @property
     def generates(self) -> bool:

@@ -60,9 +60,7 @@ def prepared(folder: str | os.PathLike, license: str = "", base_model: str = "")
     tree = provenance.tree(folder) if records.read(folder) is not None else None
     one = Release(folder, license, base_model, tree=tree)
     if tree is not None:
-        path = folder / CARD
-        old = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        one.card = card.text(tree, old, {"license": license, "base_model": base_model})
+        one.card = card.text(tree, one.readme, {"license": license, "base_model": base_model})
     return one
 
 

@@ -18,10 +18,9 @@ def pickles(one: Release) -> Iterator[Fault]:
     """Weights as pickles."""
     for path in one.files:
         if path.suffix in PICKLES and path not in one.states:
-            yield Fault(
-                "pickle", f"{path} is a pickle, which can run code on who loads it",
-                "save the model with model.save_pretrained (safetensors) and delete this file",
-            )  # fmt: skip
+            words = f"{path} is a pickle, which can run code on who loads it"
+            mend = "save the model with model.save_pretrained (safetensors) and delete this file"
+            yield Fault("pickle", words, mend)
 
 
 def states(one: Release) -> Iterator[Fault]:
@@ -29,10 +28,9 @@ def states(one: Release) -> Iterator[Fault]:
     if left := one.states:
         some = ", ".join(map(str, left[:3])) + (", ..." if len(left) > 3 else "")
         size = sum((one.folder / path).stat().st_size for path in left) / 1e6
-        yield Fault(
-            "training state", f"{some}: state of the training ({size:,.1f} MB), no use to others",
-            "delete these files (the model loads without them)",
-        )  # fmt: skip
+        words = f"{some}: state of the training ({size:,.1f} MB), no use to others"
+        mend = "delete these files (the model loads without them)"
+        yield Fault("training state", words, mend)
 
 
 def shards(one: Release) -> Iterator[Fault]:
@@ -74,10 +72,7 @@ def endings(one: Release) -> Iterator[Fault]:
     if not one.generates:
         return
     found = read_json(one.folder / "generation_config.json")
-    mend = (
-        "set model.generation_config.eos_token_id and .pad_token_id to the tokenizer's, and save "
-        "the model again"
-    )
+    mend = "set model.generation_config.eos_token_id and .pad_token_id as in the tokenizer; save it"
     if found is None:
         yield Fault("generation config", "there is no generation_config.json", mend)
         return
@@ -101,20 +96,17 @@ def vocabulary(one: Release) -> Iterator[Fault]:
         return
     rows, most = one.tensor(names[0]).shape[0], max(one.tokenizer.get_vocab().values(), default=-1)
     if most >= rows:
-        yield Fault(
-            "vocabulary", f"the tokenizer has ids up to {most}, the model {rows} embeddings",
-            "model.resize_token_embeddings(len(tokenizer)), train the new rows, and save both",
-        )  # fmt: skip
+        words = f"the tokenizer has ids up to {most}, the model {rows} embeddings"
+        mend = "model.resize_token_embeddings(len(tokenizer)), train the new rows, and save both"
+        yield Fault("vocabulary", words, mend)
 
 
 def numbers(one: Release) -> Iterator[Fault]:
     """Weights that are NaN or infinite."""
-    bad = [n for n in one.weights if not one.tensor(n).isfinite().all()]
-    if bad:
-        yield Fault(
-            "weights", f"{len(bad)} tensors hold NaN or infinity, {bad[0]} first",
-            "this model is broken: go back to the last checkpoint that was whole",
-        )  # fmt: skip
+    if bad := [n for n in one.weights if not one.tensor(n).isfinite().all()]:
+        words = f"{len(bad)} tensors hold NaN or infinity, {bad[0]} first"
+        mend = "this model is broken: go back to the last checkpoint that was whole"
+        yield Fault("weights", words, mend)
 
 
 def ties(one: Release) -> Iterator[Fault]:
@@ -139,10 +131,9 @@ def chat_template(one: Release) -> Iterator[Fault]:
     trained = one.tree is None or one.tree.what not in ("pretrain", "reward_model", "downloaded")
     if one.generates and trained and one.tokenizer and not one.tokenizer.chat_template:
         used = (one.tree.record["config"].get("template") if one.tree else None) or "NAME"
-        yield Fault(
-            "chat template", "the tokenizer has no chat template: servers would guess the prompt",
-            f"--chat-template {used} writes the one that it was trained with",
-        )  # fmt: skip
+        words = "the tokenizer has no chat template: servers would guess the prompt"
+        mend = f"--chat-template {used} writes the one that it was trained with"
+        yield Fault("chat template", words, mend)
 
 
 def loads(one: Release) -> Iterator[Fault]:

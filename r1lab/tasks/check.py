@@ -15,20 +15,8 @@ from dataclasses import dataclass, field
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import Problem, Task
 
-NOISE = [
-    "",
-    " ",
-    ".",
-    "?",
-    "\0",
-    "None",
-    "nan",
-    "( )",
-    "\\boxed{}",
-    "<answer>",
-    "\ud800",
-    "1" * 9999,
-]
+NOISE = ["", " ", ".", "?", "\0", "None", "nan", "( )", "\\boxed{}", "<answer>", "\ud800"]
+NOISE += ["1" * 9999]
 KEEP = 5  # faults of each kind that are reported
 
 

@@ -64,15 +64,10 @@ class MATH500(_Formulas):
     source: str = "HuggingFaceH4/MATH-500"
     name: str = field(default="math500", init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", source_of(self.name, self.source))
-
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         only_held_out(self.name, split)
         found = math_problems(one_file(self.source, "test").rows, split)
-        named = [
-            replace(one, task="math500", id=one.id.replace("math/", "math500/", 1)) for one in found
-        ]
+        named = [replace(p, task="math500", id=p.id.replace("math/", "math500/", 1)) for p in found]
         return draw(named, f"math500/{split}/{seed}", n)
 
 

@@ -76,12 +76,13 @@ def evaluate(postfix: Sequence[int | str]) -> Fraction | None:
     return stack[0]
 
 
+Node = tuple[str, list[str], list[str]]  # (kind, added, subtracted), or with factors and divisors
+
+
 def canonical(postfix: Sequence[int | str]) -> str:
     """One text for all orders and groupings of sums and products: `6 + ( 10 + 7 )` and `7 + 6 + 10`
     are "(+6+7+10)", `10 - 6 + 7` and `10 + 7 - 6` are "(+7+10-6)"."""
-    stack: list[
-        tuple[str, list[str], list[str]]
-    ] = []  # (kind, added, subtracted) or (.., divisors)
+    stack: list[Node] = []
     for item in postfix:
         if isinstance(item, int):
             stack.append(("number", [str(item)], []))
@@ -96,11 +97,11 @@ def canonical(postfix: Sequence[int | str]) -> str:
     return _text(stack[0])
 
 
-def _operands(node: tuple[str, list[str], list[str]], kind: str) -> tuple[list[str], list[str]]:
+def _operands(node: Node, kind: str) -> tuple[list[str], list[str]]:
     return (node[1], node[2]) if node[0] == kind else ([_text(node)], [])
 
 
-def _text(node: tuple[str, list[str], list[str]]) -> str:
+def _text(node: Node) -> str:
     kind, up, down = node
     if kind == "number":
         return up[0]

@@ -34,7 +34,7 @@ from r1lab.tasks.base import Problem, number, shuffled
 from r1lab.tasks.countdown import Countdown
 from r1lab.tasks.formulas.spelling import POWERS, spell
 from r1lab.tasks.formulas.units import split_unit
-from r1lab.tasks.hub_rows import Rows, column, countdown_rows, load_rows, source_of
+from r1lab.tasks.hub_rows import FromHub, Rows, column, countdown_rows, load_rows, source_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ MATH_TYPES += ("number_theory", "prealgebra", "precalculus")
 _PERCENT = re.compile(r"%|\bper ?cent(?:age)?\b", re.IGNORECASE)
 
 
-class _Formulas:
+class _Formulas(FromHub):
     """The verifier of tasks whose answers are numbers or formulas."""
 
     def judge(self, problem: Problem, answer: str) -> bool:
@@ -71,9 +71,6 @@ class GSM8K(_Formulas):
 
     source: str = "openai/gsm8k"
     name: str = field(default="gsm8k", init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", source_of(self.name, self.source))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         known_split(self.name, split)
@@ -117,7 +114,7 @@ class MATH(_Formulas):
 
 
 @dataclass(frozen=True)
-class CountdownHub:
+class CountdownHub(FromHub):
     """TinyZero's Countdown problems (see `r1lab.tasks.base.Task`), in Countdown's plain wording.
 
     numbers  3, 4, or None for both
@@ -131,7 +128,7 @@ class CountdownHub:
     def __post_init__(self) -> None:
         if self.numbers not in (3, 4, None) or isinstance(self.numbers, float):
             raise R1LabError(f"countdown_hub: numbers must be 3 or 4, not {self.numbers!r}")
-        object.__setattr__(self, "source", source_of(self.name, self.source))
+        super().__post_init__()
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         known_split(self.name, split)

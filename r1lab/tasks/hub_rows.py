@@ -3,6 +3,7 @@ JSON object per line, UTF-8), or the same as .parquet."""
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,13 @@ def source_of(task: str, source: Any) -> str:
     raise R1LabError(f"{task}: source must be a data set on the hub or a folder, not {source!r}")
 
 
+class FromHub:
+    """A frozen dataclass of a task with the option `source`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", source_of(self.name, self.source))
+
+
 def column(row: dict, *names: str, text: bool = False) -> Any:
     """The value of the first of the columns that the row has.  Raises R1LabError without one, and
     for text=True without a text in it."""
@@ -32,11 +40,11 @@ def column(row: dict, *names: str, text: bool = False) -> Any:
         others = ", ".join(map(str, row)) or "none"
         raise R1LabError(f"there is no column {names[0]}, only {others}")
     if text and not (isinstance(row[name], str) and row[name].strip()):
-        raise R1LabError(f"the column {name} must hold a text, not {_short(row[name])}")
+        raise R1LabError(f"the column {name} must hold a text, not {short(row[name])}")
     return row[name]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
     text = repr(value)
     return text if len(text) < 60 else f"{text[:57]}..."
 
@@ -62,9 +70,9 @@ def countdown_rows(source: str) -> tuple[tuple[tuple[int, ...], int], ...]:
     for k, (nums, target) in enumerate(pairs, 1):
         where = f"countdown_hub, row {k} of {source}: the column"
         if not isinstance(nums, list) or not all(type(one) is int and one >= 0 for one in nums):
-            raise R1LabError(f"{where} nums must hold a list of whole numbers, not {_short(nums)}")
+            raise R1LabError(f"{where} nums must hold a list of whole numbers, not {short(nums)}")
         if type(target) is not int:
-            raise R1LabError(f"{where} target must hold a whole number, not {_short(target)}")
+            raise R1LabError(f"{where} target must hold a whole number, not {short(target)}")
     return tuple((tuple(nums), target) for nums, target in pairs if len(nums) in (3, 4))
 
 
@@ -80,21 +88,31 @@ def _read_file(source: str, split: str) -> list[dict]:
             return pyarrow.parquet.read_table(file).to_pylist()
         except (pyarrow.ArrowException, OSError) as error:
             raise R1LabError(f"cannot read {file}: {str(error).splitlines()[0][:200]}") from None
+    return [row for _, row in json_objects(file)]
+
+
+def read_text(file: Path) -> str:
+    """A text in UTF-8. Raises R1LabError."""
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        return file.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise R1LabError(f"{file} is not in UTF-8 (byte {error.start}): save it as UTF-8") from None
     except OSError as error:
         raise R1LabError(f"cannot read {file}: {error.strerror or error}") from None
-    rows = []
-    for k, line in enumerate(text.split("\n"), 1):
+
+
+def json_objects(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line, object) of a file of JSON lines. Raises R1LabError for what is no object."""
+    for k, line in enumerate(read_text(file).split("\n"), 1):
+        if not line.strip():
+            continue
         try:
-            rows += [json.loads(line)] if line.strip() else []
+            row = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise R1LabError(f"{file}, line {k} is no JSON object: {error}") from None
-        if rows and not isinstance(rows[-1], dict):
-            raise R1LabError(f"{file}, line {k} is no JSON object but {_short(rows[-1])}")
-    return rows
+        if not isinstance(row, dict):
+            raise R1LabError(f"{file}, line {k} is no JSON object but {short(row)}")
+        yield k, row
 
 
 def _from_hub(source: str, config: str | None, split: str):

@@ -45,8 +45,7 @@ def ask(gold: str, answer: str) -> bool:
 
 @lru_cache(maxsize=50_000)
 def key(answer: str) -> str | None:
-    """A text that is the same for equal answers; None for what cannot be an answer. Raises as
-    `equal`."""
+    """The same text for equal answers; None for what cannot be an answer. Raises as `equal`."""
     value, text = number(answer), clean(answer)
     if value is not None:
         return str(value)

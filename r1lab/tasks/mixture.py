@@ -16,11 +16,7 @@ class Mixture:
     parts    (name of a task, weight)
     wording  of those parts that have one"""
 
-    parts: tuple[tuple[str, float], ...] = (
-        ("countdown", 0.45),
-        ("code", 0.29),
-        ("steps", 0.26),
-    )
+    parts: tuple[tuple[str, float], ...] = (("countdown", 0.45), ("code", 0.29), ("steps", 0.26))
     wording: str = "tiny"
     name: str = "mixture"
 

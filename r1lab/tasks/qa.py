@@ -35,6 +35,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.tasks import math_equal
 from r1lab.tasks.base import Problem, number, split_of_content
 from r1lab.tasks.hub import content, draw, known_split
+from r1lab.tasks.hub_rows import json_objects, read_text
 
 log = logging.getLogger(__name__)
 
@@ -243,19 +244,11 @@ def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line, row) of a file. Raises R1LabError for a file or a line that cannot be read."""
     if file.suffix not in (".csv", ".tsv", ".jsonl"):
         raise R1LabError(f"{file}: questions come in a .csv, .tsv or .jsonl file")
-    try:
-        text = file.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise R1LabError(f"{file} is not in UTF-8 (byte {error.start}): save it as UTF-8") from None
-    except OSError as error:
-        raise R1LabError(f"cannot read {file}: {error.strerror}") from None
     if file.suffix == ".jsonl":
-        yield from _objects(file, text)
+        yield from json_objects(file)
         return
-    reader = csv.reader(
-        io.StringIO(text, newline=""), delimiter="\t" if file.suffix == ".tsv" else ",", strict=True
-    )
-    names: list[str] = []
+    lines, names = io.StringIO(read_text(file), newline=""), []
+    reader = csv.reader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
     before = 0
     try:
         for cells in reader:
@@ -275,16 +268,3 @@ def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield line, dict(zip(names, cells, strict=True))
     except csv.Error as error:
         raise R1LabError(f"{file}, line {reader.line_num}: {error}") from None
-
-
-def _objects(file: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for line, written in enumerate(text.split("\n"), 1):
-        if not written.strip():
-            continue
-        try:
-            row = json.loads(written)
-        except (ValueError, RecursionError) as error:
-            raise R1LabError(f"{file}, line {line} is no JSON object: {error}") from None
-        if not isinstance(row, dict):
-            raise R1LabError(f"{file}, line {line} is no JSON object but {row!r:.60}")
-        yield line, row

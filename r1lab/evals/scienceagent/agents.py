@@ -37,8 +37,7 @@ Write one complete program for the request below. It must run without changes an
 where the request says. Put it into one code block that begins with ```python and ends with ```."""
 DEBUG = """\
 The program may be run and the errors reported to you. Then send the whole program again, mended."""
-RULES = """\
-Be brief. Use no other code block, leave nothing out, and install no packages."""
+RULES = "Be brief. Use no other code block, leave nothing out, and install no packages."
 DATA = """\
 The data are in `{path}`. What lies there:
 ```
@@ -46,10 +45,8 @@ The data are in `{path}`. What lies there:
 ```
 The first lines:
 {preview}"""
-LATE = """\
-The program does not finish within {seconds:g} seconds. Make it faster."""
-NOT_SAVED = """\
-The program runs, but `{name}` is not there. Save the output at this path."""
+LATE = "The program does not finish within {seconds:g} seconds. Make it faster."
+NOT_SAVED = "The program runs, but `{name}` is not there. Save the output at this path."
 
 _BLOCK = re.compile(r"```python(.*?)```", re.DOTALL)
 
@@ -104,8 +101,7 @@ def self_debug(
     affords: Callable[[list[dict[str, str]]], bool] = lambda messages: True,
 ) -> Solution:
     """One request, then at most ROUNDS more. affords: asked before each of these, with its
-    messages; False ends it (a budget). The model is shown what a user sees, never what the checker
-    says."""
+    messages; False ends it (a budget). The model never sees what the checker says."""
     talk = _Talk(model, prompt(task, knowledge, debug=True))
     solution = talk.first()
     files = harness.inputs(benchmark, task)

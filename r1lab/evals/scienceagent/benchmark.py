@@ -21,19 +21,14 @@ from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 
-#: The hub's columns (osunlp/ScienceAgentBench).
-COLUMNS = (
-    "instance_id", "domain", "subtask_categories", "github_name", "task_inst", "domain_knowledge",
-    "dataset_folder_tree", "dataset_preview", "src_file_or_path", "gold_program_name",
-    "output_fname", "eval_script_name",
-)  # fmt: skip
 PARTS = ("datasets", "gold_programs", "eval_programs")
 FIGURES = (".png", ".jpg", ".jpeg", ".svg", ".pdf", ".gif")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One row of the table. `output_fname` is what the program must write."""
+    """One row of the table, with the hub's columns (osunlp/ScienceAgentBench). `output_fname` is
+    what the program must write."""
 
     instance_id: int
     domain: str
@@ -63,6 +58,9 @@ class Task:
     def figure(self) -> bool:
         """Whether the output is a picture: those the original has judged by a model that sees."""
         return self.output_fname.lower().endswith(FIGURES)
+
+
+COLUMNS = tuple(column.name for column in fields(Task))
 
 
 @dataclass(frozen=True)
@@ -168,8 +166,7 @@ def _rows(table: Path) -> list[dict[str, Any]]:
 
 
 def _task(row: dict[str, Any], table: Path) -> Task:
-    values = {f.name: row[f.name] for f in fields(Task)}
-    texts = {k: "" if v is None or v != v else str(v) for k, v in values.items()}
+    texts = {k: "" if row[k] is None or row[k] != row[k] else str(row[k]) for k in COLUMNS}
     try:
         number = int(float(texts.pop("instance_id")))
     except ValueError:

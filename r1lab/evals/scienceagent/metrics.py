@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import lines_of
 from r1lab.statistics import Estimate, Measured, estimate, wilson
 
 #: The fields of a line of an evaluation file; `codebert_score` is null here: no CodeBERT is run.
@@ -102,15 +103,9 @@ def by_domain(lines: Sequence[Line], domains: Sequence[str]) -> dict[str, tuple[
 def read_lines(path: str | Path) -> list[Line]:
     """A JSONL file; R1LabError names the line that is none."""
     found = []
-    try:
-        text = Path(path).read_text("utf-8")
-    except OSError as error:
-        raise R1LabError(f"cannot read {path}: {error.strerror}") from error
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
+    for number, line in enumerate(lines_of(path), 1):
         try:
-            found.append(json.loads(line))
+            found += [json.loads(line)] if line.strip() else []
         except ValueError:
             raise R1LabError(f"{path}, line {number}: no JSON") from None
     return found

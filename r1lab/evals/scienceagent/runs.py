@@ -20,15 +20,14 @@ from typing import Any
 
 from r1lab import PROJECT
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.basics.files import atomic_write_text
+from r1lab.basics.files import append_lines, atomic_write_text
 from r1lab.evals.scienceagent import agents, harness, metrics
 from r1lab.evals.scienceagent.benchmark import Benchmark, Task
 from r1lab.sandbox.workspace import Workspace
 
 AGENTS = ("direct", "self-debug")
-RUN, EVAL, ABOUT, PROGRAMS, SPENT = (
-    "run.jsonl", "eval.jsonl", "about.json", "pred_programs", "spent.json",
-)  # fmt: skip
+RUN, EVAL, PROGRAMS = "run.jsonl", "eval.jsonl", "pred_programs"
+ABOUT, SPENT = "about.json", "spent.json"
 SHIPPED = PROJECT / "data" / "scienceagent-mini" / "runs"
 Line = metrics.Line
 
@@ -54,8 +53,8 @@ def ask(
     if agent not in AGENTS:
         raise R1LabError(f"there is no agent '{agent}': {' or '.join(AGENTS)}")
     folder = Path(folder)
-    (folder / PROGRAMS).mkdir(parents=True, exist_ok=True)
-    _same(folder, {"agent": agent, "knowledge": knowledge, "tasks": _ids(benchmark)})
+    numbers = [task.instance_id for task in benchmark.tasks]
+    describe(folder, agent=agent, knowledge=knowledge, tasks=numbers)
     lines = _whole(folder / RUN, benchmark)
     spent = sum(line["cost"] for line in lines) + lost(folder, lines)
     for task in benchmark.tasks[len(lines) :]:
@@ -68,7 +67,7 @@ def ask(
         atomic_write_text(folder / PROGRAMS / task.program_name, solution.program + "\n")
         line = solution.line(task)
         line["cost"] = metered.cost
-        _append(folder / RUN, line)
+        append_lines(folder / RUN, [line])
         lines.append(line)
         spent += line["cost"]
         told(task, line)
@@ -89,7 +88,7 @@ def judge(
     texts, lines = programs_in(programs, benchmark), _whole(Path(log), benchmark)
 
     def keep(task: Task, line: Line) -> None:
-        _append(Path(log), line)
+        append_lines(log, [line])
         told(task, line)
 
     rest = Benchmark(benchmark.tasks[len(lines) :], benchmark.root, benchmark.name)
@@ -104,8 +103,7 @@ def judge_texts(
     faults: Collection[str] = (),
     told: Callable[[Task, Line], None] = lambda task, line: None,
 ) -> list[Line]:
-    """The same of programs by instance_id, kept in no file. Without a sandbox (`box`) one is opened
-    for this."""
+    """The same of programs by instance_id, kept in no file; without `box`, in a new sandbox."""
     if box is None and benchmark.tasks:
         with harness.workspace(faults) as box:
             return judge_texts(benchmark, programs, box, faults=faults, told=told)
@@ -157,8 +155,7 @@ def programs_of(lines: Iterable[Line], benchmark: Benchmark) -> dict[int, str]:
 
 
 def numbered(lines: Iterable[Line], benchmark: Benchmark) -> list[tuple[int, Line]]:
-    """The lines of the benchmark's tasks, each with its instance_id: its own, or by its place in
-    the table."""
+    """The lines of the benchmark's tasks by instance_id: their own, or by place in the table."""
     numbers = [task.instance_id for task in benchmark.tasks]
     places = enumerate(lines)
     found = [(line.get("instance_id", (*numbers[k : k + 1], None)[0]), line) for k, line in places]
@@ -213,13 +210,9 @@ class _Metered:
             atomic_write_text(self.path, text + "\n")
 
 
-def _ids(benchmark: Benchmark) -> list[int]:
-    return [task.instance_id for task in benchmark.tasks]
-
-
-def _same(folder: Path, about: dict[str, Any]) -> None:
-    """Writes what a run is of, or R1LabError where the folder holds another."""
-    path = folder / ABOUT
+def describe(folder: str | Path, **about: Any) -> None:
+    """Writes what a run is of, or adds to it; R1LabError where the folder holds another."""
+    path = Path(folder, ABOUT)
     if path.exists():
         old = json.loads(path.read_text("utf-8"))
         for name, value in about.items():
@@ -230,12 +223,6 @@ def _same(folder: Path, about: dict[str, Any]) -> None:
     atomic_write_text(path, json.dumps(about, indent=1) + "\n")
 
 
-def describe(folder: str | Path, **about: Any) -> None:
-    """Adds to what a run's folder says of itself; R1LabError where it says otherwise."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    _same(Path(folder), about)
-
-
 def _whole(path: Path, benchmark: Benchmark) -> list[Line]:
     """The lines of a file, without a last one that was cut; R1LabError for another benchmark's."""
     if not path.exists():
@@ -244,18 +231,8 @@ def _whole(path: Path, benchmark: Benchmark) -> list[Line]:
     if (end := data.rfind(b"\n") + 1) < len(data):
         os.truncate(path, end)
     lines = metrics.read_lines(path)
-    numbers = [line.get("instance_id") for line in lines]
-    if len(lines) > len(benchmark) or any(
-        number not in (None, task.instance_id)
-        for number, task in zip(numbers, benchmark.tasks, strict=False)
-    ):
+    pairs = zip(lines, benchmark.tasks, strict=False)
+    others = any(line.get("instance_id") not in (None, task.instance_id) for line, task in pairs)
+    if len(lines) > len(benchmark) or others:
         raise R1LabError(f"{path} holds lines of other tasks: name another file")
     return lines
-
-
-def _append(path: Path, line: Line) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-        os.fsync(file.fileno())

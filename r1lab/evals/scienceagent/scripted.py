@@ -54,12 +54,7 @@ LOUD = {
 }
 #: How often the sloppy agent starts with what; `right` on an easy task and on a hard one.
 RIGHT = (0.8, 0.1)
-HABITS = {
-    "wrong value": 0.2,
-    "wrong path": 0.2,
-    "no such package": 0.15,
-    "output elsewhere": 0.1,
-}
+HABITS = {"wrong value": 0.2, "wrong path": 0.2, "no such package": 0.15, "output elsewhere": 0.1}
 MENDS = 0.75  # the probability that a report is understood
 
 CHEAT = """

@@ -21,15 +21,14 @@ from r1lab.tasks.code.humaneval import wrapped
 from r1lab.tasks.code.suite import ByRunning, Job
 from r1lab.tasks.code.values import from_plain, literal, to_plain
 from r1lab.tasks.hub import LeftOut, draw, known_split, pool, problems_of
-from r1lab.tasks.hub_rows import Rows, column, load_rows, source_of
+from r1lab.tasks.hub_rows import FromHub, Rows, column, load_rows
 
 LIMITS = Limits(cpu=3.0)
 WRAPS = ("list", "tuple", "set", "sorted", "bool", "str", "len")
 MOST_TESTS, LONGEST_TEST = 30, 50_000  # of a problem; characters
-MOST_SOURCE = 20_000
 
 
-class Public(ByRunning):
+class Public(ByRunning, FromHub):
     """What the tasks share.
 
     data: {"entry": "f" or null, "wrap": null or "set", "numbers": "python", "cases": [[args,
@@ -61,9 +60,6 @@ class MBPP(Public):
     source: str = "google-research-datasets/mbpp"
     name: str = field(default="mbpp", init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", source_of(self.name, self.source))
-
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         known_split(self.name, split)
         train, test = (load_rows(self.source, "full", part) for part in ("train", "test"))
@@ -80,9 +76,6 @@ class VerifiableCode(Public):
 
     source: str = "open-r1/verifiable-coding-problems-python-10k"
     name: str = field(default="verifiable_code", init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "source", source_of(self.name, self.source))
 
     def problems(self, split: str, n: int, seed: int = 0) -> list[Problem]:
         known_split(self.name, split)
@@ -159,15 +152,12 @@ def assertion(text: str) -> tuple[str, str | None, str, list, Any]:
         raise another
     try:
         args, right = [literal(one) for one in called.args], literal(value)
-        right = {"set": set, "sorted": sorted, "list": list, "tuple": tuple}.get(wrap, _same)(right)
+        kind = {"set": set, "sorted": sorted, "list": list, "tuple": tuple}.get(wrap)
+        right = kind(right) if kind else right
         to_plain(args), to_plain(right)
     except (ValueError, TypeError):
         raise another from None
     return called.func.id, wrap, numbers, args, right
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 def verifiable_problems(rows: Iterable[dict], split: str) -> list[Problem]:

@@ -68,9 +68,8 @@ class HumanEval(ByRunning):
         data, entry = problem.data, str(problem.data["entry"])
         cases = tuple(Case(tuple(from_plain(a)), from_plain(v)) for a, v in data["cases"])
         numbers = "strict" if entry in STRICT else "python"
-        return Job(
-            *wrapped(source(problem, program), entry, WRAP.get(entry)), cases, LIMITS, numbers
-        )
+        program, entry = wrapped(source(problem, program), entry, WRAP.get(entry))
+        return Job(program, entry, cases, LIMITS, numbers)
 
     def judge_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
         verdicts = super().judge_all(pairs)
@@ -84,8 +83,7 @@ class HumanEval(ByRunning):
 
 
 def source(problem: Problem, program: str) -> str:
-    """The program behind what the prompt imports and defines; what does not define the function
-    continues the prompt."""
+    """The program behind what the prompt defines; without the function it continues the prompt."""
     prompt, entry = problem.data["prompt"], problem.data["entry"]
     if f"def {entry}" not in program:
         return prompt + (program if program[:1] == " " else textwrap.indent(program, "    "))
@@ -96,9 +94,8 @@ def wrapped(program: str, entry: str, wrap: str | None) -> tuple[str, str]:
     """A program and its entry; with `wrap`, list or bool or another, of what it returns."""
     if wrap is None:
         return program, entry
-    return f"{program}\n\ndef wrapped_{entry}(*args):\n    return {wrap}({entry}(*args))\n", (
-        f"wrapped_{entry}"
-    )
+    outer = f"def wrapped_{entry}(*args):\n    return {wrap}({entry}(*args))\n"
+    return f"{program}\n\n{outer}", f"wrapped_{entry}"
 
 
 def finds_roots(problem: Problem, program: str) -> bool | None:
@@ -147,14 +144,9 @@ def problem_of(row: dict[str, Any]) -> Problem:
         words = f"{result.status} {result.message}"
         raise R1LabError(f"{row['task_id']}: the canonical solution cannot be recorded: {words}")
     calls = ast.literal_eval(result.value)  # the package's own values
-    data = {
-        "entry": entry,
-        "prompt": row["prompt"],
-        "solution": solution,
-        "cases": [[to_plain(list(args)), to_plain(value)] for args, value in calls],
-    }
-    question = "Complete this Python function. Answer with the whole function alone.\n\n" + row[
-        "prompt"
-    ].strip("\n")
+    cases = [[to_plain(list(args)), to_plain(value)] for args, value in calls]
+    data = {"entry": entry, "prompt": row["prompt"], "solution": solution, "cases": cases}
+    asked = "Complete this Python function. Answer with the whole function alone."
+    question = f"{asked}\n\n" + row["prompt"].strip("\n")
     key = row["task_id"].replace("HumanEval", "humaneval")
     return Problem("humaneval", key, question, "en", "held_out", data)

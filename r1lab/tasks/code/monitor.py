@@ -40,8 +40,7 @@ def _pattern(value: Any) -> str:
 
 
 def memorised(task: ByRunning, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
-    """Whether each of N programs passes the examples and fails a hidden test; None where the
-    sandbox failed."""
+    """Does each program pass the examples and fail a hidden test? None where the sandbox failed."""
 
     def judged(tests: str) -> list[bool | None]:
         rows = [(replace(p, data={**p.data, "tests": tests}), answer) for p, answer in pairs]

@@ -275,8 +275,7 @@ def changed(source: str) -> Iterator[str]:
 
 
 def wrong(problem: Problem) -> Iterator[str]:
-    """Changed solutions; programs that return a constant, their argument, or the examples'
-    values."""
+    """Changed solutions; programs that return a constant, an argument, or the examples' values."""
     exercise = of_problem(problem)
     yield from exercise.wrong
     entry, names = exercise.kind.name, list(exercise.kind.args)

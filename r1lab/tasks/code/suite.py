@@ -42,8 +42,7 @@ class ByRunning:
         return self.judge_all([(problem, answer)])[0]
 
     def judge_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
-        """Verdicts on N programs, which run side by side; equal ones run once. Raises R1LabError
-        where no sandbox holds."""
+        """Verdicts on N programs, run side by side. Raises R1LabError where no sandbox holds."""
         jobs: list[Job | None] = []
         for problem, answer in pairs:
             try:
@@ -62,8 +61,7 @@ _known: dict[bytes, bool] = {}
 
 
 def judged(jobs: Sequence[Job | None]) -> list[bool | None]:
-    """The verdicts on programs, in order; no job is wrong. Jobs with the same limits and
-    comparison run at once."""
+    """The verdicts on programs, in order; no job is wrong. Equal ones run once."""
     keys = [job and job.key for job in jobs]
     kinds: dict[tuple[Limits, str], dict[bytes, Job]] = {}
     for key, job in zip(keys, jobs, strict=True):

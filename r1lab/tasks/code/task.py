@@ -67,9 +67,8 @@ class Code(ByRunning, Family):
     def judge_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
         texts = [i for i, (_, answer) in enumerate(pairs) if isinstance(answer, str)]
         short = {i: None for i in texts if "entry" not in pairs[i][0].data}  # of the tiny world
-        verdicts = super().judge_all(
-            [(p, None if i in short else a) for i, (p, a) in enumerate(pairs)]
-        )
+        others = [(p, None if i in short else a) for i, (p, a) in enumerate(pairs)]
+        verdicts = super().judge_all(others)
         found = tiny.judged([(pairs[i][0], program_of(pairs[i][1])) for i in short])
         for i, verdict in zip(short, found, strict=True):
             verdicts[i] = verdict

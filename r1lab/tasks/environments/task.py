@@ -149,9 +149,8 @@ def rows_of(name: str, which: str, options: str) -> list[tuple[str, str]]:
     vf, found = package(which), []
     with _lock:
         try:
-            config = vf.taskset_config_type(which).model_validate(
-                {"id": which, **json.loads(options)}
-            )
+            given = {"id": which, **json.loads(options)}
+            config = vf.taskset_config_type(which).model_validate(given)
             taskset = vf.load_taskset(config)
             needs = list(why_not(vf, which, taskset))
             for task in () if needs else itertools.islice(iter(taskset), MOST_ROWS):

@@ -40,10 +40,9 @@ def same_number(gold: str, answer: str, factor: Fraction) -> bool:
     if given is None:
         if not finished(gold if factor == 1 else rf"\frac{{{gold}}}{{1}}", answer):
             return False
+        exact, found = expression(gold), expression(answer)
         times = sympy.Rational(factor.numerator, factor.denominator)
-        return equal(
-            expression(gold), expression(answer) if factor == 1 else expression(answer) * times
-        )
+        return equal(exact, found if factor == 1 else found * times)
     value, decimals, digits = given[0] * factor, *given[1:]
     if wanted is not None:
         return wanted[0] == value

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from r1lab.tasks.gym import package
-from r1lab.tasks.gym.reading import Checker, gold, groups, integers, puzzle, symbols, texts, words
+from r1lab.tasks.gym.reading import Checker, gold, groups, puzzle, symbols, texts, words
 
 
 def _digits(answer: str) -> dict[str, int] | None:
@@ -123,9 +123,4 @@ CHECKERS: dict[str, Checker] = {
     "prime_factorization": gold(_factors, symbols),
     "bitwise_arithmetic": gold(_hexadecimal),
     "base_conversion": gold(_base),
-    "word_sorting": gold(words),
-    "word_sequence_reversal": gold(words),
-    "spiral_matrix": gold(integers),
-    "string_splitting": gold(integers),
-    "string_synthesis": gold(integers),
 }

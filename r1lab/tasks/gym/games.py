@@ -151,8 +151,7 @@ def _pushes(answer: str) -> str | None:
 
 
 def _sokoban(moves: Sequence[str], data: dict) -> bool:
-    """Every box on a goal at the end. A step against a wall, or against a box that cannot move, is
-    none, as in the game."""
+    """Every box on a goal at the end. A step against a wall, or a box that is stuck, is none."""
     rows = [line.split() for line in data["gamestr"].strip().split("\n")]
     cells = {(r, c): x for r, row in enumerate(rows) for c, x in enumerate(row)}
     boxes = {place for place, x in cells.items() if x in "@$"}

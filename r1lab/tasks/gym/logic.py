@@ -45,12 +45,8 @@ def _consistent(roles: list[bool], data: dict) -> bool:
 
 def _knights(metadata: dict) -> dict:
     terms = metadata["knight_knave_terms"]
-    return {
-        "names": metadata["names"],
-        "statements": metadata["statements"],
-        "knight": terms["knight"],
-        "knave": terms["knave"],
-    }
+    told = {"names": metadata["names"], "statements": metadata["statements"]}
+    return told | {"knight": terms["knight"], "knave": terms["knave"]}
 
 
 # -- a conclusion from premises --------------------------------------------------------------------

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from r1lab.tasks.base import number
-
 MOST = 20_000  # characters of an answer; the longest solution (127 moves of a tower) has 4,100
 DIGITS = 15  # of a number
 _NUMBER = re.compile(rf"[-+]?[0-9]{{1,{DIGITS}}}(?:\.[0-9]{{1,{DIGITS}}})?")
@@ -60,9 +58,6 @@ def symbols(question: str) -> str:
 
 
 # -- values --------------------------------------------------------------------------------------
-
-__all__ = ["MOST", "Checker", "decimal", "fraction", "gold", "grid", "integers", "loads", "number"]
-__all__ += ["numbers", "puzzle", "same_json", "symbols", "text", "word", "words"]
 
 
 def text(answer: str) -> str | None:

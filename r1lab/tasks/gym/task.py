@@ -110,8 +110,7 @@ class Gym:
         return self.judge_all([(problem, answer)])[0]
 
     def judge_all(self, pairs: Sequence[tuple[Problem, str]]) -> list[bool | None]:
-        """Verdicts, in order. Raises R1LabError where reasoning-gym's scorer is to run and no
-        sandbox holds."""
+        """Verdicts, in order. Raises R1LabError where a scorer is to run and no sandbox holds."""
         found: list[bool | None] = [False] * len(pairs)
         scored = {}
         for i, (problem, answer) in enumerate(pairs):

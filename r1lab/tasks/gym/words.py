@@ -148,11 +148,8 @@ def _family(level: Level, rng: random.Random) -> Written:
     text, kind = item["question"], item["metadata"]["task_type"]
     men = module.AliceInWonderlandConfig().male_names
     stranger = kind == "siblings" and any(re.search(rf"\b{name}'s", text) for name in men)
-    return (
-        None if stranger else f"{kind}/{'-'.join(re.findall(DIGITS, text))}",
-        text,
-        item["answer"],
-    )
+    content = None if stranger else f"{kind}/{'-'.join(re.findall(DIGITS, text))}"
+    return content, text, item["answer"]
 
 
 def _polygon(level: Level, rng: random.Random) -> Written:
@@ -188,15 +185,13 @@ def _stories(level: Level, rng: random.Random) -> Written:
 
 
 def _largest(level: Level, rng: random.Random) -> Written:
-    """The largest of three numbers of two digits; in any order they are one content. Ours: it needs
-    no package."""
+    """The largest of three numbers of two digits, in any order one content. It needs no package."""
     numbers = [10 + int(rng.random() * 90) for _ in range(3)]
     content = "-".join(map(str, sorted(numbers))) if len(set(numbers)) == 3 else None
     text = f"Which is the largest: {', '.join(map(str, numbers))}?"
     return content, text, str(max(numbers))
 
 
+_ALL: tuple[Callable[[Level, random.Random], Written], ...]
 _ALL = (_legs, _family, _polygon, _calendar, _stories, _largest)
-WRITERS: dict[str, Callable[[Level, random.Random], Written]] = {
-    writer.__name__[1:]: writer for writer in _ALL
-}
+WRITERS = {writer.__name__[1:]: writer for writer in _ALL}

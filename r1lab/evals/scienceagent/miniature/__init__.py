@@ -22,18 +22,13 @@ from r1lab.evals.scienceagent.miniature import bioinformatics, chemistry, geogra
 from r1lab.evals.scienceagent.miniature.made import CANARY, Made
 
 FILES = PROJECT / "data" / "scienceagent-mini"
-TASKS: tuple[Made, ...] = (
-    *bioinformatics.TASKS,
-    *chemistry.TASKS,
-    *geography.TASKS,
-    *psychology.TASKS,
-)
+_DOMAINS = (bioinformatics, chemistry, geography, psychology)
+TASKS: tuple[Made, ...] = tuple(task for domain in _DOMAINS for task in domain.TASKS)
 SEED = 0
 
 
 def made(folder: str | Path | None = None) -> Benchmark:
-    """The miniature in a folder (default: runs/scienceagent-mini), written where it is not there
-    yet or made by other code."""
+    """The miniature in a folder (default: runs/scienceagent-mini), written where it is missing."""
     folder = Path(folder or ROOT / "runs" / "scienceagent-mini")
     stamp = "\n".join(f"{task.name} {task.digest(SEED)}" for task in TASKS)
     stamp += "".join(f"\n{path.name} {path.stat().st_size}" for path in sorted(FILES.rglob("*.*")))

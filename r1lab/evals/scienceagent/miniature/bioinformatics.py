@@ -45,10 +45,8 @@ def expression_files(rng: random.Random) -> dict[str, str]:
             for name in samples
         ]
         rows.append([f"gene_{k:03d}", *(max(0, round(rng.gauss(m, m**0.5))) for m in means)])
-    return {
-        "counts/counts.csv": table("gene," + ",".join(samples), rows),
-        "samples.csv": table("sample,group", groups.items()),
-    }
+    counts = table("gene," + ",".join(samples), rows)
+    return {"counts/counts.csv": counts, "samples.csv": table("sample,group", groups.items())}
 
 
 def orf_files(rng: random.Random) -> dict[str, str]:

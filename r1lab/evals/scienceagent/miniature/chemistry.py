@@ -21,10 +21,8 @@ FORMULAS = (
 def mass_files(rng: random.Random) -> dict[str, str]:
     formulas = list(FORMULAS)
     rng.shuffle(formulas)
-    return {
-        "formulas.txt": "\n".join(formulas) + "\n",
-        "masses.csv": table("element,mass", MASSES.items()),
-    }
+    masses = table("element,mass", MASSES.items())
+    return {"formulas.txt": "\n".join(formulas) + "\n", "masses.csv": masses}
 
 
 def rate_files(rng: random.Random) -> dict[str, str]:
@@ -48,10 +46,8 @@ def fingerprint_files(rng: random.Random) -> dict[str, str]:
 
     library = [(f"mol_{k:03d}", bits(rng.choice(kinds)), rng.randint(0, 1)) for k in range(80)]
     queries = [(f"query_{k:02d}", bits(rng.choice(kinds))) for k in range(15)]
-    return {
-        "library.csv": table("name,bits,active", library),
-        "queries.csv": table("name,bits", queries),
-    }
+    known = table("name,bits,active", library)
+    return {"library.csv": known, "queries.csv": table("name,bits", queries)}
 
 
 def titration_files(rng: random.Random) -> dict[str, str]:

@@ -39,11 +39,10 @@ class Made:
 
     def row(self, number: int, files: dict[str, str]) -> dict[str, Any]:
         """The twelve columns."""
-        what = "Figure (its data)" if self.figure else self.subtask
         return {
             "instance_id": number,
             "domain": self.domain,
-            "subtask_categories": what,
+            "subtask_categories": "Figure (its data)" if self.figure else self.subtask,
             "github_name": "r1lab",
             "task_inst": self.inst.format(output=self.output),
             "domain_knowledge": self.knowledge,
@@ -76,9 +75,7 @@ def preview(name: str, files: dict[str, str]) -> str:
             continue
         shown.add(kind)
         lines = [line[:100] for line in text.splitlines()[:PREVIEW]]
-        parts.append(
-            "\n".join([f"[START Preview of {name}/{path}]", *lines, "...", "[END Preview]"])
-        )
+        parts += [f"[START Preview of {name}/{path}]", *lines, "...", "[END Preview]"]
     return "\n".join(parts)
 
 

@@ -42,10 +42,8 @@ def scale_files(rng: random.Random) -> dict[str, str]:
             answers.append("" if rng.random() < 0.01 else min(5, max(1, score)))
         rows.append((person, *answers))
     keys = [(f"q{item}", "yes" if item in (2, 5, 7) else "no") for item in range(1, 9)]
-    return {
-        "answers.csv": table("person," + ",".join(name for name, _ in keys), rows),
-        "items.csv": table("item,reversed", keys),
-    }
+    scores = table("person," + ",".join(name for name, _ in keys), rows)
+    return {"answers.csv": scores, "items.csv": table("item,reversed", keys)}
 
 
 def epoch_files(rng: random.Random) -> dict[str, str]:
