@@ -13,7 +13,6 @@ and `claims.reference("05.accuracy")` tells, in words, what the results file fou
 
 from __future__ import annotations
 
-import contextlib
 import html
 import math
 import os
@@ -22,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -134,15 +134,9 @@ def judged(states: Iterable[Mapping[str, Any]], figures: Mapping[str, dict]) -> 
     return found
 
 
-@contextlib.contextmanager
 def reported():
-    """Kernels that start meanwhile show a claim that fails, and go on."""
-    os.environ.update(REPORT)
-    try:
-        yield
-    finally:
-        for name in REPORT:
-            os.environ.pop(name, None)
+    """`with reported():` kernels that start meanwhile show a claim that fails, and go on."""
+    return patch.dict(os.environ, REPORT)
 
 
 def changed(results: Mapping[str, Any], now: Mapping[str, dict]) -> dict[str, str]:
@@ -220,11 +214,10 @@ def check(
     more = f"; {later} need the whole run" if later else ""
     more += f"; {known} open ones fail" if known else ""
     words = f"{told} ({len(rows) - later} checked{more})"
-    cells = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
-    )
-    head = "<tr><th>claim</th><th>measured</th><th>test</th><th>holds</th></tr>"
-    show_html(f"<details><summary>{words}</summary><table>{head}{cells}</table></details>", words)
+    from r1lab.show.text import table_html  # slow to import: the runner reads claims, shows nothing
+
+    table = table_html([("claim", "measured", "test", "holds"), *rows])
+    show_html(f"<details><summary>{words}</summary>{table}</details>", words)
     if failed and not REPORT.items() <= os.environ.items():
         raise AssertionError("; ".join(failed))
 

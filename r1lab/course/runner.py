@@ -15,7 +15,6 @@ Ctrl-C ends it at once.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -34,7 +34,7 @@ from papermill.exceptions import PapermillExecutionError
 from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
-from r1lab.basics.files import run_folder, set_aside, shorten, write_json
+from r1lab.basics.files import read_json, run_folder, set_aside, shorten, write_json
 from r1lab.course import claims, profiles
 from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
@@ -104,9 +104,8 @@ def run(
             label = f"[{number}/{len(plan)}] {path.stem}"
             mark = fingerprint(path, values)
             known = state["notebooks"].get(path.stem, {})
-            if start == "resume" and (known.get("status"), known.get("fingerprint")) == (
-                *("done", mark),
-            ):
+            same = known.get("fingerprint") == mark
+            if start == "resume" and same and known.get("status") == "done":
                 _say(f"{label}  has run already")
                 continue
             made = set(known.get("made", ()))
@@ -116,8 +115,7 @@ def run(
                     there = ", ".join(sorted(p.name for p in aside.iterdir()))
                     _say(f"{label}  {there} moved to {shorten(aside)}")
             now = claims.registered(path.stem, folder)  # a run that goes on keeps its earlier ones
-            goes_on = start != "fresh" and known.get("fingerprint") == mark
-            now = known.get("claims", now) if goes_on else now
+            now = known.get("claims", now) if start != "fresh" and same else now
             entry = {"seed": seed, "made": sorted(made), "claims": now}
             state["notebooks"][path.stem] = entry | {"status": "running"}
             write_json(out_dir / "run.json", state)
@@ -223,7 +221,13 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     copy_images(path.parent, finished.parent)
     nb = profiles.read_notebook(path)
     began, error, trace = time.monotonic(), None, ""
-    with _environment(path.stem), interruptible() as asked:
+    environment = {
+        "R1LAB_NOTEBOOK": path.stem,  # ledger.record notes it as the source
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    with patch.dict(os.environ, environment), interruptible() as asked:
         live = Progress(label, len(nb.cells) + 1, asked)  # papermill adds the cell with overrides
         try:
             papermill.execute_notebook(
@@ -275,24 +279,6 @@ def _keep(partial: Path, finished: Path) -> None:
         os.replace(partial, finished)
 
 
-@contextlib.contextmanager
-def _environment(name: str):
-    """What the kernel finds in its environment; ours is put back afterwards."""
-    wanted = {
-        "R1LAB_NOTEBOOK": name,  # ledger.record notes it as the source
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    before = dict(os.environ)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
 def fingerprint(path: Path, values: dict[str, Any]) -> str:
     """A hash of all that a notebook's results hang on: its code, the rooms of the package that
     compute, the models in data/, its values. A new colour or a new report costs no training."""
@@ -320,12 +306,10 @@ def clock(seconds: float) -> str:
 
 def _load_state(out_dir: Path) -> dict[str, Any]:
     """run.json of an earlier run, or a new one; a damaged one, or entry, counts for nothing."""
-    try:
-        state = json.loads((out_dir / "run.json").read_text(encoding="utf-8"))
-        notebooks = {k: v for k, v in state["notebooks"].items() if isinstance(v, dict)}
-        return state | {"notebooks": notebooks}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return {"notebooks": {}}
+    state = read_json(out_dir / "run.json") or {}
+    known = state.get("notebooks")
+    entries = known.items() if isinstance(known, dict) else ()
+    return state | {"notebooks": {k: v for k, v in entries if isinstance(v, dict)}}
 
 
 def _end_of(trace: str, lines: int = 14) -> str:
