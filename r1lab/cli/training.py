@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ from r1lab import pipeline as stages
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
-from r1lab.cli.parse import home, pairs, print_table, project_folder
+from r1lab.cli.parse import home, literals, print_table, project_folder
 from r1lab.evals.kept import as_json
 from r1lab.evaluate import Evaluation, as_trained, difference
 from r1lab.experience import training_problems
@@ -47,8 +46,10 @@ def train(args: Train) -> None:
     budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
     task = the_task(args, args.task, config.template)
     out = files.run_folder(args.out or ("runs/train-trl" if on_trl else "runs/train"))
-    options: dict[str, Any] = {"progress": not args.quiet}
+    callbacks: list[Any] = []
+    options: dict[str, Any] = {"progress": not args.quiet, "callbacks": callbacks}
     backend = trl_backend() if on_trl else grpo
+    main = os.environ.get("RANK", "0") == "0"  # of several processes
     if on_trl:
         from r1lab.trl_backend.mapping import Launch
 
@@ -64,21 +65,19 @@ def train(args: Train) -> None:
         options["resume"] = not args.fresh
         if any((out / "checkpoints").glob("checkpoint-*")) and not args.fresh:
             raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
-    told = not args.quiet and os.environ.get("RANK", "0") == "0"  # by one of several processes
     if not args.quiet:
         price = args.dollars_per_hour
-        if told and price is None and (words := costs.price_words()):
+        if main and price is None and (words := costs.price_words()):
             print(words, flush=True)
         earlier = [] if args.fresh else metrics.metrics_of(out)
-        limit = budget if on_trl else None
-        options["callbacks"] = [costs.Live(config, limit, price, earlier)]
+        callbacks.append(costs.Live(config, budget if on_trl else None, price, earlier))
     report = None
-    if args.report == "trackio" and os.environ.get("RANK", "0") == "0":
+    if args.report == "trackio" and main:
         report = Report(args.report, out.name, config.to_json())
-        options["callbacks"] = [*options.get("callbacks", ()), report]
+        callbacks.append(report)
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(project_folder(args.model), device=device)
-    if told:
+    if main and not args.quiet:
         print(models.about(args.model), flush=True)
     if not on_trl:
         words = plan_memory(model, tokenizer, task, config)
@@ -87,10 +86,9 @@ def train(args: Train) -> None:
     if args.record_every:
         if on_trl:
             raise R1LabError("--record-every needs --backend scratch")
-        recorder = Recorder(out, model, tokenizer, task, config, every=args.record_every)
-        options["callbacks"] = [*options.get("callbacks", ()), recorder]
+        callbacks.append(Recorder(out, model, tokenizer, task, config, every=args.record_every))
     before, asked = None, []
-    if args.held_out and os.environ.get("RANK", "0") == "0":
+    if args.held_out and main:
         asked = distinct(task.problems("held_out", args.held_out))
         model = model.to(computing_device(args.device))
         before = as_trained(model, tokenizer, task, asked, config)
@@ -277,11 +275,7 @@ def pretrain(args: Pretrain) -> None:
 def the_task(args: OfTask, name: str, template: str):
     """The task with the options of the command line, worded for the template."""
     options: dict[str, Any] = {} if args.numbers is None else {"numbers": args.numbers}
-    for key, value in pairs(args.task_option, "--task-option", "difficulty=hard").items():
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
-            options[key] = home(value)
+    options |= literals(args.task_option, "--task-option", "difficulty=hard")
     if args.weak_sandbox:
         os.environ[WEAK] = "1"
     try:
