@@ -133,13 +133,11 @@ def grouped_bars(
 
 
 def advantage_bars(
-    rewards: Sequence[float],
-    advantages: Mapping[str, Sequence[float]],
-    *,
-    title: str = "One group's rewards and what each method makes of them",
+    rewards: Sequence[float], advantages: Mapping[str, Sequence[float]]
 ) -> go.Figure:
     """Advantages (G,) of one group of responses by method, each labelled with its reward."""
     names = [f"response {i}<br>r = {float(r):g}" for i, r in enumerate(rewards, 1)]
+    title = "One group's rewards and what each method makes of them"
     return grouped_bars(names, advantages, title=title, y_title="advantage")
 
 
@@ -175,15 +173,14 @@ def distribution(
     return finish(fig, title)
 
 
-def length_distribution(
-    evaluation: Evaluation, *, title: str = "Response length, correct and incorrect responses"
-) -> go.Figure:
+def length_distribution(evaluation: Evaluation) -> go.Figure:
     """How long correct and incorrect responses are, each as a fraction of its own kind."""
     lengths = evaluation.column("length")  # (P, n)
     correct = evaluation.column("correct") == 1
     return distribution(
         {"correct": lengths[correct], "incorrect": lengths[~correct]}, x_title=AXES["length"][0],
-        title=title, colours={"correct": RIGHT, "incorrect": WRONG},
+        title="Response length, correct and incorrect responses",
+        colours={"correct": RIGHT, "incorrect": WRONG},
     )  # fmt: skip
 
 
@@ -218,36 +215,24 @@ def heatmap(
     y: Sequence,
     title: str,
     x_title: str = "",
-    y_title: str = "",
     unit: str = "",
     number: str = ".2f",
 ) -> go.Figure:
-    """A table of numbers as colours, each cell with its number where it has room for it.
-
-    z: (len(y), len(x)).
-    """
+    """Numbers (len(y), len(x)) as colours, each cell with its number where it has room for it."""
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
     left, width = max(78, 50 + 8 * max(len(str(v)) for v in y)), min(900, 260 + 74 * len(x))
     cell = (min(width, 760) - left - 90) / len(x)  # px
     figures = max(len(format(v, number)) for v in z.ravel().tolist())
-    fig = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=[str(v) for v in x],
-            y=[str(v) for v in y],
-            colorscale=[[0, "#f7fbff"], [1, "#0072B2"]],
-            texttemplate=f"%{{z:{number}}}" if not too_wide(["0" * figures], cell) else None,
-            textfont={"size": 13},
-            colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
-            xgap=2,
-            ygap=2,
-        )
-    )
+    fig = go.Figure()
+    fig.add_heatmap(
+        z=z, x=[str(v) for v in x], y=[str(v) for v in y], xgap=2, ygap=2,
+        colorscale=[[0, "#f7fbff"], [1, RIGHT]], textfont={"size": 13},
+        texttemplate=f"%{{z:{number}}}" if not too_wide(["0" * figures], cell) else None,
+        colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
+    )  # fmt: skip
     fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False, tickangle=0)
-    fig.update_yaxes(
-        type="category", title_text=y_title or None, autorange="reversed", showgrid=False
-    )
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
     fig = finish(fig, title, width=width, height=170 + 42 * len(y))
     return title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)

@@ -19,7 +19,6 @@ from r1lab.show.style import (
     finish,
     palette,
     panels,
-    room_for_panel_titles,
     style_axis,
 )
 from r1lab.statistics import t_interval
@@ -31,14 +30,10 @@ FEW = 25  # steps that are drawn with markers too
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     """Centred mean over `window` steps, over fewer at the ends: (T,) -> (T,). NaN are skipped."""
-    values = np.asarray(values, dtype=float)
     half = window // 2
-    means = np.full(len(values), np.nan)
-    for t in range(len(values)):
-        near = values[max(0, t - half) : t + half + 1]
-        if not np.isnan(near).all():
-            means[t] = np.nanmean(near)
-    return means
+    padded = np.pad(np.asarray(values, dtype=float), half, constant_values=np.nan)
+    near = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)  # (T, 2 * half + 1)
+    return np.ma.masked_invalid(near).mean(axis=1).filled(np.nan)
 
 
 def learning_curves(
@@ -198,10 +193,8 @@ def side_by_side(
         draw_runs(fig, some, shown, label, colour, smooth, col=2)
     fig.update_xaxes(title_text="RL step", tickformat=",d")
     fig.update_xaxes(range=[-0.06 * end, 1.08 * end], **left)
-    title = f"{title}: {what}"
-    return room_for_panel_titles(
-        finish(fig, title, f"Paper: {stated['source']}.", width=880, height=410)
-    )
+    note = f"Paper: {stated['source']}."
+    return finish(fig, f"{title}: {what}", note, width=880, height=410)
 
 
 def _multiples(runs: Sequence[History], key: str, smooth: int, label: str) -> list[History]:

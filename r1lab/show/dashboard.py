@@ -37,9 +37,8 @@ class live_dashboard:
         *,
         seconds: float = 2.0,
         keys: Sequence[str] = ("accuracy", "length", "reflection"),
-        title: str = "R1-Zero training, live",
     ) -> None:
-        self.steps, self.seconds, self.keys, self.title = steps, seconds, keys, title
+        self.steps, self.seconds, self.keys = steps, seconds, keys
         self.history: list[Mapping[str, Any]] = []
         if run_dir is not None:
             self.history = list(metrics_of(run_dir))
@@ -69,7 +68,7 @@ class live_dashboard:
         began = time.monotonic()
         fig = learning_curves(
             [self.history] if self.history else [], keys=self.keys, steps=self.steps,
-            title=f"{self.title}: {len(self.history)} of {self.steps} steps",
+            title=f"R1-Zero training, live: {len(self.history)} of {self.steps} steps",
         )  # fmt: skip
         if self.earlier:
             fig.update_layout(title_subtitle_text=self.earlier, margin_t=fig.layout.margin.t + 21)

@@ -31,14 +31,13 @@ def accuracy_cost(
     cost: str = "dollars",
     title: str = "Accuracy against cost",
     subtitle: str = "",
-    names: bool | None = None,
 ) -> go.Figure:
     """Points of `evals.cost` (or `published`) with 95 % intervals; cost on a logarithmic axis.
 
     One colour a model, one symbol a number of votes; a model's budgets are joined for each number
     of votes. front: drawn as steps: between two of its points nothing better is to be had for the
-    money of the left one. cost: a key of COSTS. names: beside the points (default: where they are
-    few and of as many models). Points whose cost is unknown, zero or infinite are left out. Raises
+    money of the left one. cost: a key of COSTS. Names stand beside the points where these are few
+    and of as many models. Points whose cost is unknown, zero or infinite are left out. Raises
     R1LabError when nothing is left.
     """
     if cost not in COSTS:
@@ -49,8 +48,7 @@ def accuracy_cost(
     fig = go.Figure()
     labels = list(dict.fromkeys(p.label for p in shown))
     votes = sorted({p.votes for p in shown})
-    if names is None:
-        names = len(shown) == len(labels) <= FEW
+    names = len(shown) == len(labels) <= FEW
     inks = dict(zip(labels, palette(labels), strict=True))
     if names:  # the names tell them apart
         inks = {one: COLOURS["trained" if "R1" in one else "base"] for one in labels}

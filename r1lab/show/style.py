@@ -29,6 +29,7 @@ FONT = (
     '"Microsoft YaHei", sans-serif'
 )
 LETTER = 7.5  # px of a letter below an axis
+PANEL_TITLE = "panel title"  # the name of such an annotation
 GREY_LINE = {"color": "#888888", "width": 1}  # zero, or where a thing begins
 
 # Metric -> (axis title with its unit, tick format, range)
@@ -149,7 +150,8 @@ def is_fraction(measure: str) -> bool:
 def finish(
     fig: go.Figure, title: str, subtitle: str = "", *, width: int = 720, height: int = 420
 ) -> go.Figure:
-    """Title, margins and room for the legend. Long lines are broken to fit a column of 760 px."""
+    """Title, margins and room for the legend and the titles of panels. Long lines are broken to fit
+    a column of 760 px."""
     left, right = 78, 24
     narrow = min(width, 760)
     # 120 px on the right belong to plotly's buttons
@@ -165,11 +167,13 @@ def finish(
     small = 1 + subtitle.count("<br>") if subtitle else 0
     ticks = [str(x) for bar in fig.data if bar.type == "bar" and not bar.orientation for x in bar.x]
     deep = 1 + max((tick.count("<br>") for tick in ticks), default=0)  # lines of a tick label
-    top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 28 * rows
+    titled = any(note.name == PANEL_TITLE for note in fig.layout.annotations)
+    above = 21 * small + 22 * titled
+    top, bottom = 26 + 22 * lines + above, 38 + 17 * deep + 28 * rows
     return fig.update_layout(
         template="r1lab",
         width=width,
-        height=height + 28 * rows + 21 * small,
+        height=height + 28 * rows + above,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
         # plotly raises a title of several lines above its place
         title={
@@ -205,13 +209,8 @@ def panels(cols: int, rows: int = 1, titles: Sequence[str] = (), **options: Any)
     for number, note in enumerate(fig.layout.annotations, 1):  # they go where their panel goes
         axis = number if number > 1 else ""
         place = {"xref": f"x{axis} domain", "x": 0.5, "yref": f"y{axis} domain", "y": 1}
-        note.update(font_size=14, yanchor="bottom", **place)
+        note.update(name=PANEL_TITLE, font_size=14, yanchor="bottom", **place)
     return fig
-
-
-def room_for_panel_titles(fig: go.Figure) -> go.Figure:
-    """The room above the panels that their titles take."""
-    return fig.update_layout(margin_t=fig.layout.margin.t + 22, height=fig.layout.height + 22)
 
 
 def style_axis(fig: go.Figure, key: str, col: int) -> None:
