@@ -199,14 +199,15 @@ def check(
     figures, rows, failed, later, known = ledger.load(out), [], [], 0, 0
     for name, claim in registered(lesson).items():
         counts, found = whole or claim.get("always", False), judge(claim, figures)
+        measured, test = show_with_interval(found), test_of(claim, found)
         verdict = {True: "yes", False: "no", None: "not measured"}[found["holds"]]
         if not counts:
             later, verdict = later + 1, "needs the whole run"
         elif found["holds"] is False and "open" in claim:
             known, verdict = known + 1, f"no, an open question: {claim['open']}"
         elif found["holds"] is False:
-            failed.append(f"{name}: {claim['says']} ({_measured(found)}; {test_of(claim, found)})")
-        rows.append((claim["says"], _measured(found), test_of(claim, found), verdict))
+            failed.append(f"{name}: {claim['says']} ({measured}; {test})")
+        rows.append((claim["says"], measured, test, verdict))
     for sentence, holds in (facts or {}).items():
         rows.append((sentence, "", "", "yes" if holds else "no"))
         failed += [] if holds else [sentence]
@@ -229,10 +230,6 @@ def show_html(html: str, words: str) -> None:
     notebook.show_html(html, words)
 
 
-def _measured(found: Mapping[str, Any]) -> str:
-    return "–" if found["value"] is None else show_with_interval(found)
-
-
 def test_of(claim: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The test in words: "at least 4 x", "interval above 0.5 x r1_zero/trained/pass@1"."""
     threshold = claim["threshold"]
@@ -250,13 +247,16 @@ def reference(name: str, results: str | os.PathLike = RESULTS) -> None:
     entries = load(section="references")
     if name not in entries:
         raise R1LabError(f"there is no reference '{name}'{did_you_mean(name, entries)}")
-    found = ledger.load_ledger(results) if Path(results).is_file() else {}
+    found = results_of(results)
     words = told(entries[name], found if found.get("base") == base_model() else {})
     look = "border-left:4px solid #0072B2;padding:0.4em 0.9em;margin:0.4em 0"
-    bold = "<b>In the reference run</b>"
-    show_html(
-        f'<div style="{look}">{bold} {html.escape(words)}</div>', f"In the reference run {words}"
-    )
+    bold = f"<b>In the reference run</b> {html.escape(words)}"
+    show_html(f'<div style="{look}">{bold}</div>', f"In the reference run {words}")
+
+
+def results_of(path: str | os.PathLike = RESULTS) -> dict[str, Any]:
+    """A results file; {} where there is none."""
+    return ledger.load_ledger(path) if Path(path).is_file() else {}
 
 
 def base_model() -> str:
