@@ -139,21 +139,6 @@ def reported():
     return patch.dict(os.environ, REPORT)
 
 
-def changed(results: Mapping[str, Any], now: Mapping[str, dict]) -> dict[str, str]:
-    """The claims that are not those that the results file was measured with, and what is wrong:
-    a changed claim must say so in its history, with a date not before that measurement."""
-    wrong = {}
-    for name, then in results.get("claims", {}).items():
-        claim = now.get(name)
-        if claim is None:
-            wrong[name] = "was measured and is gone"
-        elif any(claim.get(key) != then.get(key) for key in KNOWN - {"open", "history"}):
-            dates = [str(one["date"]) for one in claim.get("history", ())]
-            if not dates or max(dates) < results["measured"]:
-                wrong[name] = "was changed after its measurement, and its history does not say so"
-    return wrong
-
-
 # --------------------------------------------------------------------------------------------------
 # In a lesson
 

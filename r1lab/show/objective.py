@@ -31,12 +31,8 @@ def clip_objective(clip_low: float = 0.2, clip_high: float = 0.2) -> go.Figure:
             )  # fmt: skip
         low, high = (1 + clip_high, 2.0) if advantage > 0 else (0.0, 1 - clip_low)
         shade = {"fillcolor": "#888888", "opacity": 0.12, "line_width": 0, "layer": "below"}
-        fig.add_vrect(x0=low, x1=high, **shade, **place)
-        number = "" if col == 1 else col
-        fig.add_annotation(
-            x=(low + high) / 2, y=0.04, xref=f"x{number}", yref=f"y{number} domain",
-            text="no gradient", showarrow=False, yanchor="bottom",
-        )  # fmt: skip
+        words = {"annotation_text": "no gradient", "annotation_position": "inside bottom"}
+        fig.add_vrect(low, high, **shade, **words, **place)
         fig.add_vline(1.0, line=GREY_LINE, **place)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective", row=1, col=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -154,6 +155,10 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
+# controls, surrogates, zero width and bidirectional characters, ends of a line and of a paragraph
+INVISIBLE = {"Cc", "Cs", "Cf", "Zl", "Zp"}
+
+
 def safe_text(text: Any) -> str:
     """Text for HTML: escaped, and as `visible_text` has it."""
     return html.escape(visible_text(text), quote=True).replace("\n", "<br>")
@@ -169,22 +174,13 @@ def visible_text(text: Any) -> str:
             shown.append("↵\n")
         elif code < 32 and character != "\t":
             shown.append(chr(0x2400 + code))
-        elif 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in _INVISIBLE:
+        elif character != "\t" and unicodedata.category(character) in INVISIBLE:
             shown.append(f"⟨U+{code:04X}⟩")
         else:
             shown.append(character)
     if len(text) > MOST_CHARACTERS:
         shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
     return "".join(shown)
-
-
-_INVISIBLE = {
-    0x061C,
-    0xFEFF,
-    *range(0x200B, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2066, 0x206A),
-}  # zero width, line breaks, bidirectional
 
 
 def compare_completions(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
