@@ -86,8 +86,6 @@ def run(
     plan, left_out = plan_of(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     run_folder(out_dir)
     state = _load_state(out_dir)
-    for name, reason in left_out.items():
-        state["notebooks"][name] = {"status": "left out", "reason": reason}
     if not notebooks:  # a lesson that is there no more, or has another name
         known = {*left_out, *(path.stem for path, _ in plan)}
         state["notebooks"] = {k: v for k, v in state["notebooks"].items() if k in known}
@@ -97,6 +95,7 @@ def run(
     count = "1 notebook" if len(plan) == 1 else f"{len(plan)} notebooks"
     _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {shorten(out_dir)}")
     for name, reason in left_out.items():
+        state["notebooks"][name] = {"status": "left out", "reason": reason}
         _say(f"  {name} is left out by the profile {profile}: {reason}")
     path, label = None, "r1lab"
     try:
@@ -265,7 +264,10 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     _say(f"{label}  {'failed' if error else 'done'} in {clock(seconds)}")
     if error is None:
         return {"status": "done", "seconds": seconds}
-    _say(f"{_end_of(trace) or error}\nsee {shorten(finished)}")
+    if not sys.stderr.isatty():
+        trace = COLOURS.sub("", trace)
+    end = "\n".join(trace.strip().splitlines()[-14:])
+    _say(f"{end or error}\nsee {shorten(finished)}")
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 
@@ -310,9 +312,3 @@ def _load_state(out_dir: Path) -> dict[str, Any]:
     known = state.get("notebooks")
     entries = known.items() if isinstance(known, dict) else ()
     return state | {"notebooks": {k: v for k, v in entries if isinstance(v, dict)}}
-
-
-def _end_of(trace: str, lines: int = 14) -> str:
-    """The end of a traceback, without colours where nobody would see them."""
-    text = trace if sys.stderr.isatty() else COLOURS.sub("", trace)
-    return "\n".join(text.strip().splitlines()[-lines:])

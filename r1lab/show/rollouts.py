@@ -43,12 +43,11 @@ def load(path: str | os.PathLike) -> list[Row]:
 
     Raises R1LabError where there are none."""
     path = Path(path).expanduser()
+    found, folder = [path], path.parent
     if path.is_dir():
         tables = sorted(path.glob("completions/*.parquet")) or sorted(path.glob("*.parquet"))
-        found = [path / GROUPS, path / SAMPLES, *tables]
-        about = read_json(path / ABOUT) or {}
-    else:
-        found, about = [path], read_json(path.parent / ABOUT) or {}
+        found, folder = [path / GROUPS, path / SAMPLES, *tables], path
+    about = read_json(folder / ABOUT) or {}
     config = about.get("config") if isinstance(about.get("config"), Mapping) else {}
     rows: list[Row] = []
     for file in filter(Path.is_file, found):
