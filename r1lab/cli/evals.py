@@ -117,16 +117,9 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     problems = task.problems(args.split, args.n)
     device = computing_device(args.device)
     model, tokenizer = models.load(project_folder(args.model), device=device)
-    found = evaluation.evaluate(
-        model,
-        tokenizer,
-        task,
-        problems,
-        k=args.k,
-        sampling=sampling,
-        template=template,
-        progress=sys.stderr.isatty() and not args.json,
-    )
+    how = {"sampling": sampling, "template": template}
+    how["progress"] = sys.stderr.isatty() and not args.json
+    found = evaluation.evaluate(model, tokenizer, task, problems, k=args.k, **how)
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
     about = {"task": args.task, "split": args.split, "n": args.n}

@@ -143,14 +143,9 @@ def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
     problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
-    job = memory.job_of(
-        model,
-        config,
-        prompts=memory.prompts_of(tokenizer, problems, config.template),
-        device=model.device.type,
-        precision=precision_on(model.device, config.precision),
-    )
-    return memory.prepare(job)[1]
+    prompts = memory.prompts_of(tokenizer, problems, config.template)
+    where = {"device": model.device.type, "precision": precision_on(model.device, config.precision)}
+    return memory.prepare(memory.job_of(model, config, prompts=prompts, **where))[1]
 
 
 def launch(args: Train) -> None:
@@ -169,14 +164,8 @@ def launch(args: Train) -> None:
             next(words)
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
-    lines = cluster.commands(
-        name,
-        options,
-        args.settings,
-        gpus=torch.cuda.device_count() or 8,
-        model=model,
-        lora=args.trl.lora_rank,
-    )
+    how = {"gpus": torch.cuda.device_count() or 8, "model": model, "lora": args.trl.lora_rank}
+    lines = cluster.commands(name, options, args.settings, **how)
     print(*lines, f"# {cluster.path(name)}", sep="\n")
 
 

@@ -99,13 +99,11 @@ def draw_runs(
     dash: str = "solid",
 ) -> None:
     """One metric of the runs of one label into panel `col`."""
-    series = [
-        {int(m["step"]): float(m[key]) for m in run if m.get(key) is not None} for run in runs
-    ]
-    series = [run for run in series if run]
+    known = [[m for m in run if m.get(key) is not None] for run in runs]
+    series = [{int(m["step"]): float(m[key]) for m in run} for run in known if run]
     if not series:
-        known = ", ".join(sorted(runs[0][0]))
-        raise R1LabError(f"no step of {label!r} has the metric {key!r}; the metrics are {known}.")
+        names = ", ".join(sorted(runs[0][0]))
+        raise R1LabError(f"no step of {label!r} has the metric {key!r}; the metrics are {names}.")
     smoothed = [
         dict(zip(run, running_mean(list(run.values()), smooth), strict=True)) for run in series
     ]

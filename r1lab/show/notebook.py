@@ -105,10 +105,8 @@ class Drawing:
         elif isinstance(thing, str):
             data = {"text/html": thing, "text/plain": text}
         else:
-            raise R1LabError(
-                f"the explored function returned {type(thing).__name__}; return a "
-                "plotly figure or a string of HTML."
-            )
+            words = f"the explored function returned {type(thing).__name__}; return"
+            raise R1LabError(f"{words} a plotly figure or a string of HTML.")
         if self.handle is None:
             self.handle = display(data, raw=True, display_id=True)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -61,9 +62,7 @@ def funnel(
     for (label, stages), ink in zip(funnels.items(), palette(list(funnels)), strict=True):
         left = [n for _, n, _ in stages]
         words = [f"{left[0]:,}"]
-        words += [
-            f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
-        ]
+        words += [f"{b:,} ({b / a:.0%})" if a else "0" for a, b in pairwise(left)]
         fig.add_bar(
             x=[n / left[0] for n in left], y=names[0], orientation="h", name=label,
             marker={"color": ink}, text=words, textposition="outside",
