@@ -40,13 +40,9 @@ def evaluate(args: Eval) -> None:
         raise R1LabError("--tariff needs --endpoint; a local model takes --dollars-per-hour")
     template = args.template or ("chat" if args.endpoint else "tiny")
     get_template(template)
-    sampling = Sampling(
-        args.max_new_tokens or (protocol.PAPER.max_new_tokens if args.endpoint else 448),
-        args.temperature or 1.0,
-        top_p=args.top_p,
-        greedy=args.temperature == 0,
-        seed=args.seed,
-    )
+    limit = args.max_new_tokens or (protocol.PAPER.max_new_tokens if args.endpoint else 448)
+    how = {"top_p": args.top_p, "greedy": args.temperature == 0, "seed": args.seed}
+    sampling = Sampling(limit, args.temperature or 1.0, **how)
     if args.endpoint:
         source: Local | Remote = remote(args, sampling, template)
         task = the_task(args, args.task, template)

@@ -50,13 +50,7 @@ TESTS = {
 OTHER_END = {"value": "value", "low": "high", "high": "low"}  # of the figure compared with
 KNOWN = {"says", "measure", "test", "threshold", "seeds", "always", "open", "history"}
 FACTOR = re.compile(r"(?:(?P<factor>[\d.]+) x )?(?P<name>\S+)")  # "0.5 x r1_zero/trained/pass@1"
-UNITS = {
-    "length": "tokens",
-    "reflection": "words",
-    "seconds": "s",
-    "ratio": "x",
-    "flops": "operations",
-}
+UNITS = {"length": "tokens", "reflection": "words", "seconds": "s", "flops": "operations"}
 
 
 def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict[str, dict]:
@@ -164,8 +158,8 @@ def record(out: str | os.PathLike, measures: Mapping[str, Any], **how: Any) -> N
 
 def unit_of(name: str) -> str:
     parts = name.split("/")
-    if "ratio" in parts:
-        return UNITS["ratio"]
+    if "ratio" in parts or parts[-1].endswith("_ratio"):
+        return "x"
     return UNITS.get(parts[-1].rpartition("_")[2], "share")  # "greedy_length" is a length
 
 

@@ -40,6 +40,7 @@ from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
 
 STARTS = ("again", "resume", "fresh")
+PYTHON = {"kernel_name": "python3", "language": "python", "progress_bar": False}  # for papermill
 
 
 @dataclass
@@ -233,16 +234,14 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
                 nb,
                 partial,
                 parameters=values,
-                kernel_name="python3",
-                language="python",
                 cwd=ROOT,
-                progress_bar=False,
                 start_timeout=180,
                 stdout_file=live,
                 stderr_file=live,
                 on_cell_start=live.cell_starts,
                 coalesce_streams=True,
                 kernel_manager_class=Kernel,
+                **PYTHON,
             )
         except PapermillExecutionError as failure:
             told = f"{failure.ename}: {failure.evalue}"

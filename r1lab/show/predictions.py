@@ -40,9 +40,8 @@ class Prediction:
             return f"Predict: {self.what}. (Enter it here in JupyterLab; the result shows it.)"
         share = self.unit == "share"
         low, high = (f"{x:.0%}" if share else f"{x:,.4g}" for x in self.band)
-        return (
-            f"Your prediction of {self.what}: {low} to {high} {'' if share else self.unit}".strip()
-        )
+        unit = "" if share else self.unit
+        return f"Your prediction of {self.what}: {low} to {high} {unit}".strip()
 
     def draw(self, fig: go.Figure, panel: int = 1) -> go.Figure:
         """`fig` with the prediction as a band across a panel (the first is 1)."""

@@ -16,13 +16,9 @@ COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C564B", "#6A51A3")
 # the stages of R1, by the labels of r1lab.scorecard
 STAGES = {
-    "base": "#7f7f7f",
-    "R1-Zero": "#56B4E9",
-    "Dev1": "#009E73",
-    "Dev2": "#CC79A7",
-    "Dev3": "#D55E00",
-    "R1": "#0072B2",
-}
+    "base": "#7f7f7f", "R1-Zero": "#56B4E9", "Dev1": "#009E73",
+    "Dev2": "#CC79A7", "Dev3": "#D55E00", "R1": "#0072B2",
+}  # fmt: skip
 RIGHT, WRONG = "#0072B2", "#D55E00"
 FONT = (
     '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
@@ -75,35 +71,25 @@ AXIS = {
     "title": {"standoff": 8, "font": {"size": 14}}, "tickfont": {"size": 13},
     "ticklabelstandoff": 4, "automargin": False,
 }  # fmt: skip
+TITLE = {
+    "x": 0, "xref": "paper", "xanchor": "left", "y": 0.97, "yref": "container", "yanchor": "top",
+    "font": {"size": 17}, "subtitle": {"font": {"size": 13, "color": "#555555"}},
+}  # fmt: skip
+LEGEND = {
+    "orientation": "h", "x": 0, "xanchor": "left", "y": 0.01, "yref": "container",
+    "yanchor": "bottom", "font": {"size": 13}, "itemsizing": "trace",
+}  # fmt: skip
 pio.templates["r1lab"] = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 14, "color": "#222222"},
-        "title": {
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 0.97,
-            "yref": "container",
-            "yanchor": "top",
-            "font": {"size": 17},
-            "subtitle": {"font": {"size": 13, "color": "#555555"}},
-        },
+        "title": TITLE,
         "colorway": [COLOURS["trained"], COLOURS["control"], *MORE_COLOURS, COLOURS["base"]],
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "bargap": 0.25,
         "hoverlabel": {"font": {"size": 13}, "namelength": -1},
         "modebar": {"remove": ["select", "lasso", "zoomin", "zoomout", "autoscale"]},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "yref": "container",
-            "y": 0.01,
-            "yanchor": "bottom",
-            "font": {"size": 13},
-            "itemsizing": "trace",
-        },
+        "legend": LEGEND,
         "xaxis": AXIS,
         "yaxis": AXIS,
     }
