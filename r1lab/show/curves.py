@@ -11,16 +11,7 @@ import plotly.graph_objects as go
 
 from r1lab.basics.errors import R1LabError
 from r1lab.paper import PAPER
-from r1lab.show.style import (
-    AXES,
-    COLOURS,
-    band,
-    faint,
-    finish,
-    palette,
-    panels,
-    style_axis,
-)
+from r1lab.show.style import AXES, COLOURS, band, faint, finish, palette, panels, style_axis
 from r1lab.statistics import t_interval
 
 History = Sequence[Mapping[str, float]]
