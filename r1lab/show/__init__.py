@@ -17,7 +17,7 @@ from r1lab.show.bars import (
     length_distribution,
 )
 from r1lab.show.bill import cost_shares
-from r1lab.show.curves import learning_curves, running_mean, side_by_side
+from r1lab.show.curves import learning_curves, running_mean
 from r1lab.show.dashboard import live_dashboard
 from r1lab.show.inspectors import (
     answers_beside,

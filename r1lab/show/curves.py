@@ -1,4 +1,4 @@
-"""Learning curves: metrics of training against the step, alone or beside what the paper states."""
+"""Learning curves: metrics of training against the step."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from r1lab.basics.errors import R1LabError
-from r1lab.paper import PAPER
-from r1lab.show.style import AXES, COLOURS, band, faint, finish, palette, panels, style_axis
+from r1lab.show.style import AXES, band, faint, finish, palette, panels, style_axis
 from r1lab.statistics import t_interval
 
 History = Sequence[Mapping[str, float]]
@@ -122,77 +121,3 @@ def draw_runs(
     else:
         name = each_step
     fig.add_scatter(x=steps, y=values.mean(axis=0), name=name, **bold, **shared)
-
-
-def side_by_side(
-    ours, key: str = "accuracy", *, smooth: int = 5, title: str = "The paper's run and ours"
-) -> go.Figure:
-    """What the paper states of its run (left) beside our run or runs (right).
-
-    ours: as `learning_curves` takes it. key: "accuracy", on one vertical scale; "reflection" or
-    "length", ours as multiples of their start, the mean of the first `smooth` steps of all seeds.
-    Only what the paper states is drawn: accuracy at both ends, not joined; the factor by which
-    reflection grows (5 to 7), as a bar with both ends; of length the limit, which doubled at step
-    8,200. Raises R1LabError for other metrics, or when ours starts at zero.
-    """
-    if key not in ("accuracy", "reflection", "length"):
-        raise R1LabError(f"the paper states nothing of {key!r}: accuracy, reflection or length.")
-    stated, runs, end = PAPER[key], by_label(ours), 10_400
-    fig = panels(2, titles=(stated["label"], "r1lab, the tiny world"))
-    ink, left = COLOURS["paper"], {"row": 1, "col": 1}
-    what = AXES[key][0].split(" (")[0]
-    if key != "accuracy":
-        runs = {label: _multiples(some, key, smooth, label) for label, some in runs.items()}
-        fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
-    if key == "accuracy":
-        steps, values = zip(*stated["points"], strict=True)
-        fig.add_scatter(
-            x=steps, y=values, mode="markers+text", name="stated in the paper",
-            marker={"size": 10, "color": ink},
-            text=[f"{v:.1%}" for v in values], textposition=["bottom right", "top left"],
-            textfont={"size": 13}, **left,
-        )  # fmt: skip
-        style_axis(fig, key, 1)
-        style_axis(fig, key, 2)
-    elif key == "reflection":
-        low, high = stated["ratio"]
-        half = [0, (high - low) / 2]
-        reach = {"type": "data", "array": half, "arrayminus": half, "color": ink}
-        fig.add_scatter(
-            x=[0, end], y=[1, (low + high) / 2], mode="markers+text", name="stated in the paper",
-            marker={"size": 9, "color": ink}, text=["1 ×", f"{low:g} to {high:g} ×"],
-            textposition=["top center", "middle left"],
-            error_y={**reach, "thickness": 2, "width": 6}, **left,
-        )  # fmt: skip  # not joined: the paper describes a jump, not a line
-    else:
-        (_, before), (step, after) = stated["limit"]
-        fig.add_scatter(
-            x=[0, step, step, end], y=[before, before, after, after], mode="lines",
-            name="length limit, stated in the paper", line={"color": ink, "width": 2}, **left,
-        )  # fmt: skip
-        fig.update_yaxes(title_text="length limit (tokens)", tickformat=",d", **left)
-        fig.add_annotation(
-            x=0.06, y=0.06, xref="x domain", yref="y domain", showarrow=False, xanchor="left",
-            yanchor="bottom", align="left", font={"size": 13},
-            text="not the length: its limit. Responses grow below it<br>and jump where it doubles; "
-            "no lengths are stated",
-        )  # fmt: skip
-    shown = key if key == "accuracy" else "growth"
-    for (label, some), colour in zip(runs.items(), palette(list(runs)), strict=True):
-        draw_runs(fig, some, shown, label, colour, smooth, col=2)
-    fig.update_xaxes(title_text="RL step", tickformat=",d")
-    fig.update_xaxes(range=[-0.06 * end, 1.08 * end], **left)
-    note = f"Paper: {stated['source']}."
-    return finish(fig, f"{title}: {what}", note, width=880, height=410)
-
-
-def _multiples(runs: Sequence[History], key: str, smooth: int, label: str) -> list[History]:
-    """The metric of every run as "growth": its multiple of the mean of the first steps."""
-    early = [m[key] for run in runs for m in list(run)[:smooth] if m.get(key) is not None]
-    start = float(np.mean(early)) if early else 0.0
-    if not start > 0:
-        raise R1LabError(f"{label!r} starts without any {key}: no multiple of nothing exists.")
-    return [
-        [{"step": m["step"], "growth": m[key] / start} for m in run if m.get(key) is not None]
-        for run in runs
-    ]
