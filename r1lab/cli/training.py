@@ -232,17 +232,13 @@ def distill(student: str, config, out: Path, progress: bool) -> None:
     examples = out / "data" / "examples.jsonl"
     if not examples.exists():
         raise R1LabError(f"there is nothing to learn from in {examples}: make the stage data first")
-    found = distillation.compare(
-        student,
-        examples,
-        out / "student",
-        sft_config=recipe.sft_config(config, "dev3"),
-        grpo_config=replace(recipe.rl_config(config, "zero"), steps=1000),
-        problems=max(1, config.eval_problems),
-        k=config.eval_samples,
-        device=device_of(config),
-        progress=progress,
-    )
+    configs = {
+        "sft_config": recipe.sft_config(config, "dev3"),
+        "grpo_config": replace(recipe.rl_config(config, "zero"), steps=1000),
+    }
+    how = {"problems": max(1, config.eval_problems), "k": config.eval_samples}
+    how |= {"device": device_of(config), "progress": progress}
+    found = distillation.compare(student, examples, out / "student", **configs, **how)
     rows = [
         (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
         for name, one in found.items()

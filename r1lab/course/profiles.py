@@ -225,8 +225,7 @@ def load(path: str | os.PathLike | None = None) -> Profiles:
     """
     path = NOTEBOOKS / "profiles.yaml" if path is None else Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=_Loader) or {}
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
         raise R1LabError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:

@@ -128,10 +128,8 @@ def run(
             if ended["status"] != "done":
                 break
     except KeyboardInterrupt:
-        _say(
-            f"{label}  stopped; what has run is in {shorten(out_dir)}, and the same command with "
-            "--resume goes on from there"
-        )
+        kept = f"what has run is in {shorten(out_dir)}"
+        _say(f"{label}  stopped; {kept}, and the same command with --resume goes on from there")
         raise
     finally:
         write_json(out_dir / "run.json", state)
@@ -200,10 +198,8 @@ def plan_of(profile, only, parameters, folder, seed, out_dir):
     for key in parameters:
         if key not in used:
             known = {name for path, _ in plan for name in profiles.parameters(path)}
-            raise R1LabError(
-                f"-p {key}: no notebook of this run has that parameter"
-                f"{errors.did_you_mean(key.rpartition('.')[2], sorted(known))}"
-            )
+            close = errors.did_you_mean(key.rpartition(".")[2], sorted(known))
+            raise R1LabError(f"-p {key}: no notebook of this run has that parameter{close}")
     return plan, left_out
 
 

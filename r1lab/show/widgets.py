@@ -73,10 +73,8 @@ def _control(name: str, spec: Any) -> ipywidgets.Widget:
         if all(isinstance(x, int) for x in spec):
             return ipywidgets.IntSlider(**look)
         return ipywidgets.FloatSlider(readout_format=".3g", **look)
-    raise R1LabError(
-        f"slider {name!r}: give (default, low, high, step), a list of choices, True or "
-        f"False, or a widget; not {spec!r}."
-    )
+    words = "give (default, low, high, step), a list of choices, True or False, or a widget"
+    raise R1LabError(f"slider {name!r}: {words}; not {spec!r}.")
 
 
 def objective_explorer(*, kl_coef: float = 0.001) -> dict[str, Any]:
