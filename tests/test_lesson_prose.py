@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from exercises import EFFORTS, exercises, solution_code, with_solutions
 from nbformat.v4 import new_markdown_cell, new_notebook
 
 from r1lab.course import profiles
-from r1lab.course.exercises import EFFORTS, exercises, solution_code, with_solutions
 
 ALLOWED = yaml.safe_load((Path(__file__).parent / "lessons.yaml").read_text(encoding="utf-8"))
 LESSONS = {path.stem: profiles.read_notebook(path) for path in profiles.notebooks()}

@@ -14,6 +14,7 @@ from functools import partial
 import nbformat
 import pytest
 import warm_kernels
+from exercises import with_solutions
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -21,7 +22,6 @@ from r1lab import ROOT
 from r1lab.basics import ledger
 from r1lab.basics.options import fixed_values
 from r1lab.course import book, claims, offline, profiles
-from r1lab.course.exercises import with_solutions
 from r1lab.recipe import PipelineConfig
 
 LESSONS = [path.stem for path in profiles.notebooks()]

@@ -93,28 +93,6 @@ def test_what_is_said_of_the_paper_names_its_section():
     assert paper.PAPER_BARS["paper, end"]["pass@1"][0] == end == 0.779
 
 
-def test_the_paper_is_drawn_only_where_it_states_values():
-    fig = show.side_by_side(history(0))
-    assert list(named(fig, "stated").y) == [0.156, 0.779]
-    assert named(fig, "stated").mode == "markers+text"  # a line would read as its curve
-    with pytest.raises(R1LabError, match="states nothing of 'kl'"):
-        show.side_by_side(history(0), "kl")
-
-
-def test_growth_is_in_multiples_of_the_start():
-    run = history(0)
-    fig = show.side_by_side(run, "length", smooth=1)
-    ours = named(fig, "each step")
-    assert ours.y[0] == 1.0
-    assert ours.y[-1] == pytest.approx(run[-1]["length"] / run[0]["length"])
-    assert max(named(fig, "limit").y) == 65_536
-    fig = show.side_by_side(run, "reflection")
-    error, stated = named(fig, "stated").error_y, named(fig, "stated").y[1]
-    assert (stated - error.arrayminus[1], stated + error.array[1]) == (5, 7)
-    with pytest.raises(R1LabError, match="starts without any reflection"):
-        show.side_by_side([{**m, "reflection": 0.0} for m in run], "reflection")
-
-
 # --- evaluations
 
 
@@ -281,13 +259,10 @@ def test_the_objective_is_drawn_by_hand_computed_points():
 
 
 def gallery() -> dict[str, go.Figure]:
-    run, one = history(0), evaluation(np.eye(4, 8, dtype=int))
+    one = evaluation(np.eye(4, 8, dtype=int))
     interval = (0.5, 0.4, 0.7)
     return {
         "curves": show.learning_curves([history(1), history(2)]),
-        "growth": show.side_by_side(run, "reflection"),
-        "limit": show.side_by_side(run, "length"),
-        "beside": show.side_by_side(run),
         "pass@k": show.pass_at_k_curve({"trained": one}, majority=True),
         "bars": show.grouped_bars(
             ["a", "b<br>r = 1"], {"trained": [1, -2]}, title="t", y_title="y"

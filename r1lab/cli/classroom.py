@@ -90,9 +90,8 @@ def classroom(args: Class) -> int:
     keys = rooms.students(args.students, args.keys)
     if args.here:
         return here(args, list(keys), out)
-    asked = (list(keys), args.gpus_each, args.hours)
-    limits = {"memory_each": args.memory_each, "max_dollars": args.max_dollars}
-    plan = rooms.plan(*asked, **limits)
+    plan = rooms.plan(list(keys), args.gpus_each, args.hours, memory_each=args.memory_each,
+                      max_dollars=args.max_dollars)
     profile, file = args.profile or "gpu", out / "class.yaml"
     print(*plan.words(), sep="\n")
     commands = {name: rooms.launch(name, files.shorten(file)) for name in plan.machines}
@@ -124,19 +123,14 @@ def classroom(args: Class) -> int:
 def here(args: Class, names: list[str], out) -> int:
     """Servers on this machine, until Ctrl-C or the end of the hours."""
     import secrets
-    import socket
+
+    from jupyter_client.connect import LocalPortCache
 
     from r1lab.course import seats as rooms
 
-    free = []
-    for _ in names:
-        one = socket.socket()
-        one.bind(("127.0.0.1", 0))
-        free.append(one)
-    rows = [{"name": name, "token": secrets.token_urlsafe(24), "port": one.getsockname()[1]}
-            for name, one in zip(names, free, strict=True)]
-    for one in free:
-        one.close()
+    free = LocalPortCache()  # gives no port twice
+    rows = [{"name": name, "token": secrets.token_urlsafe(24),
+             "port": free.find_available_port("127.0.0.1")} for name in names]
     for row in rows:
         print(f"{row['name']}: http://127.0.0.1:{row['port']}/lab?token={row['token']}")
     if args.dry_run:

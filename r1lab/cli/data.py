@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from r1lab.cli.parse import (
     SEEDS,
     Command,
     flag,
+    literals,
     number,
-    pairs,
     print_table,
     project_folder,
     text,
@@ -108,8 +107,7 @@ def evaluation_items(args: Decontaminate) -> list:
     from r1lab.tasks.hub_rows import column
 
     if Path(args.eval).suffix != ".jsonl":
-        options = pairs(args.task_option, "--task-option", "levels=(4,5)").items()
-        task = get_task(args.eval, **{key: plain(value) for key, value in options})
+        task = get_task(args.eval, **literals(args.task_option, "--task-option", "levels=(4,5)"))
         return items_of(task, distinct(task.problems(args.split, args.n)))
     items = []
     for i, row in enumerate(json_rows(Path(args.eval)), 1):
@@ -117,14 +115,6 @@ def evaluation_items(args: Decontaminate) -> list:
         if solution := next((row[k] for k in ("solution", "answer") if row.get(k)), None):
             items.append(Item(f"row {i}", str(solution)))
     return items
-
-
-def plain(value: str) -> Any:
-    """A number or list as Python writes it, else the text."""
-    try:
-        return ast.literal_eval(value)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return value
 
 
 def texts_of(source: str, args: Decontaminate) -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from r1lab import models
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import Eval
-from r1lab.cli.parse import pairs, print_table, project_folder
+from r1lab.cli.parse import pairs, print_measures, print_table, project_folder
 from r1lab.cli.training import computing_device, the_task
 from r1lab.evals import kept, protocol
 from r1lab.evals.compare import compare
@@ -22,7 +22,7 @@ from r1lab.evals.sources import Local, Remote
 from r1lab.evals.tariff import tariff_of
 from r1lab.machine.costs import money, price_here
 from r1lab.sampler.draw import Sampling
-from r1lab.statistics import Estimate, in_words
+from r1lab.statistics import in_words
 from r1lab.tasks import registry
 from r1lab.templates import TEMPLATES, get_template
 from r1lab.training import records
@@ -40,13 +40,9 @@ def evaluate(args: Eval) -> None:
         raise R1LabError("--tariff needs --endpoint; a local model takes --dollars-per-hour")
     template = args.template or ("chat" if args.endpoint else "tiny")
     get_template(template)
-    sampling = Sampling(
-        args.max_new_tokens or (protocol.PAPER.max_new_tokens if args.endpoint else 448),
-        args.temperature or 1.0,
-        top_p=args.top_p,
-        greedy=args.temperature == 0,
-        seed=args.seed,
-    )
+    limit = args.max_new_tokens or (protocol.PAPER.max_new_tokens if args.endpoint else 448)
+    how = {"top_p": args.top_p, "greedy": args.temperature == 0, "seed": args.seed}
+    sampling = Sampling(limit, args.temperature or 1.0, **how)
     if args.endpoint:
         source: Local | Remote = remote(args, sampling, template)
         task = the_task(args, args.task, template)
@@ -117,38 +113,23 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     problems = task.problems(args.split, args.n)
     device = computing_device(args.device)
     model, tokenizer = models.load(project_folder(args.model), device=device)
-    found = evaluation.evaluate(
-        model,
-        tokenizer,
-        task,
-        problems,
-        k=args.k,
-        sampling=sampling,
-        template=template,
-        progress=sys.stderr.isatty() and not args.json,
-    )
+    how = {"sampling": sampling, "template": template}
+    how["progress"] = sys.stderr.isatty() and not args.json
+    found = evaluation.evaluate(model, tokenizer, task, problems, k=args.k, **how)
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
-    about = {name: getattr(args, name) for name in ("model", "task", "split", "n")}
+    about = {"task": args.task, "split": args.split, "n": args.n}
     measures = {name: kept.as_json(one) for name, one in found.summary().items()}
-    entry = {one: about[one] for one in ("task", "split", "n")}
-    entry |= {"k": args.k, "settings": found.settings, "measures": measures}
+    entry = about | {"k": args.k, "settings": found.settings, "measures": measures}
     records.measured(project_folder(args.model), entry)
     if args.json:
-        print(json.dumps(about | found.settings | {"measures": measures}, indent=2))
+        report = {"model": args.model} | about | found.settings | {"measures": measures}
+        print(json.dumps(report, indent=2))
         return
     print(f"{args.model}: {args.n} {args.split} problems of {args.task}, {args.k} completions each")
     print_measures(found.summary())
     if found.unjudged:
         print(f"left out: {found.unjudged} completions that the sandbox could not judge")
-
-
-def print_measures(summary: dict[str, Estimate]) -> None:
-    rows = [
-        (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
-        for name, (value, low, high) in summary.items()
-    ]
-    print_table(("measure", "mean", "95 % interval"), rows)
 
 
 def show(args: Eval, run: kept.Run, sampling: Sampling) -> None:

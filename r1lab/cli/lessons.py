@@ -173,15 +173,9 @@ def figures(args: Figures) -> None:
     profile = profiles.check_profile(args.profile)
     ledger = Path(args.ledger or seeds.LEDGER.with_name(f"figures-{profile}.json"))
     files.check_writable(ledger)
-    made = seeds.measure(
-        list(args.seeds),
-        profile,
-        base=args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}"),
-        ledger=ledger,
-        notebooks=list(args.only) or None,
-        jobs=args.jobs,
-        note=args.note,
-    )
+    base = args.out or ("runs/figures" if profile == "cpu" else f"runs/figures-{profile}")
+    how = {"notebooks": list(args.only) or None, "jobs": args.jobs, "note": args.note}
+    made = seeds.measure(list(args.seeds), profile, base=base, ledger=ledger, **how)
     seeds.publish(made, seeds.PAGES if ledger == seeds.LEDGER else ())
     print(markdown_table(made["figures"]))
     print(f"written to {files.shorten(ledger)}")

@@ -8,11 +8,12 @@ field that holds another dataclass is a group of options (GRPOConfig's fields ar
 from __future__ import annotations
 
 import argparse
+import ast
 import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -286,6 +287,26 @@ def pairs(texts: Sequence[str], flag: str, example: str) -> dict[str, str]:
             raise R1LabError(f"{flag} {text}: write NAME=VALUE, for example {flag} {example}")
         found[name] = value
     return found
+
+
+def literals(texts: Sequence[str], flag: str, example: str) -> dict[str, Any]:
+    """Options NAME=VALUE: numbers and lists as Python writes them, else texts."""
+    found: dict[str, Any] = pairs(texts, flag, example)
+    for name, value in found.items():
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            found[name] = home(value)
+    return found
+
+
+def print_measures(summary: Mapping[str, Sequence[float]]) -> None:
+    """Measures, (value, low, high) each, as a table."""
+    rows = [
+        (name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
+        for name, (value, low, high) in summary.items()
+    ]
+    print_table(("measure", "mean", "95 % interval"), rows)
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: bool = False) -> None:

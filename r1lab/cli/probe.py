@@ -7,7 +7,7 @@ import json
 
 from r1lab import models
 from r1lab.cli.commands import Probe
-from r1lab.cli.parse import print_table, project_folder
+from r1lab.cli.parse import print_measures, project_folder
 from r1lab.cli.training import computing_device, the_task
 from r1lab.evals import probe as probing
 from r1lab.evals.kept import as_json
@@ -34,8 +34,6 @@ def probe(args: Probe) -> None:
     for row in rows:
         print(f"{args.model} on {row.task}, template {row.template}: {args.n} problems, "
               f"{args.k} completions each")
-        measures = [(name, f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if low == low else "–")
-                    for name, (value, low, high) in row.measures().items()]
-        print_table(("measure", "mean", "95 % interval"), measures)
+        print_measures(row.measures())
         for sentence in row.advice():
             print(f"- {sentence}")

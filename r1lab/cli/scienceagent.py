@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +90,8 @@ def progress(args: ScienceAgent) -> Any:
                 said = f"{line['rounds']} rounds, ${line['cost']:.4f}"
             else:
                 said = "success" if line["success_rate"] else line["log_info"].split("\n")[-1][:60]
-            print(
-                f"\r\x1b[K{task.instance_id} {task.program_name}: {said}", end="", file=sys.stderr
-            )
+            words = f"{task.instance_id} {task.program_name}: {said}"
+            print(f"\r\x1b[K{words}", end="", file=sys.stderr)
 
     return told
 
@@ -129,9 +127,9 @@ def show(args: ScienceAgent, benchmark: Benchmark, found: dict[str, Any]) -> Non
     domains = metrics.by_domain(evals[0], [task.domain for task in benchmark.tasks])
     print()
     print_table(["domain", "solved"], [[k, f"{a} of {n}"] for k, (a, n) in domains.items()])
-    words = Counter(line["log_info"] == harness.NOT_JUDGED for line in evals[0])
-    if words[True]:
-        print(f"\n{words[True]} tasks ask for a picture and are not judged: they count as failed")
+    skipped = sum(line["log_info"] == harness.NOT_JUDGED for line in evals[0])
+    if skipped:
+        print(f"\n{skipped} tasks ask for a picture and are not judged: they count as failed")
     print("\nCBS is null: no CodeBERT is run; token F1 is another measure.")
 
 

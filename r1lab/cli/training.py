@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import shlex
@@ -17,7 +16,7 @@ from r1lab import pipeline as stages
 from r1lab.basics import files, plugins
 from r1lab.basics.errors import R1LabError
 from r1lab.cli.commands import OfTask, Pipeline, Pretrain, Tasks, Train
-from r1lab.cli.parse import home, pairs, print_table, project_folder
+from r1lab.cli.parse import home, literals, print_table, project_folder
 from r1lab.evals.kept import as_json
 from r1lab.evaluate import Evaluation, as_trained, difference
 from r1lab.experience import training_problems
@@ -47,8 +46,10 @@ def train(args: Train) -> None:
     budget = costs.Budget(*limits) if any(limit is not None for limit in limits) else None
     task = the_task(args, args.task, config.template)
     out = files.run_folder(args.out or ("runs/train-trl" if on_trl else "runs/train"))
-    options: dict[str, Any] = {"progress": not args.quiet}
+    callbacks: list[Any] = []
+    options: dict[str, Any] = {"progress": not args.quiet, "callbacks": callbacks}
     backend = trl_backend() if on_trl else grpo
+    main = os.environ.get("RANK", "0") == "0"  # of several processes
     if on_trl:
         from r1lab.trl_backend.mapping import Launch
 
@@ -64,21 +65,19 @@ def train(args: Train) -> None:
         options["resume"] = not args.fresh
         if any((out / "checkpoints").glob("checkpoint-*")) and not args.fresh:
             raise R1LabError(f"{out} holds a run of --backend trl; choose another --out")
-    told = not args.quiet and os.environ.get("RANK", "0") == "0"  # by one of several processes
     if not args.quiet:
         price = args.dollars_per_hour
-        if told and price is None and (words := costs.price_words()):
+        if main and price is None and (words := costs.price_words()):
             print(words, flush=True)
         earlier = [] if args.fresh else metrics.metrics_of(out)
-        limit = budget if on_trl else None
-        options["callbacks"] = [costs.Live(config, limit, price, earlier)]
+        callbacks.append(costs.Live(config, budget if on_trl else None, price, earlier))
     report = None
-    if args.report == "trackio" and os.environ.get("RANK", "0") == "0":
+    if args.report == "trackio" and main:
         report = Report(args.report, out.name, config.to_json())
-        options["callbacks"] = [*options.get("callbacks", ()), report]
+        callbacks.append(report)
     device = "cpu" if on_trl else computing_device(args.device)  # TRL moves it itself
     model, tokenizer = models.load(project_folder(args.model), device=device)
-    if told:
+    if main and not args.quiet:
         print(models.about(args.model), flush=True)
     if not on_trl:
         words = plan_memory(model, tokenizer, task, config)
@@ -87,10 +86,9 @@ def train(args: Train) -> None:
     if args.record_every:
         if on_trl:
             raise R1LabError("--record-every needs --backend scratch")
-        recorder = Recorder(out, model, tokenizer, task, config, every=args.record_every)
-        options["callbacks"] = [*options.get("callbacks", ()), recorder]
+        callbacks.append(Recorder(out, model, tokenizer, task, config, every=args.record_every))
     before, asked = None, []
-    if args.held_out and os.environ.get("RANK", "0") == "0":
+    if args.held_out and main:
         asked = distinct(task.problems("held_out", args.held_out))
         model = model.to(computing_device(args.device))
         before = as_trained(model, tokenizer, task, asked, config)
@@ -145,14 +143,9 @@ def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
     problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
-    job = memory.job_of(
-        model,
-        config,
-        prompts=memory.prompts_of(tokenizer, problems, config.template),
-        device=model.device.type,
-        precision=precision_on(model.device, config.precision),
-    )
-    return memory.prepare(job)[1]
+    prompts = memory.prompts_of(tokenizer, problems, config.template)
+    where = {"device": model.device.type, "precision": precision_on(model.device, config.precision)}
+    return memory.prepare(memory.job_of(model, config, prompts=prompts, **where))[1]
 
 
 def launch(args: Train) -> None:
@@ -171,14 +164,8 @@ def launch(args: Train) -> None:
             next(words)
         elif not word.startswith(("--print-launch=", "--backend=")):
             options.append(word)
-    lines = cluster.commands(
-        name,
-        options,
-        args.settings,
-        gpus=torch.cuda.device_count() or 8,
-        model=model,
-        lora=args.trl.lora_rank,
-    )
+    how = {"gpus": torch.cuda.device_count() or 8, "model": model, "lora": args.trl.lora_rank}
+    lines = cluster.commands(name, options, args.settings, **how)
     print(*lines, f"# {cluster.path(name)}", sep="\n")
 
 
@@ -245,17 +232,13 @@ def distill(student: str, config, out: Path, progress: bool) -> None:
     examples = out / "data" / "examples.jsonl"
     if not examples.exists():
         raise R1LabError(f"there is nothing to learn from in {examples}: make the stage data first")
-    found = distillation.compare(
-        student,
-        examples,
-        out / "student",
-        sft_config=recipe.sft_config(config, "dev3"),
-        grpo_config=replace(recipe.rl_config(config, "zero"), steps=1000),
-        problems=max(1, config.eval_problems),
-        k=config.eval_samples,
-        device=device_of(config),
-        progress=progress,
-    )
+    configs = {
+        "sft_config": recipe.sft_config(config, "dev3"),
+        "grpo_config": replace(recipe.rl_config(config, "zero"), steps=1000),
+    }
+    how = {"problems": max(1, config.eval_problems), "k": config.eval_samples}
+    how |= {"device": device_of(config), "progress": progress}
+    found = distillation.compare(student, examples, out / "student", **configs, **how)
     rows = [
         (name, f"{one['flops']:.2e}", *(scorecard.interval(*two) for two in one["scores"].items()))
         for name, one in found.items()
@@ -277,11 +260,7 @@ def pretrain(args: Pretrain) -> None:
 def the_task(args: OfTask, name: str, template: str):
     """The task with the options of the command line, worded for the template."""
     options: dict[str, Any] = {} if args.numbers is None else {"numbers": args.numbers}
-    for key, value in pairs(args.task_option, "--task-option", "difficulty=hard").items():
-        try:
-            options[key] = ast.literal_eval(value)
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # a word
-            options[key] = home(value)
+    options |= literals(args.task_option, "--task-option", "difficulty=hard")
     if args.weak_sandbox:
         os.environ[WEAK] = "1"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
+from functools import partial
 
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.options import option
@@ -42,11 +43,8 @@ def watch(args: Watch) -> None:
     if bool(args.run) == bool(args.of_class):
         raise R1LabError("name the folders of runs, or a class: r1lab watch runs/train")
     price = args.dollars_per_hour
-    if args.of_class:
-        seen = {}
-
-        def find():  # students who begin later are found too
-            return runs.of_class(args.of_class, price, seen)
+    if args.of_class:  # students who begin later are found too
+        find = partial(runs.of_class, args.of_class, price, known={})
     else:
         known = runs.named(args.run, price)
 

@@ -238,11 +238,6 @@ def text(value: Any) -> str:
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", " ".join(str(value).split()))
 
 
-def table(head: str, rows: list[list[str]]) -> str:
-    lines = [head, re.sub(r"[^|]+", "---", head), *("| " + " | ".join(row) + " |" for row in rows)]
-    return "\n".join(lines)
-
-
 def _start_page(lessons: list[dict], state: dict, ledger: dict, more: list[str]) -> str:
     """more: pages beside the lessons, after the results."""
     machine, torch = _part(state, "hardware"), _part(state, "versions").get("torch")
@@ -271,7 +266,7 @@ def _start_page(lessons: list[dict], state: dict, ledger: dict, more: list[str])
         "[All results](results.md), beside the paper’s: those are of AIME 2024 and a model of 671 "
         "billion parameters. Compare the shape, not the size.",
         "## Lessons",
-        table("| lesson | state | time |", rows),
+        readme.table("| lesson | state | time |", rows),
         "```{toctree}\n:hidden:\n:caption: Lessons\n",
         *(one["name"] for one in lessons),
         "```\n\n```{toctree}\n:hidden:\n:caption: Results and terms\n\nresults",
@@ -302,7 +297,7 @@ def _results_page(lessons: list[dict], ledger: dict) -> str:
             if entry["source"] == source
         ]
         parts.append(f"## {links.get(source, text(source) or 'Elsewhere')}")
-        parts.append(table("| result | here | paper | n |", rows))
+        parts.append(readme.table("| result | here | paper | n |", rows))
     return "\n\n".join(parts) + "\n"
 
 

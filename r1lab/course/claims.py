@@ -13,7 +13,6 @@ and `claims.reference("05.accuracy")` tells, in words, what the results file fou
 
 from __future__ import annotations
 
-import contextlib
 import html
 import math
 import os
@@ -22,6 +21,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+from unittest.mock import patch
 
 import yaml
 
@@ -50,13 +50,7 @@ TESTS = {
 OTHER_END = {"value": "value", "low": "high", "high": "low"}  # of the figure compared with
 KNOWN = {"says", "measure", "test", "threshold", "seeds", "always", "open", "history"}
 FACTOR = re.compile(r"(?:(?P<factor>[\d.]+) x )?(?P<name>\S+)")  # "0.5 x r1_zero/trained/pass@1"
-UNITS = {
-    "length": "tokens",
-    "reflection": "words",
-    "seconds": "s",
-    "ratio": "x",
-    "flops": "operations",
-}
+UNITS = {"length": "tokens", "reflection": "words", "seconds": "s", "flops": "operations"}
 
 
 def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict[str, dict]:
@@ -134,30 +128,9 @@ def judged(states: Iterable[Mapping[str, Any]], figures: Mapping[str, dict]) -> 
     return found
 
 
-@contextlib.contextmanager
 def reported():
-    """Kernels that start meanwhile show a claim that fails, and go on."""
-    os.environ.update(REPORT)
-    try:
-        yield
-    finally:
-        for name in REPORT:
-            os.environ.pop(name, None)
-
-
-def changed(results: Mapping[str, Any], now: Mapping[str, dict]) -> dict[str, str]:
-    """The claims that are not those that the results file was measured with, and what is wrong:
-    a changed claim must say so in its history, with a date not before that measurement."""
-    wrong = {}
-    for name, then in results.get("claims", {}).items():
-        claim = now.get(name)
-        if claim is None:
-            wrong[name] = "was measured and is gone"
-        elif any(claim.get(key) != then.get(key) for key in KNOWN - {"open", "history"}):
-            dates = [str(one["date"]) for one in claim.get("history", ())]
-            if not dates or max(dates) < results["measured"]:
-                wrong[name] = "was changed after its measurement, and its history does not say so"
-    return wrong
+    """`with reported():` kernels that start meanwhile show a claim that fails, and go on."""
+    return patch.dict(os.environ, REPORT)
 
 
 # --------------------------------------------------------------------------------------------------
@@ -185,8 +158,8 @@ def record(out: str | os.PathLike, measures: Mapping[str, Any], **how: Any) -> N
 
 def unit_of(name: str) -> str:
     parts = name.split("/")
-    if "ratio" in parts:
-        return UNITS["ratio"]
+    if "ratio" in parts or parts[-1].endswith("_ratio"):
+        return "x"
     return UNITS.get(parts[-1].rpartition("_")[2], "share")  # "greedy_length" is a length
 
 
@@ -205,14 +178,15 @@ def check(
     figures, rows, failed, later, known = ledger.load(out), [], [], 0, 0
     for name, claim in registered(lesson).items():
         counts, found = whole or claim.get("always", False), judge(claim, figures)
+        measured, test = show_with_interval(found), test_of(claim, found)
         verdict = {True: "yes", False: "no", None: "not measured"}[found["holds"]]
         if not counts:
             later, verdict = later + 1, "needs the whole run"
         elif found["holds"] is False and "open" in claim:
             known, verdict = known + 1, f"no, an open question: {claim['open']}"
         elif found["holds"] is False:
-            failed.append(f"{name}: {claim['says']} ({_measured(found)}; {test_of(claim, found)})")
-        rows.append((claim["says"], _measured(found), test_of(claim, found), verdict))
+            failed.append(f"{name}: {claim['says']} ({measured}; {test})")
+        rows.append((claim["says"], measured, test, verdict))
     for sentence, holds in (facts or {}).items():
         rows.append((sentence, "", "", "yes" if holds else "no"))
         failed += [] if holds else [sentence]
@@ -220,11 +194,10 @@ def check(
     more = f"; {later} need the whole run" if later else ""
     more += f"; {known} open ones fail" if known else ""
     words = f"{told} ({len(rows) - later} checked{more})"
-    cells = "".join(
-        f"<tr>{''.join(f'<td>{html.escape(str(cell))}</td>' for cell in row)}</tr>" for row in rows
-    )
-    head = "<tr><th>claim</th><th>measured</th><th>test</th><th>holds</th></tr>"
-    show_html(f"<details><summary>{words}</summary><table>{head}{cells}</table></details>", words)
+    from r1lab.show.text import table_html  # slow to import: the runner reads claims, shows nothing
+
+    table = table_html([("claim", "measured", "test", "holds"), *rows])
+    show_html(f"<details><summary>{words}</summary>{table}</details>", words)
     if failed and not REPORT.items() <= os.environ.items():
         raise AssertionError("; ".join(failed))
 
@@ -234,10 +207,6 @@ def show_html(html: str, words: str) -> None:
     from r1lab.show import notebook
 
     notebook.show_html(html, words)
-
-
-def _measured(found: Mapping[str, Any]) -> str:
-    return "–" if found["value"] is None else show_with_interval(found)
 
 
 def test_of(claim: Mapping[str, Any], found: Mapping[str, Any]) -> str:
@@ -257,13 +226,16 @@ def reference(name: str, results: str | os.PathLike = RESULTS) -> None:
     entries = load(section="references")
     if name not in entries:
         raise R1LabError(f"there is no reference '{name}'{did_you_mean(name, entries)}")
-    found = ledger.load_ledger(results) if Path(results).is_file() else {}
+    found = results_of(results)
     words = told(entries[name], found if found.get("base") == base_model() else {})
     look = "border-left:4px solid #0072B2;padding:0.4em 0.9em;margin:0.4em 0"
-    bold = "<b>In the reference run</b>"
-    show_html(
-        f'<div style="{look}">{bold} {html.escape(words)}</div>', f"In the reference run {words}"
-    )
+    bold = f"<b>In the reference run</b> {html.escape(words)}"
+    show_html(f'<div style="{look}">{bold}</div>', f"In the reference run {words}")
+
+
+def results_of(path: str | os.PathLike = RESULTS) -> dict[str, Any]:
+    """A results file; {} where there is none."""
+    return ledger.load_ledger(path) if Path(path).is_file() else {}
 
 
 def base_model() -> str:

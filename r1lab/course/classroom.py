@@ -149,9 +149,7 @@ def task(found: Plan, profile: str = "gpu") -> str:
         "setup": "make setup\n",
         "run": 'timeout "$R1LAB_HOURS"h .venv/bin/python -m r1lab.course.seats\n',
     }
-    head = (
-        "# One machine of a class, written by `r1lab class up`. No port is opened: ssh forwards.\n"
-    )
+    head = "# One machine of a class, by `r1lab class up`. No port is opened: ssh forwards.\n"
     return head + yaml.safe_dump(fields, sort_keys=False)
 
 

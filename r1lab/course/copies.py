@@ -36,8 +36,7 @@ def prepare(
     for path, values in plan:
         if not (made / path.name).exists():
             partial = made / f".{path.name}"
-            how = {"kernel_name": "python3", "language": "python", "progress_bar": False}
-            papermill.execute_notebook(path, partial, values, prepare_only=True, **how)
+            papermill.execute_notebook(path, partial, values, prepare_only=True, **runner.PYTHON)
             os.replace(partial, made / path.name)
             new.append(path.stem)
     return made, new, [path.stem for path, _ in plan if path.stem not in new]

@@ -96,9 +96,8 @@ def select(only: list[str] | None, folder: str | os.PathLike = NOTEBOOKS) -> lis
         name = Path(wanted).stem
         hits = [p for p in paths if p.stem == name or p.stem.split("_")[0] == name.zfill(2)]
         if not hits:
-            raise R1LabError(
-                f"there is no notebook '{wanted}'{did_you_mean(name, [p.stem for p in paths])}"
-            )
+            close = did_you_mean(name, [p.stem for p in paths])
+            raise R1LabError(f"there is no notebook '{wanted}'{close}")
         chosen += hits
     return [p for p in paths if p in chosen]
 
@@ -136,13 +135,11 @@ def parameters(notebook: str | os.PathLike | nbformat.NotebookNode) -> dict[str,
         try:
             default = ast.literal_eval(node.value)
         except ValueError as error:
-            raise R1LabError(
-                f"the parameter '{target.id}' of {name} must be a literal value"
-            ) from error
+            words = f"the parameter '{target.id}' of {name} must be a literal value"
+            raise R1LabError(words) from error
         annotation = ast.unparse(node.annotation) if isinstance(node, ast.AnnAssign) else ""
-        found[target.id] = Parameter(
-            target.id, annotation, default, comments.get(node.end_lineno, "")
-        )
+        comment = comments.get(node.end_lineno, "")
+        found[target.id] = Parameter(target.id, annotation, default, comment)
     return found
 
 
@@ -182,15 +179,8 @@ def fits(value: Any, annotation: str | ast.expr) -> bool:
         return value is None
     if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "list":
         return isinstance(value, list) and all(fits(item, node.slice) for item in value)
-    kinds = {
-        "int": int,
-        "float": (int, float),
-        "str": str,
-        "bool": bool,
-        "list": list,
-        "dict": dict,
-    }
-    kind = kinds.get(ast.unparse(node))
+    kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    kind = (kinds | {"list": list, "dict": dict}).get(ast.unparse(node))
     if kind is None:
         raise R1LabError(
             f"the type '{ast.unparse(node)}' is none that a parameters cell may use "
@@ -207,13 +197,9 @@ def check_value(parameter: Parameter, value: Any, where: str) -> Any:
     if not parameter.annotation:
         raise R1LabError(f"{where}: the parameter '{parameter.name}' has no type; write one")
     if not fits(value, parameter.annotation):
-        raise R1LabError(
-            f"{where}: '{parameter.name}' takes {parameter.annotation}, not {value!r} "
-            f"({type(value).__name__})"
-        )
-    if parameter.annotation == "float":
-        return float(value)
-    return value
+        given = f"{value!r} ({type(value).__name__})"
+        raise R1LabError(f"{where}: '{parameter.name}' takes {parameter.annotation}, not {given}")
+    return float(value) if parameter.annotation == "float" else value
 
 
 def parse_text(parameter: Parameter, text: str, where: str) -> Any:
@@ -239,31 +225,27 @@ def load(path: str | os.PathLike | None = None) -> Profiles:
     """
     path = NOTEBOOKS / "profiles.yaml" if path is None else Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        data = yaml.load(text, Loader=_Loader) or {}
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader) or {}
     except OSError as error:
         raise R1LabError(f"cannot read {path}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise R1LabError(f"{path} is no YAML: {' '.join(str(error).split())[:200]}") from error
     if not isinstance(data, dict) or set(data) - {"profiles", "skip"}:
         raise R1LabError(f"{path} may hold the sections 'profiles' and 'skip', nothing else")
-    sections: dict[str, dict] = {}
-    for section in ("profiles", "skip"):
-        sections[section] = {}
+    found: dict[str, dict[str, dict]] = {"profiles": {}, "skip": {}}
+    for section, by_profile in found.items():
         for profile, entries in _mapping(data.get(section), path, section).items():
             if profile not in NAMES:
-                raise R1LabError(
-                    f"{path}: there is no profile '{profile}'{did_you_mean(str(profile), NAMES)}"
-                )
-            sections[section][profile] = _mapping(entries, path, f"{section}/{profile}")
-    for profile, entries in sections["profiles"].items():
-        for name, values in entries.items():
-            entries[name] = _mapping(values, path, f"profiles/{profile}/{name}")
-    for profile, entries in sections["skip"].items():
-        for name, reason in entries.items():
-            if not isinstance(reason, str) or not reason.strip():
-                raise R1LabError(f"{path}: skip/{profile}/{name} needs a reason in words")
-    return Profiles(path, sections["profiles"], sections["skip"])
+                close = did_you_mean(profile, NAMES)
+                raise R1LabError(f"{path}: there is no profile '{profile}'{close}")
+            by_profile[profile] = entries = _mapping(entries, path, f"{section}/{profile}")
+            for name, value in entries.items():
+                where = f"{section}/{profile}/{name}"
+                if section == "profiles":
+                    entries[name] = _mapping(value, path, where)
+                elif not isinstance(value, str) or not value.strip():
+                    raise R1LabError(f"{path}: {where} needs a reason in words")
+    return Profiles(path, found["profiles"], found["skip"])
 
 
 def resolve(profile: str, notebook: str | os.PathLike, profiles: Profiles | None = None) -> dict:
@@ -278,17 +260,11 @@ def resolve(profile: str, notebook: str | os.PathLike, profiles: Profiles | None
         (path,) = select([str(notebook)], profiles.path.parent)
     overrides = profiles.overrides.get(check_profile(profile), {}).get(path.stem, {})
     where = f"{profiles.path.name}, {profile}, {path.stem}"
-    return check_overrides(overrides, parameters(path), where)
-
-
-def check_overrides(overrides: dict[str, Any], offered: dict[str, Parameter], where: str) -> dict:
-    """`overrides`, each held against the parameter it is for; R1LabError names the first misfit."""
-    checked = {}
+    offered, checked = parameters(path), {}
     for name, value in overrides.items():
         if name not in offered:
-            raise R1LabError(
-                f"{where}: the notebook has no parameter '{name}'{did_you_mean(name, offered)}"
-            )
+            close = did_you_mean(name, offered)
+            raise R1LabError(f"{where}: the notebook has no parameter '{name}'{close}")
         checked[name] = check_value(offered[name], value, where)
     return checked
 
@@ -301,14 +277,11 @@ def skip_reason(profile: str, notebook: str | os.PathLike, profiles: Profiles) -
 def check_all(profiles: Profiles) -> None:
     """Every entry of `profiles.yaml` against every notebook beside it; R1LabError at the first."""
     paths = {p.stem: p for p in notebooks(profiles.path.parent)}
-    for section in (profiles.overrides, profiles.skip):
-        for profile, entries in section.items():
-            for name in entries:
-                if name not in paths:
-                    raise R1LabError(
-                        f"{profiles.path.name}, {profile}: there is no notebook '{name}'"
-                        f"{did_you_mean(name, paths)}"
-                    )
+    for profile, entries in [*profiles.overrides.items(), *profiles.skip.items()]:
+        for name in entries:
+            if name not in paths:
+                where, close = f"{profiles.path.name}, {profile}", did_you_mean(name, paths)
+                raise R1LabError(f"{where}: there is no notebook '{name}'{close}")
     for path in paths.values():
         for profile in NAMES:
             resolve(profile, path, profiles)

@@ -41,14 +41,22 @@ def show(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
-def show_with_interval(entry: dict[str, Any]) -> str:
-    """86.1 % [84.0, 88.2]: the value with its 95 % interval."""
+def show_with_interval(entry: dict[str, Any] | None) -> str:
+    """86.1 % [84.0, 88.2]: the value with its 95 % interval; – for None."""
+    if entry is None:
+        return "–"
     text = show(entry["value"], entry["unit"])
     if entry["low"] is None:
         return text
     unit = entry["unit"] if entry["unit"] == "share" else ""
     low, high = (show(entry[end], unit).removesuffix(" %") for end in ("low", "high"))
     return f"{text} [{low}, {high}]"
+
+
+def table(head: str, rows: list[list[str]]) -> str:
+    """A markdown table. head: its first line, "| a | b |"."""
+    lines = [head, re.sub(r"[^|]+", "---", head), *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines)
 
 
 def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) -> str:
@@ -62,44 +70,42 @@ def markdown_table(figures: dict[str, dict], patterns: list[str] | None = None) 
         stage = next((stage for stage in ("base", "trained") if stage in parts), "trained")
         label = "/".join(part for part in parts if part not in ("base", "trained"))
         rows.setdefault(label, {})[stage] = entry
-    lines = ["| figure | base | trained |", "|---|---|---|"]
+    lines = []
     for label, stages in rows.items():
         both = (stages.get(stage) for stage in ("base", "trained"))
-        cells = (show_with_interval(entry) if entry else "–" for entry in both)
-        lines.append(f"| `{label}` | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        lines.append([f"`{label}`", *map(show_with_interval, both)])
+    return table("| figure | base | trained |", lines) + "\n"
 
 
 def headline_table(figures: dict[str, dict]) -> str:
     """R1-Zero: base and trained by three decodings, in the rows of HEADLINE. Rows and columns of
     which nothing was measured are left out."""
-    columns = [(model, at) for model in ("base", "trained") for at in range(len(DECODINGS))]
     columns = [
         (model, at)
-        for model, at in columns
+        for model in ("base", "trained")
+        for at in range(len(DECODINGS))
         if any(f"{first}/{model}/{names[at]}" in figures for _, first, names in HEADLINE)
     ]
     words = {"base": "base", "trained": "after RL"}
     heads = [f"{words[model]}, {DECODINGS[at]}" for model, at in columns]
-    lines = [f"| held-out | {' | '.join(heads)} |", "|---" * (1 + len(heads)) + "|"]
+    lines = []
     for label, first, names in HEADLINE:
         row = [figures.get(f"{first}/{model}/{names[at]}") for model, at in columns]
-        cells = (show_with_interval(entry) if entry else "–" for entry in row)
-        lines += [f"| {label} | {' | '.join(cells)} |"] if any(row) else []
-    return "\n".join(lines) + "\n"
+        lines += [[label, *map(show_with_interval, row)]] if any(row) else []
+    return table(f"| held-out | {' | '.join(heads)} |", lines) + "\n"
 
 
 def claims_table(claims: dict[str, dict]) -> str:
     """Each claim with its verdict over the seeds, and how many were registered before they ran."""
     words = {True: "yes", False: "**no**", None: "not measured"}
-    lines = ["", "| claim | | measured | holds |", "|---|---|---|---|"]
+    lines = []
     for name, one in claims.items():
-        measured = "–" if one["value"] is None else show_with_interval(one)
         late = "" if one["registered"] else ", not registered before"
-        lines.append(f"| `{name}` | {one['says']} | {measured} | {words[one['holds']]}{late} |")
+        verdict = words[one["holds"]] + late
+        lines.append([f"`{name}`", one["says"], show_with_interval(one), verdict])
     hold, early = (sum(bool(one[k]) for one in claims.values()) for k in ("holds", "registered"))
     told = f"{hold} of {len(claims)} claims hold over the seeds; {early} were registered before."
-    return "\n".join([*lines, "", told, "", ""])
+    return f"\n{table('| claim | | measured | holds |', lines)}\n\n{told}\n\n"
 
 
 def readme_block(ledger: dict[str, Any], patterns: list[str] | None = None) -> str:

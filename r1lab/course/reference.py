@@ -7,12 +7,10 @@ a few completions of the base and of R1-Zero (`completions`).
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 from r1lab import models, show
-from r1lab.basics import ledger
-from r1lab.course.claims import RESULTS, base_model
+from r1lab.course.claims import RESULTS, base_model, results_of
 from r1lab.evaluate import evaluate
 from r1lab.sampler.rollouts import Sampling
 from r1lab.tasks import get_task
@@ -44,7 +42,7 @@ def completions(trained: str | os.PathLike, base: str = "tiny", seed: int = 0) -
 
 def before_and_after(results: str | os.PathLike = RESULTS) -> None:
     """Show the reference run's completions, base and R1-Zero side by side."""
-    book = _read(results)
+    book = results_of(results)
     kept = book.get("completions", [])
     for one in kept:
         pair = [
@@ -60,7 +58,7 @@ def before_and_after(results: str | os.PathLike = RESULTS) -> None:
 def curves(results: str | os.PathLike = RESULTS) -> None:
     """Draw R1-Zero's training in the reference run: accuracy, length and reflective words by step,
     mean and 95 % interval over the seeds."""
-    book = _read(results)
+    book = results_of(results)
     by_measure = book.get("curves", {})
     if not by_measure:
         words = "The reference run has not kept its curves yet."
@@ -73,10 +71,6 @@ def curves(results: str | os.PathLike = RESULTS) -> None:
         )
     title = f"R1-Zero in the reference run, on its training batches{_whose(book)}"
     return show.figure(show.learning_curves({"R1-Zero": runs}, title=title), f"{title}.")
-
-
-def _read(results: str | os.PathLike) -> dict[str, Any]:
-    return ledger.load_ledger(results) if Path(results).is_file() else {}
 
 
 def _whose(book: dict[str, Any]) -> str:

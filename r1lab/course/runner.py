@@ -15,7 +15,6 @@ Ctrl-C ends it at once.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +25,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import papermill
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
@@ -34,12 +34,13 @@ from papermill.exceptions import PapermillExecutionError
 from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
-from r1lab.basics.files import run_folder, set_aside, shorten, write_json
+from r1lab.basics.files import read_json, run_folder, set_aside, shorten, write_json
 from r1lab.course import claims, profiles
 from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
 
 STARTS = ("again", "resume", "fresh")
+PYTHON = {"kernel_name": "python3", "language": "python", "progress_bar": False}  # for papermill
 
 
 @dataclass
@@ -86,8 +87,6 @@ def run(
     plan, left_out = plan_of(profile, notebooks, parameters or {}, Path(folder), seed, out_dir)
     run_folder(out_dir)
     state = _load_state(out_dir)
-    for name, reason in left_out.items():
-        state["notebooks"][name] = {"status": "left out", "reason": reason}
     if not notebooks:  # a lesson that is there no more, or has another name
         known = {*left_out, *(path.stem for path, _ in plan)}
         state["notebooks"] = {k: v for k, v in state["notebooks"].items() if k in known}
@@ -97,6 +96,7 @@ def run(
     count = "1 notebook" if len(plan) == 1 else f"{len(plan)} notebooks"
     _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {shorten(out_dir)}")
     for name, reason in left_out.items():
+        state["notebooks"][name] = {"status": "left out", "reason": reason}
         _say(f"  {name} is left out by the profile {profile}: {reason}")
     path, label = None, "r1lab"
     try:
@@ -104,9 +104,8 @@ def run(
             label = f"[{number}/{len(plan)}] {path.stem}"
             mark = fingerprint(path, values)
             known = state["notebooks"].get(path.stem, {})
-            if start == "resume" and (known.get("status"), known.get("fingerprint")) == (
-                *("done", mark),
-            ):
+            same = known.get("fingerprint") == mark
+            if start == "resume" and same and known.get("status") == "done":
                 _say(f"{label}  has run already")
                 continue
             made = set(known.get("made", ()))
@@ -116,8 +115,7 @@ def run(
                     there = ", ".join(sorted(p.name for p in aside.iterdir()))
                     _say(f"{label}  {there} moved to {shorten(aside)}")
             now = claims.registered(path.stem, folder)  # a run that goes on keeps its earlier ones
-            goes_on = start != "fresh" and known.get("fingerprint") == mark
-            now = known.get("claims", now) if goes_on else now
+            now = known.get("claims", now) if start != "fresh" and same else now
             entry = {"seed": seed, "made": sorted(made), "claims": now}
             state["notebooks"][path.stem] = entry | {"status": "running"}
             write_json(out_dir / "run.json", state)
@@ -130,10 +128,8 @@ def run(
             if ended["status"] != "done":
                 break
     except KeyboardInterrupt:
-        _say(
-            f"{label}  stopped; what has run is in {shorten(out_dir)}, and the same command with "
-            "--resume goes on from there"
-        )
+        kept = f"what has run is in {shorten(out_dir)}"
+        _say(f"{label}  stopped; {kept}, and the same command with --resume goes on from there")
         raise
     finally:
         write_json(out_dir / "run.json", state)
@@ -202,10 +198,8 @@ def plan_of(profile, only, parameters, folder, seed, out_dir):
     for key in parameters:
         if key not in used:
             known = {name for path, _ in plan for name in profiles.parameters(path)}
-            raise R1LabError(
-                f"-p {key}: no notebook of this run has that parameter"
-                f"{errors.did_you_mean(key.rpartition('.')[2], sorted(known))}"
-            )
+            close = errors.did_you_mean(key.rpartition(".")[2], sorted(known))
+            raise R1LabError(f"-p {key}: no notebook of this run has that parameter{close}")
     return plan, left_out
 
 
@@ -223,7 +217,13 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     copy_images(path.parent, finished.parent)
     nb = profiles.read_notebook(path)
     began, error, trace = time.monotonic(), None, ""
-    with _environment(path.stem), interruptible() as asked:
+    environment = {
+        "R1LAB_NOTEBOOK": path.stem,  # ledger.record notes it as the source
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    with patch.dict(os.environ, environment), interruptible() as asked:
         live = Progress(label, len(nb.cells) + 1, asked)  # papermill adds the cell with overrides
         try:
             papermill.execute_notebook(
@@ -231,16 +231,14 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
                 partial,
                 parameters=values,
                 engine_name="r1lab",
-                kernel_name="python3",
-                language="python",
                 cwd=ROOT,
-                progress_bar=False,
                 start_timeout=180,
                 stdout_file=live,
                 stderr_file=live,
                 on_cell_start=live.cell_starts,
                 coalesce_streams=True,
                 kernel_manager_class=Kernel,
+                **PYTHON,
             )
         except PapermillExecutionError as failure:
             told = f"{failure.ename}: {failure.evalue}"
@@ -262,7 +260,10 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     _say(f"{label}  {'failed' if error else 'done'} in {clock(seconds)}")
     if error is None:
         return {"status": "done", "seconds": seconds}
-    _say(f"{_end_of(trace) or error}\nsee {shorten(finished)}")
+    if not sys.stderr.isatty():
+        trace = COLOURS.sub("", trace)
+    end = "\n".join(trace.strip().splitlines()[-14:])
+    _say(f"{end or error}\nsee {shorten(finished)}")
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 
@@ -274,24 +275,6 @@ def _keep(partial: Path, finished: Path) -> None:
         partial.unlink(missing_ok=True)
     else:
         os.replace(partial, finished)
-
-
-@contextlib.contextmanager
-def _environment(name: str):
-    """What the kernel finds in its environment; ours is put back afterwards."""
-    wanted = {
-        "R1LAB_NOTEBOOK": name,  # ledger.record notes it as the source
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-    }
-    before = dict(os.environ)
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def fingerprint(path: Path, values: dict[str, Any]) -> str:
@@ -321,15 +304,7 @@ def clock(seconds: float) -> str:
 
 def _load_state(out_dir: Path) -> dict[str, Any]:
     """run.json of an earlier run, or a new one; a damaged one, or entry, counts for nothing."""
-    try:
-        state = json.loads((out_dir / "run.json").read_text(encoding="utf-8"))
-        notebooks = {k: v for k, v in state["notebooks"].items() if isinstance(v, dict)}
-        return state | {"notebooks": notebooks}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return {"notebooks": {}}
-
-
-def _end_of(trace: str, lines: int = 14) -> str:
-    """The end of a traceback, without colours where nobody would see them."""
-    text = trace if sys.stderr.isatty() else COLOURS.sub("", trace)
-    return "\n".join(text.strip().splitlines()[-lines:])
+    state = read_json(out_dir / "run.json") or {}
+    known = state.get("notebooks")
+    entries = known.items() if isinstance(known, dict) else ()
+    return state | {"notebooks": {k: v for k, v in entries if isinstance(v, dict)}}

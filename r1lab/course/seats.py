@@ -16,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -124,27 +125,20 @@ def serve(seats: Sequence[Seat], folder: Path, profile: str, hours: float | None
         signal.signal(signal.SIGTERM, before)
 
 
-def stop_all(servers: Any, patience: float = 15.0) -> None:
+def stop_all(servers: Iterable[subprocess.Popen]) -> None:
     """End servers and all that they have started."""
     found = []
     for server in servers:
-        try:
+        with suppress(psutil.NoSuchProcess):
             parent = psutil.Process(server.pid)
             found += [*parent.children(recursive=True), parent]
-        except psutil.NoSuchProcess:
-            continue
     for one in found:
-        _end(one, "terminate")
-    for one in psutil.wait_procs(found, timeout=patience)[1]:
-        _end(one, "kill")
-    psutil.wait_procs(found, timeout=patience)
-
-
-def _end(process: psutil.Process, how: str) -> None:
-    try:
-        getattr(process, how)()
-    except psutil.NoSuchProcess:
-        pass
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
+    for one in psutil.wait_procs(found, timeout=15)[1]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(found, timeout=15)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -134,29 +135,26 @@ def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) 
     say = partial(print, file=sys.stderr, flush=True)
     where = f"{files.shorten(base)}/seed-N.log"
     say(f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}")
-    waiting, running = list(seeds), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                seed = waiting.pop(0)
-                how = {"profile": profile, "seed": seed, "folder": str(folder), "start": "resume"}
-                how["notebooks"] = notebooks
-                words = json.dumps(how | {"out_dir": str(base / f"seed-{seed}")})
-                with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
-                    running[seed] = subprocess.Popen(
-                        [sys.executable, "-c", code, words],
-                        cwd=ROOT, env=environment, stdout=log, stderr=log,
-                    )  # fmt: skip
-            for seed, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[seed]
-                    say(f"seed {seed}: ended")
-            time.sleep(0.2)
-    finally:  # on interruption the kernels save before they end
-        for process in running.values():
-            process.terminate()
-        for process in running.values():
-            process.wait()
+    running: list[subprocess.Popen] = []
+
+    def run_seed(seed: int) -> None:
+        how = {"profile": profile, "seed": seed, "folder": str(folder), "start": "resume"}
+        how |= {"notebooks": notebooks, "out_dir": str(base / f"seed-{seed}")}
+        command = [sys.executable, "-c", code, json.dumps(how)]
+        with open(base / f"seed-{seed}.log", "w", encoding="utf-8") as log:
+            pipes = {"stdout": log, "stderr": log}
+            process = subprocess.Popen(command, cwd=ROOT, env=environment, **pipes)
+        running.append(process)
+        process.wait()
+        say(f"seed {seed}: ended")
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            list(pool.map(run_seed, seeds))
+        finally:  # on interruption the kernels save before they end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.terminate()
 
 
 def aggregate(paths: list[str | os.PathLike], seeds: list[int] | None = None) -> dict[str, dict]:

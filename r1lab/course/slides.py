@@ -37,17 +37,14 @@ SHOWN = ("|", "$$", "![", "> ", "<img", "<picture")  # how a block begins that s
 LINES = 16  # as much printed text as a slide takes
 MARK = '<meta name="generator" content="r1lab book --slides">'
 HERE = Path(__file__).parent
-MARKDOWN = (
-    MarkdownIt("commonmark", {"html": True})
-    .enable("table")
-    .use(
-        dollarmath_plugin,
-        allow_space=False,
-        renderer=lambda latex, how: offline.mathml(
-            latex, "block" if how["display_mode"] else "inline"
-        ),
-    )
-)
+
+
+def _formula(latex: str, how: dict) -> str:
+    return offline.mathml(latex, "block" if how["display_mode"] else "inline")
+
+
+MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
+MARKDOWN.use(dollarmath_plugin, allow_space=False, renderer=_formula)
 
 
 @dataclass
@@ -184,9 +181,8 @@ def build(out_dir: Path, folder: Path = profiles.NOTEBOOKS) -> Path:
     index = target / "index.html"
     for path in target.glob("*.html"):
         if MARK not in path.read_text(encoding="utf-8", errors="replace"):
-            raise R1LabError(
-                f"{path} is no page of slides, and would stay among them: move it away"
-            )
+            words = "is no page of slides, and would stay among them: move it away"
+            raise R1LabError(f"{path} {words}")
     if target.is_dir() and any(target.iterdir()) and not index.exists():
         raise R1LabError(f"{target} holds other files than slides made here: move it away")
     done = profiles.notebooks(Path(out_dir) / "notebooks")

@@ -17,9 +17,8 @@ from r1lab.show.bars import (
     length_distribution,
 )
 from r1lab.show.bill import cost_shares
-from r1lab.show.curves import learning_curves, running_mean, side_by_side
+from r1lab.show.curves import learning_curves, running_mean
 from r1lab.show.dashboard import live_dashboard
-from r1lab.show.infrastructure import infrastructure
 from r1lab.show.inspectors import (
     answers_beside,
     funnel_inspector,
@@ -28,13 +27,13 @@ from r1lab.show.inspectors import (
     sample_html,
     samples_of,
 )
+from r1lab.show.loops import infrastructure, roadmap, roadmap_svg
 from r1lab.show.notebook import bundle, figure, show_html
 from r1lab.show.objective import clip_objective, kl_estimators, objective_with_kl
 from r1lab.show.pareto import accuracy_cost
 from r1lab.show.points import calibration_curve, interval_curves, pass_at_k_curve, powers_of_two
 from r1lab.show.predictions import Prediction, predict
 from r1lab.show.recorder import Recorder
-from r1lab.show.roadmap import roadmap, roadmap_svg
 from r1lab.show.stages import funnel, stage_bars, stage_panels
 from r1lab.show.style import COLOURS, RIGHT, STAGES, WRONG, colour
 from r1lab.show.text import (

@@ -9,22 +9,7 @@ import plotly.graph_objects as go
 
 from r1lab.basics.errors import R1LabError
 from r1lab.evaluate import Evaluation
-from r1lab.show.style import (
-    AXES,
-    GREY_LINE,
-    RIGHT,
-    WRONG,
-    dots,
-    error_bars,
-    finish,
-    is_fraction,
-    palette,
-    panels,
-    style_axis,
-    title_from_the_edge,
-    too_wide,
-    wrapped,
-)
+from r1lab.show import style
 
 
 def compare_bars(
@@ -47,16 +32,16 @@ def compare_bars(
             f"no value for {', '.join(dict.fromkeys(missing)) or 'any model'}: "
             "every model needs every measure that is drawn."
         )
-    fig = panels(len(names))
-    ink_of = dict(zip(summaries, palette(list(summaries)), strict=True))
+    fig = style.panels(len(names))
+    ink_of = dict(zip(summaries, style.palette(list(summaries)), strict=True))
     for col, name in enumerate(names, 1):
         labels = [label for label in summaries if name in summaries[label]]
         shown = [label.replace("paper, ", "paper,<br>") for label in labels]
         values = np.array([summaries[label][name] for label in labels], dtype=float)  # (L, 3)
-        fraction = is_fraction(name)
+        fraction = style.is_fraction(name)
         fig.add_bar(
             x=shown, y=values[:, 0], marker={"color": [ink_of[label] for label in labels]},
-            showlegend=False, name=name, error_y=error_bars(values), row=1, col=col,
+            showlegend=False, name=name, error_y=style.error_bars(values), row=1, col=col,
         )  # fmt: skip
         tops = np.where(np.isnan(values[:, 2]), values[:, 0], values[:, 2])  # (L,)
         for label, (value, _, _), top in zip(shown, values, tops, strict=True):
@@ -68,7 +53,7 @@ def compare_bars(
                 font={"size": 13}, row=1, col=col,
             )  # fmt: skip
         fig.update_yaxes(
-            title_text=AXES.get(name, (f"{name} (fraction)" if fraction else name,))[0],
+            title_text=style.AXES.get(name, (f"{name} (fraction)" if fraction else name,))[0],
             tickformat=".0%" if fraction else None,
             range=[0, 1.14 * (float(np.nan_to_num(tops).max()) or 1)], row=1, col=col,
         )  # fmt: skip
@@ -76,7 +61,7 @@ def compare_bars(
     width = max(460, min(1000, room * len(names)))
     gaps = 0.13 * (len(names) - 1)
     slot = (min(width, 760) - 102) * (1 - gaps) / len(names) / len(summaries)
-    crowded = too_wide([label.replace("paper, ", "") for label in summaries], slot)
+    crowded = style.too_wide([label.replace("paper, ", "") for label in summaries], slot)
     fig.update_xaxes(type="category", tickangle=0, showticklabels=not crowded)
     fig.update_layout(showlegend=crowded, barmode="overlay")
     if crowded:
@@ -84,7 +69,7 @@ def compare_bars(
             words = label.replace("<br>", " ")
             fig.add_bar(x=[label], y=[None], name=words, marker={"color": ink}, hoverinfo="skip")
     stated = "Paper: AIME 2024, sections 2.1 and 2.3." if len(ours) < len(summaries) else ""
-    return finish(fig, title, stated, width=width, height=380)
+    return style.finish(fig, title, stated, width=width, height=380)
 
 
 def grouped_bars(
@@ -105,15 +90,15 @@ def grouped_bars(
     of the categories, broken into lines, would overlap below them.
     """
     fig, room = go.Figure(), (min(width, 760) - 102) / max(1, len(categories))
-    names = [wrapped(str(c), room) for c in categories]
-    flat = too_wide(names, 1.15 * room) or max(n.count("<br>") for n in [*names, ""]) > 3
+    names = [style.wrapped(str(c), room) for c in categories]
+    flat = style.too_wide(names, 1.15 * room) or max(n.count("<br>") for n in [*names, ""]) > 3
     if flat:
-        names = [wrapped(str(c), 200) for c in categories]
+        names = [style.wrapped(str(c), 200) for c in categories]
     longest = max((len(part) for name in names for part in name.split("<br>")), default=0)
-    for (label, values), ink in zip(series.items(), palette(list(series)), strict=True):
+    for (label, values), ink in zip(series.items(), style.palette(list(series)), strict=True):
         if len(values) != len(categories):
             raise R1LabError(f"{label!r} has {len(values)} values for {len(categories)} bars.")
-        extra = {} if errors is None else {f"error_{'yx'[flat]}": error_bars(errors[label])}
+        extra = {} if errors is None else {f"error_{'yx'[flat]}": style.error_bars(errors[label])}
         both = {"x": names, "y": [float(v) for v in values]}
         if flat:
             both = {"x": both["y"], "y": names, "orientation": "h"}
@@ -123,23 +108,21 @@ def grouped_bars(
     by_name(type="category", title_text=x_title or None, tickangle=0)
     by_value(title_text=y_title, tickformat=tickformat)
     if not flat:
-        fig.add_hline(0, line=GREY_LINE)
-        return finish(fig, title, width=width)
+        fig.add_hline(0, line=style.GREY_LINE)
+        return style.finish(fig, title, width=width)
     fig.update_yaxes(autorange="reversed", showgrid=False)
     lines = 1 + max(name.count("<br>") for name in names)
     bars = max(12 + 14 * len(series), 6 + 17 * lines)  # px of a category
-    fig = finish(fig, title, width=width, height=110 + len(names) * bars)
-    return title_from_the_edge(fig).update_layout(margin_l=40 + 7 * longest)
+    fig = style.finish(fig, title, width=width, height=110 + len(names) * bars)
+    return style.title_from_the_edge(fig).update_layout(margin_l=40 + 7 * longest)
 
 
 def advantage_bars(
-    rewards: Sequence[float],
-    advantages: Mapping[str, Sequence[float]],
-    *,
-    title: str = "One group's rewards and what each method makes of them",
+    rewards: Sequence[float], advantages: Mapping[str, Sequence[float]]
 ) -> go.Figure:
     """Advantages (G,) of one group of responses by method, each labelled with its reward."""
     names = [f"response {i}<br>r = {float(r):g}" for i, r in enumerate(rewards, 1)]
+    title = "One group's rewards and what each method makes of them"
     return grouped_bars(names, advantages, title=title, y_title="advantage")
 
 
@@ -159,7 +142,7 @@ def distribution(
     kept = {label: values for label, values in kept.items() if len(values)}
     if not kept:
         raise R1LabError("nothing to count: every group is empty.")
-    colours = colours or dict(zip(kept, palette(list(kept)), strict=True))
+    colours = colours or dict(zip(kept, style.palette(list(kept)), strict=True))
     first = min(0.0, *(float(values.min()) for values in kept.values()))
     fig = go.Figure()
     for label, values in kept.items():
@@ -172,18 +155,17 @@ def distribution(
     fig.update_layout(showlegend=True)
     fig.update_xaxes(title_text=x_title)
     fig.update_yaxes(title_text="fraction at or below", tickformat=".0%", range=[0, 1.02])
-    return finish(fig, title)
+    return style.finish(fig, title)
 
 
-def length_distribution(
-    evaluation: Evaluation, *, title: str = "Response length, correct and incorrect responses"
-) -> go.Figure:
+def length_distribution(evaluation: Evaluation) -> go.Figure:
     """How long correct and incorrect responses are, each as a fraction of its own kind."""
     lengths = evaluation.column("length")  # (P, n)
     correct = evaluation.column("correct") == 1
     return distribution(
-        {"correct": lengths[correct], "incorrect": lengths[~correct]}, x_title=AXES["length"][0],
-        title=title, colours={"correct": RIGHT, "incorrect": WRONG},
+        {"correct": lengths[correct], "incorrect": lengths[~correct]},
+        colours={"correct": style.RIGHT, "incorrect": style.WRONG},
+        title="Response length, correct and incorrect responses", x_title=style.AXES["length"][0],
     )  # fmt: skip
 
 
@@ -197,17 +179,17 @@ def decodings(
 
     table: {model: {decoding: Evaluation.summary()}}, such as {"base": {"T = 1": ..., "T = 0.6,
     top-p 0.95": ..., "greedy": ...}, "trained": {...}}."""
-    fig = panels(len(names))
-    for (model, by), ink in zip(table.items(), palette(list(table)), strict=True):
+    fig = style.panels(len(names))
+    for (model, by), ink in zip(table.items(), style.palette(list(table)), strict=True):
         x = [label.replace(", ", ",<br>") for label in by]
         for col, name in enumerate(names, 1):
             values = [summary[name] for summary in by.values()]
-            points = dots(x, values, model, ink, lines=False, size=10)
+            points = style.dots(x, values, model, ink, lines=False, size=10)
             fig.add_trace(points.update(showlegend=col == 1, legendgroup=model), row=1, col=col)
     for col, name in enumerate(names, 1):
-        style_axis(fig, "accuracy" if name == "pass@1" else name, col)
+        style.style_axis(fig, "accuracy" if name == "pass@1" else name, col)
     fig.update_xaxes(type="category", tickangle=0)
-    fig = finish(fig, title, width=max(560, 320 * len(names)), height=400)
+    fig = style.finish(fig, title, width=max(560, 320 * len(names)), height=400)
     return fig.update_layout(margin_b=fig.layout.margin.b + 17, height=fig.layout.height + 17)
 
 
@@ -218,36 +200,24 @@ def heatmap(
     y: Sequence,
     title: str,
     x_title: str = "",
-    y_title: str = "",
     unit: str = "",
     number: str = ".2f",
 ) -> go.Figure:
-    """A table of numbers as colours, each cell with its number where it has room for it.
-
-    z: (len(y), len(x)).
-    """
+    """Numbers (len(y), len(x)) as colours, each cell with its number where it has room for it."""
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
     left, width = max(78, 50 + 8 * max(len(str(v)) for v in y)), min(900, 260 + 74 * len(x))
     cell = (min(width, 760) - left - 90) / len(x)  # px
     figures = max(len(format(v, number)) for v in z.ravel().tolist())
-    fig = go.Figure(
-        go.Heatmap(
-            z=z,
-            x=[str(v) for v in x],
-            y=[str(v) for v in y],
-            colorscale=[[0, "#f7fbff"], [1, "#0072B2"]],
-            texttemplate=f"%{{z:{number}}}" if not too_wide(["0" * figures], cell) else None,
-            textfont={"size": 13},
-            colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
-            xgap=2,
-            ygap=2,
-        )
-    )
+    fig = go.Figure()
+    fig.add_heatmap(
+        z=z, x=[str(v) for v in x], y=[str(v) for v in y], xgap=2, ygap=2,
+        colorscale=[[0, "#f7fbff"], [1, style.RIGHT]], textfont={"size": 13},
+        texttemplate=f"%{{z:{number}}}" if not style.too_wide(["0" * figures], cell) else None,
+        colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
+    )  # fmt: skip
     fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False, tickangle=0)
-    fig.update_yaxes(
-        type="category", title_text=y_title or None, autorange="reversed", showgrid=False
-    )
-    fig = finish(fig, title, width=width, height=170 + 42 * len(y))
-    return title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)
+    fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
+    fig = style.finish(fig, title, width=width, height=170 + 42 * len(y))
+    return style.title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)

@@ -1,4 +1,4 @@
-"""Learning curves: metrics of training against the step, alone or beside what the paper states."""
+"""Learning curves: metrics of training against the step."""
 
 from __future__ import annotations
 
@@ -10,18 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from r1lab.basics.errors import R1LabError
-from r1lab.paper import PAPER
-from r1lab.show.style import (
-    AXES,
-    COLOURS,
-    band,
-    faint,
-    finish,
-    palette,
-    panels,
-    room_for_panel_titles,
-    style_axis,
-)
+from r1lab.show.style import AXES, band, faint, finish, palette, panels, style_axis
 from r1lab.statistics import t_interval
 
 History = Sequence[Mapping[str, float]]
@@ -31,14 +20,10 @@ FEW = 25  # steps that are drawn with markers too
 
 def running_mean(values: Sequence[float], window: int) -> np.ndarray:
     """Centred mean over `window` steps, over fewer at the ends: (T,) -> (T,). NaN are skipped."""
-    values = np.asarray(values, dtype=float)
     half = window // 2
-    means = np.full(len(values), np.nan)
-    for t in range(len(values)):
-        near = values[max(0, t - half) : t + half + 1]
-        if not np.isnan(near).all():
-            means[t] = np.nanmean(near)
-    return means
+    padded = np.pad(np.asarray(values, dtype=float), half, constant_values=np.nan)
+    near = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1)  # (T, 2 * half + 1)
+    return np.ma.masked_invalid(near).mean(axis=1).filled(np.nan)
 
 
 def learning_curves(
@@ -104,13 +89,11 @@ def draw_runs(
     dash: str = "solid",
 ) -> None:
     """One metric of the runs of one label into panel `col`."""
-    series = [
-        {int(m["step"]): float(m[key]) for m in run if m.get(key) is not None} for run in runs
-    ]
-    series = [run for run in series if run]
+    known = [[m for m in run if m.get(key) is not None] for run in runs]
+    series = [{int(m["step"]): float(m[key]) for m in run} for run in known if run]
     if not series:
-        known = ", ".join(sorted(runs[0][0]))
-        raise R1LabError(f"no step of {label!r} has the metric {key!r}; the metrics are {known}.")
+        names = ", ".join(sorted(runs[0][0]))
+        raise R1LabError(f"no step of {label!r} has the metric {key!r}; the metrics are {names}.")
     smoothed = [
         dict(zip(run, running_mean(list(run.values()), smooth), strict=True)) for run in series
     ]
@@ -138,79 +121,3 @@ def draw_runs(
     else:
         name = each_step
     fig.add_scatter(x=steps, y=values.mean(axis=0), name=name, **bold, **shared)
-
-
-def side_by_side(
-    ours, key: str = "accuracy", *, smooth: int = 5, title: str = "The paper's run and ours"
-) -> go.Figure:
-    """What the paper states of its run (left) beside our run or runs (right).
-
-    ours: as `learning_curves` takes it. key: "accuracy", on one vertical scale; "reflection" or
-    "length", ours as multiples of their start, the mean of the first `smooth` steps of all seeds.
-    Only what the paper states is drawn: accuracy at both ends, not joined; the factor by which
-    reflection grows (5 to 7), as a bar with both ends; of length the limit, which doubled at step
-    8,200. Raises R1LabError for other metrics, or when ours starts at zero.
-    """
-    if key not in ("accuracy", "reflection", "length"):
-        raise R1LabError(f"the paper states nothing of {key!r}: accuracy, reflection or length.")
-    stated, runs, end = PAPER[key], by_label(ours), 10_400
-    fig = panels(2, titles=(stated["label"], "r1lab, the tiny world"))
-    ink, left = COLOURS["paper"], {"row": 1, "col": 1}
-    what = AXES[key][0].split(" (")[0]
-    if key != "accuracy":
-        runs = {label: _multiples(some, key, smooth, label) for label, some in runs.items()}
-        fig.update_yaxes(title_text=f"{what}, × start", rangemode="tozero")
-    if key == "accuracy":
-        steps, values = zip(*stated["points"], strict=True)
-        fig.add_scatter(
-            x=steps, y=values, mode="markers+text", name="stated in the paper",
-            marker={"size": 10, "color": ink},
-            text=[f"{v:.1%}" for v in values], textposition=["bottom right", "top left"],
-            textfont={"size": 13}, **left,
-        )  # fmt: skip
-        style_axis(fig, key, 1)
-        style_axis(fig, key, 2)
-    elif key == "reflection":
-        low, high = stated["ratio"]
-        half = [0, (high - low) / 2]
-        reach = {"type": "data", "array": half, "arrayminus": half, "color": ink}
-        fig.add_scatter(
-            x=[0, end], y=[1, (low + high) / 2], mode="markers+text", name="stated in the paper",
-            marker={"size": 9, "color": ink}, text=["1 ×", f"{low:g} to {high:g} ×"],
-            textposition=["top center", "middle left"],
-            error_y={**reach, "thickness": 2, "width": 6}, **left,
-        )  # fmt: skip  # not joined: the paper describes a jump, not a line
-    else:
-        (_, before), (step, after) = stated["limit"]
-        fig.add_scatter(
-            x=[0, step, step, end], y=[before, before, after, after], mode="lines",
-            name="length limit, stated in the paper", line={"color": ink, "width": 2}, **left,
-        )  # fmt: skip
-        fig.update_yaxes(title_text="length limit (tokens)", tickformat=",d", **left)
-        fig.add_annotation(
-            x=0.06, y=0.06, xref="x domain", yref="y domain", showarrow=False, xanchor="left",
-            yanchor="bottom", align="left", font={"size": 13},
-            text="not the length: its limit. Responses grow below it<br>and jump where it doubles; "
-            "no lengths are stated",
-        )  # fmt: skip
-    shown = key if key == "accuracy" else "growth"
-    for (label, some), colour in zip(runs.items(), palette(list(runs)), strict=True):
-        draw_runs(fig, some, shown, label, colour, smooth, col=2)
-    fig.update_xaxes(title_text="RL step", tickformat=",d")
-    fig.update_xaxes(range=[-0.06 * end, 1.08 * end], **left)
-    title = f"{title}: {what}"
-    return room_for_panel_titles(
-        finish(fig, title, f"Paper: {stated['source']}.", width=880, height=410)
-    )
-
-
-def _multiples(runs: Sequence[History], key: str, smooth: int, label: str) -> list[History]:
-    """The metric of every run as "growth": its multiple of the mean of the first steps."""
-    early = [m[key] for run in runs for m in list(run)[:smooth] if m.get(key) is not None]
-    start = float(np.mean(early)) if early else 0.0
-    if not start > 0:
-        raise R1LabError(f"{label!r} starts without any {key}: no multiple of nothing exists.")
-    return [
-        [{"step": m["step"], "growth": m[key] / start} for m in run if m.get(key) is not None]
-        for run in runs
-    ]

@@ -37,12 +37,9 @@ class live_dashboard:
         *,
         seconds: float = 2.0,
         keys: Sequence[str] = ("accuracy", "length", "reflection"),
-        title: str = "R1-Zero training, live",
     ) -> None:
-        self.steps, self.seconds, self.keys, self.title = steps, seconds, keys, title
-        self.history: list[Mapping[str, Any]] = []
-        if run_dir is not None:
-            self.history = list(metrics_of(run_dir))
+        self.steps, self.seconds, self.keys = steps, seconds, keys
+        self.history = [] if run_dir is None else list(metrics_of(run_dir))
         done = len(self.history)
         self.earlier = f"goes on after {done} steps of an earlier start" if done else ""
         if done >= steps:
@@ -69,7 +66,7 @@ class live_dashboard:
         began = time.monotonic()
         fig = learning_curves(
             [self.history] if self.history else [], keys=self.keys, steps=self.steps,
-            title=f"{self.title}: {len(self.history)} of {self.steps} steps",
+            title=f"R1-Zero training, live: {len(self.history)} of {self.steps} steps",
         )  # fmt: skip
         if self.earlier:
             fig.update_layout(title_subtitle_text=self.earlier, margin_t=fig.layout.margin.t + 21)
@@ -81,13 +78,12 @@ class live_dashboard:
         self.cost = self.drawn_at - began
 
 
-def samples_of_step(batch: Any, keep: int = 4) -> list[dict[str, Any]]:
-    """The completions of an `Experience` with the highest and lowest advantages, from the first
-    group whose rewards differ."""
+def samples_of_step(batch: Any) -> list[dict[str, Any]]:
+    """The completions of an `Experience` with the two highest and the two lowest advantages, from
+    the first group whose rewards differ."""
     q, G = int(batch.spread.int().argmax()), batch.rewards.shape[1]
     order = batch.advantages[q].argsort(descending=True, stable=True).tolist()
-    picked = order if keep >= G else order[: keep // 2] + order[-(keep // 2) :]
-    rows = [(batch.measures[q * G + i], i) for i in picked]
+    rows = [(batch.measures[q * G + i], i) for i in order[:2] + order[2:][-2:]]
     return [
         {"prompt": batch.prompts[q], "text": one.text, "correct": one.correct, "length": one.length,
          "reward": float(batch.rewards[q, i]), "advantage": float(batch.advantages[q, i])}

@@ -31,9 +31,9 @@ def inspect_html(runs: Sequence[Run], given: Mapping[str, str]) -> str:
 
     found = rollouts.select(rows, show, search)
     at = rollouts.groups([row for row in rows if row["step"] == step])
-    names = [name for name in rollouts.groups([r for r in found if r["step"] == step])]
+    names = list(rollouts.groups([row for row in found if row["step"] == step]))
     if problem:
-        names = [name for name in names if name == problem]
+        names = [problem] if problem in names else []
     parts = []
     for name in names[:MOST]:
         parts.append(rollouts.group_html(at[name], colour))

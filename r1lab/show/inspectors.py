@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import ipywidgets
 
 from r1lab.basics.errors import R1LabError
+from r1lab.basics.files import read_lines
 from r1lab.show import rollouts
 from r1lab.show.notebook import Drawing
 from r1lab.show.text import MOST_TOKENS, compare_completions, completion_html, table_html
@@ -28,12 +28,7 @@ def load_samples(path: Any) -> list[dict[str, Any]]:
     path = path / "samples.jsonl" if path.is_dir() else path
     if not path.is_file():
         raise R1LabError(f"{path.name} is not there: train first, or give the run's folder.")
-    samples = []
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            samples.append(json.loads(line))
-        except ValueError:
-            continue
+    samples = [record for _, record in read_lines(path)[0]]
     if not samples:
         raise R1LabError(f"{path.name} holds no samples yet: train a few steps more.")
     return samples

@@ -17,6 +17,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import plotly.io as pio
+from IPython import get_ipython
+from IPython.display import display
 from jupyter_core.paths import jupyter_path
 from tqdm.std import tqdm
 
@@ -29,10 +31,6 @@ CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
 
 def in_notebook() -> bool:
     """Is there a Jupyter kernel that can show things?"""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
     return getattr(get_ipython(), "kernel", None) is not None
 
 
@@ -102,17 +100,13 @@ class Drawing:
     def show(self, thing: Any, text: str = "") -> None:
         """Draw a plotly figure (text: its caption) or HTML (text: what stands in for it). Raises
         R1LabError for anything else."""
-        from IPython.display import display
-
         if isinstance(thing, go.Figure):
             data = bundle(thing, text)
         elif isinstance(thing, str):
             data = {"text/html": thing, "text/plain": text}
         else:
-            raise R1LabError(
-                f"the explored function returned {type(thing).__name__}; return a "
-                "plotly figure or a string of HTML."
-            )
+            words = f"the explored function returned {type(thing).__name__}; return"
+            raise R1LabError(f"{words} a plotly figure or a string of HTML.")
         if self.handle is None:
             self.handle = display(data, raw=True, display_id=True)
         else:
@@ -123,13 +117,9 @@ class Drawing:
 
 def figure(fig: go.Figure, caption: str = "") -> None:
     """Display a figure. `caption` describes it to those who cannot see it."""
-    from IPython.display import display
-
     display(bundle(fig, caption), raw=True)
 
 
 def show_html(markup: str, text: str) -> None:
     """Display HTML, with the text that stands in for it where there is none."""
-    from IPython.display import display
-
     display({"text/html": markup, "text/plain": text}, raw=True)

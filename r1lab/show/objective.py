@@ -6,24 +6,17 @@ import plotly.graph_objects as go
 import torch
 
 from r1lab.losses import clipped_objective, kl
-from r1lab.show.style import COLOURS, GREY_LINE, finish, panels, room_for_panel_titles
+from r1lab.show.style import COLOURS, GREY_LINE, finish, panels
 
 
-def clip_objective(
-    clip_low: float = 0.2,
-    clip_high: float = 0.2,
-    *,
-    title: str = "The clipped objective of one token",
-) -> go.Figure:
+def clip_objective(clip_low: float = 0.2, clip_high: float = 0.2) -> go.Figure:
     """min(rho A, clip(rho, 1 - low, 1 + high) A) against rho for A = 1 and A = -1.
 
     Drawn with r1lab.losses.clipped_objective, so the picture is of the code that trains.
     """
     rho = torch.linspace(0, 2, 201)[None]  # (1, 201)
-    fig = panels(
-        2, titles=("A = +1: better than the group's mean", "A = −1: worse than the group's mean")
-    )
-    x = rho[0].tolist()
+    names = ("A = +1: better than the group's mean", "A = −1: worse than the group's mean")
+    fig = panels(2, titles=names)
     for col, advantage in enumerate((1.0, -1.0), 1):
         value = clipped_objective(rho, torch.tensor([advantage]), clip_low, clip_high)[0]
         curves = {
@@ -32,23 +25,19 @@ def clip_objective(
         }
         place = {"row": 1, "col": col}
         for name, (y, line) in curves.items():
-            legend = {"showlegend": col == 1, "legendgroup": name}
             fig.add_scatter(
-                x=x, y=y.tolist(), mode="lines", name=name, line=line, **legend, **place
-            )
+                x=rho[0].tolist(), y=y.tolist(), mode="lines", name=name, line=line,
+                showlegend=col == 1, legendgroup=name, **place,
+            )  # fmt: skip
         low, high = (1 + clip_high, 2.0) if advantage > 0 else (0.0, 1 - clip_low)
         shade = {"fillcolor": "#888888", "opacity": 0.12, "line_width": 0, "layer": "below"}
-        fig.add_vrect(x0=low, x1=high, **shade, **place)
-        number = "" if col == 1 else col
-        fig.add_annotation(
-            x=(low + high) / 2, y=0.04, xref=f"x{number}", yref=f"y{number} domain",
-            text="no gradient", showarrow=False, yanchor="bottom",
-        )  # fmt: skip
+        words = {"annotation_text": "no gradient", "annotation_position": "inside bottom"}
+        fig.add_vrect(low, high, **shade, **words, **place)
         fig.add_vline(1.0, line=GREY_LINE, **place)
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective", row=1, col=1)
     note = f"ε = {clip_low:g} below and {clip_high:g} above."
-    return room_for_panel_titles(finish(fig, title, note, width=880, height=400))
+    return finish(fig, "The clipped objective of one token", note, width=880, height=400)
 
 
 def objective_with_kl(
@@ -58,7 +47,6 @@ def objective_with_kl(
     clip_high: float = 0.2,
     kl_coef: float = 0.001,
     estimator: str = "k3",
-    title: str = "One token's objective, with its KL term",
 ) -> go.Figure:
     """The clipped objective of one token less its KL term, against the ratio rho.
 
@@ -82,12 +70,10 @@ def objective_with_kl(
     fig.update_xaxes(title_text="ratio ρ = π / π_old", range=[0, 2])
     fig.update_yaxes(title_text="objective (maximised)")
     note = f"A = {advantage:g}, ε = {clip_low:g} below and {clip_high:g} above, π_ref = π_old."
-    return finish(fig, title, note)
+    return finish(fig, "One token's objective, with its KL term", note)
 
 
-def kl_estimators(
-    *, reach: float = 2.0, title: str = "Three estimators of the KL divergence, for one token"
-) -> go.Figure:
+def kl_estimators(*, reach: float = 2.0) -> go.Figure:
     """k1, k2 and k3 of a token, from r1lab.losses.kl, against the log-ratio log(pi_ref / pi) from
     -reach to reach."""
     log_ratio = torch.linspace(-reach, reach, 161)[None]  # (1, 161)
@@ -102,4 +88,4 @@ def kl_estimators(
     fig.update_xaxes(title_text="log r = log(π_ref / π) of the token")
     fig.update_yaxes(title_text="estimate (nats)")
     fig.update_layout(showlegend=True)
-    return finish(fig, title)
+    return finish(fig, "Three estimators of the KL divergence, for one token")

@@ -23,6 +23,8 @@ PLACES = {  # of a name: to the right of its point or to the left, and how high,
     "bottom left": (-1, -0.8), "middle left": (-1, 0), "middle right": (1, 0),
 }  # fmt: skip
 
+Box = tuple[float, float, float, float]  # left, low, right, high
+
 
 def accuracy_cost(
     points: Sequence[Point],
@@ -31,14 +33,13 @@ def accuracy_cost(
     cost: str = "dollars",
     title: str = "Accuracy against cost",
     subtitle: str = "",
-    names: bool | None = None,
 ) -> go.Figure:
     """Points of `evals.cost` (or `published`) with 95 % intervals; cost on a logarithmic axis.
 
     One colour a model, one symbol a number of votes; a model's budgets are joined for each number
     of votes. front: drawn as steps: between two of its points nothing better is to be had for the
-    money of the left one. cost: a key of COSTS. names: beside the points (default: where they are
-    few and of as many models). Points whose cost is unknown, zero or infinite are left out. Raises
+    money of the left one. cost: a key of COSTS. Names stand beside the points where these are few
+    and of as many models. Points whose cost is unknown, zero or infinite are left out. Raises
     R1LabError when nothing is left.
     """
     if cost not in COSTS:
@@ -49,8 +50,7 @@ def accuracy_cost(
     fig = go.Figure()
     labels = list(dict.fromkeys(p.label for p in shown))
     votes = sorted({p.votes for p in shown})
-    if names is None:
-        names = len(shown) == len(labels) <= FEW
+    names = len(shown) == len(labels) <= FEW
     inks = dict(zip(labels, palette(labels), strict=True))
     if names:  # the names tell them apart
         inks = {one: COLOURS["trained" if "R1" in one else "base"] for one in labels}
@@ -119,27 +119,25 @@ def name_places(
     """plotly's textposition of N names beside their points: of PLACES the first whose box meets the
     fewest names (an end of the axis counts as three), then the fewest vertical bars (N, low and
     high) of points. size: of a letter, width and height."""
-    taken: list[tuple[float, float, float, float]] = []
+    taken: list[Box] = []
     found = []
     lines = [(x, low, x, high) for x, (low, high) in zip(xs, bars, strict=False)]
     for x, y, name in zip(xs, ys, names, strict=True):
         width, (_, height) = len(name) * size[0], size
-        boxes = {}
+        boxes, costs = {}, {}
         for place, (right, up) in PLACES.items():
             begin = x + size[0] if right > 0 else x - size[0] - width
-            boxes[place] = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
-
-        def met(box: tuple[float, float, float, float], others: list) -> int:
-            return sum(
-                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-                for other in others
-            )
-
-        def cost_of(box: tuple[float, float, float, float]) -> tuple[int, int]:
+            box = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
             outside = box[0] < ends[0] or box[2] > ends[1]
-            return met(box, taken) + 3 * outside, met(box, lines)
-
-        chosen = min(boxes, key=lambda place: cost_of(boxes[place]))
+            costs[place] = (_met(box, taken) + 3 * outside, _met(box, lines))
+            boxes[place] = box
+        chosen = min(costs, key=costs.get)
         taken.append(boxes[chosen])
         found.append(chosen)
     return found
+
+
+def _met(box: Box, others: Sequence[Box]) -> int:
+    """How many of the others a box overlaps."""
+    left, low, right, high = box
+    return sum(left < r and x < right and low < h and y < high for x, y, r, h in others)

@@ -54,11 +54,7 @@ def pass_at_k_curve(
     return finish(fig, title, f"Bands: 95 % over {problems} problems, {n} responses each.")
 
 
-def calibration_curve(
-    bins: Mapping[str, Sequence[tuple[float, float, int]]],
-    *,
-    title: str = "Calibration: of what gets 80 %, does 80 % happen?",
-) -> go.Figure:
+def calibration_curve(bins: Mapping[str, Sequence[tuple[float, float, int]]]) -> go.Figure:
     """How often what was predicted with p happened, against p; one line per model.
 
     bins: {label: rows (mean predicted, fraction that happened, n)}, as `reward_model.calibration`
@@ -81,6 +77,7 @@ def calibration_curve(
     fig.update_xaxes(title_text="predicted (mean of the bin)")
     fig.update_yaxes(title_text="happened (fraction)")
     fig.update_layout(showlegend=True)
+    title = "Calibration: of what gets 80 %, does 80 % happen?"
     return finish(fig, title, width=560, height=470)
 
 

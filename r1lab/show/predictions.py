@@ -40,25 +40,20 @@ class Prediction:
             return f"Predict: {self.what}. (Enter it here in JupyterLab; the result shows it.)"
         share = self.unit == "share"
         low, high = (f"{x:.0%}" if share else f"{x:,.4g}" for x in self.band)
-        return (
-            f"Your prediction of {self.what}: {low} to {high} {'' if share else self.unit}".strip()
-        )
+        unit = "" if share else self.unit
+        return f"Your prediction of {self.what}: {low} to {high} {unit}".strip()
 
     def draw(self, fig: go.Figure, panel: int = 1) -> go.Figure:
         """`fig` with the prediction as a band across a panel (the first is 1)."""
         if self.band is None:
             return fig
-        axis = f"y{panel if panel > 1 else ''}"
         low, high = self.band
-        fig.add_shape(
-            type="rect", xref=f"x{axis[1:]} domain", x0=0, x1=1, yref=axis, y0=low, y1=high,
-            fillcolor=INK, opacity=0.2, line={"width": 0}, layer="below",
+        fig.add_hrect(
+            low, high, row=1, col=panel, fillcolor=INK, opacity=0.2, line_width=0, layer="below",
+            annotation={"text": "your prediction", "font": {"color": INK, "size": 13}},
+            annotation_position="inside top left",
         )  # fmt: skip
-        fig.add_annotation(
-            xref=f"x{axis[1:]} domain", x=0.01, yref=axis, y=high, text="your prediction",
-            showarrow=False, xanchor="left", yanchor="top", font={"color": INK, "size": 13},
-        )  # fmt: skip
-        y = fig.layout[f"yaxis{axis[1:]}"]
+        y = fig.layout[f"yaxis{panel if panel > 1 else ''}"]
         if y.range and y.range[1] < high:
             y.range = (y.range[0], 1.05 * high)
         return fig

@@ -43,12 +43,11 @@ def load(path: str | os.PathLike) -> list[Row]:
 
     Raises R1LabError where there are none."""
     path = Path(path).expanduser()
+    found, folder = [path], path.parent
     if path.is_dir():
         tables = sorted(path.glob("completions/*.parquet")) or sorted(path.glob("*.parquet"))
-        found = [path / GROUPS, path / SAMPLES, *tables]
-        about = read_json(path / ABOUT) or {}
-    else:
-        found, about = [path], read_json(path.parent / ABOUT) or {}
+        found, folder = [path / GROUPS, path / SAMPLES, *tables], path
+    about = read_json(folder / ABOUT) or {}
     config = about.get("config") if isinstance(about.get("config"), Mapping) else {}
     rows: list[Row] = []
     for file in filter(Path.is_file, found):
@@ -114,10 +113,8 @@ def row_of(raw: Mapping[str, Any], config: Mapping[str, Any] | None = None) -> R
     except R1LabError:
         row["of"] = None
     row["asked_again"] = raw.get("asked_again") is True
-    clip = raw.get("clip")
-    good = (
-        isinstance(clip, list) and len(clip) == 2 and all(_number(one) is not None for one in clip)
-    )
+    clip = raw["clip"] if isinstance(raw.get("clip"), list) else []
+    good = len(clip) == 2 and None not in map(_number, clip)
     row["clip"] = tuple(map(float, clip)) if good else (0.2, 0.2)
     return row
 
@@ -182,9 +179,8 @@ def values_of(row: Row, kind: str) -> tuple[list[float | None] | None, list[bool
     if kind == "logprob" and logp:
         return logp, None
     if kind == "kl" and logp and reference:
-        gaps = [
-            None if None in two else two[1] - two[0] for two in zip(logp, reference, strict=True)
-        ]
+        pairs = zip(logp, reference, strict=True)
+        gaps = [None if None in two else two[1] - two[0] for two in pairs]
         return [None if g is None else math.exp(min(g, 50.0)) - 1 - g for g in gaps], None
     if kind == "ratio" and logp and after:
         pairs = zip(logp, after, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -12,7 +13,7 @@ import plotly.graph_objects as go
 from r1lab.basics.errors import R1LabError
 from r1lab.scorecard import ALIKE, LABELS, MEASURES
 from r1lab.show.bars import grouped_bars
-from r1lab.show.style import COLOURS, dots, finish, palette, panels, room_for_panel_titles
+from r1lab.show.style import COLOURS, dots, finish, palette, panels
 
 Card = Mapping[str, tuple[float, float, float]]  # a scorecard: {measure: (value, low, high)}
 
@@ -28,7 +29,10 @@ def stage_bars(
     cards: {label: scorecard}, labels as in `r1lab.scorecard.LABELS`. measures: the measures drawn
     and what they are called. Raises R1LabError where a card lacks one.
     """
-    _check_cards(cards, measures)
+    missing = [(label, m) for label, card in cards.items() for m in measures if m not in card]
+    if missing or not cards or not measures:
+        label, measure = (missing or [("any model", "any measure")])[0]
+        raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
     found = {label: [card[name] for name in measures] for label, card in cards.items()}
     fig = grouped_bars(
         list(measures.values()),
@@ -38,13 +42,6 @@ def stage_bars(
     )  # fmt: skip
     lying = fig.data[0].orientation == "h"
     return (fig.update_xaxes if lying else fig.update_yaxes)(range=[0, 1.04])
-
-
-def _check_cards(cards: Mapping[str, Card], measures: Mapping[str, str]) -> None:
-    missing = [(label, m) for label, card in cards.items() for m in measures if m not in card]
-    if missing or not cards or not measures:
-        label, measure = (missing or [("any model", "any measure")])[0]
-        raise R1LabError(f"nothing to draw: the scorecard of {label} has no {measure}.")
 
 
 def funnel(
@@ -58,18 +55,14 @@ def funnel(
     came to the filter. Raises R1LabError where nothing was drawn, or the filters are not the same.
     """
     names = [[name for name, _, _ in stages] for stages in funnels.values()]
-    if not names or any(
-        one != names[0] or not stages[0][1]
-        for one, stages in zip(names, funnels.values(), strict=True)
-    ):
+    drawn = all(stages[0][1] for stages in funnels.values())
+    if not names or not drawn or any(one != names[0] for one in names):
         raise R1LabError("no funnel to draw: answers must be drawn, and filtered alike.")
     fig = go.Figure()
     for (label, stages), ink in zip(funnels.items(), palette(list(funnels)), strict=True):
         left = [n for _, n, _ in stages]
         words = [f"{left[0]:,}"]
-        words += [
-            f"{b:,} ({b / a:.0%})" if a else "0" for a, b in zip(left, left[1:], strict=False)
-        ]
+        words += [f"{b:,} ({b / a:.0%})" if a else "0" for a, b in pairwise(left)]
         fig.add_bar(
             x=[n / left[0] for n in left], y=names[0], orientation="h", name=label,
             marker={"color": ink}, text=words, textposition="outside",
@@ -120,16 +113,13 @@ def stage_panels(
                 values = [(value, math.nan, math.nan) for value in y]
                 line = dots(x, values, f"paper: {name}", COLOURS["paper"], lines=True, size=5)
                 fig.add_trace(line.update(line={"dash": dash, "width": 1}), **where)
-        share = measure != "length"
-        fig.update_yaxes(
-            tickformat=".0%" if share else None,
-            **({"range": [-0.02, 1.04]} if share else {"rangemode": "tozero"}),
-            **where,
-        )
+        if measure == "length":
+            fig.update_yaxes(rangemode="tozero", **where)
+        else:
+            fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.04], **where)
     order = [LABELS[model] for model in LABELS if model in ours]
     fig.update_xaxes(type="category", categoryorder="array", categoryarray=order, tickangle=-40)
     fig.update_layout(showlegend=True)
     fig = finish(fig, title, f"Paper: {paper['source']}.", width=880, height=287 * rows)
     margin = {"t": fig.layout.margin.t + 22, "b": fig.layout.margin.b + 30}
-    fig.update_layout(margin=margin, height=fig.layout.height + 52)
-    return room_for_panel_titles(fig)
+    return fig.update_layout(margin=margin, height=fig.layout.height + 52)

@@ -16,19 +16,16 @@ COLOURS = {"base": "#7f7f7f", "trained": "#0072B2", "control": "#E69F00", "paper
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C564B", "#6A51A3")
 # the stages of R1, by the labels of r1lab.scorecard
 STAGES = {
-    "base": "#7f7f7f",
-    "R1-Zero": "#56B4E9",
-    "Dev1": "#009E73",
-    "Dev2": "#CC79A7",
-    "Dev3": "#D55E00",
-    "R1": "#0072B2",
-}
+    "base": "#7f7f7f", "R1-Zero": "#56B4E9", "Dev1": "#009E73",
+    "Dev2": "#CC79A7", "Dev3": "#D55E00", "R1": "#0072B2",
+}  # fmt: skip
 RIGHT, WRONG = "#0072B2", "#D55E00"
 FONT = (
     '"DejaVu Sans", Verdana, "Noto Sans CJK SC", "Noto Sans SC", "PingFang SC", '
     '"Microsoft YaHei", sans-serif'
 )
 LETTER = 7.5  # px of a letter below an axis
+PANEL_TITLE = "panel title"  # the name of such an annotation
 GREY_LINE = {"color": "#888888", "width": 1}  # zero, or where a thing begins
 
 # Metric -> (axis title with its unit, tick format, range)
@@ -74,35 +71,25 @@ AXIS = {
     "title": {"standoff": 8, "font": {"size": 14}}, "tickfont": {"size": 13},
     "ticklabelstandoff": 4, "automargin": False,
 }  # fmt: skip
+TITLE = {
+    "x": 0, "xref": "paper", "xanchor": "left", "y": 0.97, "yref": "container", "yanchor": "top",
+    "font": {"size": 17}, "subtitle": {"font": {"size": 13, "color": "#555555"}},
+}  # fmt: skip
+LEGEND = {
+    "orientation": "h", "x": 0, "xanchor": "left", "y": 0.01, "yref": "container",
+    "yanchor": "bottom", "font": {"size": 13}, "itemsizing": "trace",
+}  # fmt: skip
 pio.templates["r1lab"] = go.layout.Template(
     layout={
         "font": {"family": FONT, "size": 14, "color": "#222222"},
-        "title": {
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 0.97,
-            "yref": "container",
-            "yanchor": "top",
-            "font": {"size": 17},
-            "subtitle": {"font": {"size": 13, "color": "#555555"}},
-        },
+        "title": TITLE,
         "colorway": [COLOURS["trained"], COLOURS["control"], *MORE_COLOURS, COLOURS["base"]],
         "paper_bgcolor": "white",
         "plot_bgcolor": "white",
         "bargap": 0.25,
         "hoverlabel": {"font": {"size": 13}, "namelength": -1},
         "modebar": {"remove": ["select", "lasso", "zoomin", "zoomout", "autoscale"]},
-        "legend": {
-            "orientation": "h",
-            "x": 0,
-            "xanchor": "left",
-            "yref": "container",
-            "y": 0.01,
-            "yanchor": "bottom",
-            "font": {"size": 13},
-            "itemsizing": "trace",
-        },
+        "legend": LEGEND,
         "xaxis": AXIS,
         "yaxis": AXIS,
     }
@@ -149,7 +136,8 @@ def is_fraction(measure: str) -> bool:
 def finish(
     fig: go.Figure, title: str, subtitle: str = "", *, width: int = 720, height: int = 420
 ) -> go.Figure:
-    """Title, margins and room for the legend. Long lines are broken to fit a column of 760 px."""
+    """Title, margins and room for the legend and the titles of panels. Long lines are broken to fit
+    a column of 760 px."""
     left, right = 78, 24
     narrow = min(width, 760)
     # 120 px on the right belong to plotly's buttons
@@ -165,11 +153,13 @@ def finish(
     small = 1 + subtitle.count("<br>") if subtitle else 0
     ticks = [str(x) for bar in fig.data if bar.type == "bar" and not bar.orientation for x in bar.x]
     deep = 1 + max((tick.count("<br>") for tick in ticks), default=0)  # lines of a tick label
-    top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 28 * rows
+    titled = any(note.name == PANEL_TITLE for note in fig.layout.annotations)
+    above = 21 * small + 22 * titled
+    top, bottom = 26 + 22 * lines + above, 38 + 17 * deep + 28 * rows
     return fig.update_layout(
         template="r1lab",
         width=width,
-        height=height + 28 * rows + 21 * small,
+        height=height + 28 * rows + above,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
         # plotly raises a title of several lines above its place
         title={
@@ -205,13 +195,8 @@ def panels(cols: int, rows: int = 1, titles: Sequence[str] = (), **options: Any)
     for number, note in enumerate(fig.layout.annotations, 1):  # they go where their panel goes
         axis = number if number > 1 else ""
         place = {"xref": f"x{axis} domain", "x": 0.5, "yref": f"y{axis} domain", "y": 1}
-        note.update(font_size=14, yanchor="bottom", **place)
+        note.update(name=PANEL_TITLE, font_size=14, yanchor="bottom", **place)
     return fig
-
-
-def room_for_panel_titles(fig: go.Figure) -> go.Figure:
-    """The room above the panels that their titles take."""
-    return fig.update_layout(margin_t=fig.layout.margin.t + 22, height=fig.layout.height + 22)
 
 
 def style_axis(fig: go.Figure, key: str, col: int) -> None:

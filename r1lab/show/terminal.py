@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from r1lab.show.runs import MEASURES, Run
 from r1lab.show.text import ADVANTAGE_FULL, visible_text
@@ -85,7 +86,7 @@ def bars(values: Sequence[float], width: int) -> str:
     width = max(1, min(width, 60))
     if len(values) > width:
         edges = [len(values) * i // width for i in range(width + 1)]
-        values = [sum(values[a:b]) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        values = [sum(values[a:b]) / (b - a) for a, b in pairwise(edges)]
     low, high = min(values, default=0), max(values, default=0)
     return "".join(BARS[int(7.999 * (v - low) / (high - low)) if high > low else 0] for v in values)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -128,30 +129,36 @@ RATIO_FULL = 0.4  # size of the ratio's logarithm at which the colour is full: 0
 KL_FULL = 1.0  # nats at which the colour is full
 
 
+# kind -> the legend: what the values are, some of them in words, and a remark
+LEGENDS = {
+    "advantage": ("advantage: ", {-2: "-2", -1: "-1", 0: "+0", 1: "+1", 2: "+2"},
+                  " (blue: made likelier, orange: less)"),
+    "logprob": ("probability of each token when sampled: ",
+                {0: "certain", -1: "37%", -2: "14%", -4: "2%"}, ""),
+    "ratio": ("ratio after the update: ", {x: f"{x:g}" for x in (0.7, 0.8, 1, 1.2, 1.4)},
+              " (framed: clipped)"),
+    "kl": ("KL to the reference (k3, nats): ", {x: f"{x:g}" for x in (0, 0.25, 0.5, 1)}, ""),
+}  # fmt: skip
+
+
 def _legend(numbers: Sequence[float], kind: str) -> str:
     finite = [v for v in numbers if math.isfinite(v)]
     if not finite:
         return ""
-
-    def swatch(value: float, text: str) -> str:
-        return f'<span class="s" style="background:{_tint(value, kind)}"></span>{text}'
-
-    if kind == "logprob":
-        parts = [swatch(-x, f"{math.exp(-x):.0%}" if x else "certain") for x in (0, 1, 2, 4)]
-        return f'<div class="k">probability of each token when sampled: {"".join(parts)}</div>'
-    if kind == "kl":
-        parts = [swatch(x, f"{x:g}") for x in (0, 0.25, 0.5, 1)]
-        return f'<div class="k">KL to the reference (k3, nats): {"".join(parts)}</div>'
-    if kind == "ratio":
-        parts = [swatch(x, f"{x:g}") for x in (0.7, 0.8, 1, 1.2, 1.4)]
-        return f'<div class="k">ratio after the update: {"".join(parts)} (framed: clipped)</div>'
-    scale = "".join(swatch(value, f"{value:+g}") for value in (-2, -1, 0, 1, 2))
-    alike = f"{finite[0]:+.2g} on every token; " if max(finite) - min(finite) < 1e-9 else ""
-    return f'<div class="k">advantage: {alike}{scale} (blue: made likelier, orange: less)</div>'
+    what, scale, remark = LEGENDS[kind]
+    if kind == "advantage" and max(finite) - min(finite) < 1e-9:
+        what += f"{finite[0]:+.2g} on every token; "
+    for value, words in scale.items():
+        what += f'<span class="s" style="background:{_tint(value, kind)}"></span>{words}'
+    return f'<div class="k">{what}{remark}</div>'
 
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+# controls, surrogates, zero width and bidirectional characters, ends of a line and of a paragraph
+INVISIBLE = {"Cc", "Cs", "Cf", "Zl", "Zp"}
 
 
 def safe_text(text: Any) -> str:
@@ -169,22 +176,13 @@ def visible_text(text: Any) -> str:
             shown.append("↵\n")
         elif code < 32 and character != "\t":
             shown.append(chr(0x2400 + code))
-        elif 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or code in _INVISIBLE:
+        elif character != "\t" and unicodedata.category(character) in INVISIBLE:
             shown.append(f"⟨U+{code:04X}⟩")
         else:
             shown.append(character)
     if len(text) > MOST_CHARACTERS:
         shown.append(f"… {len(text) - MOST_CHARACTERS:,} more characters")
     return "".join(shown)
-
-
-_INVISIBLE = {
-    0x061C,
-    0xFEFF,
-    *range(0x200B, 0x2010),
-    *range(0x2028, 0x202F),
-    *range(0x2066, 0x206A),
-}  # zero width, line breaks, bidirectional
 
 
 def compare_completions(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from r1lab.show.style import GREY_LINE, faint, finish, palette, panels, room_for_panel_titles
+from r1lab.show.style import GREY_LINE, faint, finish, palette, panels
 
 
 def estimate_dots(
@@ -38,7 +38,7 @@ def estimate_dots(
             )  # fmt: skip
     fig.update_xaxes(title_text=axes[0])
     fig.update_yaxes(title_text=axes[1], col=1)
-    return room_for_panel_titles(finish(fig, title, width=860, height=400))
+    return finish(fig, title, width=860, height=400)
 
 
 def run_lines(
@@ -56,4 +56,4 @@ def run_lines(
     fig.update_xaxes(title_text="step")
     fig.update_yaxes(range=[0, 1.02]).update_yaxes(title_text=y_title, col=1)
     fig.update_layout(showlegend=False)
-    return room_for_panel_titles(finish(fig, title, width=900, height=380))
+    return finish(fig, title, width=900, height=380)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,27 +85,24 @@ class Trial:
     def correlation(self, values: Sequence[float | None]) -> float:
         """Of the scores with something else, within groups: both less their group's mean. NaN where
         one of them is the same in every group."""
-        pairs = []
+        other = np.array([math.nan if value is None else float(value) for value in values])
+        x, y = np.zeros(len(other)), np.zeros(len(other))
         for at in self.groups():
-            known = [i for i in at if values[i] is not None]
-            if known:
-                other = np.array([float(values[i]) for i in known])
-                ours = self.scores[known]
-                pairs.append(np.c_[ours - ours.mean(), other - other.mean()])
-        x, y = np.concatenate(pairs).T if pairs else (np.zeros(1), np.zeros(1))
-        size = math.sqrt(float((x * x).sum() * (y * y).sum()))
-        return float((x * y).sum()) / size if size > 1e-12 else math.nan
+            at = at[~np.isnan(other[at])]
+            if len(at):
+                x[at], y[at] = (one[at] - one[at].mean() for one in (self.scores, other))
+        size = math.sqrt(x @ x * (y @ y))
+        return float(x @ y) / size if size > 1e-12 else math.nan
 
-    def worst(self, n: int = 4) -> list[int]:
+    def worst(self) -> list[int]:
         """The wrong completions with the highest advantages, then the right ones with the lowest:
-        places of at most n."""
+        places of at most four, two of each where there are so many."""
         A = self.advantages
-        rewarded = [
-            i for i in np.argsort(-A, kind="stable") if self.correct[i] is False and A[i] > 0
-        ]
-        missed = [i for i in np.argsort(A, kind="stable") if self.correct[i] is True and A[i] < 0]
-        half = max(n // 2, n - len(missed))
-        return [int(i) for i in [*rewarded[:half], *missed[: n - min(half, len(rewarded))]]]
+        order = [int(i) for i in np.argsort(-A, kind="stable")]
+        rewarded = [i for i in order if self.correct[i] is False and A[i] > 0]
+        missed = [i for i in reversed(order) if self.correct[i] is True and A[i] < 0]
+        half = max(2, 4 - len(missed))
+        return rewarded[:half] + missed[: 4 - min(half, len(rewarded))]
 
     def verdict(self) -> list[str]:
         """What a run with this reward would learn from, in sentences."""
@@ -260,10 +258,8 @@ def hacked(
     written: dict[str, list[tuple[Problem, str]]] = {}
     for i, problem in enumerate(some):
         one = task
-        try:
+        with suppress(R1LabError):
             one = task or get_task(problem.task)
-        except R1LabError:
-            pass
         solve = getattr(one, "solution", lambda problem: None)
         solutions = [solve(p) if p.data else None for p in (problem, some[(i + 1) % len(some)])]
         for kind, text in answers(problem, *solutions):

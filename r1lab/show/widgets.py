@@ -73,24 +73,20 @@ def _control(name: str, spec: Any) -> ipywidgets.Widget:
         if all(isinstance(x, int) for x in spec):
             return ipywidgets.IntSlider(**look)
         return ipywidgets.FloatSlider(readout_format=".3g", **look)
-    raise R1LabError(
-        f"slider {name!r}: give (default, low, high, step), a list of choices, True or "
-        f"False, or a widget; not {spec!r}."
-    )
+    words = "give (default, low, high, step), a list of choices, True or False, or a widget"
+    raise R1LabError(f"slider {name!r}: {words}; not {spec!r}.")
 
 
-def objective_explorer(
-    *, advantage: float = 1.0, clip: float = 0.2, kl_coef: float = 0.001, estimator: str = "k3"
-) -> dict[str, Any]:
+def objective_explorer(*, kl_coef: float = 0.001) -> dict[str, Any]:
     """One token's clipped objective with its KL term, by advantage, clip range and coefficient."""
     return explorer(
-        lambda advantage, **options: objective_with_kl(advantage, **options),
+        objective_with_kl,
         caption="The objective of one token against the ratio of the policies.",
-        advantage=(float(advantage), -2.0, 2.0, 0.25),
-        clip_low=(float(clip), 0.0, 0.8, 0.05),
-        clip_high=(float(clip), 0.0, 0.8, 0.05),
+        advantage=(1.0, -2.0, 2.0, 0.25),
+        clip_low=(0.2, 0.0, 0.8, 0.05),
+        clip_high=(0.2, 0.0, 0.8, 0.05),
         kl_coef=(float(kl_coef), 0.0, 1.0, 0.001),
-        estimator=[estimator, *(name for name in ("k1", "k2", "k3") if name != estimator)],
+        estimator=["k3", "k1", "k2"],
     )
 
 
