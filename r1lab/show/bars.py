@@ -229,14 +229,16 @@ def heatmap(
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
-    left, width = max(78, 50 + 8 * max(len(str(v)) for v in y)), min(900, 260 + 74 * len(x))
+    rows = [wrapped(str(v), 200) for v in y]
+    left = max(78, 50 + 8 * max(len(line) for row in rows for line in row.split("<br>")))
+    width, lines = min(900, 260 + 74 * len(x)), 1 + max(row.count("<br>") for row in rows)
     cell = (min(width, 760) - left - 90) / len(x)  # px
     figures = max(len(format(v, number)) for v in z.ravel().tolist())
     fig = go.Figure(
         go.Heatmap(
             z=z,
             x=[str(v) for v in x],
-            y=[str(v) for v in y],
+            y=rows,
             colorscale=[[0, "#f7fbff"], [1, "#0072B2"]],
             texttemplate=f"%{{z:{number}}}" if not too_wide(["0" * figures], cell) else None,
             textfont={"size": 13},
@@ -249,5 +251,5 @@ def heatmap(
     fig.update_yaxes(
         type="category", title_text=y_title or None, autorange="reversed", showgrid=False
     )
-    fig = finish(fig, title, width=width, height=170 + 42 * len(y))
+    fig = finish(fig, title, width=width, height=170 + max(42, 8 + 17 * lines) * len(y))
     return title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)

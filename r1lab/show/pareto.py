@@ -59,8 +59,8 @@ def accuracy_cost(
     top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
     reach = 1 + max(xs) - min(xs)
     left, right = min(xs) - 0.12 * reach, max(xs) + (0.36 if names else 0.12) * reach
-    # A letter on the axes, which are 480 pixels wide in a window of 900
-    size = 5.9 * (right - left) / 480, 0.04 * top
+    # A letter on the axes, which are 366 pixels wide in a window of 900 with the list of files
+    size = 5.9 * (right - left) / 366, 0.04 * top
     bars = [(p.accuracy.low, p.accuracy.high) for p in shown]
     beside = name_places(xs, ys, [p.label for p in shown], size, (left, right), bars)
     for label, count in itertools.product(labels, votes):

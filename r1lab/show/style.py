@@ -47,6 +47,7 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "tokens_per_second": ("tokens per second", "", None),
     "memory": ("memory (GiB)", "", None),
     "rewards/language": ("language consistency (fraction of words)", ".0%", (0, 1)),
+    "rewards/process": ("true equations per response", "", None),
     "lr": ("learning rate", ".0e", None),
     "gold": ("gold reward (fraction correct)", ".0%", (0, 1)),
     "coverage": ("of what the prompt names (fraction)", ".0%", (0, 1)),
@@ -166,15 +167,16 @@ def finish(
     ticks = [str(x) for bar in fig.data if bar.type == "bar" and not bar.orientation for x in bar.x]
     deep = 1 + max((tick.count("<br>") for tick in ticks), default=0)  # lines of a tick label
     top, bottom = 26 + 22 * lines + 21 * small, 38 + 17 * deep + 28 * rows
+    height += 28 * rows + 21 * small
     return fig.update_layout(
         template="r1lab",
         width=width,
-        height=height + 28 * rows + 21 * small,
+        height=height,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
-        # plotly raises a title of several lines above its place
+        # plotly raises a title of several lines by 12 px, however many they are
         title={
             "text": title,
-            "y": 0.97 - 20 * (lines - 1) / height,
+            "y": 1 - (25 if lines > 1 else 13) / height,
             **({"subtitle": {"text": subtitle}} if subtitle else {}),
         },
     )
