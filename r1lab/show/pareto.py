@@ -118,28 +118,38 @@ def name_places(
 ) -> list[str]:
     """plotly's textposition of N names beside their points: of PLACES the first whose box meets the
     fewest names (an end of the axis counts as three), then the fewest vertical bars (N, low and
-    high) of points. size: of a letter, width and height."""
-    taken: list[tuple[float, float, float, float]] = []
-    found = []
+    high) of points. Longest names first; then each is looked at again, where all others stand.
+    size: of a letter, width and height."""
     lines = [(x, low, x, high) for x, (low, high) in zip(xs, bars, strict=False)]
-    for x, y, name in zip(xs, ys, names, strict=True):
-        width, (_, height) = len(name) * size[0], size
-        boxes = {}
-        for place, (right, up) in PLACES.items():
-            begin = x + size[0] if right > 0 else x - size[0] - width
-            boxes[place] = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
+    taken: dict[int, tuple[float, float, float, float]] = {}
+    found = [""] * len(names)
+    order = sorted(range(len(names)), key=lambda i: -len(names[i]))
+    for i in 3 * order:
+        others = [box for j, box in taken.items() if j != i]
+        boxes = {place: name_box(xs[i], ys[i], len(names[i]), size, place) for place in PLACES}
 
-        def met(box: tuple[float, float, float, float], others: list) -> int:
-            return sum(
-                box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
-                for other in others
-            )
-
-        def cost_of(box: tuple[float, float, float, float]) -> tuple[int, int]:
+        def cost_of(place: str, boxes=boxes, others=others) -> tuple[int, int]:
+            box = boxes[place]
             outside = box[0] < ends[0] or box[2] > ends[1]
-            return met(box, taken) + 3 * outside, met(box, lines)
+            return met(box, others) + 3 * outside, met(box, lines)
 
-        chosen = min(boxes, key=lambda place: cost_of(boxes[place]))
-        taken.append(boxes[chosen])
-        found.append(chosen)
+        found[i] = min(PLACES, key=cost_of)
+        taken[i] = boxes[found[i]]
     return found
+
+
+def name_box(
+    x: float, y: float, letters: int, size: tuple[float, float], place: str
+) -> tuple[float, float, float, float]:
+    """Left, low, right and high end of a name of so many letters at its place beside (x, y)."""
+    (right, up), (wide, high) = PLACES[place], size
+    begin = x + wide if right > 0 else x - wide - letters * wide
+    return begin, y + (up - 0.4) * high, begin + letters * wide, y + (up + 0.4) * high
+
+
+def met(box: tuple[float, float, float, float], others: list) -> int:
+    """How many of the other boxes it reaches into."""
+    return sum(
+        box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
+        for other in others
+    )
