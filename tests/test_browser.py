@@ -39,7 +39,7 @@ FIGURES = """
 from r1lab import show
 run = [{"step": t, "accuracy": t / 40, "length": 30 + t, "reflection": t / 9} for t in range(40)]
 show.figure(show.learning_curves(run))
-show.figure(show.grouped_bars(["a", "b"], {"trained": [1, 2]}, title="bars", y_title="reward"))
+show.figure(show.grouped_bars(["a", "b"], {"trained": [1, 2]}, title="$1 or $2", y_title="reward"))
 show.figure(show.compare_bars({"base": {"length": (30, 28, 32)}}, ["length"]))
 """
 EXPLORER = """
@@ -49,9 +49,11 @@ def group_of(right, size):
     return torch.tensor([[1.0] * right + [0.0] * (size - right)])
 """
 SAMPLES = """
-samples = [{"step": t, "text": f"step {t}", "correct": i % 2 == 0, "advantage": 0.5}
+samples = [{"step": t, "text": f"step {t}: $1 or $2", "correct": i % 2 == 0, "advantage": 0.5}
            for t in (0, 5) for i in range(3)]
 inspector = show.rollout_inspector(samples)
+names = ["write f , f ( 6 ) = 29 , f ( 7 ) = 30 .", "make 22 from 7 10 5 ."]
+show.figure(show.heatmap(torch.rand(2, 16), x=range(1, 17), y=names, title="rewards", number=".1f"))
 """
 EXERCISE = """
 import os
@@ -211,28 +213,30 @@ def figures(context, lab):
     """The page of the notebook with figures, all cells run and the mouse elsewhere."""
     page = open_notebook(context, lab, "figures")
     run_all(page)
-    until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
+    until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 10")
     until(page, "document.querySelectorAll('.widget-readout').length >= 3")
     return page
 
 
 def test_every_figure_is_interactive_and_whole_at_first_sight(figures):
-    assert len(plots(figures, "p.data.length")) == 4
+    assert len(plots(figures, "p.data.length")) == 5
     assert figures.evaluate("document.querySelectorAll('img.plot-img').length") == 0
     assert all(plots(figures, "!!p.querySelector('.draglayer .nsewdrag')"))
     inside = """[p.getBoundingClientRect().width, p.querySelector('.main-svg').clientWidth,
                  p.closest('.jp-OutputArea-output').clientWidth, p._fullLayout.width]"""
-    for width in (1500, 900):
+    panels = "Object.keys(p._fullLayout).filter((k) => /^xaxis/.test(k)).length"
+    assert plots(figures, panels)[0] == 3
+    title = figures.locator(".gtitle:has-text('$1 or $2')")  # prices, no formula
+    assert title.is_visible()
+    for width in (1500, 900, 1500):
         figures.set_viewport_size({"width": width, "height": 1000})
         figures.wait_for_timeout(1500)
+        assert figures.evaluate(READ, True) == [5, []], width
         for _, drawn, cell, layout in plots(figures, inside):
             assert 0 < drawn <= cell and drawn == layout, (width, drawn, cell)
-    three = plots(figures, "Object.keys(p._fullLayout).filter((k) => /^xaxis/.test(k)).length")[0]
-    domains = plots(figures, "p._fullLayout.xaxis.domain")[0]
-    assert three == 3 and domains == [0, 1]  # 900 px: the panels stand one under another
-    figures.set_viewport_size({"width": 1500, "height": 1000})
-    figures.wait_for_timeout(1000)
-    assert plots(figures, "p._fullLayout.xaxis.domain[1] < 0.4")[0]
+        end = plots(figures, "p._fullLayout.xaxis.domain[1]")[0]
+        assert end == 1 if width == 900 else end < 0.4  # 900 px: one panel under another
+    figures.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
 
 
 def test_pointing_at_a_figure_changes_neither_its_size_nor_the_file(figures, lab):
@@ -275,6 +279,7 @@ def test_a_slider_redraws_after_the_mouse_has_touched_the_figure(figures):
 
 def test_the_inspector_counts_and_stops_at_the_last_completion(figures):
     assert figures.locator(".widget-label:has-text('of 3')").count() == 1
+    assert figures.locator(".r1c:has-text('$1 or $2')").count() == 2  # prices, no formula
     number = figures.locator(".widget-text input[type=number]")
     number.fill("99")
     number.press("Enter")
@@ -306,7 +311,7 @@ def test_figures_take_the_colours_of_the_theme(figures):
     for name, condition in (("JupyterLab Dark", f"!({white})"), ("JupyterLab Light", white)):
         theme(figures, name)
         until(figures, condition)
-    assert figures.evaluate(READ, True) == [4, []]
+    assert figures.evaluate(READ, True) == [5, []]
 
 
 def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
@@ -314,14 +319,14 @@ def test_after_a_reload_a_sentence_says_how_to_use_the_controls(figures, lab):
     figures.reload()
     figures.wait_for_selector(".jp-Notebook .jp-Cell")
     until(figures, "document.body.innerText.includes('run this cell again to use its controls')")
-    until(figures, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
+    until(figures, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 10")
 
 
 def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, context, lab):
     figures.close()
     end_kernels(lab)
     page = open_notebook(context, lab, "figures")
-    until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 8")
+    until(page, "document.querySelectorAll('.js-plotly-plot .main-svg').length >= 10")
     page.get_by_text("run the cell to move them").first.wait_for()
     page.wait_for_timeout(1000)
     assert "Error" not in page.inner_text(".jp-Notebook")
@@ -330,13 +335,30 @@ def test_without_its_kernel_a_notebook_shows_figures_and_no_error(figures, conte
 
 
 # Scrolls through a lesson, for what is out of sight is not drawn: the number of its figures, and
-# what is wrong with its outputs.
+# what is wrong with its outputs: not drawn, cut at an edge, words of a figure over each other.
 READ = """async (white) => {
   const faults = [], box = (e) => e.getBoundingClientRect();
   const scrolls = (e, end) => e !== end && (e.matches('.modebar *, [style*="visibility: hidden"]')
     || /auto|scroll/.test(getComputedStyle(e).overflowX) || scrolls(e.parentElement, end));
   const ready = (p) => p._fullLayout && p._fullLayout.width <= p.parentElement.clientWidth
     && (p._fullLayout.paper_bgcolor === 'white') === white;
+  const level = (e) => ((m) => Math.min(Math.abs(m.a), Math.abs(m.b)) < 0.01)(e.getScreenCTM());
+  const visible = { opacityProperty: true, visibilityProperty: true };
+  const crowded = (plot) => {
+    const words = [...plot.querySelectorAll('.main-svg text')].filter((e) => e.textContent.trim()
+      && e.checkVisibility(visible) && level(e) && !e.closest('.hoverlayer, .modebar'));
+    const boxes = words.map(box), top = box(plot).top + plot._fullLayout._size.t;
+    boxes.forEach((a, i) => {
+      if (words[i].matches('.gtitle, .gtitle-subtitle') && a.bottom > top + 1)
+        faults.push(`into the plot: ${words[i].textContent}`);
+      for (const [j, b] of boxes.slice(0, i).entries()) {
+        const wide = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const high = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (wide > 2 && high > 4)
+          faults.push(`${words[j].textContent} over ${words[i].textContent}`);
+      }
+    });
+  };
   for (const cell of document.querySelectorAll('.jp-CodeCell')) {
     const figures = [...cell.querySelectorAll('.jp-RenderedPlotly')];
     for (const seen of figures.length ? figures : [cell]) {
@@ -347,6 +369,7 @@ READ = """async (white) => {
         if (seen === cell || (plot && ready(plot))) break;
         if (i === 399) faults.push('not drawn: ' + seen.innerText);
       }
+      if (seen !== cell) seen.querySelectorAll('.js-plotly-plot').forEach(crowded);
       const [title, small] = ['.gtitle', '.gtitle-subtitle'].map((c) => seen.querySelector(c));
       if (small && box(small).top < box(title).bottom - 4) faults.push('over ' + title.textContent);
       const end = seen === cell ? cell.querySelector('.jp-OutputArea') : seen;

@@ -17,6 +17,7 @@ from r1lab.evals.cost import Point, by_difficulty, pareto, per_solved, points, t
 from r1lab.evals.tariff import TARIFFS, Tariff
 from r1lab.evaluate import Evaluation
 from r1lab.sampler.draw import Sampling
+from r1lab.show.pareto import met, name_box
 from r1lab.statistics import Estimate
 from r1lab.tasks import Countdown
 from r1lab.templates import decode
@@ -334,6 +335,15 @@ def test_the_figure_of_published_points_names_them():
     assert "DeepSeek-R1" in texts and len(texts) == 9
     assert all("captured 2026-04-21" in t.customdata[0] for t in fig.data if t.text)
     assert len({t.textposition[0] for t in fig.data if t.text}) > 1  # names make room
+    own = published.R1_ON_HAL.point(TARIFFS["deepseek-r1"])  # a long name in the middle
+    crowded = show.accuracy_cost([*every, own])
+    low, high = crowded.layout.xaxis.range
+    width, height = 5.9 * (high - low) / 366, 0.04 * crowded.layout.yaxis.range[1] / 1.08
+    boxes = [
+        name_box(math.log10(t.x[0]), t.y[0], len(t.text[0]), (width, height), t.textposition[0])
+        for t in crowded.data if t.text
+    ]  # fmt: skip
+    assert len(boxes) == 10 and all(met(box, boxes) == 1 for box in boxes)  # itself
     tokens = [one.point() for one in published.PAPER_TOKENS]
     assert show.accuracy_cost(tokens, cost="tokens").data
     for wrong in ("euros", "dollars"):

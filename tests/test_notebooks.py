@@ -90,6 +90,7 @@ def test_it_is_a_lesson(name):
     text = markdown(nb)
     for part in ("What you will learn", "Time", "Needs", "Exercises", "Further reading"):
         assert part.lower() in text.lower(), f"{name} lacks '{part}'"
+    assert "Each cell needs those above it." in text, "to who meets a NameError after a restart"
     assert "<details>" in text, "exercises come with solutions"
     last = [cell.source for cell in nb.cells if cell.cell_type == "code"][-1]
     assert "claims.check(" in last or "assert" in last, "the last code cell checks what was claimed"

@@ -2,7 +2,7 @@
 document.querySelectorAll(".plotly-figure").forEach((box) => {
   const spec = JSON.parse(box.querySelector("script").textContent);
   const plot = document.createElement("div");
-  plot.style.minWidth = Math.min(spec.layout.width || 640, 640) + "px"; // narrower: it scrolls
+  plot.style.minWidth = Math.min(spec.layout.width || 720, 720) + "px"; // narrower: it scrolls
   box.appendChild(plot);
   const layout = { ...spec.layout, autosize: true };
   delete layout.width;

@@ -207,17 +207,19 @@ def heatmap(
     z = np.asarray(z, dtype=float)
     if z.shape != (len(y), len(x)):
         raise R1LabError(f"the heatmap's table is {z.shape}, its labels {(len(y), len(x))}.")
-    left, width = max(78, 50 + 8 * max(len(str(v)) for v in y)), min(900, 260 + 74 * len(x))
+    rows = [style.wrapped(str(v), 200) for v in y]
+    left = max(78, 50 + 8 * max(len(line) for row in rows for line in row.split("<br>")))
+    width, lines = min(900, 260 + 74 * len(x)), 1 + max(row.count("<br>") for row in rows)
     cell = (min(width, 760) - left - 90) / len(x)  # px
     figures = max(len(format(v, number)) for v in z.ravel().tolist())
     fig = go.Figure()
     fig.add_heatmap(
-        z=z, x=[str(v) for v in x], y=[str(v) for v in y], xgap=2, ygap=2,
+        z=z, x=[str(v) for v in x], y=rows, xgap=2, ygap=2,
         colorscale=[[0, "#f7fbff"], [1, style.RIGHT]], textfont={"size": 13},
         texttemplate=f"%{{z:{number}}}" if not style.too_wide(["0" * figures], cell) else None,
         colorbar={"title": {"text": unit}, "thickness": 14, "tickfont": {"size": 13}},
     )  # fmt: skip
     fig.update_xaxes(type="category", title_text=x_title or None, showgrid=False, tickangle=0)
     fig.update_yaxes(type="category", autorange="reversed", showgrid=False)
-    fig = style.finish(fig, title, width=width, height=170 + 42 * len(y))
+    fig = style.finish(fig, title, width=width, height=170 + max(42, 8 + 17 * lines) * len(y))
     return style.title_from_the_edge(fig).update_layout(margin_l=left, margin_r=90)

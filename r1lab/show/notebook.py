@@ -27,6 +27,7 @@ from r1lab.basics.errors import R1LabError
 MARK, PLOTLY = "application/vnd.r1lab.figure+json", "application/vnd.plotly.v1+json"
 EXTENSION = any((Path(p) / "r1lab").exists() for p in jupyter_path("labextensions"))
 CONFIG = {"displaylogo": False, "responsive": True, "showSendToCloud": False}
+CONFIG["typesetMath"] = False  # $0.55 is a price
 
 
 def in_notebook() -> bool:
@@ -51,6 +52,11 @@ def bundle(fig: go.Figure, caption: str = "") -> dict[str, Any]:
         PLOTLY: {**spec, "config": CONFIG},
         "text/plain": f"Figure: {title}. {caption}".strip(),
     }
+
+
+def html_bundle(markup: str, text: str) -> dict[str, str]:
+    """HTML as a mime bundle, in which $0.55 is a price and what a model writes is no formula."""
+    return {"text/html": f'<div class="mathjax_ignore">{markup}</div>', "text/plain": text}
 
 
 def hover(trace: Any, layout: Any) -> dict[str, Any]:
@@ -103,7 +109,7 @@ class Drawing:
         if isinstance(thing, go.Figure):
             data = bundle(thing, text)
         elif isinstance(thing, str):
-            data = {"text/html": thing, "text/plain": text}
+            data = html_bundle(thing, text)
         else:
             words = f"the explored function returned {type(thing).__name__}; return"
             raise R1LabError(f"{words} a plotly figure or a string of HTML.")
@@ -122,4 +128,4 @@ def figure(fig: go.Figure, caption: str = "") -> None:
 
 def show_html(markup: str, text: str) -> None:
     """Display HTML, with the text that stands in for it where there is none."""
-    display({"text/html": markup, "text/plain": text}, raw=True)
+    display(html_bundle(markup, text), raw=True)

@@ -59,8 +59,8 @@ def accuracy_cost(
     top = max(max(ys), *(p.accuracy.high for p in shown if p.accuracy.high == p.accuracy.high))
     reach = 1 + max(xs) - min(xs)
     left, right = min(xs) - 0.12 * reach, max(xs) + (0.36 if names else 0.12) * reach
-    # A letter on the axes, which are 480 pixels wide in a window of 900
-    size = 5.9 * (right - left) / 480, 0.04 * top
+    # A letter on the axes, which are 366 pixels wide in a window of 900 with the list of files
+    size = 5.9 * (right - left) / 366, 0.04 * top
     bars = [(p.accuracy.low, p.accuracy.high) for p in shown]
     beside = name_places(xs, ys, [p.label for p in shown], size, (left, right), bars)
     for label, count in itertools.product(labels, votes):
@@ -118,26 +118,34 @@ def name_places(
 ) -> list[str]:
     """plotly's textposition of N names beside their points: of PLACES the first whose box meets the
     fewest names (an end of the axis counts as three), then the fewest vertical bars (N, low and
-    high) of points. size: of a letter, width and height."""
-    taken: list[Box] = []
-    found = []
+    high) of points. Longest names first; then each is looked at again, where all others stand.
+    size: of a letter, width and height."""
     lines = [(x, low, x, high) for x, (low, high) in zip(xs, bars, strict=False)]
-    for x, y, name in zip(xs, ys, names, strict=True):
-        width, (_, height) = len(name) * size[0], size
-        boxes, costs = {}, {}
-        for place, (right, up) in PLACES.items():
-            begin = x + size[0] if right > 0 else x - size[0] - width
-            box = (begin, y + (up - 0.5) * height, begin + width, y + (up + 0.5) * height)
+    taken: dict[int, Box] = {}
+    found = [""] * len(names)
+    order = sorted(range(len(names)), key=lambda i: -len(names[i]))
+    for i in 3 * order:
+        others = [box for j, box in taken.items() if j != i]
+        boxes = {place: name_box(xs[i], ys[i], len(names[i]), size, place) for place in PLACES}
+
+        def cost_of(place: str, boxes=boxes, others=others) -> tuple[int, int]:
+            box = boxes[place]
             outside = box[0] < ends[0] or box[2] > ends[1]
-            costs[place] = (_met(box, taken) + 3 * outside, _met(box, lines))
-            boxes[place] = box
-        chosen = min(costs, key=costs.get)
-        taken.append(boxes[chosen])
-        found.append(chosen)
+            return met(box, others) + 3 * outside, met(box, lines)
+
+        found[i] = min(PLACES, key=cost_of)
+        taken[i] = boxes[found[i]]
     return found
 
 
-def _met(box: Box, others: Sequence[Box]) -> int:
-    """How many of the others a box overlaps."""
+def name_box(x: float, y: float, letters: int, size: tuple[float, float], place: str) -> Box:
+    """Left, low, right and high end of a name of so many letters at its place beside (x, y)."""
+    (right, up), (wide, high) = PLACES[place], size
+    begin = x + wide if right > 0 else x - wide - letters * wide
+    return begin, y + (up - 0.4) * high, begin + letters * wide, y + (up + 0.4) * high
+
+
+def met(box: Box, others: Sequence[Box]) -> int:
+    """How many of the other boxes it reaches into."""
     left, low, right, high = box
     return sum(left < r and x < right and low < h and y < high for x, y, r, h in others)

@@ -44,6 +44,7 @@ AXES: dict[str, tuple[str, str, tuple[float, float] | None]] = {
     "tokens_per_second": ("tokens per second", "", None),
     "memory": ("memory (GiB)", "", None),
     "rewards/language": ("language consistency (fraction of words)", ".0%", (0, 1)),
+    "rewards/process": ("true equations per response", "", None),
     "lr": ("learning rate", ".0e", None),
     "gold": ("gold reward (fraction correct)", ".0%", (0, 1)),
     "coverage": ("of what the prompt names (fraction)", ".0%", (0, 1)),
@@ -156,15 +157,16 @@ def finish(
     titled = any(note.name == PANEL_TITLE for note in fig.layout.annotations)
     above = 21 * small + 22 * titled
     top, bottom = 26 + 22 * lines + above, 38 + 17 * deep + 28 * rows
+    height += 28 * rows + above
     return fig.update_layout(
         template="r1lab",
         width=width,
-        height=height + 28 * rows + above,
+        height=height,
         margin={"l": left, "r": right, "t": top, "b": bottom, "pad": 0},
-        # plotly raises a title of several lines above its place
+        # plotly raises a title of several lines by 12 px, however many they are
         title={
             "text": title,
-            "y": 0.97 - 20 * (lines - 1) / height,
+            "y": 1 - (25 if lines > 1 else 13) / height,
             **({"subtitle": {"text": subtitle}} if subtitle else {}),
         },
     )

@@ -7,6 +7,7 @@
   const PLOTLY = "application/vnd.plotly.v1+json";
   const LOST = "Error displaying widget: model not found";
   const NO_KERNEL = "The controls of this cell need its kernel: run the cell to move them.";
+  const LETTER = 7.5; // px of a letter below or beside an axis, as in r1lab/show/style.py
   const DARK = {
     "#000000": "#f2f2f2",
     "#222222": "#d8d8d8",
@@ -28,27 +29,44 @@
 
   const count = (text) => (text || "").split("<br>").length;
 
+  // The px that a legend takes in height. plotly lays its names in columns as wide as the longest,
+  // or, where they are in groups, one after another.
+  function legendHeight(data, layout, space) {
+    const shown = data.filter((trace) => trace.name && trace.showlegend !== false);
+    if (layout.showlegend === false || data.length < 2 || !shown.length) return 0;
+    const ink = document.createElement("canvas").getContext("2d");
+    ink.font = `13px ${layout.template?.layout?.font?.family || "sans-serif"}`;
+    const widths = shown.map((trace) => 45 + ink.measureText(trace.name).width);
+    const grouped = shown.some((trace) => trace.legendgroup);
+    const all = widths.reduce((sum, one) => sum + one);
+    const column = grouped || all <= space ? 0 : Math.max(...widths);
+    let rows = 1, used = 0;
+    for (const width of widths) {
+      const one = column || width;
+      if (used && used + one > space) [rows, used] = [rows + 1, 0];
+      used += one;
+    }
+    return rows * (grouped ? 30 : 20);
+  }
+
   // Fewer pixels than the figure was made for: titles and legend take more lines, and panels that
   // would be slits stand one under another.
   function narrow(data, layout, natural, width) {
     const margin = layout.margin;
+    cells(data, margin, width);
     const height = layout.height - margin.t - margin.b;
     const room = width - margin.l - margin.r;
-    const legend = (all) => {
-      const names = data.filter((t) => t.name && t.showlegend !== false).map((t) => t.name.length);
-      if (layout.showlegend === false || data.length < 2 || !names.length) return 0;
-      const row = Math.max(1, Math.floor((all - margin.l - margin.r) / (52 + 7.4 * Math.max(...names))));
-      return Math.ceil(names.length / row);
-    };
-    margin.b += 28 * Math.max(0, legend(width) - legend(Math.min(natural, 760)));
+    const legend = (all) => legendHeight(data, layout, all - margin.l - margin.r);
+    margin.b += Math.max(0, legend(width) - legend(Math.min(natural, 760)));
     const title = layout.title;
     const before = count(title.text);
-    title.text = wrap(title.text, room - 110, 8.6);
+    const across = title.xref === "container" ? width - margin.r : room;
+    title.text = wrap(title.text, across - 110, 8.6);
     const more = Math.max(0, count(title.text) - before);
     margin.t += 22 * more;
     if (title.subtitle?.text) {
       const lines = count(title.subtitle.text);
-      title.subtitle.text = wrap(title.subtitle.text, room, 6.9);
+      title.subtitle.text = wrap(title.subtitle.text, across, 6.9);
       margin.t += 21 * Math.max(0, count(title.subtitle.text) - lines) + (more ? 8 : 0);
     }
     const all = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key));
@@ -63,14 +81,20 @@
       return 18 * Math.max(0, count(title.text) - before); // px that the new lines take
     };
     const part = ({ domain }) => (stacked || !domain ? 1 : domain[1] - domain[0]);
-    const under = Math.max(0, ...all.map((key) => wrapped(layout[key], room * part(layout[key]))));
+    const below = (key) => {
+      const space = room * part(layout[key]);
+      return wrapped(layout[key], space) + ticks(data, layout[key], key.replace("axis", ""), space);
+    };
+    const under = Math.max(0, ...all.map(below));
     margin.b += under;
     layout.height = height + margin.t + margin.b;
     if (stacked) {
       const each = Math.max(170, Math.min(height, 230));
       margin.l += Math.max(...axes.map((key) => wrapped(layout[key.replace("x", "y")], each)));
+      const titles = (layout.annotations || []).filter((note) => /domain$/.test(note.yref));
+      const above = 17 * Math.max(0, ...titles.map((note) => count(note.text) - 1));
       // of rows of panels the ticks are turned
-      const gap = (axes.length > columns ? 115 : 75) + under;
+      const gap = (axes.length > columns ? 115 : 75) + under + above;
       const total = (each + gap) * axes.length - gap;
       layout.height = total + margin.t + margin.b;
       axes.forEach((key, row) => {
@@ -79,7 +103,38 @@
         layout[key.replace("x", "y")].domain = [Math.max(0, top - each / total), top];
       });
     }
-    title.y = 1 - (0.03 * 420 + 20 * (count(title.text) - 1)) / layout.height;
+    title.y = 1 - (count(title.text) > 1 ? 25 : 13) / layout.height; // as r1lab/show/style.py
+  }
+
+  // Break the names below the bars of an x axis where they would reach into each other, leave some
+  // out where they are numbers, and return the px that the new lines take.
+  function ticks(data, axis, id, space) {
+    if (axis.type !== "category" || axis.showticklabels === false) return 0;
+    const mine = data.filter((t) => (t.xaxis || "x") === id && Array.isArray(t.x));
+    const names = [...new Set(mine.flatMap((t) => t.x))].map(String);
+    if (!names.length || mine[0].orientation === "h") return 0;
+    const slot = space / names.length;
+    const broken = names.map((name) =>
+      name.split("<br>").map((line) => wrap(line, slot, LETTER)).join("<br>"),
+    );
+    const widest = LETTER * Math.max(...names.map((name) => name.length));
+    const step = names.every((name) => isFinite(name)) ? Math.ceil((widest + 4) / slot) : 1;
+    const shown = (all) => all.filter((_, i) => i % step === 0);
+    Object.assign(axis, { tickmode: "array", tickvals: shown(names), ticktext: shown(broken) });
+    const lines = (all) => Math.max(...all.map(count));
+    return 17 * (lines(broken) - lines(names));
+  }
+
+  // Names at the left take at most a third of the width; numbers stand in cells with room for them.
+  function cells(data, margin, width) {
+    for (const trace of data.filter((t) => t.type === "heatmap")) {
+      const rows = trace.y.map((name) => wrap(name, width / 3, LETTER));
+      const widest = Math.max(...rows.flatMap((row) => row.split("<br>")).map((line) => line.length));
+      trace.y = rows;
+      margin.l = Math.min(margin.l, 50 + 8 * widest);
+      const cell = (width - margin.l - margin.r) / trace.x.length;
+      if (cell < 4 * LETTER) delete trace.texttemplate;
+    }
   }
 
   function fitted(spec, natural, width, dark) {
