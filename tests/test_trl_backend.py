@@ -427,6 +427,20 @@ def test_rollout_func_is_still_what_our_adapter_takes_it_for(model, tokenizer, t
         inner([prompts[0], prompts[4]] * 4, trainer)
 
 
+def test_an_end_of_text_behind_the_prompt_is_taken_off(model, tokenizer, adding, tmp_path):
+    """Whoever samples, the prompt does not end before the completion."""
+    ends = adding(tokenizer, "$A <|endoftext|>")
+    trainer = trainer_of(model, ends, SMALL, tmp_path)
+    prompts = [row["prompt"] for row in trainer.train_dataset.select(range(2)) for _ in range(4)]
+    wanted = tokenizer(prompts)["input_ids"]
+    assert samplers.own_sampler(SMALL, ends)(prompts, trainer)["prompt_ids"] == wanted
+    trainer.rollout_func = None
+    assert trainer._generate(prompts)[0] == wanted  # by transformers' generate
+    batches = []
+    run(model, ends, replace(SMALL, steps=1), tmp_path, [lambda *step: batches.append(step[2])])
+    assert batches[0].rollouts.prompt_ids == wanted[::4]
+
+
 def test_shares_are_drawn_apart(model, tokenizer, tmp_path):
     config = replace(SMALL, questions=4)
     trainer = trainer_of(model, tokenizer, config, tmp_path)

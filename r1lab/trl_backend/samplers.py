@@ -13,7 +13,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.device import in_type
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.templates import read
+from r1lab.templates import encode, read
 from r1lab.trl_backend.mapping import updates
 
 WORDS = {
@@ -92,7 +92,7 @@ def own_sampler(
         if left:
             words = f"{len(distinct)} prompts of a process cannot be cut into {mine} shares"
             raise R1LabError(words)
-        ids = tokenizer(distinct)["input_ids"]
+        ids = encode(tokenizer, distinct)
         model = whole_weights(trainer, precision, whole)
         prompt_ids, completion_ids, logprobs = [], [], []
         for part in range(mine):
