@@ -144,8 +144,8 @@ def test_a_model_that_looks_ahead_is_refused():
 
 
 MPT = {"vocab_size": V, "d_model": 24, "n_heads": 4, "n_layers": 2, "max_seq_len": 16}
-FACTORS = {"short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
-LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+PHI3 = SIZES | {"hidden_size": 32, "original_max_position_embeddings": 16}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ LONGROPE = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_e
         LlamaConfig(**SIZES | {"max_position_embeddings": 16}),
         MptConfig(**MPT),
         RobertaConfig(**ROBERTA | {"max_position_embeddings": 18}, is_decoder=True),
-        Phi3Config(**SIZES | {"hidden_size": 32}, rope_parameters=LONGROPE | FACTORS),
+        Phi3Config(**PHI3, rope_parameters=LONGROPE | {"rope_theta": 10000.0}),
     ],
     ids=lambda config: config.model_type,
 )

@@ -23,11 +23,9 @@ def max_positions(model: nn.Module) -> float:
     if rope.get("rope_type") == "longrope":  # a longer text rotates its first tokens otherwise
         said.append(rope.get("original_max_position_embeddings"))
     for name, module in model.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and getattr(module, "padding_idx", None) is not None
-        ):
-            said.append(module.num_embeddings - module.padding_idx - 1)  # RoBERTa counts from there
+        first = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and first is not None:
+            said.append(module.num_embeddings - first - 1)  # RoBERTa's positions come after it
     return min((n for n in said if n is not None and n > 0), default=math.inf)
 
 
