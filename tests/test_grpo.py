@@ -506,6 +506,15 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
     assert TASK.problems("train", 1, seed=0)[0].id in str(no.value)
 
 
+def test_drawing_that_takes_long_is_announced(model, tokenizer, monkeypatch, caplog):
+    config = replace(SMALL, steps=3)
+    training_problems(TASK, model, tokenizer, config)
+    assert not caplog.messages
+    monkeypatch.setattr("r1lab.experience.MANY", 1)
+    training_problems(TASK, model, tokenizer, config)
+    assert caplog.messages == ["drawing the 9 problems of 3 steps takes a while"]
+
+
 # --- options ---------------------------------------------------------------------------------
 
 
@@ -516,6 +525,7 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
         {"learning_rate": -1.0}, {"questions": 2.5}, {"rewards": ("acuracy",)}, {"clip_low": 1.0},
         {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chats"},
         {"minibatches": 10_000}, {"rewards": (), "reward_weights": ()}, {"seed": "0"},
+        {"steps": 10**6},
     ],
     ids=str,
 )  # fmt: skip

@@ -309,9 +309,14 @@ def run_folder(out_dir: str | os.PathLike) -> Path:
     return folder
 
 
-def shorten(path: Path) -> str:
-    """The path relative to the project's folder, where it lies in it."""
+def shorten(path: Path, start: Path = ROOT) -> str:
+    """The path relative to the project's folder, or another start, where it lies in it."""
     try:
-        return str(path.resolve().relative_to(ROOT))
+        return str(path.resolve().relative_to(start))
     except ValueError:
         return str(path)
+
+
+def from_here(path: Path) -> str:
+    """The path as a command takes it in the current folder: relative only where it lies in it."""
+    return shorten(path.resolve(), Path.cwd())

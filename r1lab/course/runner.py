@@ -34,7 +34,7 @@ from papermill.exceptions import PapermillExecutionError
 from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
-from r1lab.basics.files import run_folder, set_aside, shorten, write_json
+from r1lab.basics.files import from_here, run_folder, set_aside, shorten, write_json
 from r1lab.course import claims, profiles
 from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
@@ -95,7 +95,7 @@ def run(
     state["order"] = [path.stem for path in profiles.notebooks(folder)]
 
     count = "1 notebook" if len(plan) == 1 else f"{len(plan)} notebooks"
-    _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {shorten(out_dir)}")
+    _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {from_here(out_dir)}")
     for name, reason in left_out.items():
         _say(f"  {name} is left out by the profile {profile}: {reason}")
     path, label = None, "r1lab"
@@ -114,7 +114,7 @@ def run(
                 made |= set(re.findall(r'out / \\"(\w+)', path.read_text("utf-8")))
                 if aside := set_aside(out_dir, sorted(made)):
                     there = ", ".join(sorted(p.name for p in aside.iterdir()))
-                    _say(f"{label}  {there} moved to {shorten(aside)}")
+                    _say(f"{label}  {there} moved to {from_here(aside)}")
             now = claims.registered(path.stem, folder)  # a run that goes on keeps its earlier ones
             goes_on = start != "fresh" and known.get("fingerprint") == mark
             now = known.get("claims", now) if goes_on else now
@@ -131,7 +131,7 @@ def run(
                 break
     except KeyboardInterrupt:
         _say(
-            f"{label}  stopped; what has run is in {shorten(out_dir)}, and the same command with "
+            f"{label}  stopped; what has run is in {from_here(out_dir)}, and the same command with "
             "--resume goes on from there"
         )
         raise
@@ -144,7 +144,7 @@ def run(
         from r1lab.course import book as books  # Sphinx takes a second to import
 
         result.book = books.build(out_dir, folder)
-        _say(f"book: {shorten(result.book)}")
+        _say(f"book: {from_here(result.book)}")
     return result
 
 
@@ -261,7 +261,7 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     _say(f"{label}  {'failed' if error else 'done'} in {clock(seconds)}")
     if error is None:
         return {"status": "done", "seconds": seconds}
-    _say(f"{_end_of(trace) or error}\nsee {shorten(finished)}")
+    _say(f"{_end_of(trace) or error}\nsee {from_here(finished)}")
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 
