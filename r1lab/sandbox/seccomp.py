@@ -52,7 +52,7 @@ UNCHANGED = {  # modes, owners, times, which Landlock does not restrict: return 
     "aarch64": "fchmod 52 fchmodat 53 fchownat 54 fchown 55 utimensat 88 fchmodat2 452",
 }
 TIMERS = {"x86_64": "setitimer 38", "aarch64": "setitimer 103"}  # of a worker, for each call
-PRLIMIT = {"x86_64": 302, "aarch64": 261}  # to read limits, not to set them
+PRLIMIT = {"x86_64": 302, "aarch64": 261}  # to read its own limits, not to set them
 FCNTL = {"x86_64": 72, "aarch64": 25}
 IOCTL = {"x86_64": "ioctl 16", "aarch64": "ioctl 29"}
 F_SETFL, F_DUPFD_CLOEXEC = 4, 1030  # not F_SETOWN, which sends signals to others
@@ -100,7 +100,9 @@ def filter_program(machine: str, files: bool = False, timers: bool = False) -> b
     if files:
         add(_EQUAL, FUTEX[machine], false=1)
         add(_RETURN, ALLOW)
-        add(_EQUAL, PRLIMIT[machine], false=6)
+        add(_EQUAL, PRLIMIT[machine], false=8)
+        add(_LOAD, _argument(0))
+        add(_EQUAL, 0, false=5)  # another process
         add(_LOAD, _argument(2))
         add(_EQUAL, 0, false=3)
         add(_LOAD, _argument(2, high=True))
