@@ -20,9 +20,12 @@ NO_MEMORY = re.compile(r"MemoryError|Unable to allocate|allocate memory|out of m
 
 
 def first_line(error: BaseException, most: int = 200) -> str:
-    """The first line of an error's message, or its class, without control characters."""
+    """The first line of an error's message, or its class, without control characters. A line that
+    ends in a colon has the next one too."""
     lines = str(error).strip().splitlines()
-    text = "".join(c for c in (lines[0] if lines else "") if c.isprintable()).strip()
+    both = bool(lines) and lines[0].rstrip().endswith(":")
+    text = " ".join(line.strip() for line in lines[: 2 if both else 1])
+    text = "".join(c for c in text if c.isprintable()).strip()
     return (text or type(error).__name__)[:most]
 
 

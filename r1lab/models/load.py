@@ -106,10 +106,10 @@ def read(
     name, folder = name or str(source), Path(source)
     weights = "the weights"
     if folder.is_dir():
-        kept = [p.name for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
-        weights = ", ".join(kept[:3]) or weights
-        for file in sorted(folder.glob("*.json")):
-            _check_json(file, name)
+        kept = [p for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
+        weights = ", ".join(file.name for file in kept[:3]) or weights
+        for file in [*kept, *sorted(folder.glob("*.json"))]:
+            _check_file(file, name)
     safe = {"trust_remote_code": False}
     with no_bars(), quietly():
         with _part("config.json", name, folder):
@@ -121,6 +121,7 @@ def read(
                 kind.from_config(config, **safe)
         with _part("its tokenizer", name, folder):
             tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+            tokenizer("1 + 2")
         with _part(weights, name, folder):
             how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
             model, found = kind.from_pretrained(source, **how, **safe)
@@ -137,6 +138,11 @@ def read(
     for key, there, asked in found["mismatched_keys"]:
         wrong += f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
         raise R1LabError(wrong)
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and type(end) is not int:
+            wrong += f"generation_config.json: eos_token_id {end!r} is no token's number"
+            raise R1LabError(wrong)
     return model, tokenizer
 
 
@@ -162,13 +168,19 @@ def _part(what: str, name: str, folder: Path):
         raise R1LabError(f"cannot load the model '{name}': {what}: {reason}") from error
 
 
-def _check_json(path: Path, name: str) -> None:
-    try:
-        good = isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
-    except (OSError, ValueError, RecursionError):
-        good = False
-    if not good:
-        raise R1LabError(f"cannot load the model '{name}': {path.name} is not a JSON object")
+def _check_file(path: Path, name: str) -> None:
+    """Raises R1LabError for what a clone without Git LFS leaves, and for JSON that is no object (a
+    pipe or device is not read: it might never end)."""
+    wrong, here = f"cannot load the model '{name}': {path.name} is ", path.is_file()
+    if here and path.stat().st_size < 1000 and b"git-lfs" in path.read_bytes():
+        raise R1LabError(f"{wrong}a Git LFS pointer: `git lfs pull` there fetches the file")
+    if path.suffix == ".json":
+        try:
+            good = here and isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        except (OSError, ValueError, RecursionError):
+            good = False
+        if not good:
+            raise R1LabError(f"{wrong}not a JSON object")
 
 
 def save(model, tokenizer, folder: Path) -> None:
