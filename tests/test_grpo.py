@@ -290,6 +290,7 @@ def reseal(path, **changes):
 @pytest.mark.parametrize(
     "changes, words",
     [({"step": None}, "it lacks step"), ({"model": None, "rng": None}, "it lacks rng, model"),
+     ({"step": 2.5}, "its step cannot be read"), ({"run": [1], "from": "x"}, "its run, from"),
      ({"optimizer": {}}, "does not fit the run in optimizer"),
      ({"model": {"w": torch.ones(2)}}, "does not fit the run in model")], ids=str,
 )  # fmt: skip
@@ -308,7 +309,7 @@ def test_a_checkpoint_without_its_parts_is_passed_over(
     assert words in caplog.text
 
 
-@pytest.mark.parametrize("harm", ["half", "bytes", "null", "hole", "gone"])
+@pytest.mark.parametrize("harm", ["half", "bytes", "null", "kind", "hole", "gone"])
 def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     model, tokenizer, tmp_path, caplog, harm
 ):
@@ -316,7 +317,8 @@ def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     other = copy.deepcopy(model)
     run(model, tokenizer, config, tmp_path)
     for file in (tmp_path / "metrics.jsonl", tmp_path / "samples.jsonl"):
-        tail = {"half": b'{"step": 3, "rew\n', "bytes": b"\xff\xfe\n", "null": b"null\n"}
+        tail = {"half": b'{"step": 3, "rew\n', "bytes": b"\xff\xfe\n", "null": b"null\n",
+                "kind": b'{"step": 3, "seconds": []}\n'}  # fmt: skip
         text = file.read_bytes() + tail.get(harm, b"")
         file.write_bytes(text[:-40] if harm == "hole" else text)
         if harm == "gone":

@@ -21,6 +21,9 @@ from r1lab.basics.errors import FULL_DISK, R1LabError
 log = logging.getLogger(__name__)
 UNFINISHED = ".unfinished-"  # begins the name of what is being written
 MARK = ".r1lab"  # a file that says: r1lab made this folder, and may replace it
+METRICS = frozenset(
+    "seconds spent_seconds tokens reward accuracy format length reflection entropy loss".split()
+)  # what a line of a run's metrics has of these are numbers
 NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
 
 
@@ -78,9 +81,9 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             (new / MARK).write_text("\n".join(names))
             for file in filter(Path.is_file, new.rglob("*")):
                 _sync(file)
-            if path.exists() and any(path.iterdir()) and _foreign(path, mark):
+            if path.is_file() or (path.exists() and any(path.iterdir()) and _foreign(path, mark)):
                 aside = set_aside(path.parent, [path.name])
-                log.warning("%s had files that r1lab did not make: it is in %s now", path, aside)
+                log.warning("%s was not made by r1lab alone: it is in %s now", path, aside)
             elif path.exists():
                 os.replace(path, old)
             os.replace(new, path)
@@ -238,14 +241,22 @@ def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> 
             os.fsync(file.fileno())
 
 
-def read_lines(path: str | os.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+def read_lines(
+    path: str | os.PathLike, numbers: Iterable[str] = ()
+) -> tuple[list[tuple[str, dict[str, Any]]], int]:
     """The records of a JSON lines file, each with its line, and the number of damaged lines, not
-    counting an unfinished last one. No file is no records."""
+    counting an unfinished last one. No file is no records. numbers: names whose values must be
+    numbers, where a record has them."""
+
+    def whole(record: dict[str, Any] | None) -> bool:
+        values = [] if record is None else [record[name] for name in numbers if name in record]
+        return record is not None and all(isinstance(value, int | float) for value in values)
+
     if not Path(path).exists():
         return [], 0
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     read = [(line, _object(line)) for line in text.split("\n")[:-1] if line.strip()]
-    kept = [(line, record) for line, record in read if record is not None]
+    kept = [(line, record) for line, record in read if whole(record)]
     return kept, len(read) - len(kept)
 
 
@@ -253,7 +264,7 @@ def truncate_lines(path: str | os.PathLike, steps: int, *, once: bool = False) -
     """Drop the records of step `steps` and later, and lines that are damaged or out of order, which
     the log reports. once: one record per step. Returns the remaining records."""
     path, last = Path(path), -1
-    read, damaged = read_lines(path)
+    read, damaged = read_lines(path, METRICS if once else ())
     kept: list[tuple[str, dict[str, Any]]] = []
     for line, record in read:
         step = record.get("step")
