@@ -20,6 +20,7 @@ from r1lab.templates import parse, too_long
 from r1lab.training.reward_calls import Log
 
 log = logging.getLogger(__name__)
+MANY = 100_000  # problems: 3 seconds of Countdown, a minute of word problems
 
 
 def training_problems(
@@ -31,6 +32,8 @@ def training_problems(
     their number. Raises R1LabError where too few others exist.
     """
     needed = config.steps * config.problems_a_step
+    if needed > MANY:
+        say("drawing the %s problems of %s steps takes a while", f"{needed:,}", f"{config.steps:,}")
     room = max_positions(model) - config.max_new_tokens
     for more in (1, 2, 4, 8):
         drawn = task.problems("train", more * needed, seed=config.seed)

@@ -97,6 +97,10 @@ class GRPOConfig:
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
         n = self.questions * self.group_size
         require(n <= MOST, f"questions * group_size must be at most {MOST:,}")
+        drawn = self.steps * self.problems_a_step
+        words = f"steps * questions must be at most {MOST:,}: the problems of all steps are drawn "
+        words += "before the first (the same command goes on with more steps)"
+        require(drawn <= MOST, words)
         require(self.minibatches <= n, "minibatches must not be more than questions * group_size")
 
     @property

@@ -161,14 +161,14 @@ def rest(prompt: str, completion: str) -> str:
 
 
 def encode(tokenizer, prompts: Sequence[str]) -> list[list[int]]:
-    """Token ids of prompts, without an end of text that the tokenizer appends. Raises R1LabError
+    """Token ids of prompts, without what the tokenizer appends (</s>, [SEP]). Raises R1LabError
     for words that a small vocabulary does not have."""
     if not prompts:
         return []
-    ids = tokenizer(list(prompts))["input_ids"]
-    eos, unknown = tokenizer.eos_token_id, tokenizer.unk_token_id
-    for prompt, row in zip(prompts, ids, strict=True):
-        if len(row) > 1 and row[-1] == eos and not prompt.endswith(tokenizer.eos_token):
+    found = tokenizer(list(prompts), return_special_tokens_mask=True)
+    ids, eos, unknown = found["input_ids"], tokenizer.eos_token_id, tokenizer.unk_token_id
+    for prompt, row, added in zip(prompts, ids, found["special_tokens_mask"], strict=True):
+        while len(row) > 1 and added[len(row) - 1]:
             row.pop()
         if unknown is not None and unknown != eos and unknown in row:
             words = f"this model's tokenizer does not know {row.count(unknown)} words of the prompt"

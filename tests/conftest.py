@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import re
@@ -19,6 +20,7 @@ if gc.isenabled():
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 import r1lab.course  # noqa: F401  before the first nbformat
 from r1lab.world.tokenizer import build_tokenizer
@@ -69,6 +71,21 @@ def pytest_collection_finish(session):
 @pytest.fixture(scope="session")
 def tokenizer():
     return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def adding():
+    """adding(tokenizer, "user $A </s>") -> a copy that puts these tokens around each text."""
+
+    def copied(tokenizer, single: str):
+        other = copy.deepcopy(tokenizer)
+        names = [name for name in single.split() if name != "$A"]
+        tokens = [(name, other.convert_tokens_to_ids(name)) for name in names]
+        around = TemplateProcessing(single=single, special_tokens=tokens)
+        other.backend_tokenizer.post_processor = around
+        return other
+
+    return copied
 
 
 @pytest.fixture

@@ -249,6 +249,14 @@ def test_a_folder_that_others_made_is_moved_and_not_deleted(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["earlier-1", "model"]
 
 
+def test_a_file_in_the_way_of_a_folder_is_moved(tmp_path):
+    (tmp_path / "model").write_text("mine")
+    with files.atomic_dir(tmp_path / "model") as folder:
+        (folder / "weights").touch()
+    assert (tmp_path / "earlier-1" / "model").read_text() == "mine"
+    assert (tmp_path / "model" / "weights").exists()
+
+
 def test_what_is_no_file_is_written_to_and_not_replaced(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "target")
     atomic_write_text(tmp_path / "link", "text")

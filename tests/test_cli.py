@@ -24,6 +24,7 @@ from r1lab.cli.parse import RECIPES
 from r1lab.cli.training import asked_alike, the_task
 from r1lab.grpo import GRPOConfig
 from r1lab.recipe import PipelineConfig
+from r1lab.tasks import distinct, get_task
 from r1lab.world import pretrain as recipes
 from r1lab.world.pretrain import PretrainConfig
 
@@ -93,6 +94,11 @@ def test_an_option_may_be_true_false_or_not_given(tmp_path):
         ("train --steps two", "--steps"),
         ("train --steps 0", "steps must be at least 1"),
         ("train --steps 100000000000000000000", "steps must be at most 1000000"),
+        ("train --steps 1000000", "steps * questions must be at most 1,048,576"),
+        ("eval --n 1000000000", "n must be at most 1048576"),
+        ("eval --compare", "--compare needs a value"),
+        ("train --rewards --steps 3", "--rewards needs a value"),
+        ("train --task gym:nope", "... (105 in all); `r1lab tasks gym` lists them"),
         ("train --group-size 1000000000", "questions * group_size must be at most 1,048,576"),
         ("train --kl-coef x", "--kl-coef"),
         ("train --advantage gpro", "advantage"),
@@ -329,6 +335,9 @@ def test_a_file_gives_options_and_the_command_line_wins(tmp_path):
         ("run", "- steps", "must hold options, one a line"),
         ("run", "seed: [", "cannot read"),
         ("run", "1: 2", "must hold options, one a line"),
+        ("train", 'out: "a\\0b"', "holds a character that no name has: '\\x00'"),
+        ("pipeline", 'only: ["a\\0"]', "holds a character that no name has"),
+        ("eval", 'model: "\\uD800x"', "holds a character that no name has"),
         ("bench", "gpu: !!python/object:os.system {}", "cannot read"),
     ],
 )
@@ -366,8 +375,7 @@ def bad_lines() -> list[list[str]]:
                 if kind is bool:
                     lines.append([name, f"{flag}=3"])
                     continue
-                if kind is not tuple:
-                    lines.append([name, flag])
+                lines.append([name, flag])
                 lines += [[name, f"{flag}={value}"] for value in BAD[element_of(f)]]
                 low, high = f.metadata.get("low"), f.metadata.get("high")
                 lines += [[name, f"{flag}={low - 1}"]] if low is not None else []
@@ -511,6 +519,30 @@ def test_control_characters_do_not_reach_the_terminal(capsys, caplog):
 
 
 # --- paths ---------------------------------------------------------------------------------------
+
+
+def test_what_is_printed_can_be_used_from_the_current_folder(tmp_path, monkeypatch, capsys):
+    """`--out x` is in the project's folder, wherever the command is given."""
+    monkeypatch.chdir(tmp_path)
+    assert files.from_here(ROOT / "runs" / "x") == str(ROOT / "runs" / "x")
+    assert files.from_here(tmp_path / "x" / "y") == "x/y"
+    monkeypatch.chdir(ROOT)
+    assert files.from_here(ROOT / "runs" / "x") == "runs/x"
+    assert str(ROOT) in helped([], capsys)
+
+
+def test_a_split_with_fewer_problems_is_evaluated_once(random_folder, capsys):
+    """A problem that counted twice would make the interval too narrow."""
+    argv = f"eval --model {random_folder} --task requests --k 1 --max-new-tokens 1 --json --n 900"
+    assert cli.main(argv.split()) == 0
+    found = len(distinct(get_task("requests").problems("held_out", 900)))
+    assert found < 900 and json.loads(capsys.readouterr().out)["n"] == found
+
+
+def test_many_names_are_listed_by_a_command(capsys):
+    assert cli.main(["tasks", "gym"]) == 0
+    names = capsys.readouterr().out.split()
+    assert len(names) > 100 and "gym:sudoku" in names
 
 
 def test_a_tilde_is_the_home_folder_in_every_path(tmp_path, monkeypatch, random_model):

@@ -12,11 +12,13 @@ from transformers import (
     MBartConfig,
     MBartForCausalLM,
     MistralConfig,
+    MptConfig,
     Phi3Config,
     Qwen2Config,
     Qwen3Config,
     RecurrentGemmaConfig,
     RobertaConfig,
+    XLNetConfig,
 )
 
 from r1lab.basics.errors import R1LabError
@@ -25,7 +27,7 @@ from r1lab.sampler.engines import engine_for
 from r1lab.sampler.families import FAMILIES, why_not_fast
 from r1lab.sampler.forward import ForwardEngine, RereadEngine
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.sampler.score import score
+from r1lab.sampler.score import max_positions, score
 
 V, EOS = 23, 0
 SIZES = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2,
@@ -139,6 +141,38 @@ def test_a_model_that_looks_ahead_is_refused():
     model = build(RobertaConfig(**ROBERTA, is_decoder=False))
     with pytest.raises(R1LabError, match="depends on the tokens that come after"):
         sample(model, PROMPTS, Sampling(4), group_size=2, eos_token_id=EOS)
+
+
+MPT = {"vocab_size": V, "d_model": 24, "n_heads": 4, "n_layers": 2, "max_seq_len": 16}
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+PHI3 = SIZES | {"hidden_size": 32, "original_max_position_embeddings": 16}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SIZES | {"max_position_embeddings": 16}),
+        MptConfig(**MPT),
+        RobertaConfig(**ROBERTA | {"max_position_embeddings": 18}, is_decoder=True),
+        Phi3Config(**PHI3, rope_parameters=LONGROPE | {"rope_theta": 10000.0}),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_texts_may_be_as_long_as_a_model_has_positions_and_no_longer(config):
+    model = build(config)
+    text = [3 + i % 9 for i in range(12)]
+    found = sample(model, [text], Sampling(4, seed=1), group_size=4, eos_token_id=EOS)
+    for row, logp in zip(found.completion_ids, found.logprobs, strict=True):
+        assert score(model, [text], [row])[0].tolist() == pytest.approx(logp, abs=1e-4)
+    with pytest.raises(R1LabError, match="do not fit the model's 16 positions"):
+        sample(model, [text], Sampling(5), group_size=1, eos_token_id=EOS)
+    with pytest.raises(R1LabError, match="more than the model's 16 positions"):
+        score(model, [text], [text[:5]])
+
+
+def test_a_config_that_names_no_limit_sets_none():
+    config = XLNetConfig(vocab_size=V, d_model=24, n_layer=1, n_head=4, d_inner=40)
+    assert config.max_position_embeddings == -1 and max_positions(build(config)) == float("inf")
 
 
 def test_the_engine_is_looked_for_once():

@@ -290,6 +290,7 @@ def reseal(path, **changes):
 @pytest.mark.parametrize(
     "changes, words",
     [({"step": None}, "it lacks step"), ({"model": None, "rng": None}, "it lacks rng, model"),
+     ({"step": 2.5}, "its step cannot be read"), ({"run": [1], "from": "x"}, "its run, from"),
      ({"optimizer": {}}, "does not fit the run in optimizer"),
      ({"model": {"w": torch.ones(2)}}, "does not fit the run in model")], ids=str,
 )  # fmt: skip
@@ -308,7 +309,7 @@ def test_a_checkpoint_without_its_parts_is_passed_over(
     assert words in caplog.text
 
 
-@pytest.mark.parametrize("harm", ["half", "bytes", "null", "hole", "gone"])
+@pytest.mark.parametrize("harm", ["half", "bytes", "null", "kind", "hole", "gone"])
 def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     model, tokenizer, tmp_path, caplog, harm
 ):
@@ -316,7 +317,8 @@ def test_damaged_metrics_do_not_stop_a_run_whose_checkpoints_are_whole(
     other = copy.deepcopy(model)
     run(model, tokenizer, config, tmp_path)
     for file in (tmp_path / "metrics.jsonl", tmp_path / "samples.jsonl"):
-        tail = {"half": b'{"step": 3, "rew\n', "bytes": b"\xff\xfe\n", "null": b"null\n"}
+        tail = {"half": b'{"step": 3, "rew\n', "bytes": b"\xff\xfe\n", "null": b"null\n",
+                "kind": b'{"step": 3, "seconds": []}\n'}  # fmt: skip
         text = file.read_bytes() + tail.get(harm, b"")
         file.write_bytes(text[:-40] if harm == "hole" else text)
         if harm == "gone":
@@ -506,6 +508,15 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
     assert TASK.problems("train", 1, seed=0)[0].id in str(no.value)
 
 
+def test_drawing_that_takes_long_is_announced(model, tokenizer, monkeypatch, caplog):
+    config = replace(SMALL, steps=3)
+    training_problems(TASK, model, tokenizer, config)
+    assert not caplog.messages
+    monkeypatch.setattr("r1lab.experience.MANY", 1)
+    training_problems(TASK, model, tokenizer, config)
+    assert caplog.messages == ["drawing the 9 problems of 3 steps takes a while"]
+
+
 # --- options ---------------------------------------------------------------------------------
 
 
@@ -516,6 +527,7 @@ def test_prompts_that_do_not_fit_are_left_out_before_the_first_step(model, token
         {"learning_rate": -1.0}, {"questions": 2.5}, {"rewards": ("acuracy",)}, {"clip_low": 1.0},
         {"reward_weights": (1.0,)}, {"advantage": "ppo"}, {"beta2": 1.0}, {"template": "chats"},
         {"minibatches": 10_000}, {"rewards": (), "reward_weights": ()}, {"seed": "0"},
+        {"steps": 10**6},
     ],
     ids=str,
 )  # fmt: skip

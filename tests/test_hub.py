@@ -492,6 +492,18 @@ def test_bad_options_are_refused_in_one_line(task, option, value):
         ("p - q", "q - p", False),
         ("\\frac{3}{2}", "1.4", False),
         # more than one guess, and sums that are left to the judge
+        # a product without a sign is no closer than a quotient
+        ("\\frac{1}{2x}", "1/2x", False),
+        ("\\frac{x}{2}", "1/2x", True),
+        ("y=\\frac12 x+3", "y=1/2x+3", True),
+        ("\\frac{\\pi}{2}", "1/2\\pi", True),
+        ("\\frac{1}{2\\sqrt{3}}", "1/2sqrt(3)", False),
+        ("\\frac{3}{4x^2}", "3/4x^2", False),
+        ("\\frac{1}{ab}", "1/ab", False),
+        ("\\frac{1}{2(x+1)}", "1/2(x+1)", False),
+        ("\\frac{1}{2(x+1)}", "1/(2(x+1))", True),
+        ("\\frac{1}{f(x)}", "1/f(x)", True),
+        ("\\frac{5}{2}\\text{ cm}", "5/2cm", True),
         ("14", "13, no: 14", False),
         ("14", "13 or 14", False),
         ("14", "$13$ or $14$", False),

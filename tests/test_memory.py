@@ -10,6 +10,7 @@ import tempfile
 from dataclasses import replace
 
 import pytest
+from transformers import OPTConfig
 
 from r1lab import ROOT, models
 from r1lab.basics.errors import R1LabError
@@ -185,6 +186,14 @@ def test_a_model_that_cannot_be_planned_is_not_held_up(monkeypatch):
     monkeypatch.setattr(rehearsal, "_scratch_pass", lambda *_: 1 / 0)
     on, words = prepare(TINY, room=1 << 40)
     assert on is False and "cannot be planned" in words
+
+
+def test_what_cannot_be_planned_prints_no_traceback(capfd):
+    """OPT counts positions from a mask of two dimensions; torch logs the failing operation."""
+    how = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 16}
+    model = OPTConfig(**how, word_embed_proj_dim=16, vocab_size=100)
+    assert "cannot be planned" in prepare(replace(TRL, model=model), room=1 << 40)[1]
+    assert capfd.readouterr().err == ""
 
 
 def test_the_words_are_for_reading():

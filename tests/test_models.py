@@ -219,7 +219,7 @@ def with_code(folder: Path) -> None:
 
 
 GATE = "model.layers.1.mlp.gate_proj.weight"
-WEIGHTS, CONFIG = "model.safetensors", "config.json"
+WEIGHTS, CONFIG, GENERATION = "model.safetensors", "config.json", "generation_config.json"
 
 
 @pytest.mark.parametrize(
@@ -252,6 +252,15 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
         (lambda f: (f / "tokenizer_config.json").write_text("[1]"), "tokenizer_config.json is not"),
         (lambda f: change(f, "tokenizer_config.json", eos_token=7), "tokenizer"),
         (lambda f: (f / "tokenizer.json").write_text("{}"), "tokenizer"),
+        (lambda f: change(f, "tokenizer_config.json", model_max_length="x"), "its tokenizer"),
+        (lambda f: change(f, GENERATION, eos_token_id="x"), "eos_token_id 'x' is no token's"),
+        (lambda f: change(f, GENERATION, eos_token_id=[0, [1]]), r"eos_token_id \[1\] is no"),
+        (lambda f: change(f, GENERATION, eos_token_id=0.5), "generation_config.json: eos_token_id"),
+        (lambda f: change(f, CONFIG, rms_norm_eps="x"), "for field 'rms_norm_eps': TypeError: "),
+        (lambda f: os.mkfifo(f / "more.json"), "more.json is not a JSON object"),
+        (lambda f: (f / "more.json").symlink_to("/dev/zero"), "more.json is not a JSON object"),
+        (lambda f: (f / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\n"),
+         "model.safetensors is a Git LFS pointer: `git lfs pull`"),
     ],
 )  # fmt: skip
 def test_a_damaged_or_hostile_folder_is_one_line_that_names_the_file(

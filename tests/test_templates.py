@@ -287,12 +287,32 @@ def test_an_end_of_text_behind_the_prompt_is_taken_off(tokenizer):
 
         eos_token, eos_token_id, unk_token_id = "<|endoftext|>", 0, 1
 
-        def __call__(self, texts):
-            return {"input_ids": [[*row, 0] for row in tokenizer(texts)["input_ids"]]}
+        def __call__(self, texts, return_special_tokens_mask):
+            rows = tokenizer(texts)["input_ids"]
+            masks = [[*[0] * len(row), 1] for row in rows]
+            return {"input_ids": [[*row, 0] for row in rows], "special_tokens_mask": masks}
 
     prompt = "user : make 23 from 7 6 10 . assistant :"
     assert encode(Appends(), [prompt]) == encode(tokenizer, [prompt])
     assert encode(Appends(), [prompt + "<|endoftext|>"])[0][-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("single", "behind"),
+    [
+        ("$A <|endoftext|>", 1),
+        ("user $A <|endoftext|>", 1),
+        ("user $A assistant", 1),
+        ("$A <|endoftext|> user", 2),
+    ],
+    ids=["T5", "BOS and EOS", "BERT", "XLNet"],
+)
+def test_whatever_a_tokenizer_appends_is_taken_off(tokenizer, adding, single, behind):
+    adds = adding(tokenizer, single)
+    for prompt in ("make 23 from 7 6 10 .", "make 23 <|endoftext|>"):
+        whole = adds(prompt)["input_ids"]
+        assert encode(adds, [prompt, "7"])[0] == whole[:-behind]
+        assert whole[:-behind][-3:] == tokenizer(prompt)["input_ids"][-3:]
 
 
 def test_all_that_read_a_prompt_read_it_in_the_chat_template(monkeypatch):

@@ -42,7 +42,7 @@ from r1lab.training.loop import one_run
 from r1lab.training.metrics import metrics_of
 from r1lab.training.signals import Stopped
 from r1lab.trl_backend import cluster, mapping, samplers, trainer
-from r1lab.trl_backend.folders import SEAL, damage, newest_first, reference_of, seal
+from r1lab.trl_backend.folders import SEAL, damage, latest_of_run, newest_first, reference_of, seal
 from r1lab.trl_backend.mapping import Launch
 from r1lab.trl_backend.process import settle
 from r1lab.trl_backend.rollouts import RolloutWatch
@@ -427,6 +427,20 @@ def test_rollout_func_is_still_what_our_adapter_takes_it_for(model, tokenizer, t
         inner([prompts[0], prompts[4]] * 4, trainer)
 
 
+def test_an_end_of_text_behind_the_prompt_is_taken_off(model, tokenizer, adding, tmp_path):
+    """Whoever samples, the prompt does not end before the completion."""
+    ends = adding(tokenizer, "$A <|endoftext|>")
+    trainer = trainer_of(model, ends, SMALL, tmp_path)
+    prompts = [row["prompt"] for row in trainer.train_dataset.select(range(2)) for _ in range(4)]
+    wanted = tokenizer(prompts)["input_ids"]
+    assert samplers.own_sampler(SMALL, ends)(prompts, trainer)["prompt_ids"] == wanted
+    trainer.rollout_func = None
+    assert trainer._generate(prompts)[0] == wanted  # by transformers' generate
+    batches = []
+    run(model, ends, replace(SMALL, steps=1), tmp_path, [lambda *step: batches.append(step[2])])
+    assert batches[0].rollouts.prompt_ids == wanted[::4]
+
+
 def test_shares_are_drawn_apart(model, tokenizer, tmp_path):
     config = replace(SMALL, questions=4)
     trainer = trainer_of(model, tokenizer, config, tmp_path)
@@ -581,6 +595,16 @@ def test_a_pickle_in_a_checkpoint_runs_no_code_and_costs_its_steps_only(
     assert "checkpoint-3 is not used: optimizer.pt in it" in caplog.text
     assert same_weights(model, other)
     assert not Path("/tmp/r1lab-ran-a-stranger-s-code").exists()
+
+
+@pytest.mark.parametrize("change", [{"step": "2"}, {"run": [1]}, {"now": None}], ids=str)
+def test_a_seal_that_cannot_be_read_is_passed_over(model, tmp_path, caplog, change):
+    about = {"step": 2, "base": "", "now": "", "run": {}}
+    (folder := tmp_path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+    seal(folder, about | change)
+    with pytest.raises(R1LabError, match="is whole"):
+        latest_of_run(tmp_path, model, lambda step: {}, 3)
+    assert f"its {next(iter(change))} cannot be read" in caplog.text
 
 
 def test_a_longer_run_rises_to_its_learning_rate_as_if_never_stopped(model, tokenizer, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -10,7 +11,8 @@ import time
 import pytest
 
 from r1lab.basics.errors import R1LabError
-from r1lab.sandbox.kernel import landlock_version
+from r1lab.sandbox.kernel import MACHINE, landlock_version
+from r1lab.sandbox.seccomp import filter_program
 from r1lab.sandbox.worker import Worker
 
 MODULE = """
@@ -64,7 +66,31 @@ def fail():
     raise ValueError
 
 def die():
-    os.kill(os.getpid(), signal.SIGKILL)
+    os._exit(9)
+
+def hostile(what, where):
+    actions = {
+        "fork": os.fork,
+        "kill": lambda: os.kill(os.getppid(), signal.SIGTERM),
+        "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "unix": lambda: socket.socket(socket.AF_UNIX),
+        "modes": lambda: os.chmod(where, 0o777),
+        "times": lambda: os.utime(where, (0, 0)),
+    }
+    try:
+        actions[what]()
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+def forge(line, times):
+    for descriptor in range(3, 10):
+        try:
+            for _ in range(times):
+                os.write(descriptor, line.encode("latin-1"))
+        except OSError:
+            pass
+    return "mine"
 
 def memory():
     return len("x" * (1 << 40))
@@ -118,6 +144,47 @@ def test_it_connects_to_nothing(module):
 
     with socket.create_server(("127.0.0.1", 0)) as server, Worker(f"{module}:attempt") as worker:
         assert worker.ask("connect", str(server.getsockname()[1])) == "PermissionError"
+
+
+@pytest.mark.skipif(not filter_program(MACHINE), reason="no list of system calls")
+def test_it_reaches_no_process_socket_or_mode(module, tmp_path):
+    (tmp_path / "old").touch(mode=0o600)
+    before = (tmp_path / "old").stat()
+    with Worker(f"{module}:hostile") as worker:
+        for what in ("fork", "kill", "udp", "unix"):
+            assert worker.ask(what, "") == "PermissionError", what
+        for what in ("modes", "times"):
+            worker.ask(what, str(tmp_path / "old"))
+        first = worker.process
+        assert worker.ask("fork", "") == "PermissionError" and worker.process is first
+    assert (tmp_path / "old").stat()[:9] == before[:9]
+
+
+@pytest.mark.parametrize(
+    ("line", "times"),
+    [("true\n", 3), ("null\n", 1), ("[" * 100_000 + "\n", 1), ("\xff\n", 1), ("9" * 65536, 1000)],
+    ids=["true", "null", "nested", "no text", "endless"],
+)
+def test_a_forged_result_is_none_and_is_not_the_next_questions(module, line, times):
+    with Worker(f"{module}:forge") as worker:
+        assert worker.ask(line, times) is None
+        assert worker.ask("", 0) == "mine" and worker.ask("", 0) == "mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pthread_kill")
+def test_after_ctrl_c_the_next_question_gets_its_own_answer(module):
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Worker(f"{module}:sleep", cpu_seconds=5) as worker:
+            assert worker.ask(0) == "slept"
+            here = threading.main_thread().ident
+            threading.Timer(0.1, signal.pthread_kill, [here, signal.SIGINT]).start()
+            with pytest.raises(KeyboardInterrupt):
+                worker.ask(0.4)
+            time.sleep(0.5)  # its result would be there by now
+            assert worker.ask([]) is None  # a TypeError there
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits on processor time")

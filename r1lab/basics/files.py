@@ -20,6 +20,9 @@ from r1lab.basics.errors import FULL_DISK, R1LabError
 log = logging.getLogger(__name__)
 UNFINISHED = ".unfinished-"  # begins the name of what is being written
 MARK = ".r1lab"  # a file that says: r1lab made this folder, and may replace it
+METRICS = frozenset(
+    "seconds spent_seconds tokens reward accuracy format length reflection entropy loss".split()
+)  # what a line of a run's metrics has of these are numbers
 NOT_IN_LINES = re.compile("[\u0085\u2028\u2029\ud800-\udfff]")
 
 
@@ -77,9 +80,9 @@ def atomic_dir(path: str | os.PathLike, mark: str = MARK) -> Iterator[Path]:
             (new / MARK).write_text("\n".join(names))
             for file in filter(Path.is_file, new.rglob("*")):
                 _sync(file)
-            if path.exists() and any(path.iterdir()) and _foreign(path, mark):
+            if path.is_file() or (path.exists() and any(path.iterdir()) and _foreign(path, mark)):
                 aside = set_aside(path.parent, [path.name])
-                log.warning("%s had files that r1lab did not make: it is in %s now", path, aside)
+                log.warning("%s was not made by r1lab alone: it is in %s now", path, aside)
             elif path.exists():
                 os.replace(path, old)
             os.replace(new, path)
@@ -194,7 +197,7 @@ def read_json(path: str | os.PathLike) -> dict[str, Any] | None:
     """The JSON object in a file, or None where there is none or it is damaged."""
     try:
         return _object(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -229,14 +232,22 @@ def append_lines(path: str | os.PathLike, records: Iterable[dict[str, Any]]) -> 
             os.fsync(file.fileno())
 
 
-def read_lines(path: str | os.PathLike) -> tuple[list[tuple[str, dict[str, Any]]], int]:
+def read_lines(
+    path: str | os.PathLike, numbers: Iterable[str] = ()
+) -> tuple[list[tuple[str, dict[str, Any]]], int]:
     """The records of a JSON lines file, each with its line, and the number of damaged lines, not
-    counting an unfinished last one. No file is no records."""
+    counting an unfinished last one. No file is no records. numbers: names whose values must be
+    numbers, where a record has them."""
+
+    def whole(record: dict[str, Any] | None) -> bool:
+        values = [] if record is None else [record[name] for name in numbers if name in record]
+        return record is not None and all(isinstance(value, int | float) for value in values)
+
     if not Path(path).exists():
         return [], 0
     text = Path(path).read_text(encoding="utf-8", errors="replace")
     read = [(line, _object(line)) for line in text.split("\n")[:-1] if line.strip()]
-    kept = [(line, record) for line, record in read if record is not None]
+    kept = [(line, record) for line, record in read if whole(record)]
     return kept, len(read) - len(kept)
 
 
@@ -244,7 +255,7 @@ def truncate_lines(path: str | os.PathLike, steps: int, *, once: bool = False) -
     """Drop the records of step `steps` and later, and lines that are damaged or out of order, which
     the log reports. once: one record per step. Returns the remaining records."""
     path, last = Path(path), -1
-    read, damaged = read_lines(path)
+    read, damaged = read_lines(path, METRICS if once else ())
     kept: list[tuple[str, dict[str, Any]]] = []
     for line, record in read:
         step = record.get("step")
@@ -300,7 +311,12 @@ def run_folder(out_dir: str | os.PathLike) -> Path:
     return folder
 
 
-def shorten(path: Path) -> str:
-    """The path relative to the project's folder, where it lies in it."""
+def shorten(path: Path, start: Path = ROOT) -> str:
+    """The path relative to the project's folder, or another start, where it lies in it."""
     whole = path.resolve()
-    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else path)
+    return str(whole.relative_to(start) if whole.is_relative_to(start) else path)
+
+
+def from_here(path: Path) -> str:
+    """The path as a command takes it in the current folder: relative only where it lies in it."""
+    return shorten(path.resolve(), Path.cwd())

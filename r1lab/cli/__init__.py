@@ -96,6 +96,7 @@ def usage() -> str:
         "r1lab COMMAND --help says more. Every command takes --config FILE.yaml; to copy, in",
         f"r1lab/recipes: {recipes}.",
         "R1LAB_PROFILE names the default profile. --version prints the version.",
+        f"Relative folders, as in --out runs/x, are in {ROOT}.",
     ])  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def hosted(args: Hosted) -> None:
     out = files.run_folder(args.out) if args.out else None
     places = (args.only,) if args.only else tuple(lessons.PLACES)
     made = lessons.write(args.repository, args.revision, args.profile, out, places=places)
-    print(f"{len(made)} notebooks in {files.shorten(made[0].parent.parent)}; open the first with")
+    print(f"{len(made)} notebooks in {files.from_here(made[0].parent.parent)}; open the first with")
     for place in places:
         first = next(path for path in made if path.parent.name == place)
         print(lessons.linked(first.name, place, args.repository, args.revision))
@@ -94,9 +94,9 @@ def classroom(args: Class) -> int:
                       max_dollars=args.max_dollars)
     profile, file = args.profile or "gpu", out / "class.yaml"
     print(*plan.words(), sep="\n")
-    commands = {name: rooms.launch(name, files.shorten(file)) for name in plan.machines}
+    commands = {name: rooms.launch(name, files.from_here(file)) for name in plan.machines}
     if args.dry_run:
-        print(f"\n# {files.shorten(file)}", rooms.task(plan, profile), sep="\n")
+        print(f"\n# {files.from_here(file)}", rooms.task(plan, profile), sep="\n")
         for name, students in plan.machines.items():
             print(f"# {', '.join(students)}; R1LAB_SEATS holds their tokens")
             print(shlex.join(commands[name]))
@@ -115,7 +115,7 @@ def classroom(args: Class) -> int:
         if done.returncode:
             raise R1LabError(f"{name} was not rented (code {done.returncode}). What was rented "
                              "costs: `r1lab class up` again goes on, `r1lab class down` ends it")
-    print(f"who sits where, with tokens: {files.shorten(out / 'tokens.csv')}")
+    print(f"who sits where, with tokens: {files.from_here(out / 'tokens.csv')}")
     print("the end of the bill: r1lab class down (or by itself, after the hours)")
     return 0
 
@@ -146,7 +146,8 @@ def down(out, dry_run: bool) -> int:
 
     book = files.read_json(out / "class.json")
     if not book or not book.get("machines"):
-        raise R1LabError(f"no class is known in {files.shorten(out)}; `sky status` lists machines")
+        where = files.from_here(out)
+        raise R1LabError(f"no class is known in {where}; `sky status` lists machines")
     command = rooms.down(book["machines"])
     print(shlex.join(command))
     if dry_run:

@@ -23,7 +23,7 @@ from r1lab.evals.tariff import tariff_of
 from r1lab.machine.costs import money, price_here
 from r1lab.sampler.draw import Sampling
 from r1lab.statistics import in_words
-from r1lab.tasks import registry
+from r1lab.tasks import distinct, registry
 from r1lab.templates import TEMPLATES, get_template
 from r1lab.training import records
 
@@ -110,7 +110,7 @@ def options_of(task: Any, args: Eval, template: str) -> dict[str, Any]:
 
 def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     """A local model, nothing kept but the numbers."""
-    problems = task.problems(args.split, args.n)
+    problems = distinct(task.problems(args.split, args.n))
     device = computing_device(args.device)
     model, tokenizer = models.load(project_folder(args.model), device=device)
     how = {"sampling": sampling, "template": template}
@@ -118,7 +118,7 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
     found = evaluation.evaluate(model, tokenizer, task, problems, k=args.k, **how)
     if args.save:
         files.write_json(args.save, json.loads(found.to_json()))
-    about = {"task": args.task, "split": args.split, "n": args.n}
+    about = {"task": args.task, "split": args.split, "n": len(problems)}
     measures = {name: kept.as_json(one) for name, one in found.summary().items()}
     entry = about | {"k": args.k, "settings": found.settings, "measures": measures}
     records.measured(project_folder(args.model), entry)
@@ -126,7 +126,8 @@ def in_memory(args: Eval, task: Any, sampling: Sampling, template: str) -> None:
         report = {"model": args.model} | about | found.settings | {"measures": measures}
         print(json.dumps(report, indent=2))
         return
-    print(f"{args.model}: {args.n} {args.split} problems of {args.task}, {args.k} completions each")
+    whole = f"{len(problems)} {args.split} problems of {args.task}"
+    print(f"{args.model}: {whole}, {args.k} completions each")
     print_measures(found.summary())
     if found.unjudged:
         print(f"left out: {found.unjudged} completions that the sandbox could not judge")
@@ -161,7 +162,7 @@ def show(args: Eval, run: kept.Run, sampling: Sampling) -> None:
             "requests failed; long thoughts fail more often, so what is there is not a fair sample"
         )  # fmt: skip
         print(f"{run.missing} completions are missing: {why}. The same command goes on")
-    print(f"every completion is in {files.shorten(run.folder / kept.ANSWERS)}")
+    print(f"every completion is in {files.from_here(run.folder / kept.ANSWERS)}")
 
 
 def compare_folders(args: Eval) -> None:

@@ -126,7 +126,7 @@ def run(args: Run) -> int:
     parameters = pairs(args.parameter, "-p", "steps=10")
     if args.prepare:
         made, new, kept = copies.prepare(*asked, parameters, seed=args.seed)
-        print(f"lessons to work on: {files.shorten(made)}, {len(new)} notebooks written")
+        print(f"lessons to work on: {files.from_here(made)}, {len(new)} notebooks written")
         if kept:
             print(f"as they were, with what has been done in them: {', '.join(kept)}")
         return 0
@@ -178,7 +178,7 @@ def figures(args: Figures) -> None:
     made = seeds.measure(list(args.seeds), profile, base=base, ledger=ledger, **how)
     seeds.publish(made, seeds.PAGES if ledger == seeds.LEDGER else ())
     print(markdown_table(made["figures"]))
-    print(f"written to {files.shorten(ledger)}")
+    print(f"written to {files.from_here(ledger)}")
 
 
 def book(args: Book) -> None:
@@ -187,12 +187,13 @@ def book(args: Book) -> None:
 
     if not args.folder:
         raise R1LabError("name the folder of a run: r1lab book runs/cpu")
-    print(files.shorten(pages.build(ROOT / args.folder)))
+    print(files.from_here(pages.build(ROOT / args.folder)))
     if args.slides:
-        print(files.shorten(slides.build(ROOT / args.folder)))
+        print(files.from_here(slides.build(ROOT / args.folder)))
     if args.pdf:
         made = pages.pdf(ROOT / args.folder)
-        print(files.shorten(made) if made else "no course.pdf: no Chrome or Chromium is found here")
+        none = "no course.pdf: no Chrome or Chromium is found here"
+        print(files.from_here(made) if made else none)
 
 
 def init(args: Init) -> None:

@@ -11,6 +11,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -106,6 +107,9 @@ def parse(name: str, command: type[Command], words: Sequence[str]) -> Command:
         if type_of(f) is bool and f.default is None:  # true, false or not given, as tyro takes it
             given = {flag: (flag, "True"), f"--no-{flag[2:]}": (flag, "False")}
             words = [part for word in words for part in given.get(word, (word,))]
+    for flag, following in itertools.pairwise([*words, "--"]):  # tyro takes an empty list
+        if flag in options and type_of(options[flag]) is tuple and following.startswith("--"):
+            raise R1LabError(f"{flag} needs a value (r1lab {name} --help)")
     registry = ConstructorRegistry()
     registry.struct_rule(_structure)
 
@@ -143,10 +147,19 @@ def read(path: str) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise R1LabError(f"--config: cannot read {path}: {reason}") from error
+    if unusable := re.search(r"\0|[\ud800-\udfff]", _texts(data)):
+        raise R1LabError(f"--config: {path} holds a character that no name has: {unusable[0]!r}")
     data = {} if data is None else data
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise R1LabError(f"--config: {path} must hold options, one a line: `steps: 40`")
     return {key.replace("-", "_"): value for key, value in data.items()}
+
+
+def _texts(value: Any) -> str:
+    """All texts in a YAML value."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return " ".join(map(_texts, value)) if isinstance(value, list) else str(value)
 
 
 def _with(default: Command, file: dict[str, Any], name: str) -> Command:

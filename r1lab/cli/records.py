@@ -77,7 +77,7 @@ def speedrun(args: Speedrun) -> int:
         print("toy sizes: no row")
         return 0
     runs.enter(row, table)
-    print(f"its row is in {files.shorten(table)}")
+    print(f"its row is in {files.from_here(table)}")
     return 0
 
 
@@ -87,4 +87,4 @@ def export(args: Export) -> None:
     if len(args.run) != 1:
         raise R1LabError("name the folder of a run, or a saved evaluation: r1lab export runs/train")
     for path, rows in exports.export(files.ROOT / args.run[0], args.out):
-        print(f"{files.shorten(path)}: {rows} rows")
+        print(f"{files.from_here(path)}: {rows} rows")

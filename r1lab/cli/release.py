@@ -61,5 +61,5 @@ def release(args: Release) -> int:
         repository = publish.push(folder, args.push)
         print(f"pushed to https://huggingface.co/{repository}")
     else:
-        print(f"{files.shorten(folder)} is ready; --push OWNER/NAME publishes it")
+        print(f"{files.from_here(folder)} is ready; --push OWNER/NAME publishes it")
     return 0

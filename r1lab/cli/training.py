@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shlex
 from dataclasses import replace
@@ -27,6 +28,7 @@ from r1lab.show.recorder import Recorder
 from r1lab.statistics import in_words
 from r1lab.tasks import check as checks
 from r1lab.tasks import distinct, registry, task_for
+from r1lab.tasks.gym import package as generators
 from r1lab.training import metrics
 from r1lab.training.report import Report
 from r1lab.trl_backend import memory
@@ -111,7 +113,7 @@ def train(args: Train) -> None:
     if on_trl and final["step"] + 1 < config.steps:
         print(f"the budget ended it after {len(history)} of {config.steps} steps; with a larger "
               "one the same command goes on")  # fmt: skip
-    made = files.shorten(out / "model")
+    made = files.from_here(out / "model")
     evaluation = shlex.join(["r1lab", "eval", "--model", str(made), *asked_alike(args)])
     print(f"the trained model is in {made}; next: {evaluation}")
 
@@ -142,7 +144,8 @@ def on_held_out(before: Evaluation, after: Evaluation, out: Path) -> None:
 def plan_memory(model, tokenizer, task, config) -> str:
     """The memory plan of a run from scratch, in words; R1LabError for what cannot fit (TRL's
     backend plans for itself)."""
-    problems = training_problems(task, model, tokenizer, config, say=lambda *words: None)
+    few = replace(config, steps=min(config.steps, math.ceil(memory.PROMPTS / config.questions)))
+    problems = training_problems(task, model, tokenizer, few, say=lambda *words: None)
     prompts = memory.prompts_of(tokenizer, problems, config.template)
     where = {"device": model.device.type, "precision": precision_on(model.device, config.precision)}
     return memory.prepare(memory.job_of(model, config, prompts=prompts, **where))[1]
@@ -188,8 +191,11 @@ def tasks(args: Tasks) -> int:
         print_table(("task", "problems", "what"), rows, left=True)
         print("your own: --task FILE.py:NAME; `r1lab tasks check NAME` checks a verifier")
         return 0
+    if args.what == ("gym",):
+        print(*(f"gym:{name}" for name in generators.MODULES), sep="\n")
+        return 0
     if len(args.what) != 2 or args.what[0] != "check":
-        raise R1LabError("write `r1lab tasks` or `r1lab tasks check NAME`")
+        raise R1LabError("write `r1lab tasks`, `r1lab tasks gym` or `r1lab tasks check NAME`")
     task = the_task(args, args.what[1], "tiny")
     with plugins.blame(f"task {args.what[1]}"):
         report = checks.check(task, args.n, args.seed)
@@ -222,7 +228,7 @@ def pipeline(args: Pipeline) -> None:
         print_table(head, rows)
         source = table["paper"]["source"]
         print(f"paper: {source}, per cent, of other benchmarks: compare the steps")
-    print(f"the stages are in {files.shorten(out)}, each with its record in stage.json")
+    print(f"the stages are in {files.from_here(out)}, each with its record in stage.json")
     if args.student:
         distill(project_folder(args.student), config, out, not args.quiet)
 
@@ -254,7 +260,7 @@ def pretrain(args: Pretrain) -> None:
         out = models.data_dir() / args.recipe
     made = files.run_folder(out.parent) / out.name
     found = recipes.pretrain(args.settings, made, device=args.device, progress=not args.quiet)
-    print(f"the base model is in {files.shorten(made)}: {json.dumps(found, default=str)}")
+    print(f"the base model is in {files.from_here(made)}: {json.dumps(found, default=str)}")
 
 
 def the_task(args: OfTask, name: str, template: str):

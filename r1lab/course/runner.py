@@ -34,7 +34,7 @@ from papermill.exceptions import PapermillExecutionError
 from r1lab import PACKAGE, PROJECT, ROOT
 from r1lab.basics import errors, ledger
 from r1lab.basics.errors import R1LabError, first_line, shortage
-from r1lab.basics.files import read_json, run_folder, set_aside, shorten, write_json
+from r1lab.basics.files import from_here, read_json, run_folder, set_aside, shorten, write_json
 from r1lab.course import claims, profiles
 from r1lab.course.kernel import COLOURS, Kernel, Progress, interruptible
 from r1lab.machine.about import hardware, versions
@@ -94,7 +94,7 @@ def run(
     state["order"] = [path.stem for path in profiles.notebooks(folder)]
 
     count = "1 notebook" if len(plan) == 1 else f"{len(plan)} notebooks"
-    _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {shorten(out_dir)}")
+    _say(f"r1lab run: profile {profile}, seed {seed}, {count}, results in {from_here(out_dir)}")
     for name, reason in left_out.items():
         state["notebooks"][name] = {"status": "left out", "reason": reason}
         _say(f"  {name} is left out by the profile {profile}: {reason}")
@@ -113,7 +113,7 @@ def run(
                 made |= set(re.findall(r'out / \\"(\w+)', path.read_text("utf-8")))
                 if aside := set_aside(out_dir, sorted(made)):
                     there = ", ".join(sorted(p.name for p in aside.iterdir()))
-                    _say(f"{label}  {there} moved to {shorten(aside)}")
+                    _say(f"{label}  {there} moved to {from_here(aside)}")
             now = claims.registered(path.stem, folder)  # a run that goes on keeps its earlier ones
             now = known.get("claims", now) if start != "fresh" and same else now
             entry = {"seed": seed, "made": sorted(made), "claims": now}
@@ -128,7 +128,7 @@ def run(
             if ended["status"] != "done":
                 break
     except KeyboardInterrupt:
-        kept = f"what has run is in {shorten(out_dir)}"
+        kept = f"what has run is in {from_here(out_dir)}"
         _say(f"{label}  stopped; {kept}, and the same command with --resume goes on from there")
         raise
     finally:
@@ -140,7 +140,7 @@ def run(
         from r1lab.course import book as books  # Sphinx takes a second to import
 
         result.book = books.build(out_dir, folder)
-        _say(f"book: {shorten(result.book)}")
+        _say(f"book: {from_here(result.book)}")
     return result
 
 
@@ -263,7 +263,7 @@ def _execute(path: Path, values: dict[str, Any], out_dir: Path, label: str) -> d
     if not sys.stderr.isatty():
         trace = COLOURS.sub("", trace)
     end = "\n".join(trace.strip().splitlines()[-14:])
-    _say(f"{end or error}\nsee {shorten(finished)}")
+    _say(f"{end or error}\nsee {from_here(finished)}")
     return {"status": "failed", "seconds": seconds, "error": COLOURS.sub("", error)}
 
 

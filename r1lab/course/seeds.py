@@ -133,7 +133,7 @@ def _in_parallel(seeds, profile: str, notebooks, folder, base: Path, jobs: int) 
     environment |= claims.REPORT
     code = "import sys, json; from r1lab.course.runner import run; run(**json.loads(sys.argv[1]))"
     say = partial(print, file=sys.stderr, flush=True)
-    where = f"{files.shorten(base)}/seed-N.log"
+    where = f"{files.from_here(base)}/seed-N.log"
     say(f"{jobs} seeds at a time, {threads} thread(s) each; progress in {where}")
     running: list[subprocess.Popen] = []
 

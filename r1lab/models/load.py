@@ -100,11 +100,10 @@ def read(
     cannot, folder = f"cannot load the model '{name or source}'", Path(source)
     weights = "the weights"
     if folder.is_dir():
-        kept = [p.name for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
-        weights = ", ".join(kept[:3]) or weights
-        for file in sorted(folder.glob("*.json")):
-            if read_json(file) is None:
-                raise R1LabError(f"{cannot}: {file.name} is not a JSON object")
+        kept = [p for end in ("safetensors", "bin") for p in sorted(folder.glob(f"*.{end}"))]
+        weights = ", ".join(file.name for file in kept[:3]) or weights
+        for file in [*kept, *sorted(folder.glob("*.json"))]:
+            _check_file(file, cannot)
     safe = {"trust_remote_code": False}
     with no_bars(), quietly():
         with _part("config.json", cannot, folder):
@@ -116,6 +115,7 @@ def read(
                 kind.from_config(config, **safe)
         with _part("its tokenizer", cannot, folder):
             tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+            tokenizer("1 + 2")
         with _part(weights, cannot, folder):
             how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
             model, found = kind.from_pretrained(source, **how, **safe)
@@ -132,6 +132,11 @@ def read(
     for key, there, asked in found["mismatched_keys"]:
         told = f"{key} is {tuple(there)} in {weights} and {tuple(asked)} by config.json"
         raise R1LabError(f"{cannot}: {told}")
+    ends = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
+    for end in ends if isinstance(ends, list) else [ends]:
+        if end is not None and type(end) is not int:
+            told = f"generation_config.json: eos_token_id {end!r} is no token's number"
+            raise R1LabError(f"{cannot}: {told}")
     return model, tokenizer
 
 
@@ -158,6 +163,18 @@ def _part(what: str, cannot: str, folder: Path):
         elif "trust_remote_code" in str(error):
             reason = "it wants code of its own to be run, which r1lab does not do"
         raise R1LabError(f"{cannot}: {what}: {reason}") from error
+
+
+def _check_file(path: Path, cannot: str) -> None:
+    """Raises R1LabError for what a clone without Git LFS leaves, and for JSON that is no object (a
+    pipe or device is not read: it might never end)."""
+    here = path.is_file()
+    if here and path.stat().st_size < 1000 and b"git-lfs" in path.read_bytes():
+        raise R1LabError(
+            f"{cannot}: {path.name} is a Git LFS pointer: `git lfs pull` there fetches the file"
+        )
+    if path.suffix == ".json" and not (here and read_json(path) is not None):
+        raise R1LabError(f"{cannot}: {path.name} is not a JSON object")
 
 
 def save(model, tokenizer, folder: Path) -> None:

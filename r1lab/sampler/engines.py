@@ -20,6 +20,7 @@ APART = {torch.float32: 0.005, torch.float64: 0.005}  # total variation; roundin
 _chosen: WeakKeyDictionary[nn.Module, type] = WeakKeyDictionary()
 
 
+@torch.no_grad()
 def engine_for(model: nn.Module) -> type:
     """ForwardEngine where its log-probs are those of the whole text; else RereadEngine. Raises
     R1LabError for a model whose predictions depend on later tokens."""
@@ -63,7 +64,7 @@ def _warn(name: str) -> None:
 def _whole(model: nn.Module, text: list[int]) -> Tensor:
     """The probabilities after each token of one text, as `score` has them: (S, V)."""
     ids = torch.tensor([text], device=next(model.parameters()).device)
-    return model(input_ids=ids, use_cache=False).logits[0].detach().float().softmax(-1)
+    return model(input_ids=ids, use_cache=False).logits[0].float().softmax(-1)
 
 
 def _cached(model: nn.Module, prompts: list[list[int]], more: list[int]) -> list[Tensor]:

@@ -15,7 +15,16 @@ from r1lab.sampler.families import body_and_head
 
 def max_positions(model: nn.Module) -> float:
     """How many tokens a text may have; infinite where the model's config does not say."""
-    return getattr(model.config, "max_position_embeddings", None) or float("inf")
+    config = model.config
+    said = [getattr(config, name, None) for name in ("max_position_embeddings", "max_seq_len")]
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "longrope":  # a longer text rotates its first tokens otherwise
+        said.append(rope.get("original_max_position_embeddings"))
+    for name, module in model.named_modules():
+        first = getattr(module, "padding_idx", None)
+        if name.endswith("position_embeddings") and first is not None:
+            said.append(module.num_embeddings - first - 1)  # RoBERTa's positions come after it
+    return min((n for n in said if n is not None and n > 0), default=math.inf)
 
 
 @contextmanager

@@ -49,6 +49,8 @@ UNCHANGED = {  # modes, owners, times, which Landlock does not restrict: return 
     "futimesat 261 fchmodat 268 utimensat 280 fchmodat2 452",
     "aarch64": "fchmod 52 fchmodat 53 fchownat 54 fchown 55 utimensat 88 fchmodat2 452",
 }
+TIMERS = {"x86_64": "setitimer 38", "aarch64": "setitimer 103"}  # of a worker, for each call
+PRLIMIT = {"x86_64": 302, "aarch64": 261}  # to read its own limits, not to set them
 FCNTL = {"x86_64": 72, "aarch64": 25}
 IOCTL = {"x86_64": "ioctl 16", "aarch64": "ioctl 29"}
 F_SETFL, F_DUPFD_CLOEXEC = 4, 1030  # not F_SETOWN, which sends signals to others
@@ -66,10 +68,10 @@ def _numbers(table: dict, machine: str) -> list[int]:
     return [int(word) for word in table[machine].split()[1::2]]
 
 
-def filter_program(machine: str, files: bool = False) -> bytes:
+def filter_program(machine: str, files: bool = False, timers: bool = False) -> bytes:
     """The filter in BPF's machine language: 8 bytes an instruction (code, jump if true, jump if
     false, operand). What is on no list fails with EPERM. Empty for a machine without a list.
-    files: the second mode's list."""
+    files: the second mode's list. timers: with setitimer."""
     if machine not in MACHINES:
         return b""
     program = []
@@ -88,6 +90,7 @@ def filter_program(machine: str, files: bool = False) -> bytes:
     if files:
         tables += [(FILES, ALLOW), (NO_CODE, ALLOW), (UNCHANGED, FAIL)]
         tables += [(IOCTL, FAIL | errno.ENOTTY)]
+    tables += [(TIMERS, ALLOW)] if timers else []
     for table, answer in tables:
         for number in _numbers(table, machine):
             add(_EQUAL, number, false=1)
@@ -95,6 +98,15 @@ def filter_program(machine: str, files: bool = False) -> bytes:
     if files:
         add(_EQUAL, FUTEX[machine], false=1)
         add(_RETURN, ALLOW)
+        add(_EQUAL, PRLIMIT[machine], false=8)
+        add(_LOAD, _argument(0))
+        add(_EQUAL, 0, false=5)  # another process
+        add(_LOAD, _argument(2))
+        add(_EQUAL, 0, false=3)
+        add(_LOAD, _argument(2, high=True))
+        add(_EQUAL, 0, false=1)
+        add(_RETURN, ALLOW)
+        add(_RETURN, FAIL | errno.EPERM)
         add(_EQUAL, FCNTL[machine], false=4)
         add(_LOAD, _argument(1))
         add(_EQUAL, F_DUPFD_CLOEXEC, true=1)

@@ -11,11 +11,14 @@ which no exception and no thread ends.
 - After `wall_seconds` by the clock the parent kills it (the only limit on Windows).
 - It has `memory` bytes and, of the environment, PATH and PYTHONPATH alone: no tokens. It starts no
   processes (RLIMIT_NPROC, of which root is exempt) and writes into no file.
-- On Linux, Landlock (since 5.13) forbids it, root too, to change or execute files, to read files
-  outside the folders of Python and sys.path, and to use TCP (since 6.7). Without Landlock it can
-  read and remove files and create empty ones.
+- On Linux, Landlock (since 5.13) forbids it, root too, to change or execute files and to read files
+  outside the folders of Python and sys.path; a filter of system calls (x86-64, aarch64) forbids
+  processes, signals, sockets, and to change modes, owners and times. Without Landlock it can read
+  and remove files and create empty ones.
 
-A worker that dies is replaced, and the call returns None.
+A worker that dies is replaced, and the call returns None. Each result names its question by a
+number that was drawn for it, so one that comes too late, or was written by a text that broke in, is
+no later question's.
 """
 
 import atexit
@@ -23,6 +26,7 @@ import contextlib
 import importlib
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -30,7 +34,9 @@ import threading
 
 from r1lab.basics.errors import R1LabError
 from r1lab.sandbox import kernel
+from r1lab.sandbox.seccomp import filter_program
 
+MOST_CHARS = 1 << 20  # of a result
 START_SECONDS = 120.0  # importing sympy takes one second, many on an overloaded machine
 
 
@@ -60,7 +66,8 @@ class Worker(contextlib.AbstractContextManager):
     def ask(self, *arguments):
         """The result; None if the function raised, took too long or ended the process. Raises
         R1LabError where the process does not start."""
-        question = json.dumps(arguments) + "\n"
+        number = secrets.token_hex(8)
+        question = json.dumps([number, arguments]) + "\n"
         with self._lock:
             for _ in range(2):  # twice, if it had died before
                 process = self._running()
@@ -73,11 +80,17 @@ class Worker(contextlib.AbstractContextManager):
             else:
                 return None
             try:
-                return json.loads(self._line(self.wall_seconds))
-            except ValueError:
+                answered, result = json.loads(self._line(self.wall_seconds))
+                if answered == number:
+                    return result
+            except (ValueError, TypeError, RecursionError):  # no result of ours
+                pass
+            except BaseException:  # Ctrl-C: its result may still come
                 self.stop()
-                self._start()  # imports meanwhile
-                return None
+                raise
+            self.stop()
+            self._start()  # imports meanwhile
+            return None
 
     def stop(self) -> None:
         """Ends the process; the next call starts another."""
@@ -122,7 +135,7 @@ class Worker(contextlib.AbstractContextManager):
         alarm.daemon = True
         alarm.start()
         try:
-            return process.stdout.readline().strip()
+            return process.stdout.readline(MOST_CHARS).strip()
         finally:
             alarm.cancel()
             alarm.join()
@@ -149,11 +162,12 @@ def serve(function: str, cpu_seconds: float, memory: int) -> None:
     limit = _limits(memory)
     print("ready", file=say, flush=True)
     for line in sys.stdin:
+        number, arguments = json.loads(line)
         try:
             limit(cpu_seconds)
-            result = json.dumps(call(*json.loads(line)))
+            result = json.dumps([number, call(*arguments)])
         except (_Enough, Exception):
-            result = "null"
+            result = json.dumps([number, None])
         finally:
             limit(0)
         print(result, file=say, flush=True)
@@ -173,6 +187,9 @@ def _limits(memory: int):
 
     signal.signal(signal.SIGVTALRM, enough)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, in the middle of anything
+    if kernel.LINUX and (rules := filter_program(kernel.MACHINE, files=True, timers=True)):
+        with contextlib.suppress(OSError):  # where there is no seccomp
+            kernel.make(kernel.seccomp(rules))
 
     def limit(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_VIRTUAL, seconds)

@@ -77,6 +77,8 @@ def latest_of_run(
         needed = ("step", "base", "run", "rng", "now", *parts)
         state = state if isinstance(state, dict) else {}
         lacking = [name for name in needed if name not in state]
+        if words := malformed(state):
+            return words
         if not {"step", "base", "run", "now"} & {*lacking}:  # another run's may have other parts
             require_same_run(out_dir, state, identity(state["step"]), steps, parts["model"])
         if lacking:
@@ -89,6 +91,13 @@ def latest_of_run(
     if state is None and any(sealed):  # else it was killed in the very first one: from step 0
         raise R1LabError(f"no checkpoint in {Path(out_dir) / 'checkpoints'} is whole. {ADVICE}")
     return state
+
+
+def malformed(state: Mapping[str, Any]) -> str | None:
+    """What of a checkpoint's own fields is not what `Loop` writes; None where all are."""
+    kinds = {"step": int, "base": str, "run": dict, "now": str, "from": dict, "rng": torch.Tensor}
+    wrong = [n for n, kind in kinds.items() if n in state and not isinstance(state[n], kind)]
+    return f"its {', '.join(wrong)} cannot be read" if wrong else None
 
 
 def require_same_run(

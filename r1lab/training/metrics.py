@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from r1lab.basics.files import read_lines
+from r1lab.basics.files import METRICS, read_lines
 
 
 def metrics_of(out_dir: str | os.PathLike, file: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """The metrics of every step of the run in `out_dir`, of either backend; [] without one. file:
     another one of those that have a line a step. Lines that are damaged or unfinished are left out.
     """
-    return [record for _, record in read_lines(Path(out_dir) / file)[0]]
+    return [record for _, record in read_lines(Path(out_dir) / file, METRICS)[0]]
 
 
 def spent_in(history: Sequence[dict[str, Any]]) -> float:

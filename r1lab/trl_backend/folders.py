@@ -17,7 +17,7 @@ from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.training.checkpoints import ADVICE, fingerprint, require_same_run
+from r1lab.training.checkpoints import ADVICE, fingerprint, malformed, require_same_run
 from r1lab.trl_backend.process import sharded
 
 log = logging.getLogger(__name__)
@@ -82,8 +82,10 @@ def latest_of_run(out_dir: Path, model, names: Callable, steps: int) -> tuple[Pa
         raise R1LabError(f"{out_dir} holds a run of the backend scratch. {ADVICE}")
     folders = newest_first(out_dir / "checkpoints")
     for folder in folders:
-        if (problem := damage(folder)) is None:
-            state = files.load_json(folder / SEAL)
+        problem = damage(folder)
+        state = files.read_json(folder / SEAL) or {}
+        needed = dict.fromkeys(("step", "base", "run", "now"))
+        if (problem := problem or malformed(needed | state)) is None:
             require_same_run(out_dir, state, names(state["step"]), steps, model)
             return folder, state
         log.warning("checkpoint %s is not used: %s. Looking for the one before.", folder, problem)

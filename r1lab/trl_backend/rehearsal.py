@@ -6,6 +6,7 @@ about a second.
 """
 
 import copy
+import logging
 import weakref
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from r1lab.trl_backend.mapping import rows_a_pass
 HEAP = 1.2  # memory that small tensors take between the holes of a CPU's heap, by their size
 SMALL = 32 << 20  # bytes: glibc returns larger blocks to the system when they are freed
 
+logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)  # `plan` reports it
 _REHEARSED: dict[tuple, tuple[int, ...]] = {}
 
 

@@ -18,7 +18,7 @@ from r1lab.experience import Experience, describe, diverged, examples, words
 from r1lab.grpo import GRPOConfig, advantages_of, questions_at
 from r1lab.rewards import combine, get_reward, problem_of, reward_name
 from r1lab.sampler.rollouts import Rollouts
-from r1lab.templates import prompt_of, read
+from r1lab.templates import encode, prompt_of, read
 from r1lab.training.diagnose import explain
 from r1lab.training.loop import ON_DISK, pace
 from r1lab.training.metrics import metrics_of, spent_in
@@ -116,7 +116,7 @@ class RolloutWatch(Watch):
         self.batch = Experience(
             problems,
             prompts,
-            Rollouts(tokenizer(prompts)["input_ids"], ids, drawn, finished),
+            Rollouts(encode(tokenizer, prompts), ids, drawn, finished),
             measures,
             gathered,
             rewards,

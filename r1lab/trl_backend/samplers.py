@@ -11,7 +11,7 @@ from r1lab.basics.errors import R1LabError
 from r1lab.grpo import GRPOConfig
 from r1lab.machine.device import in_type
 from r1lab.sampler.rollouts import Sampling, sample
-from r1lab.templates import read
+from r1lab.templates import encode, read
 
 WORDS = {
     "r1lab": "r1lab's own: a prompt's keys and values are shared by its group, finished "
@@ -82,7 +82,7 @@ def own_sampler(
         if left:
             words = f"{len(distinct)} prompts of a process cannot be cut into {mine} shares"
             raise R1LabError(words)
-        ids = tokenizer(distinct)["input_ids"]
+        ids = encode(tokenizer, distinct)
         model = whole_weights(trainer, precision, whole)
         prompt_ids, completion_ids, logprobs = [], [], []
         for part in range(mine):

@@ -18,7 +18,7 @@ from r1lab import grpo
 from r1lab.basics.errors import R1LabError
 from r1lab.basics.quiet import quiet_bars
 from r1lab.grpo import GRPOConfig
-from r1lab.templates import end_ids, prompt_of
+from r1lab.templates import encode, end_ids, prompt_of
 from r1lab.trl_backend.data import as_dataset
 from r1lab.trl_backend.mapping import Launch, trl_options
 from r1lab.trl_backend.process import is_spread
@@ -51,6 +51,10 @@ class Trainer(OwnRate, GRPOTrainer):
 
     def rate(self, update: int) -> float:
         return lr_share(update // self.run.updates, self.run)
+
+    def _tokenize_prompts(self, prompts):
+        """For generate and vLLM the tokens that our sampler gets; no images, no other fields."""
+        return encode(self.processing_class, prompts), None, {}
 
     def _prepare_inputs(self, generation_batch):
         before = self._buffered_inputs
@@ -110,7 +114,7 @@ def make_trainer(
     options = trl_options(
         config,
         out_dir=watch.out_dir,
-        prompt_tokens=max(map(len, tokenizer(prompts)["input_ids"])),
+        prompt_tokens=max(map(len, encode(tokenizer, prompts))),
         processes=state.num_processes,
         sampler=launch.sampler,
         precision=launch.precision,

@@ -204,6 +204,12 @@ _LAST = rules(
     (r"\\sqrt((?:\[\d\])?)\s*([\dA-Za-z]|\\pi(?![A-Za-z]))", r"\\sqrt\1{\2}"),
     (r"(?<![\d.}])\.(?=\d)", "0."),
     (r"^=", ""),
+    # From left to right: 1/2x is x/2, as 1/2*x is, and not 1/(2x). dy/dx and f(x)/g(x) stay.
+    (
+        r"(/(?:\d+(?:\.\d+)?|\\(?:pi|sqrt\{[^{}]*\})|(?!d[a-z]|[fgh]\()[A-Za-z])(?:\^\{[^{}]*\})?)"
+        r"(?=[A-Za-z(]|\\(?:pi|sqrt|frac|sin|cos|tan|log|ln|exp|alpha|beta|theta)(?![a-z]))",
+        r"\1\\cdot ",
+    ),
 )
 
 

@@ -119,7 +119,8 @@ def known(generator: str) -> None:
     """Raises R1LabError for a name that no generator has."""
     if generator not in MODULES:
         closest = did_you_mean(generator, MODULES)
-        raise R1LabError(f"gym:{generator}: reasoning-gym has no such generator{closest}")
+        words = f"reasoning-gym has no such generator{closest}"
+        raise R1LabError(f"gym:{generator}: {words}; `r1lab tasks gym` lists them")
 
 
 def classes(generator: str) -> tuple[type, type]:
