@@ -46,8 +46,6 @@ this list to the first (a test checks it):
     cli            the command `r1lab`
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Attacks on a reward model without training: which hand-made answers does it prefer?"""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from r1lab.hacking import interval

@@ -10,8 +10,6 @@ Our hours are those of two cores, the paper's of GPUs: only the *shares* compare
 dollars take the paper's $2 for an hour of one device.
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

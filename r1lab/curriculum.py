@@ -7,8 +7,6 @@ solves each problem (k completions each) and keeps those between two bounds. (Ki
 after the fact.) The measurement costs as many completions as a run on all of them, times k / G.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Sequence

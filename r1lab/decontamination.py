@@ -18,8 +18,6 @@ Three choices are ours, since the paper does not say what it did:
   appendix C. That rule also ignores what has leaked more than ten times.)
 """
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

@@ -13,8 +13,6 @@ included (N parameters; Kaplan et al. 2020, section 2.1, without attention over 
 strong model's sampling is counted apart: it serves all students.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Sequence

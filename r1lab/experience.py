@@ -1,7 +1,5 @@
 """The problems of a run, and one rollout with its rewards: its metrics, and what is kept of it."""
 
-from __future__ import annotations
-
 import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -31,8 +31,6 @@ ratio is then that of the policy to the one that sampled (old_logprobs "sampler"
 Masks come from lengths, never from token ids: EOS is trained also where it is the padding token.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import math

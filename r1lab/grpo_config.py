@@ -7,8 +7,6 @@ GDPO: --advantage. DeepSeek-V3.2: --kl-estimator unbiased --off-policy-mask 0.5.
 `losses` and `advantages`, with their sources.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from typing import Any

@@ -26,8 +26,6 @@ on a completion's tokens (EOS included) and 0 on the padding behind. Padding, Na
 neither loss nor gradient.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -24,8 +24,6 @@ scores       the texts surprise it less than they    whether it read *these* tex
 A model that has read nothing of an author passes all tests; the reverse does not hold.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections import Counter

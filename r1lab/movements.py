@@ -4,8 +4,6 @@ A change is resolved where its 95 % interval leaves zero out. Each movement of t
 is then reproduced, reversed or not resolved here; the paper states no intervals.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 from typing import Any, NamedTuple

@@ -15,8 +15,6 @@
 nothing twice and resumes what was stopped; `scorecard` measures each model.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

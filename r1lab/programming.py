@@ -6,8 +6,6 @@ harm nobody. `tested` measures a model on visible and hidden tests, `watch` does
 and `rollout` judges one group while the next is being sampled (arXiv 2501.12948v2, B.1).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -18,8 +18,6 @@ Those from "finished" to "readable" judge quality. The last two choose among goo
 completion that they leave out is not a bad one.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Callable, Sequence

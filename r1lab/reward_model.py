@@ -13,8 +13,6 @@ language model. Its score is read at the *last token*, found by the text's lengt
 the padding token, transformers' own search would find the token before it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import math

@@ -16,8 +16,6 @@ What it can show: how models compare on these requests with this judge. What not
 safe. A wrapper that nobody wrote is not measured, and a rule misjudges what it does not know.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence

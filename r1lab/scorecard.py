@@ -6,8 +6,6 @@ measures the same three on our tasks, and what R1-Zero lacked: a readable form a
 `movements` compares the changes from stage to stage with the paper's.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Estimates with 95 % intervals, and whether two of them differ."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

@@ -11,8 +11,6 @@ continuations of `tokens` tokens each, of which the `width` with the highest val
 beat what the same tokens buy without a tree: independent completions, and a choice among them.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass

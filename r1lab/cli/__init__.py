@@ -6,8 +6,6 @@ Exit codes: 0 done; 1 a notebook failed; 2 something is wrong with the request o
 in one line (R1LAB_DEBUG=1 shows the traceback); 130 stopped with Ctrl-C or SIGTERM.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import gc

@@ -1,8 +1,6 @@
 """The command `class`. It imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 import json
 import os
 import shlex

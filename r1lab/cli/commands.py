@@ -2,8 +2,6 @@
 is imported when a command runs: `r1lab --help` must not wait for torch."""
 # fmt: off
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

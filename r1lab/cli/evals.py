@@ -1,7 +1,5 @@
 """What `r1lab eval` does."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

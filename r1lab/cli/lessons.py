@@ -2,8 +2,6 @@
 imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -5,8 +5,6 @@ field that holds another dataclass is a group of options (GRPOConfig's fields ar
 `r1lab train`). tyro reads the words; what is wrong with them is an R1LabError here.
 """
 
-from __future__ import annotations
-
 import argparse
 import ast
 import dataclasses

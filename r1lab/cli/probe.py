@@ -1,8 +1,6 @@
 """What `r1lab probe` does."""
 # fmt: off
 
-from __future__ import annotations
-
 import json
 
 from r1lab import models

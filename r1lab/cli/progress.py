@@ -1,8 +1,6 @@
 """The commands `progress` and `catch-up`. Each imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1lab.basics.errors import R1LabError

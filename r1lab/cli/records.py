@@ -1,8 +1,6 @@
 """The commands `speedrun` and `export`. Each imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

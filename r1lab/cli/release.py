@@ -1,7 +1,5 @@
 """What `r1lab ledger` and `r1lab release` do."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

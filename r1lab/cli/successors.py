@@ -1,8 +1,6 @@
 """The command `successors`. It imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from r1lab.basics import files

@@ -1,7 +1,5 @@
 """What the commands that train and check do."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

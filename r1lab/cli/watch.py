@@ -1,8 +1,6 @@
 """The command `watch`. It imports what it needs."""
 # fmt: off
 
-from __future__ import annotations
-
 import contextlib
 from dataclasses import dataclass
 from functools import partial

@@ -5,8 +5,6 @@
 configures Sphinx. `pdf(out_dir)` prints the same pages, exercises included, as one file.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import gc

@@ -7,8 +7,6 @@ Stages are found by content (`training.stages`), so a copy counts as made where 
 agree, and is made again where they do not.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

@@ -11,8 +11,6 @@ judges those over its seeds and writes the verdicts into the results file. A les
 and `claims.reference("05.accuracy")` tells, in words, what the results file found over its seeds.
 """
 
-from __future__ import annotations
-
 import html
 import math
 import os

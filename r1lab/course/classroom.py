@@ -10,8 +10,6 @@ may do nothing but forward that one port. After the class's hours the servers en
 is ended five minutes later, whether anybody is still connected or not.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

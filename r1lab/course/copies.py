@@ -1,7 +1,5 @@
 """Copies of the lessons to work on: for JupyterLab, and for who has installed a wheel."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

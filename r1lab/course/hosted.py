@@ -8,8 +8,6 @@ turns links between files into links between hosted lessons. Every other cell is
 (a test compares them), so these copies are written when they are needed, never edited.
 """
 
-from __future__ import annotations
-
 import copy
 import re
 from dataclasses import dataclass

@@ -10,8 +10,6 @@ myst-nb reads the notebooks, sphinx-book-theme brings contents, search, dark mod
   Content-Security-Policy forbids it.
 """
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -5,8 +5,6 @@ the trained model greedy.
 Drawn by plotly, written as SVG by kaleido, which needs Chrome or Chromium.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path

@@ -5,8 +5,6 @@ shown as a form (`graded.quiz_form`), as text, and on a page without a kernel as
 (`without_kernel`).
 """
 
-from __future__ import annotations
-
 import copy
 import html
 import random

@@ -1,7 +1,5 @@
 """The tables in README.md and benchmarks/README.md, generated from the results file."""
 
-from __future__ import annotations
-
 import fnmatch
 import os
 import re

@@ -4,8 +4,6 @@
 a few completions of the base and of R1-Zero (`completions`).
 """
 
-from __future__ import annotations
-
 import os
 from typing import Any
 

@@ -13,8 +13,6 @@ kernel as an interrupt: a training loop in it finishes its step and saves a chec
 Ctrl-C ends it at once.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -8,8 +8,6 @@ student's port and nothing else. Ended by SIGTERM, Ctrl-C or R1LAB_HOURS, it end
 its kernels; the students' folders stay.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

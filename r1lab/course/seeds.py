@@ -1,7 +1,5 @@
 """The lessons over several seeds, aggregated in one results file."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -12,8 +12,6 @@ of a code cell its code; `slide` begins a slide and shows a code cell's code. Th
 check of the claims are left out.
 """
 
-from __future__ import annotations
-
 import html
 import re
 import shutil

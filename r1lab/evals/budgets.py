@@ -13,8 +13,6 @@ The answer behind a closing by hand is sampled as the completion was, with a see
 is counted: all tokens behind the prompt, those put in by hand included.
 """
 
-from __future__ import annotations
-
 import bisect
 import time
 from collections.abc import Sequence

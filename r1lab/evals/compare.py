@@ -4,8 +4,6 @@ Problems vary more than models do, so the difference is taken on each problem an
 them: its interval is narrower than the two intervals side by side suggest.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

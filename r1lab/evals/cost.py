@@ -13,8 +13,6 @@ servers bill each request's prompt). The cost **per solved problem** divides by 
 was spent on problems that stay unsolved counts. It is infinite where nothing is solved.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

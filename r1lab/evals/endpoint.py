@@ -15,8 +15,6 @@ counted apart (`Attempt.certain` is False).
 sends it back, it is replaced.
 """
 
-from __future__ import annotations
-
 import email.utils
 import http.client
 import json

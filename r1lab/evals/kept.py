@@ -1,7 +1,5 @@
 """What the folder of an evaluation holds: its problems, every completion, and the numbers."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

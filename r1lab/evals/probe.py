@@ -10,8 +10,6 @@ reward for what it knows. The paper's RL failed on small bases and worked on lar
 The problems are training problems: what is held out stays unseen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

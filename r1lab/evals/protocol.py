@@ -15,8 +15,6 @@ Numbers are over the problems that have all k completions. While some are missin
 failed for good), the results say how many: long thoughts time out more often than short ones.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import json

@@ -10,8 +10,6 @@ prompt and completion is not known, and the two ends are all of one and all of t
 **The paper** (arXiv 2501.12948v2, appendix E.4) states accuracy against tokens, without dollars.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

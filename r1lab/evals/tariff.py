@@ -4,8 +4,6 @@ A list price holds on its day. `TARIFFS` has those that this project could sourc
 given as "IN/OUT": `--tariff 0.55/2.19`.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

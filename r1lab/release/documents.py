@@ -1,7 +1,5 @@
 """Mistakes in what is said about a model, and in what should not be said."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

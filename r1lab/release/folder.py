@@ -1,7 +1,5 @@
 """A model folder that is to be published, as the checks read it."""
 
-from __future__ import annotations
-
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field

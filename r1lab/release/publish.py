@@ -7,8 +7,6 @@
 `CHECKS` names the mistakes that are looked for. Nothing is written while one of them is there.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Other programs that should load a released model, tried where they are installed."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import shutil

@@ -1,8 +1,6 @@
 """Mistakes in weights, tokenizer and configuration. Weights are read from safetensors alone, and no
 code that comes with a model runs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

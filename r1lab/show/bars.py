@@ -1,7 +1,5 @@
 """Bar charts, histograms, heat maps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What the stages cost, ours beside the paper's."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

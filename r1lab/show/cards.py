@@ -1,7 +1,5 @@
 """Runs as HTML and figures, for the page of `r1lab watch`. What files say is escaped here."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Learning curves: metrics of training against the step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any

@@ -1,7 +1,5 @@
 """The curves of a run while it trains."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Mapping, Sequence

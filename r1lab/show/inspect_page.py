@@ -1,7 +1,5 @@
 """The rollout inspector as a page of `r1lab watch --browser`: links and a form, no script."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 

@@ -1,7 +1,5 @@
 """Reading what models wrote: by step, by filter, two models beside each other."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,8 +1,6 @@
 """Two loops as drawings: GRPO's, which returns through the lessons with "you are here", and the
 paper's RL infrastructure (arXiv 2501.12948v2, appendix B.1)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from r1lab.basics.errors import R1LabError

@@ -6,8 +6,6 @@ and draws it again when the kernel sends it anew. Front ends without the extensi
 draw the same JSON with their own plotly. Everything else shows the line of text.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

@@ -1,7 +1,5 @@
 """The GRPO objective drawn: clip, KL estimators."""
 
-from __future__ import annotations
-
 import plotly.graph_objects as go
 import torch
 

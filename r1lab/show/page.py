@@ -5,8 +5,6 @@ token, or under another host's name, gets nothing; the page may fetch from nowhe
 script but ours (Content-Security-Policy), whatever a model has written into a completion.
 """
 
-from __future__ import annotations
-
 import hmac
 import json
 import secrets

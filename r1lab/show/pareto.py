@@ -1,7 +1,5 @@
 """Accuracy against cost, with the Pareto front."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Curves through measured points, with their intervals: pass@k, calibration, dose and compute."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

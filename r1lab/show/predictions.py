@@ -7,8 +7,6 @@
 Nothing waits for it: without an entry, as under papermill, `draw` leaves the figure as it is.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -11,8 +11,6 @@ through training. The training is the same without it; it takes two more passes 
 completions, and the sampling of those questions.
 """
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import os

@@ -12,8 +12,6 @@ A row has a step, a problem, a prompt and a text, and whatever else is known of 
 The last two, and whole groups, are there where the run was recorded (`recorder`).
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence

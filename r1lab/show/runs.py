@@ -6,8 +6,6 @@ backend, and a run that is resumed goes on where its metrics do. Whatever is in 
 been written by a model, or by somebody else: numbers are numbers here, the rest is text.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

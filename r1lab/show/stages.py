@@ -1,7 +1,5 @@
 """R1's stages side by side."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The house style of every figure: colours, axes, panels, error bars, room for titles."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Sequence

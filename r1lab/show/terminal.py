@@ -1,7 +1,5 @@
 """`r1lab watch` in a terminal: runs as plain text, written again where they stand."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import textwrap

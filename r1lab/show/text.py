@@ -1,7 +1,5 @@
 """Completions and tables as HTML."""
 
-from __future__ import annotations
-
 import html
 import math
 import unicodedata

@@ -1,7 +1,5 @@
 """Figures of the toy policy of lesson 03: gradient estimates as dots, many runs as lines."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

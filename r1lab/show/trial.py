@@ -11,8 +11,6 @@ right a higher score goes with, which wrong completions it would reinforce most,
 it rewards that nobody wants.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator, Sequence

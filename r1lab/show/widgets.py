@@ -6,8 +6,6 @@ comes after it. No later cell depends on a click. Live, moving the control draws
 again; without a kernel the drawing stands, and a sentence stands where the control was.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

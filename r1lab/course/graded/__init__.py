@@ -11,8 +11,6 @@ The exercises are the modules `lesson_NN`, the quizzes are notebooks/quiz.yaml (
 companion notebooks notebooks/exercises/NN.ipynb are made of both (`pages`).
 """
 
-from __future__ import annotations
-
 import importlib
 import pkgutil
 import sysconfig

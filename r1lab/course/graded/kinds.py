@@ -10,8 +10,6 @@ A wrong attempt is (what the judge must name, code), or (what it must name, old,
 with `old` replaced. The tests run all of them.
 """
 
-from __future__ import annotations
-
 import ast
 import math
 import textwrap

@@ -1,7 +1,5 @@
 """Exercises of lesson 00: start here."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.course.graded.kinds import (

@@ -1,7 +1,5 @@
 """Exercises of lesson 01: a base model."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.course.graded.kinds import (

@@ -1,7 +1,5 @@
 """Exercises of lesson 03: group-relative advantages."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.advantages import dr_grpo, group_relative, rloo

@@ -1,7 +1,5 @@
 """Exercises of lesson 06: full GPU GRPO."""
 
-from __future__ import annotations
-
 import random
 
 import torch

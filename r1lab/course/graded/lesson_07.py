@@ -1,7 +1,5 @@
 """Exercises of lesson 07: cold start."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import torch

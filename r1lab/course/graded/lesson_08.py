@@ -1,7 +1,5 @@
 """Exercises of lesson 08: language consistency."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.advantages import group_relative

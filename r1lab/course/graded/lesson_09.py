@@ -1,7 +1,5 @@
 """Exercises of lesson 09: rejection sampling."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.course.graded.kinds import Wrong, call, choices, design, fill, guess, predict, whole

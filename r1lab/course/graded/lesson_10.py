@@ -1,7 +1,5 @@
 """Exercises of lesson 10: RL for all scenarios."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Exercises of lesson 11: distillation."""
 
-from __future__ import annotations
-
 import torch
 
 from r1lab.course.graded.kinds import (

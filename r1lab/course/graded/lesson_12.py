@@ -1,7 +1,5 @@
 """Exercises of lesson 12: programming."""
 
-from __future__ import annotations
-
 import random
 
 import torch

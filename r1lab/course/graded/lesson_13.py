@@ -1,7 +1,5 @@
 """Exercises of lesson 13: what does a right answer cost?"""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Exercises of lesson 15: the bill, the data, the release."""
 
-from __future__ import annotations
-
 import hashlib
 import tempfile
 from collections.abc import Sequence

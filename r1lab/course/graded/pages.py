@@ -1,7 +1,5 @@
 """The companion notebooks, written from the exercises: `python -m r1lab.course.graded.pages`."""
 
-from __future__ import annotations
-
 import textwrap
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A quiz as a form in JupyterLab, judged and kept."""
 
-from __future__ import annotations
-
 import ipywidgets
 
 from r1lab.basics.errors import R1LabError

@@ -6,8 +6,6 @@ The file is runs/progress.json, or what the environment variable R1LAB_PROGRESS 
      "quiz": {"03": {"right": 4, "of": 5, "tries": 1, "first": "abcda", "answers": "abcda"}}}
 """
 
-from __future__ import annotations
-
 import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence

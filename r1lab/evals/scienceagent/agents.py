@@ -13,8 +13,6 @@ A model is any object with `complete(messages, **options) -> reply`, where the r
 `r1lab.evals.endpoint.Endpoint`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field

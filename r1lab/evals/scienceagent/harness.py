@@ -9,8 +9,6 @@ A picture would be judged by a model that sees. There is none here: such a task 
 counts as no success, and the log says so (64 of the original's 102 tasks).
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path

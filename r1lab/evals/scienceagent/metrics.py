@@ -5,8 +5,6 @@ valid program, CodeBERTScore, lower cost: whoever chooses has seen the answers' 
 the user of one program gets at best, not what he gets. `single` is the rate of one run.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import math

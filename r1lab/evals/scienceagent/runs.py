@@ -10,8 +10,6 @@ anywhere, the same call goes on at the first task without a line. A task whose a
 when the run was stopped is asked again; what it had cost is in spent.json and counts.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Collection, Iterable

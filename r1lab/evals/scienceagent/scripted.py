@@ -12,8 +12,6 @@ No model of this project can write such programs. These write them from the gold
 data/scienceagent-mini/runs were written by `write_all`; `Replay` answers from such a file.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterable
 from pathlib import Path

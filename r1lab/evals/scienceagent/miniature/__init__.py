@@ -8,8 +8,6 @@ Four tasks ask for a figure. What is judged is the data behind it, which the pro
 of a picture: another metric than the original's, where a model looks at the pictures.
 """
 
-from __future__ import annotations
-
 import csv
 import random
 import shutil

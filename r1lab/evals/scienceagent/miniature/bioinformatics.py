@@ -1,7 +1,5 @@
 """Bioinformatics: sequences, expression, reading frames, survival."""
 
-from __future__ import annotations
-
 import math
 import random
 

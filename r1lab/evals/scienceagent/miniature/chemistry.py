@@ -1,7 +1,5 @@
 """Computational chemistry: formulas, rates, fingerprints, titration."""
 
-from __future__ import annotations
-
 import math
 import random
 

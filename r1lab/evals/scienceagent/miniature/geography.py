@@ -1,7 +1,5 @@
 """Geographic information: distances, rasters, polygons, terrain."""
 
-from __future__ import annotations
-
 import json
 import math
 import random

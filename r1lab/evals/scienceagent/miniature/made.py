@@ -1,7 +1,5 @@
 """One task of the miniature: its words, and how its data are made."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Psychology and cognitive neuroscience: reaction times, detection, scales, evoked potentials."""
 
-from __future__ import annotations
-
 import math
 import random
 
