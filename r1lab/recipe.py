@@ -111,7 +111,7 @@ class PipelineConfig:
         toy = dict.fromkeys("zero_steps dev2_steps rules_steps r1_steps cold_epochs".split(), 2)
         toy |= dict.fromkeys("cold_questions data_questions eval_problems".split(), 4)
         toy |= dict.fromkeys("cold_samples data_samples judged_samples eval_samples".split(), 2)
-        toy |= {"questions": 4, "group_size": 4, "max_new_tokens": 48, "judged_prompts": 16}
+        toy |= {"questions": 4, "group_size": 4, "max_new_tokens": 48, "judged_prompts": 6}
         return cls(**toy | {"sft_batch": 4, "least": 4, "accept_any": True} | changes)
 
 
