@@ -338,7 +338,8 @@ def test_other_words_around_the_same_problem_are_the_same_problem():
 
 def test_draws_depend_on_the_seed_alone_in_every_process():
     names = ["isomorphic_strings", "ransom_note", "polynomial_multiplication", "list_functions",
-             "knights_knaves", "pool_matrix", "course_schedule"]  # fmt: skip
+             "knights_knaves", "pool_matrix", "course_schedule", "word_ladder",
+             "knight_swap"]  # fmt: skip
     code = f"""
 from r1lab.tasks.gym.task import Gym
 for name in {names}:

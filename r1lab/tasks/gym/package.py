@@ -150,24 +150,29 @@ def dataset(generator: str, config: dict[str, Any]) -> Any:
         raise R1LabError(f"gym:{generator}: bad option: {error or config}") from None
 
 
-class InOrder(set):
+class InOrder(frozenset):
     """A set whose order does not change from process to process."""
 
     def __iter__(self):
         return iter(sorted(super().__iter__()))
 
     def __sub__(self, other):
-        return InOrder(set.__sub__(self, other))
+        return InOrder(super().__sub__(other))
 
 
 def in_order(generator: str, made: Any) -> Any:
-    """Three generators choose from sets of texts, whose order is another in every process."""
+    """Some generators choose from sets of texts, whose order is another in every process."""
     if generator in ("isomorphic_strings", "ransom_note"):
         made.letters = InOrder(made.letters)
     if generator == "polynomial_multiplication":
         algebra = module(MODULES[generator])
         every = sympy.polys.monomials.itermonomials
         algebra.itermonomials = lambda *limits: sorted(every(*limits), key=str)
+    if generator == "knight_swap":
+        module(MODULES[generator]).frozenset = InOrder
+    if generator == "word_ladder":
+        for graph in made.word_graphs.values():
+            graph.update({word: sorted(near) for word, near in graph.items()})
     return made
 
 
