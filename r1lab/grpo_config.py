@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1lab.advantages import ESTIMATORS
-from r1lab.basics.options import MOST_SEED, check, option, require
+from r1lab.basics.options import MOST_DRAWN, MOST_SEED, check, option, require
 from r1lab.losses import CORRECTIONS, KL_ESTIMATORS, LENGTH_NORMS, Objective
 from r1lab.rewards import NAMED, check_weights
 from r1lab.sampler.rollouts import Sampling
 from r1lab.templates import TEMPLATES
 from r1lab.training.reward_calls import callable_name
-
-MOST = 2**20  # completions of a step: more are a slip, and the system would end the process
 
 
 @dataclass(frozen=True)
@@ -94,11 +92,11 @@ class GRPOConfig:
         require(in_order, "pass_rate_low must not exceed pass_rate_high")
         require(self.beta1 < 1 and self.beta2 < 1, "beta1 and beta2 must be below 1")
         n = self.questions * self.group_size
-        require(n <= MOST, f"questions * group_size must be at most {MOST:,}")
+        require(n <= MOST_DRAWN, f"questions * group_size must be at most {MOST_DRAWN:,}")
         drawn = self.steps * self.problems_a_step
-        words = f"steps * questions must be at most {MOST:,}: the problems of all steps are drawn "
-        words += "before the first (the same command goes on with more steps)"
-        require(drawn <= MOST, words)
+        words = f"steps * questions must be at most {MOST_DRAWN:,}: the problems of all steps are "
+        words += "drawn before the first (the same command goes on with more steps)"
+        require(drawn <= MOST_DRAWN, words)
         require(self.minibatches <= n, "minibatches must not be more than questions * group_size")
 
     @property

@@ -17,6 +17,7 @@ WORDS = {
     tuple: "a list",
 }
 MOST_SEED = 2**32 - 1  # the largest that torch, numpy and TRL all take
+MOST_DRAWN = 2**20  # problems of a run, completions of a step: more are a slip, and fill the memory
 
 
 def option(

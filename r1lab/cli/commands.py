@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r1lab.basics.errors import R1LabError, did_you_mean
-from r1lab.basics.options import check, option
+from r1lab.basics.options import MOST_DRAWN, check, option
 from r1lab.cli.classroom import Class, Hosted
 from r1lab.cli.data import Decontaminate, Safety
 from r1lab.cli.lessons import Bench, Book, Figures, Init, Run
@@ -83,7 +83,7 @@ class Train(ModelAndTask):
     record_every: int = option(0, "steps between whole groups kept for the inspector, with what "
         "the update did to them; 0: none (scratch only)", low=0)
     held_out: int | None = number("so many held-out problems before and after, 4 completions each, "
-        "sampled as in training", low=2, high=1 << 20)
+        "sampled as in training", low=2, high=MOST_DRAWN)
     print_launch: str | None = text("train nothing; print the command that starts this run: ddp, "
         "fsdp, zero3, slurm, sky-1, sky-8, sky-2x8, vllm")
     trl: Any = group("--backend trl")
@@ -117,7 +117,7 @@ class Eval(ModelAndTask):
     """
     split: str = option("held_out", "train, held_out or leaked")
     k: int = option(16, "completions per problem", low=1)
-    n: int = option(256, "problems (all, where the split has fewer)", low=1, high=1 << 20)
+    n: int = option(256, "problems (all, where the split has fewer)", low=1, high=MOST_DRAWN)
     max_new_tokens: int | None = number("length limit of a completion (default: 448, for an "
         "endpoint 32768)", low=1)
     temperature: float = option(0.6, "of sampling; 0: greedy decoding; 1: what RL trains", low=0)
@@ -162,7 +162,7 @@ class Probe(OfTask):
     model: str = option("tiny", "as for `r1lab train`", path=True)
     task: tuple = words("tasks, by name or FILE.py:NAME (default: countdown)", "TASK")
     template: tuple = words("prompt templates (default: tiny)", "TEMPLATE")
-    n: int = option(64, "problems of the split train", low=1, high=1 << 20)
+    n: int = option(64, "problems of the split train", low=1, high=MOST_DRAWN)
     k: int = option(16, "completions per problem", low=2)
     group_size: int = option(16, "completions per prompt that RL will take, at most k", low=2)
     questions: int = option(16, "prompts per step that RL will take", low=1)
@@ -232,7 +232,7 @@ class Tasks(OfTask):
     """
     what: tuple = option((), "check NAME, or gym (default: list the tasks)", positional=True,
         metavar="WORD")
-    n: int = option(50, "problems", low=1, high=1 << 20)
+    n: int = option(50, "problems", low=1, high=MOST_DRAWN)
     seed: int = option(0, "of the problems", **SEEDS)
 
 

@@ -125,13 +125,11 @@ def name_places(
     for i in 3 * order:
         others = [box for j, box in taken.items() if j != i]
         boxes = {place: name_box(xs[i], ys[i], len(names[i]), size, place) for place in PLACES}
-
-        def cost_of(place: str, boxes=boxes, others=others) -> tuple[int, int]:
-            box = boxes[place]
+        costs = {}
+        for place, box in boxes.items():
             outside = box[0] < ends[0] or box[2] > ends[1]
-            return met(box, others) + 3 * outside, met(box, lines)
-
-        found[i] = min(PLACES, key=cost_of)
+            costs[place] = (met(box, others) + 3 * outside, met(box, lines))
+        found[i] = min(costs, key=costs.get)
         taken[i] = boxes[found[i]]
     return found
 
