@@ -19,11 +19,11 @@ if gc.isenabled():
     gc.disable()  # until all is imported: pytest_collection_finish
 
 import pytest
-import torch
-from tokenizers.processors import TemplateProcessing
+import warm
 
 import r1lab.course  # noqa: F401  before the first nbformat
-from r1lab.world.tokenizer import build_tokenizer
+
+# torch and what needs it is imported in the fixtures: xdist's controller runs no test.
 
 
 def pytest_addoption(parser):
@@ -35,6 +35,8 @@ def pytest_configure(config):
     file: benchmarks/README.md has the commands."""
     if not config.getoption("--cuda"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if config.getoption("numprocesses", None):
+        warm.python()  # one for all workers
 
 
 @pytest.hookimpl(optionalhook=True)  # .venv-engines has no xdist
@@ -68,14 +70,24 @@ def pytest_collection_finish(session):
     gc.enable()
 
 
+@pytest.fixture
+def warm_processes():
+    """The Pythons that a test starts have imported torch, transformers and TRL already."""
+    with warm.processes():
+        yield
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
+    from r1lab.world.tokenizer import build_tokenizer
+
     return build_tokenizer()
 
 
 @pytest.fixture(scope="session")
 def adding():
     """adding(tokenizer, "user $A </s>") -> a copy that puts these tokens around each text."""
+    from tokenizers.processors import TemplateProcessing
 
     def copied(tokenizer, single: str):
         other = copy.deepcopy(tokenizer)
@@ -91,6 +103,8 @@ def adding():
 @pytest.fixture
 def random_model(tokenizer):
     """(model, tokenizer): a very small random Llama that speaks the tiny world's tokens."""
+    import torch
+
     from r1lab.models.load import tiny_llama
 
     torch.manual_seed(0)
@@ -115,6 +129,8 @@ def model(random_model):
 @pytest.fixture
 def one_thread():
     """The same bits need the same number of threads."""
+    import torch
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -243,7 +243,7 @@ def test_pretrain_makes_a_small_model(tmp_path, capsys):
     assert made["vocabulary"] == 294 and made["recipe"]["kv_heads"] == 1
 
 
-def test_a_full_disk_in_training_is_one_line(small_base, tmp_path):
+def test_a_full_disk_in_training_is_one_line(small_base, tmp_path, warm_processes):
     """A limit on the size of files stands in for the disk; the model is larger than it."""
     out = tmp_path / "out"
     argv = ["train", "--model", str(small_base), "--out", str(out), *SMALL]

@@ -234,7 +234,7 @@ def test_a_configuration_survives_the_command_line():
         cluster.options(GRPOConfig(rewards=(len,), reward_weights=(1.0,)))
 
 
-def test_a_launch_that_fails_says_why(tmp_path, capfd):
+def test_a_launch_that_fails_says_why(tmp_path, capfd, warm_processes):
     words = ["--out", str(tmp_path), "--steps", "0", "--quiet"]
     with pytest.raises(R1LabError, match="2 processes of ddp ended with code"):
         cluster.launch("ddp", words, processes=2, cpu=True)

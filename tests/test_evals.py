@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import warm
 from openai_server import serve
 
 from r1lab import cli, evaluate
@@ -242,7 +243,8 @@ def test_a_killed_or_stopped_run_goes_on_to_the_same_numbers(whole, tmp_path, ho
         line = f"eval --endpoint {server.url} --model m --task countdown --n 6 --k 4 --jobs 2"
         line += f" --max-new-tokens 64 --tariff 1/2 --out {out} --json"
         environment = os.environ | {"R1LAB_DEBUG": "0"}
-        argv = [sys.executable, "-c", PROGRAM, *line.split()]
+        python = sys.executable if how == signal.SIGKILL else warm.python()
+        argv = [python, "-c", PROGRAM, *line.split()]
         first = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
         while len(server.answered) < 7 and time.monotonic() < until:

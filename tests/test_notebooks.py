@@ -13,6 +13,7 @@ from functools import partial
 
 import nbformat
 import pytest
+import warm
 import warm_kernels
 from exercises import with_solutions
 from markdown_it import MarkdownIt
@@ -179,7 +180,10 @@ def runs(request, tmp_path_factory):
 
     asked = [item for item in request.session.items if "runs" in getattr(item, "fixturenames", ())]
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=spawn, initializer=warm_kernels.begin) as pool:
+    with (
+        warm.processes(),
+        ProcessPoolExecutor(2, mp_context=spawn, initializer=warm_kernels.begin) as pool,
+    ):
         folders = {
             name: tmp_path_factory.mktemp(name) / "run"
             for name in sorted({item.callspec.params["name"] for item in asked}, reverse=True)

@@ -274,7 +274,7 @@ def test_a_file_is_read_again_only_when_something_new_begins(mine):
     assert get_advantage("mine.py:robust")(torch.tensor([[0.0, 0.0, 3.0]]))[0, 0] == -1
 
 
-def test_configurations_travel_to_other_processes(mine):
+def test_configurations_travel_to_other_processes(mine, warm_processes):
     config = GRPOConfig(advantage="mine.py:robust", template="mine.py:chatty")
     assert pickle.loads(pickle.dumps(config)) == config
     code = textwrap.dedent(

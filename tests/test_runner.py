@@ -285,7 +285,7 @@ def test_a_full_disk_is_one_line_and_the_earlier_copy_stays(folder, tmp_path):
 # Several seeds
 
 
-def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_path):
+def test_seeds_become_one_ledger_and_the_readme_and_are_run_once(folder, tmp_path, warm_processes):
     write(folder, "00_first", RECORD)
     readme, ledger = tmp_path / "README.md", tmp_path / "ledger.json"
     readme.write_text("<!-- figures:begin -->\nnot measured yet\n<!-- figures:end -->\n")

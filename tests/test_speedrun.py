@@ -77,7 +77,7 @@ def test_a_recipe_stops_where_its_training_accuracy_says(random_model, tmp_path)
         assert torch.isfinite(before).all()
 
 
-def test_a_quick_run_measures_both_and_writes_no_row(tmp_path, capsys):
+def test_a_quick_run_measures_both_and_writes_no_row(tmp_path, capsys, warm_processes):
     """For real, in processes of their own, on the embedded base: but for its sizes."""
     kept = speedrun.TABLE.read_bytes() if speedrun.TABLE.exists() else None
     small = recipe(tmp_path, "changed: nothing\nsteps: 2")

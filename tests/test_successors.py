@@ -63,7 +63,7 @@ def test_mostly_hard_has_four_numbers_in_three_of_four():
     assert {len(p.data["numbers"]) for p in successors.MostlyHard().problems("held_out", 4)} == {3}
 
 
-def test_the_ledger_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+def test_the_ledger_goes_on_where_it_was(tmp_path, monkeypatch, capsys, warm_processes):
     ledger, how = tmp_path / "ledger.json", {"size": SMALL, "jobs": 1, "only": ["scales"]}
     book = measure([0], ledger=ledger, **how)
     assert list(book["runs"]) == ["scales/0"]

@@ -878,7 +878,7 @@ assert PartialState().num_processes == 2
 """
 
 
-def test_two_processes_are_one(base_model, tmp_path):
+def test_two_processes_are_one(base_model, tmp_path, warm_processes):
     """`accelerate launch` with two CPU processes (gloo) on the embedded model: the same answers,
     the same loss, the same weights as one process on the same global batch."""
     script = tmp_path / "script.py"
@@ -911,7 +911,7 @@ def test_two_processes_are_one(base_model, tmp_path):
     assert far.mean() < 1e-6 and (far > 1e-4).float().mean() < 1e-3
 
 
-def test_a_launcher_that_is_told_to_stop_lets_its_processes_save(tmp_path):
+def test_a_launcher_that_is_told_to_stop_lets_its_processes_save(tmp_path, warm_processes):
     """SIGTERM to the launcher alone, as a cloud or a scheduler sends it."""
     words = ["--out", str(tmp_path), *cluster.options(replace(TWO, steps=40, checkpoint_every=100))]
     command = [sys.executable, *cluster.accelerate("ddp", ["--quiet", *words], 2, "cpu")]

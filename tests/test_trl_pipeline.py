@@ -97,7 +97,7 @@ def command(base, out, *options) -> list[str]:
     return [sys.executable, *launch[:2], "--main_process_port", "0", *launch[2:]]
 
 
-def test_two_processes_make_all_of_r1(random_folder, tmp_path):
+def test_two_processes_make_all_of_r1(random_folder, tmp_path, warm_processes):
     """Told to stop in the first stage (SIGTERM to the launcher alone), started again: it goes on
     there, makes every stage and leaves five models, with the weights that one process makes."""
     out, said = tmp_path / "two", tmp_path / "said"

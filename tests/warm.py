@@ -1,0 +1,64 @@
+"""A `python` for what tests start: its imports of torch, transformers and TRL are done already.
+
+They take 5 CPU seconds of each new process before its first line. A process of this kind is one of
+its own all the same: `warm_server.py` forks it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import multiprocessing.spawn
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@functools.cache
+def python() -> str:
+    """The path of that program; its server is started by the first who asks. Signals are handed on,
+    but nobody can hand on SIGKILL: the process dies a moment after the one that was killed.
+    Elsewhere than on Linux it is this interpreter: macOS forks no process with frameworks."""
+    if sys.platform != "linux":
+        return sys.executable
+    folder = os.environ.get("R1LAB_WARM") or begin()
+    return str(Path(folder, "python"))
+
+
+@contextlib.contextmanager
+def processes():
+    """While this lasts, what starts another Python starts that one: by `sys.executable`, by
+    multiprocessing's "spawn", by torchrun."""
+    before = sys.executable, multiprocessing.spawn.get_executable()
+    sys.executable = os.environ["PYTHON_EXEC"] = python()
+    multiprocessing.set_executable(python())
+    try:
+        yield
+    finally:
+        sys.executable, executable = before
+        multiprocessing.set_executable(executable)
+        del os.environ["PYTHON_EXEC"]
+
+
+def begin() -> str:
+    """Start the server; its folder, which processes of ours find in R1LAB_WARM."""
+    keep = tempfile.TemporaryDirectory(prefix="r1lab-warm-")
+    folder = Path(keep.name)
+    words = [sys.executable, "-SEs", HERE / "warm_client.py", sys.executable, folder / "socket"]
+    program = folder / "python"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, words))} "$@"\n')
+    program.chmod(0o755)
+    server = subprocess.Popen(
+        [sys.executable, HERE / "warm_server.py", folder / "socket"],
+        stdin=subprocess.PIPE, start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    atexit.register(lambda: (server.stdin.close(), server.wait(), keep.cleanup()))
+    os.environ["R1LAB_WARM"] = str(folder)
+    return str(folder)
