@@ -21,6 +21,7 @@ endif
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
+unexport PYTHONDONTWRITEBYTECODE # or each of a hundred processes compiles the package again
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-engines browser lab book bench figures hosted class downloads lint lock clean

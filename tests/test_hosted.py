@@ -82,8 +82,8 @@ def test_what_is_no_repository_is_refused(name, tmp_path):
         hosted.variant(nbformat.read(LESSONS[0], 4), "colab", 'x"\ny', "main", {})
 
 
-def set_up(tmp_path, python, **environment) -> subprocess.CompletedProcess:
-    """The set-up cell run by another Python, from a clone of this repository."""
+def set_up(tmp_path, python, then="", **environment) -> subprocess.CompletedProcess:
+    """The set-up cell, and `then`, run by another Python, from a clone of this repository."""
     clone = tmp_path / "origin"
     if not clone.exists():
         ignored = shutil.ignore_patterns(".git", ".venv", "runs", "build", "*_cache", "__pycache__")
@@ -93,7 +93,7 @@ def set_up(tmp_path, python, **environment) -> subprocess.CompletedProcess:
             subprocess.run([*git, *words], cwd=clone, check=True, capture_output=True)
     nb = nbformat.read(LESSONS[3], 4)
     cell = hosted.variant(nb, "colab", f"file://{clone}", "main", {"seed": 0}).cells[1].source
-    program = f"{cell}\nfrom r1lab import show\nprint(r1lab.ROOT)\n"
+    program = f"{cell}\n{then}\nprint(r1lab.ROOT)\n"
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "R1LAB"))}
     env |= {"R1LAB_FOLDER": str(tmp_path / "there"), **environment}
     how = {"cwd": tmp_path, "env": env, "capture_output": True, "text": True, "timeout": 3000}
@@ -123,7 +123,7 @@ def borrowed(tmp_path_factory):
 def test_the_set_up_cell_clones_installs_and_imports(borrowed):
     folder, python = borrowed
     offline = {"PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_INDEX": "1"}
-    done = set_up(folder, python, **offline)
+    done = set_up(folder, python, "from r1lab import show", **offline)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "is ready" in done.stdout and str(folder / "there") in done.stdout
     again = set_up(folder, python, PATH="/nowhere", **offline)  # neither git nor pip is asked
@@ -145,7 +145,7 @@ def test_a_loaded_package_of_another_version_asks_for_a_restart(borrowed):
 def test_the_set_up_cell_in_a_bare_environment(tmp_path):
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
-    done = set_up(tmp_path, python)
+    done = set_up(tmp_path, python, "from r1lab import show")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     words = ["-m", "r1lab", "run", "--only", "03", "--profile", "smoke"]
     ran = subprocess.run([str(python), *words], cwd=tmp_path / "there", timeout=1800)

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import warm
 import yaml
 
 import r1lab
@@ -125,7 +126,7 @@ def r1lab_of(site: Path, cwd: Path, *words: str) -> str:
     """What the installed command prints, started in another folder."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("R1LAB")}
     done = subprocess.run(
-        [sys.executable, "-m", "r1lab", *words],
+        [warm.python(), "-m", "r1lab", *words],
         cwd=cwd, env=environment | {"PYTHONPATH": str(site)}, capture_output=True, text=True,
         timeout=300,
     )  # fmt: skip
