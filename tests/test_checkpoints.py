@@ -13,6 +13,7 @@ import time
 
 import pytest
 import torch
+import warm
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
@@ -140,9 +141,8 @@ def save_for_ever(folder):
         save(folder, step, state_of(step, size=200_000))
 
 
-def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])  # as test_grpo
+def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path, warm_processes):
+    context = multiprocessing.get_context("spawn")
     reached = 0
     for pause, sign in (
         (0.0, "step-*.pt"),
@@ -155,7 +155,7 @@ def test_killed_at_any_time_a_whole_checkpoint_is_there(tmp_path):
         while not list(tmp_path.glob(sign)):
             time.sleep(0.002)
         time.sleep(pause)
-        os.kill(writer.pid, signal.SIGKILL)
+        warm.kill(writer.pid)
         writer.join()
         state = latest(tmp_path)
         if state is None:  # killed while it wrote the very first one
@@ -295,8 +295,8 @@ def hold(folder, ready, go):
         go.wait(60)
 
 
-def test_two_runs_in_one_folder_are_refused_in_one_line(tmp_path):
-    context = multiprocessing.get_context("forkserver")
+def test_two_runs_in_one_folder_are_refused_in_one_line(tmp_path, warm_processes):
+    context = multiprocessing.get_context("spawn")
     ready, go = context.Event(), context.Event()
     other = context.Process(target=hold, args=(tmp_path, ready, go))
     other.start()
@@ -305,7 +305,7 @@ def test_two_runs_in_one_folder_are_refused_in_one_line(tmp_path):
         with one_run(tmp_path):
             pass
     assert "\n" not in str(raised.value)
-    os.kill(other.pid, signal.SIGKILL)  # a killed one holds nothing
+    warm.kill(other.pid)  # a killed one holds nothing
     other.join()
     with one_run(tmp_path), pytest.raises(R1LabError, match="another run"), one_run(tmp_path):
         pass

@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -243,13 +242,12 @@ def test_a_killed_or_stopped_run_goes_on_to_the_same_numbers(whole, tmp_path, ho
         line = f"eval --endpoint {server.url} --model m --task countdown --n 6 --k 4 --jobs 2"
         line += f" --max-new-tokens 64 --tariff 1/2 --out {out} --json"
         environment = os.environ | {"R1LAB_DEBUG": "0"}
-        python = sys.executable if how == signal.SIGKILL else warm.python()
-        argv = [python, "-c", PROGRAM, *line.split()]
+        argv = [warm.python(), "-c", PROGRAM, *line.split()]
         first = subprocess.Popen(argv, env=environment, stderr=subprocess.PIPE, text=True)
         until = time.monotonic() + 120
         while len(server.answered) < 7 and time.monotonic() < until:
             time.sleep(0.02)
-        first.send_signal(how)
+        warm.kill(first.pid) if how == signal.SIGKILL else first.send_signal(how)
         said = first.communicate(timeout=60)[1]
         kept = len(load(out).rows)
         assert 0 < kept < 24, said

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
 import pytest
+import warm
 from transformers import AutoModelForCausalLM
 
 from r1lab import cli, grpo, pipeline, sft
@@ -241,7 +239,7 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
         "grpo.update = lambda *args: (time.sleep(0.3), update(*args))[1]\n"
         "import torch; torch.set_num_threads(1)\nsys.exit(cli.main(['pipeline', *sys.argv[1:]]))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, *argv], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([warm.python(), "-c", code, *argv], stdout=subprocess.DEVNULL)
     zero = tmp_path / "cut" / "zero"
     try:
         for _ in range(1200):
@@ -252,7 +250,7 @@ def test_killed_without_a_warning_it_goes_on_there(toy, tmp_path):
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.1)
     finally:
-        os.kill(process.pid, signal.SIGKILL)
+        warm.kill(process.pid)
         process.wait()
     assert not (zero / stages.RECORD).exists() and len(metrics_of(zero)) < 6
     config = replace(toy, zero_steps=6)

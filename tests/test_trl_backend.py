@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from accelerate.state import AcceleratorState
 from huggingface_hub import ModelCard, RepoUrl
 from trl import GRPOConfig as TRLConfig
@@ -477,13 +478,12 @@ def steps_logged(out) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
-def test_killed_twice_it_ends_with_the_same_bits(model, tokenizer, tmp_path):
+def test_killed_twice_it_ends_with_the_same_bits(model, tokenizer, tmp_path, warm_processes):
     """kill -9 at random moments in processes of their own; on to the end in this one."""
     base, out = tmp_path / "base", tmp_path / "killed"
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.trl_backend.run", "r1lab.models.load"])
+    context = multiprocessing.get_context("spawn")
     pauses = [random.uniform(0, 0.3) for _ in range(2)]
     for pause in pauses:
         done, until = steps_logged(out), time.monotonic() + 120
@@ -492,7 +492,7 @@ def test_killed_twice_it_ends_with_the_same_bits(model, tokenizer, tmp_path):
         while steps_logged(out) in (done, 0) and process.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
         time.sleep(pause)
-        os.kill(process.pid, signal.SIGKILL)
+        warm.kill(process.pid)
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was to be killed while it trained"
 

@@ -12,6 +12,7 @@ import functools
 import multiprocessing.spawn
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,13 +23,18 @@ HERE = Path(__file__).parent
 
 @functools.cache
 def python() -> str:
-    """The path of that program; its server is started by the first who asks. Signals are handed on,
-    but nobody can hand on SIGKILL: the process dies a moment after the one that was killed.
-    Elsewhere than on Linux it is this interpreter: macOS forks no process with frameworks."""
+    """The path of that program; its server is started by the first who asks. Elsewhere than on
+    Linux it is this interpreter: macOS forks no process with frameworks."""
     if sys.platform != "linux":
         return sys.executable
     folder = os.environ.get("R1LAB_WARM") or begin()
     return str(Path(folder, "python"))
+
+
+def kill(pid: int) -> None:
+    """SIGKILL to a process of `python`. Other signals are handed on to it, that one cannot be."""
+    told = Path(os.environ.get("R1LAB_WARM", "/nowhere"), f"socket-{pid}")
+    os.kill(int(told.read_text()) if told.exists() else pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

@@ -30,6 +30,8 @@ def main() -> None:
     server.sendall(request)
     answers = server.makefile()
     pid = int(answers.readline())
+    with open(f"{path}-{os.getpid()}", "w") as file:  # warm.kill reads it
+        file.write(str(pid))
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, _: os.kill(pid, number))
     status = int(answers.readline() or signal.SIGKILL)  # the server is gone
