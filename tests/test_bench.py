@@ -8,6 +8,7 @@ from statistics import fmean
 
 import pytest
 import torch
+import warm
 from torch.utils.flop_counter import FlopCounterMode
 
 from r1lab import grpo
@@ -23,7 +24,8 @@ def test_a_quick_run_measures_every_ratio_and_leaves_the_committed_results_alone
 ):
     before = cpu.RESULTS.read_bytes() if cpu.RESULTS.exists() else None
     out = tmp_path / "quick.json"
-    assert main(["bench", "--quick", "--model", random_folder, "--out", str(out)]) == 0
+    with warm.spawned():
+        assert main(["bench", "--quick", "--model", random_folder, "--out", str(out)]) == 0
     report = json.loads(out.read_text())
     assert set(report["ratios"]) == set(report["goals"]) == set(cpu.RATIOS)
     assert all(value > 0 for value in report["ratios"].values())

@@ -38,17 +38,26 @@ def kill(pid: int) -> None:
 
 
 @contextlib.contextmanager
-def processes():
-    """While this lasts, what starts another Python starts that one: by `sys.executable`, by
-    multiprocessing's "spawn", by torchrun."""
-    before = sys.executable, multiprocessing.spawn.get_executable()
-    sys.executable = os.environ["PYTHON_EXEC"] = python()
+def spawned():
+    """While this lasts, that program is what multiprocessing's "spawn" starts."""
+    before = multiprocessing.spawn.get_executable()
     multiprocessing.set_executable(python())
     try:
         yield
     finally:
-        sys.executable, executable = before
-        multiprocessing.set_executable(executable)
+        multiprocessing.set_executable(before)
+
+
+@contextlib.contextmanager
+def processes():
+    """While this lasts, it is also what is started by `sys.executable` and by torchrun."""
+    before = sys.executable
+    sys.executable = os.environ["PYTHON_EXEC"] = python()
+    try:
+        with spawned():
+            yield
+    finally:
+        sys.executable = before
         del os.environ["PYTHON_EXEC"]
 
 
