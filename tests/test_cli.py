@@ -14,6 +14,7 @@ import time
 
 import pytest
 import torch
+import warm
 import yaml
 
 from r1lab import ROOT, cli
@@ -455,17 +456,20 @@ def test_an_error_of_a_library_about_a_value_is_no_bug_of_ours():
 
 def test_output_never_raises_whatever_the_encoding(random_folder, tmp_path):
     argv = f"eval --model {random_folder} --n 2 --k 2 --max-new-tokens 4".split()
-    for extra in ({"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
-        done = r1lab([*argv, "--task-option", "wording=tiny"], env=extra)
+    for python, extra in (
+        (warm.python(), {"PYTHONIOENCODING": "ascii"}),
+        (sys.executable, {"LC_ALL": "C", "PYTHONUTF8": "0"}),
+    ):
+        done = r1lab([*argv, "--task-option", "wording=tiny"], env=extra, python=python)
         assert done.returncode == 0 and "length" in done.stdout, done.stderr
         assert r1lab(["eval", "--help"], env=extra).returncode == 0
 
 
-def r1lab(argv, env=(), code="sys.exit(cli.main(sys.argv[1:]))"):
+def r1lab(argv, env=(), code="sys.exit(cli.main(sys.argv[1:]))", python=sys.executable):
     """The command in a process of its own."""
     start = f"import sys; from r1lab import cli; {code}"
     return subprocess.run(
-        [sys.executable, "-c", start, *map(str, argv)],
+        [python, "-c", start, *map(str, argv)],
         capture_output=True, text=True, errors="replace", timeout=200, env=os.environ | dict(env),
     )  # fmt: skip
 
