@@ -97,6 +97,7 @@ def become(arguments, environment, folder, files) -> None:
     import torch
 
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
     above = max(*files, *files.values()) + 1
     files = {number: fcntl.fcntl(ours, fcntl.F_DUPFD, above) for number, ours in files.items()}
     os.closerange(0, above)
