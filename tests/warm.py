@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import multiprocessing.spawn
 import os
 import shlex
@@ -76,4 +77,13 @@ def begin() -> str:
     )  # fmt: skip
     atexit.register(lambda: (server.stdin.close(), server.wait(), keep.cleanup()))
     os.environ["R1LAB_WARM"] = str(folder)
+    return str(folder)
+
+
+def kernelspec(folder: Path) -> str:
+    """Jupyter's kernel "python3" in that program, for JUPYTER_PATH."""
+    words = [python(), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    about = {"argv": words, "display_name": "Python 3", "language": "python"}
+    (folder / "kernels" / "python3").mkdir(parents=True)
+    (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(about))
     return str(folder)
