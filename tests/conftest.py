@@ -12,8 +12,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores: one thread each
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if gc.isenabled():
     gc.disable()  # until all is imported: pytest_collection_finish
@@ -35,8 +33,8 @@ def pytest_configure(config):
     file: benchmarks/README.md has the commands."""
     if not config.getoption("--cuda"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    if config.getoption("numprocesses", None):
-        warm.python()  # one for all workers
+    if config.getoption("numprocesses", None):  # workers share the cores: one thread each
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(optionalhook=True)  # .venv-engines has no xdist
@@ -44,6 +42,13 @@ def pytest_xdist_auto_num_workers(config):
     """One more than there are cores: of each minute, tests wait a quarter for processes, clocks and
     time limits."""
     return (os.cpu_count() or 1) + 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config, specs):
+    """The workers themselves have what takes long to import."""
+    for spec in specs:
+        spec.python = warm.python()
 
 
 # The files that take longest, the longest first.
