@@ -474,7 +474,8 @@ def test_programs_from_an_endpoint_run_in_the_sandbox(tmp_path):
     """HumanEval: fenced, in tags, wrong, sleeping and hostile programs."""
     task = get_task("humaneval")
     problems = task.problems("held_out", 2)
-    bodies = ["```python\n{}\n```", "Sure. <answer>{}</answer>", "```\nimport time\ntime.sleep(99)\n```",
+    bodies = ["```python\n{}\n```", "Sure. <answer>{}</answer>",
+              "```\nimport time\ntime.sleep(99)\n```",
               "```python\nimport os\nos._exit(0)\n```"]  # fmt: skip
     turns: dict[str, int] = {}
 
