@@ -93,7 +93,8 @@ class Index:
         row, found = words(text), {}
         for size in self._sizes:
             for gram in _grams(row, size):
-                found |= dict.fromkeys(sorted(self.grams.get(gram, ())))
+                if of := self.grams.get(gram):
+                    found |= dict.fromkeys(sorted(of))
         return list(found)
 
 

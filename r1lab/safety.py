@@ -9,6 +9,7 @@ fraction of harmless requests that are refused.
     requests = tiny_requests()                         # world.jailbreaks; or read_requests(file)
     found = assess(Local(model, tokenizer), requests)  # or an endpoint, with judge=Guard(another)
     guarded = assess(RiskControl(Local(model, tokenizer)), requests)
+    guarded = found.behind(RiskControl(Local(model, tokenizer)))  # of the same responses
 
 A model is anything with `complete(messages) -> reply`, whose `text` is the response.
 
@@ -179,14 +180,15 @@ class RiskControl:
     refusal: Mapping[str, str] = field(default_factory=lambda: REFUSAL)
 
     def complete(self, messages: Messages, **options: Any) -> Reply:
-        return self._checked(messages, self.model.complete(messages, **options))
+        return self.checked(messages, self.model.complete(messages, **options))
 
     def complete_all(self, conversations: Sequence[Messages], seed: int = 0) -> list[Reply]:
         plain = [Request("", tuple(one), False, "") for one in conversations]
         replies = answers(self.model, plain, seed, workers=4)
-        return [self._checked(*pair) for pair in zip(conversations, replies, strict=True)]
+        return [self.checked(*pair) for pair in zip(conversations, replies, strict=True)]
 
-    def _checked(self, messages: Messages, reply: Any) -> Reply:
+    def checked(self, messages: Messages, reply: Any) -> Reply:
+        """What is sent in place of the model's reply: the same, or a refusal."""
         whole = " ".join([*(one["content"] for one in messages), reply.text]).lower()
         flagged = any(word.lower() in whole for word in self.keywords)
         review = partial(looks_bad, keywords=self.keywords)
@@ -286,6 +288,15 @@ class Assessment:
         rows = enumerate(self.requests)
         return [i for i, r in rows if all(getattr(r, k) in v for k, v in wanted.items())]
 
+    def behind(self, control: RiskControl, judge: Judge = rule) -> "Assessment":
+        """The same responses behind risk control, whose model is not asked again."""
+        rows = zip(self.requests, self.texts, strict=True)
+        replies = [
+            [control.checked(r.messages, Reply(text.removeprefix(f"{r.begun} "))) for text in row]
+            for r, row in rows
+        ]
+        return judged(self.requests, replies, judge)
+
     @property
     def unjudged(self) -> int:
         return sum(one is None for row in self.verdicts for one in row)
@@ -327,10 +338,15 @@ def assess(
     if not requests or samples < 1:
         raise R1LabError("nothing to assess: give at least one request and samples >= 1")
     drawn = [answers(model, requests, seed * 1000 + i, workers) for i in range(samples)]
+    return judged(requests, list(zip(*drawn, strict=True)), judge)
+
+
+def judged(requests: Sequence[Request], replies: Sequence[Sequence[Any]], judge: Judge):
+    """The assessment of replies (P, n)."""
     texts = [
         [reply.text if getattr(reply, "retracted", False) else f"{request.begun} {reply.text}"
          for reply in row]
-        for request, row in zip(requests, zip(*drawn, strict=True), strict=True)
+        for request, row in zip(requests, replies, strict=True)
     ]  # fmt: skip
     verdicts = [[judge(r, text) for text in row] for r, row in zip(requests, texts, strict=True)]
     return Assessment(list(requests), texts, verdicts)

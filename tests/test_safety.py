@@ -158,6 +158,16 @@ def test_a_retracted_response_is_judged_without_what_the_request_had_begun():
     assert found.verdicts[0][0] == Verdict(False, True, False)
 
 
+def test_the_same_responses_behind_risk_control_are_what_it_would_have_sent(random_model):
+    local, requests = Local(*random_model, Sampling(8)), REQUESTS[::9]
+    for model in (local, obeys(by_messages(requests))):
+        alone = assess(model, requests, samples=2, seed=3)
+        for control in (RiskControl(model), RiskControl(model, review=None)):
+            again = assess(control, requests, samples=2, seed=3)
+            assert alone.behind(control) == again
+    assert again.texts != alone.texts
+
+
 def test_a_guard_model_judges_and_what_it_cannot_tell_counts_for_nothing():
     says_what = {"bad": "<think> hmm </think> Unsafe.", "no": "refused", "ok": "safe", "odd": "?"}
     guard = Guard(Scripted(lambda messages: says_what[messages[-1]["content"].split()[-3]]))

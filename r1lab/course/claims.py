@@ -11,6 +11,7 @@ judges those over its seeds and writes the verdicts into the results file. A les
 and `claims.reference("05.accuracy")` tells, in words, what the results file found over its seeds.
 """
 
+import functools
 import html
 import math
 import os
@@ -58,7 +59,7 @@ def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict
     if not path.is_file():
         return {}
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)[section] or {}
+        found = _read(path.read_text(encoding="utf-8"))[section] or {}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise R1LabError(f"{path} has no section '{section}' that can be read") from error
     for name, entry in found.items() if section == "claims" else ():
@@ -67,6 +68,12 @@ def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict
             raise R1LabError(f"{path}: the claim {name} needs says, measure, test, threshold")
         entry.setdefault("seeds", 3)
     return found
+
+
+@functools.lru_cache(maxsize=1)
+def _read(text: str) -> Any:
+    """The content of claims.yaml, which every reference of a lesson looks into."""
+    return yaml.load(text, Loader=LOADER)
 
 
 def registered(lesson: str, folder: str | os.PathLike = NOTEBOOKS) -> dict[str, dict]:

@@ -259,6 +259,8 @@ def resolve(profile: str, notebook: str | os.PathLike, profiles: Profiles | None
     if path.suffix != ".ipynb":
         (path,) = select([str(notebook)], profiles.path.parent)
     overrides = profiles.overrides.get(check_profile(profile), {}).get(path.stem, {})
+    if not overrides:
+        return {}
     where = f"{profiles.path.name}, {profile}, {path.stem}"
     offered, checked = parameters(path), {}
     for name, value in overrides.items():

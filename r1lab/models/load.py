@@ -111,14 +111,17 @@ def read(
             layers = getattr(config, "num_hidden_layers", None)
             if layers is not None and not 1 <= layers <= MOST_LAYERS:
                 raise ValueError(f"num_hidden_layers must be 1 to {MOST_LAYERS}, not {layers}")
-            with torch.device("meta"):
-                kind.from_config(config, **safe)
         with _part("its tokenizer", cannot, folder):
-            tokenizer = AutoTokenizer.from_pretrained(source, **safe)
+            tokenizer = AutoTokenizer.from_pretrained(source, config=config, **safe)
             tokenizer("1 + 2")
+        how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
         with _part(weights, cannot, folder):
-            how = {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
-            model, found = kind.from_pretrained(source, **how, **safe)
+            try:
+                model, found = kind.from_pretrained(source, config=config, **how, **safe)
+            except Exception:  # is it config.json, of which no model can be made?
+                with _part("config.json", cannot, folder), torch.device("meta"):
+                    kind.from_config(config, **safe)
+                raise
     if lost := sorted(found["missing_keys"]):
         raise R1LabError(
             f"{cannot}: {weights} lacks {len(lost)} of the weights that config.json (model_type "

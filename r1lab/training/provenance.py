@@ -36,6 +36,7 @@ class Node:
     path: Path | None
     parents: dict[str, Node] = field(default_factory=dict)  # by role: "model", "base", "data", ...
     wrong: list[str] = field(default_factory=list)
+    sums: dict[str, str] = field(default_factory=dict)  # SHA-256 of its files, where all fit
 
     @property
     def what(self) -> str:
@@ -83,6 +84,7 @@ def _grown(node: Node, chain: dict[str, Any], known: dict[str, Node]) -> Node:
         return node
     if node.path is not None:
         node.wrong += _changed(node.path, record)
+        node.sums = {} if node.wrong else record.get("files", {})
     if record["id"] != records.id_of(record):
         node.wrong.append(f"its record ({records.RECORD}) was changed: it has another id")
     for one in record["measured"]:
@@ -116,7 +118,7 @@ def _unlike(entry: dict[str, Any], parent: Node) -> list[str]:
     where = f"{parent.name} is not what it was made from"
     if entry["record"] and parent.record is None:
         return [f"the record of {parent.name} is missing"]
-    if parent.path is not None and records.content(parent.path) != entry["content"]:
+    if parent.path is not None and records.content(parent.path, parent.sums) != entry["content"]:
         return [f"{where}: its weights or data have changed since"]
     if parent.record is not None and parent.record["id"] != entry["record"]:
         return [f"{where}: its record is another one"]

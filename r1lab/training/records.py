@@ -36,15 +36,20 @@ UNHASHED = (RECORD, PRETRAINED, files.MARK, "README.md", "SHA256SUMS", ".gitattr
 # --- what a record is made of ---------------------------------------------------------------------
 
 
-def content(source: str | os.PathLike) -> str:
-    """The SHA-256 of a file, or of a model folder's weights and tokenizer; a hub id stays."""
+def content(source: str | os.PathLike, known: Mapping[str, str] | None = None) -> str:
+    """The SHA-256 of a file, or of a model folder's weights and tokenizer; a hub id stays. known:
+    SHA-256 of its files by name, where they have just been computed."""
     path = Path(models.resolve(source)) if not Path(source).exists() else Path(source)
+
+    def sha256(file: Path) -> str:
+        return (known or {}).get(file.name) or files.digest_of(file)
+
     if path.is_file():
-        return files.digest_of(path)
+        return sha256(path)
     if path.is_dir():
         tokenizer = path.glob("tokenizer.json")
         parts = [p for p in path.iterdir() if p.suffix == ".safetensors"]
-        sums = [f"{p.name} {files.digest_of(p)}" for p in sorted([*parts, *tokenizer])]
+        sums = [f"{p.name} {sha256(p)}" for p in sorted([*parts, *tokenizer])]
         return hashlib.sha256("\n".join(sums).encode()).hexdigest()
     return str(source)
 
