@@ -75,7 +75,7 @@ def test_a_program_reads_its_files_imports_libraries_and_leaves_files(box, tmp_p
     ],
 )
 def test_how_a_program_ends_is_told(source, status, code, error, box):
-    ran = box.script(source, limits=Limits(1.0, 4.0))
+    ran = box.script(source, limits=Limits(0.5, 4.0))
     assert (ran.status, ran.code) == (status, code) and error in ran.error, ran
     assert ran.ok is (ran.code == 0)
 
