@@ -599,44 +599,44 @@ def f(x): return Run()
 #: f(3) with TIGHT limits gets the status that it names; f(4) with ROOMY ones runs to its end.
 #: Where memory or output is to stop it, the processor's time must not do so first: on a busy
 #: machine the first touch of 48 MB alone can cost more than a tenth of a second.
-TIGHT = Limits(cpu=0.1, wall=5.0, memory=48 << 20, output=20_000)
+TIGHT = Limits(cpu=0.05, wall=5.0, memory=48 << 20, output=20_000)
 PATIENT = replace(TIGHT, cpu=5.0, wall=20.0)
 ROOMY = Limits(cpu=10.0, wall=20.0, memory=1 << 30, output=8 << 20)
 RESOURCES = parse_verdict(r"""
 # loop, timeout
 def f(x):
-    for k in range(40_000_000): pass
+    for k in range(20_000_000): pass
 # loop_in_c, timeout
-def f(x): return sum(range(30_000_000)) > 0
+def f(x): return sum(range(15_000_000)) > 0
 # loop_while_defined, timeout
-for k in range(18_000_000): pass
+for k in range(9_000_000): pass
 def f(x): return 0
 # loop_that_catches_everything, timeout
 def f(x):
-    for k in range(2_500_000):
+    for k in range(1_250_000):
         try: k / 0
         except BaseException: pass
 # power, timeout
 def f(x): return 7 ** 700_000 % 10 ** 9 + len(hex(7 ** 900_000))
 # hashes, timeout
 import hashlib
-def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 1_800_000))
+def f(x): return len(hashlib.pbkdf2_hmac("sha256", b"", b"", 900_000))
 # regular_expression, timeout
 import re
-def f(x): return re.match("(a+)+$", "a" * 24 + "b")
+def f(x): return re.match("(a+)+$", "a" * 23 + "b")
 # sorting, timeout
-def f(x): return [len(sorted(range(100_000), key=lambda k: -k % 7919)) for _ in range(40)][0]
+def f(x): return [len(sorted(range(100_000), key=lambda k: -k % 7919)) for _ in range(20)][0]
 # recursion, timeout
 def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
-def f(x): return fib(33)
+def f(x): return fib(32)
 # comparison_that_loops, timeout
 class Slow:
     def __hash__(self): return 1
     def __eq__(self, other): return sum(range(30000)) < 0
-def f(x): return len({Slow() for _ in range(48)})
+def f(x): return len({Slow() for _ in range(34)})
 # loop_in_the_collector, timeout
 class Slow:
-    def __del__(self): sum(range(30_000_000))
+    def __del__(self): sum(range(15_000_000))
 def f(x):
     Slow()
     return 0

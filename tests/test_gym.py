@@ -412,14 +412,14 @@ def test_the_source_names_a_scorer_in_the_sandboxs_module_alone():
     """`inside` alone calls `score_answer`, and nothing imports `inside`: its name goes to the
     sandbox as text."""
     for file in PACKAGE.rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        named = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-        named |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
+        named = {n.attr for n in nodes if isinstance(n, ast.Attribute)}
+        named |= {n.id for n in nodes if isinstance(n, ast.Name)}
         scorers = {name for name in named if name in ("score_answer", "get_score_answer_fn")}
         assert not scorers or file.name == "inside.py" and scorers == {"score_answer"}, file
         imported = {
             f"{getattr(n, 'module', '')}.{one.name}".strip(".")
-            for n in ast.walk(tree)
+            for n in nodes
             if isinstance(n, ast.Import | ast.ImportFrom)
             for one in n.names
         }

@@ -321,7 +321,7 @@ def test_a_program_that_imports_more_than_the_small_server_has_is_run_by_the_oth
     for modules, servers in (([], [True, False]), (["abc"], [False])):
         with Sandbox(1, modules=modules) as sandbox:
             for source, what in sources.items():
-                verdict = sandbox.judge(source, "f", cases)
+                verdict = sandbox.judge(source, "f", cases, limits=Limits(cpu=0.2))
                 right = what in ("small", "all")
                 assert (verdict.status, verdict.passed) == ("ok" if right else what, right), source
                 if what == "small":

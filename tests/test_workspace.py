@@ -75,7 +75,7 @@ def test_a_program_reads_its_files_imports_libraries_and_leaves_files(box, tmp_p
     ],
 )
 def test_how_a_program_ends_is_told(source, status, code, error, box):
-    ran = box.script(source, limits=Limits(1.0, 4.0))
+    ran = box.script(source, limits=Limits(0.5, 4.0))
     assert (ran.status, ran.code) == (status, code) and error in ran.error, ran
     assert ran.ok is (ran.code == 0)
 
@@ -163,7 +163,7 @@ def test_nothing_that_contains_is_an_error():
         assert box.script("print(1)").printed == "1\n"
 
 
-TIGHT = Limits(cpu=5.0, wall=100.0, memory=256 << 20, output=1 << 16, disk=8 << 20)
+TIGHT = Limits(cpu=2.0, wall=100.0, memory=64 << 20, output=1 << 16, disk=8 << 20)
 PATIENT = replace(TIGHT, cpu=60.0, wall=300.0)  # of what another limit ends, on a busy machine too
 
 

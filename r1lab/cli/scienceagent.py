@@ -24,36 +24,48 @@ def scienceagent(args: ScienceAgent) -> None:
     benchmark = open_benchmark(args.benchmark) if args.benchmark else miniature.made()
     if args.only:
         benchmark = benchmark.select(map(number, args.only))
+    model = chat(args) if args.endpoint else None  # mistakes are told before a sandbox starts
+    texts = given(args, benchmark)
     limits = harness.ORIGINAL if args.benchmark else MINUTES
     with harness.workspace(args.fault, limits=limits, weak=args.weak_sandbox) as box:
         if not args.json:
             print(f"{benchmark.name}: {len(benchmark)} tasks; {box.describe()}")
-        if args.endpoint:
-            found = asked(args, benchmark, box)
-        elif args.programs:
-            if not Path(args.programs).is_dir():
-                raise R1LabError(f"there is no folder {args.programs}")
-            texts = runs.programs_in(args.programs, benchmark)
-            found = {args.programs: {"run": [], "eval": judged(args, benchmark, texts, box)}}
+        if model:
+            found = asked(args, benchmark, box, model)
         else:
-            found = {}
-            for name in args.replay:
-                lines = runs.read_run(name)
-                texts = runs.programs_of(lines, benchmark)
-                run = {line.get("instance_id"): line for line in lines}
-                kept = [run.get(task.instance_id, {"cost": 0.0}) for task in benchmark.tasks]
-                found[name] = {"run": kept, "eval": judged(args, benchmark, texts, box)}
+            found = {
+                name: {"run": run, "eval": judged(args, benchmark, programs, box)}
+                for name, (run, programs) in texts.items()
+            }
     show(args, benchmark, found)
 
 
-def asked(args: ScienceAgent, benchmark: Benchmark, box: Workspace) -> dict[str, Any]:
-    """The runs of an endpoint, each in a folder of its own: asked, then judged."""
+def given(args: ScienceAgent, benchmark: Benchmark) -> dict[str, tuple[list, dict[int, str]]]:
+    """The lines and the programs of the folder, or of each run, that is named."""
+    if args.programs:
+        if not Path(args.programs).is_dir():
+            raise R1LabError(f"there is no folder {args.programs}")
+        return {args.programs: ([], runs.programs_in(args.programs, benchmark))}
+    found = {}
+    for name in args.replay:
+        lines = runs.read_run(name)
+        run = {line.get("instance_id"): line for line in lines}
+        kept = [run.get(task.instance_id, {"cost": 0.0}) for task in benchmark.tasks]
+        found[name] = kept, runs.programs_of(lines, benchmark)
+    return found
+
+
+def chat(args: ScienceAgent) -> Chat:
     if not args.model:
         raise R1LabError("--endpoint needs --model NAME, as the server calls it")
     if args.max_dollars is not None and not args.tariff:
         raise R1LabError("--max-dollars needs the endpoint's prices: --tariff IN/OUT")
     tariff = tariff_of(args.tariff) if args.tariff else None
-    model = Chat(Endpoint(args.endpoint, args.model, args.key_env, tariff), args.max_tokens)
+    return Chat(Endpoint(args.endpoint, args.model, args.key_env, tariff), args.max_tokens)
+
+
+def asked(args: ScienceAgent, benchmark: Benchmark, box: Workspace, model: Chat) -> dict[str, Any]:
+    """The runs of an endpoint, each in a folder of its own: asked, then judged."""
     name = re.sub(r"[^\w.-]+", "-", f"{args.model}-{args.agent}").strip("-.")
     out = files.run_folder(args.out or f"runs/scienceagent/{name}")
     found, spent = {}, 0.0

@@ -97,6 +97,9 @@ class Workspace(Sandbox):
         """Runs a program in a new folder. files: what lies there, texts or files or folders to
         copy. keep: names of files or folders to bring back. call: a function of the program to
         call, without arguments; it returns plain values (`Ran.value`)."""
+        keep = list(keep)
+        for name in (*(files or ()), *keep):
+            inside(name)  # an error now costs no server
         self.start()
         limits = limits or self.limits
         job = pack(source, call, [() if call else ("",)], "strict")

@@ -247,31 +247,35 @@ def _ways(node: ast.AST) -> range:
 def changed(source: str) -> Iterator[str]:
     """The program with one number, text, operator, name, slice or branch changed: a number up and
     down, each operator of a <= x <= b."""
-    nodes = enumerate(ast.walk(ast.parse(source)))
-    for i, way in ((i, way) for i, node in nodes for way in _ways(node)):
-        tree = ast.parse(source)
-        node = list(ast.walk(tree))[i]
-        if isinstance(node, ast.Constant) and type(node.value) is int:
-            node.value += (1, -1)[way]
-        elif isinstance(node, ast.Compare):
-            if type(node.ops[way]) not in _OTHER:
-                continue
-            node.ops[way] = _OTHER[type(node.ops[way])]()
-        elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign):
-            if type(node.op) not in _OTHER:
-                continue
-            node.op = _OTHER[type(node.op)]()
-        elif isinstance(node, ast.Name) and node.id in _NAMES:
-            node.id = _NAMES[node.id]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
-            node.value = node.value[:-1]
-        elif isinstance(node, ast.Slice):
-            node.lower, node.upper = node.upper, node.lower
-        elif isinstance(node, ast.IfExp):
-            node.body, node.orelse = node.orelse, node.body
-        else:
-            continue
-        yield ast.unparse(tree)
+    tree = ast.parse(source)
+    for node in list(ast.walk(tree)):
+        as_it_was = dict(vars(node))
+        for way in _ways(node):
+            if _change(node, way):
+                yield ast.unparse(tree)
+                vars(node).update(as_it_was)
+
+
+def _change(node: ast.AST, way: int) -> bool:
+    """Changes a node, by setting its attributes, where there is something to change it to."""
+    if isinstance(node, ast.Constant) and type(node.value) is int:
+        node.value += (1, -1)[way]
+    elif isinstance(node, ast.Compare) and type(node.ops[way]) in _OTHER:
+        other = _OTHER[type(node.ops[way])]()
+        node.ops = [*node.ops[:way], other, *node.ops[way + 1 :]]
+    elif isinstance(node, ast.BinOp | ast.BoolOp | ast.AugAssign) and type(node.op) in _OTHER:
+        node.op = _OTHER[type(node.op)]()
+    elif isinstance(node, ast.Name) and node.id in _NAMES:
+        node.id = _NAMES[node.id]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value:
+        node.value = node.value[:-1]
+    elif isinstance(node, ast.Slice):
+        node.lower, node.upper = node.upper, node.lower
+    elif isinstance(node, ast.IfExp):
+        node.body, node.orelse = node.orelse, node.body
+    else:
+        return False
+    return True
 
 
 def wrong(problem: Problem) -> Iterator[str]:

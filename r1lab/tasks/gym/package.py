@@ -9,12 +9,12 @@ import random
 import sys
 import threading
 import types
+from collections.abc import Set
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import sympy
 
 from r1lab.basics.errors import R1LabError, did_you_mean
 
@@ -83,23 +83,26 @@ def folder() -> str:
 def bare():
     """Imports within take reasoning-gym's modules without the `__init__` files, in whose places
     stand empty modules; afterwards `import reasoning_gym` elsewhere gets the whole package."""
-    root = folder()
     with _lock:
         if _inside() or getattr(sys.modules.get("reasoning_gym"), "__file__", None):
             yield  # within another, or the package is imported as a whole
             return
-        for part in ("", *(f".{name}" for name in (*GENERATORS, *INNER))):
-            if (name := f"reasoning_gym{part}") not in _ours:
+        if not _ours:
+            root = folder()
+            for part in ("", *(f".{name}" for name in (*GENERATORS, *INNER))):
+                name = f"reasoning_gym{part}"
                 _ours[name] = types.ModuleType(name)
                 _ours[name].__path__ = [root + part.replace(".", "/")]
-        before = set(sys.modules)
         sys.modules.update(_ours)
+        before = len(sys.modules)
         try:
             yield
         finally:
-            for name in sys.modules.keys() - before:
-                if name.split(".")[0] == "reasoning_gym":
-                    _ours[name] = sys.modules.pop(name)
+            names = list(_ours)
+            if len(sys.modules) != before:  # some were imported
+                names = [name for name in sys.modules if name.split(".")[0] == "reasoning_gym"]
+            for name in names:
+                _ours[name] = sys.modules.pop(name)
 
 
 def stay() -> None:
@@ -160,16 +163,26 @@ class InOrder(frozenset):
         return InOrder(super().__sub__(other))
 
 
+class Position(NamedTuple):
+    """knight_swap's state of a search, for which it writes a data class in each search."""
+
+    white_set: Set[str]
+    black_set: Set[str]
+    turn: str
+
+
 def in_order(generator: str, made: Any) -> Any:
     """Some generators choose from sets of texts, whose order is another in every process."""
     if generator in ("isomorphic_strings", "ransom_note"):
         made.letters = InOrder(made.letters)
     if generator == "polynomial_multiplication":
+        from sympy.polys.monomials import itermonomials
+
         algebra = module(MODULES[generator])
-        every = sympy.polys.monomials.itermonomials
-        algebra.itermonomials = lambda *limits: sorted(every(*limits), key=str)
+        algebra.itermonomials = lambda *limits: sorted(itermonomials(*limits), key=str)
     if generator == "knight_swap":
         module(MODULES[generator]).frozenset = InOrder
+        module(MODULES[generator]).dataclass = lambda **_: lambda state: Position
     if generator == "word_ladder":
         for graph in made.word_graphs.values():
             graph.update({word: sorted(near) for word, near in graph.items()})
