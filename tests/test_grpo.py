@@ -19,6 +19,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import warm
 
 from r1lab.basics import files
 from r1lab.basics.errors import R1LabError
@@ -215,13 +216,14 @@ def steps_logged(out) -> int:
     return len(metrics.read_text().splitlines()) if metrics.exists() else 0
 
 
-def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp_path):
+def test_killed_again_and_again_it_ends_with_the_same_bits(
+    model, tokenizer, tmp_path, warm_processes
+):
     """kill -9 at three random moments in processes of their own; on to the end in this one."""
     base, out = tmp_path / "base", tmp_path / "killed"
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.grpo", "r1lab.models.load"])
+    context = multiprocessing.get_context("spawn")
     pauses = [random.uniform(0, 0.2) for _ in range(3)]
     for pause in pauses:
         done, until = steps_logged(out), time.monotonic() + 300
@@ -230,7 +232,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(model, tokenizer, tmp
         while steps_logged(out) in (done, 0) and process.is_alive() and time.monotonic() < until:
             time.sleep(0.005)
         time.sleep(pause)
-        os.kill(process.pid, signal.SIGKILL)
+        warm.kill(process.pid)
         process.join()
         assert process.exitcode == -signal.SIGKILL, "it was to be killed while it trained"
 
