@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import warm
 from transformers import OPTConfig
 
 from r1lab import grpo, models
@@ -66,10 +67,10 @@ def measure(name, kl, base, how, threads, out):
 
 def measured(*words) -> float:
     """That of a process which has imported all and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["r1lab.trl_backend.run", "r1lab.models.load"])
+    context = multiprocessing.get_context("spawn")
     with (
         tempfile.TemporaryDirectory() as out,  # its checkpoint alone takes half a gigabyte
+        warm.spawned(),
         ProcessPoolExecutor(1, context) as fresh,
     ):
         found, told = fresh.submit(measure, *words, out).result(timeout=600)
