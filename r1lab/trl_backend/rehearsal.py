@@ -119,13 +119,13 @@ def micro_batch(job: Job, worker: int = 0) -> tuple[int, int, int]:
 
 def activations(job: Job) -> int:
     """Bytes of the workers' forward and backward passes at their peak, beside weights and
-    gradients. Deep models are rehearsed with 2 and 4 layers; each further layer adds the same."""
+    gradients. Deep models are rehearsed with 2 and 3 layers; each further layer adds the same."""
     total, layers = 0, getattr(job.model, "num_hidden_layers", None)
     for worker in range(job.workers):
         batch = micro_batch(job, worker)
         if isinstance(layers, int) and layers > 6:
-            parts = zip(*(rehearse(job, *batch, layers=n) for n in (2, 4)), strict=True)
-            total += max(four + (four - two) * (layers - 4) // 2 for two, four in parts)
+            parts = zip(*(rehearse(job, *batch, layers=n) for n in (2, 3)), strict=True)
+            total += max(three + (three - two) * (layers - 3) for two, three in parts)
         else:
             total += max(rehearse(job, *batch))
     return total
