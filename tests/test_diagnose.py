@@ -65,9 +65,12 @@ def teach(model, tokenizer, answers):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if loss.item() < 1e-3:
+        if loss.item() < 5e-3:
             break
-    assert loss.item() < 5e-3
+    with torch.no_grad():
+        model.model.norm.weight *= 2  # twice the logits: surer than 200 more steps make it
+        logp, mask, _ = token_logps(model, rows, 1.0)
+    assert -logp[mask].mean() < 1e-3
     return Fixed(*(problem for problem, _ in answers))
 
 
