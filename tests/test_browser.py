@@ -19,6 +19,7 @@ import urllib.request
 
 import nbformat
 import pytest
+import warm
 
 from r1lab import ROOT, show
 from r1lab.course import book, copies, profiles, quizzes
@@ -105,13 +106,17 @@ def lab(tmp_path_factory):
     homes |= {"JUPYTERLAB_SETTINGS_DIR": str(folder / ".home"), "IPYTHONDIR": str(folder / ".home")}
     homes["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / ".home")
     environment = os.environ | homes | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    environment["JUPYTER_PATH"] = str(ROOT / "r1lab" / "show" / "jupyter")
+    places = [str(ROOT / "r1lab" / "show" / "jupyter")]
+    places += [] if EVERY else [warm.kernelspec(folder / ".home" / "warm")]
+    environment["JUPYTER_PATH"] = os.pathsep.join(places)
     environment["R1LAB_PROGRESS"] = str(folder / "progress.json")
     options = [f"--port={port}", "--port-retries=0", f"--notebook-dir={folder}", "--no-browser"]
     options += ["--allow-root", "--IdentityProvider.token=t"]
     options += ["--LabApp.expose_app_in_browser=True", "--LanguageServerManager.autodetect=False"]
     with open(folder / "lab.log", "w") as log:
-        start = "import r1lab.course; from jupyterlab.labapp import main; main()"  # spares a grammar
+        start = (
+            "import r1lab.course; from jupyterlab.labapp import main; main()"  # spares a grammar
+        )
         command = [sys.executable, "-c", start, *options]
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
     address = f"http://127.0.0.1:{port}"
