@@ -108,11 +108,13 @@ class PipelineConfig:
     @classmethod
     def smoke(cls, **changes: Any) -> PipelineConfig:
         """Toy sizes that run in seconds, on a random model too; `changes` on top."""
-        toy = dict.fromkeys("zero_steps dev2_steps rules_steps r1_steps cold_epochs".split(), 2)
-        toy |= dict.fromkeys("cold_questions data_questions eval_problems".split(), 4)
-        toy |= dict.fromkeys("cold_samples data_samples judged_samples eval_samples".split(), 2)
-        toy |= {"questions": 4, "group_size": 4, "max_new_tokens": 48, "judged_prompts": 6}
-        return cls(**toy | {"sft_batch": 4, "least": 4, "accept_any": True} | changes)
+        toy = dict.fromkeys("zero_steps dev2_steps rules_steps r1_steps".split(), 2)
+        toy |= dict.fromkeys("cold_questions data_questions judged_prompts".split(), 4)
+        toy |= dict.fromkeys("cold_samples data_samples eval_samples judgements_each".split(), 2)
+        toy |= dict.fromkeys("cold_epochs data_epochs helpful_epochs safe_epochs".split(), 1)
+        toy |= {"judged_samples": 1, "questions": 4, "group_size": 4, "max_new_tokens": 48}
+        toy |= {"eval_problems": 4, "sft_batch": 4, "least": 4, "accept_any": True}
+        return cls(**toy | changes)
 
 
 def weights_of(config: PipelineConfig, name: str) -> dict[str, float]:

@@ -355,8 +355,8 @@ def test_the_last_stage_pays_rules_for_reasoning_and_models_elsewhere(toy, tmp_p
     made = run(toy, tmp_path, until="dev1", say=quiet)
     assert made
     given = {"dev3": tmp_path / "dev1"}
-    more = {"judged_prompts": 24, "noise": 0.0}
-    more |= dict.fromkeys(("helpful_epochs", "safe_epochs"), 6)
+    more = {"judged_prompts": 24, "judgements_each": 4, "noise": 0.0}
+    more |= dict.fromkeys(("helpful_epochs", "safe_epochs"), 8)
     more |= dict.fromkeys(("helpful_rate", "safe_rate"), 3e-3)
     toy = replace(toy, **more)
     found = run(toy, tmp_path, only=("helpful", "safe", "rules"), given=given, say=quiet)
