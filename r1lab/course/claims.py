@@ -16,6 +16,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -58,15 +59,21 @@ def load(folder: str | os.PathLike = NOTEBOOKS, section: str = "claims") -> dict
     if not path.is_file():
         return {}
     try:
-        found = yaml.load(path.read_text(encoding="utf-8"), Loader=LOADER)[section] or {}
+        found = _parsed(path.read_text(encoding="utf-8"))[section] or {}
     except (yaml.YAMLError, KeyError, TypeError) as error:
         raise R1LabError(f"{path} has no section '{section}' that can be read") from error
+    found = {name: dict(entry) for name, entry in found.items()}
     for name, entry in found.items() if section == "claims" else ():
         missing = {"says", "measure", "test", "threshold"} - set(entry)
         if missing or set(entry) - KNOWN or entry["test"] not in TESTS:
             raise R1LabError(f"{path}: the claim {name} needs says, measure, test, threshold")
         entry.setdefault("seeds", 3)
     return found
+
+
+@lru_cache(maxsize=2)  # a lesson asks several times
+def _parsed(text: str) -> dict[str, Any]:
+    return yaml.load(text, Loader=LOADER)
 
 
 def registered(lesson: str, folder: str | os.PathLike = NOTEBOOKS) -> dict[str, dict]:
