@@ -27,9 +27,12 @@ from r1lab.world.contamination import KINDS, paraphrase, plant, spelled
 
 LEAKED = list(corpus.leaked_problems())
 ITEMS = items_of(corpus.COUNTDOWN, LEAKED)
-WEB = list(corpus.documents(0, 4000))
-TEXTS, PLANTED = plant([d.text for d in WEB if d.leaked is None], LEAKED)
 QUESTION = "How many apples does Mia have left if she gives away seven of her nineteen apples?"
+
+
+@pytest.fixture(scope="module")
+def web():
+    return list(corpus.documents(0, 4000))
 
 
 def test_words_do_without_case_and_variants():
@@ -59,20 +62,20 @@ def test_n_grams_of_a_template_do_not_count():
     assert find([items[3].text], index).problems == {0: ["3"]}
 
 
-def test_all_leaked_documents_of_the_web_are_found_and_nothing_else():
-    found = find((d.text for d in WEB), Index(ITEMS))
-    measured = errors(found, [d.leaked is not None for d in WEB])
+def test_all_leaked_documents_of_the_web_are_found_and_nothing_else(web):
+    found = find((d.text for d in web), Index(ITEMS))
+    measured = errors(found, [d.leaked is not None for d in web])
     assert measured.recall.value == 1 and measured.false_alarms.value == 0
     assert measured.false_alarms.high < 0.002  # stated, not only zero
-    assert all(WEB[i].leaked in problems for i, problems in found.problems.items())
-    assert len(found.clean(WEB)) == sum(d.leaked is None for d in WEB)
+    assert all(web[i].leaked in problems for i, problems in found.problems.items())
+    assert len(found.clean(web)) == sum(d.leaked is None for d in web)
 
 
 @pytest.mark.parametrize("name", ["steps", "code", "lists", "requests"])
-def test_held_out_problems_of_templates_raise_few_false_alarms(name):
+def test_held_out_problems_of_templates_raise_few_false_alarms(name, web):
     task = get_task(name)
     items = items_of(task, task.problems("held_out", 200))
-    texts = [d.text for d in WEB]
+    texts = [d.text for d in web]
     counted, every = (find(texts, Index(items, shared=s)).flagged.value for s in (1, 10**6))
     assert counted <= every and counted < 0.06
     if name in ("code", "requests"):
@@ -92,16 +95,17 @@ def test_paraphrases_are_what_they_say():
         paraphrase(LEAKED[0], "song", random.Random(0))
 
 
-def test_n_grams_miss_paraphrases_and_minhash_finds_some_of_them():
-    grams = errors(find(TEXTS, Index(ITEMS)), PLANTED)
-    near = errors(find_near(TEXTS, ITEMS, threshold=0.8), PLANTED)
+def test_n_grams_miss_paraphrases_and_minhash_finds_some_of_them(web):
+    texts, planted = plant([d.text for d in web if d.leaked is None], LEAKED)
+    grams = errors(find(texts, Index(ITEMS)), planted)
+    near = errors(find_near(texts, ITEMS, threshold=0.8), planted)
     assert grams.by_kind["copy"].value == 1 and grams.precision.value == 1
     for kind in ("order", "language", "words"):
         assert grams.by_kind[kind].value < 0.2 and near.by_kind[kind].value > 0.9
     assert near.by_kind["copy"].value == 1
     assert near.by_kind["plain"].value < 0.1  # a longer sentence: other words outnumber the shared
     assert near.false_alarms.value < 0.005 and near.precision.value > 0.9
-    low = errors(find_near(TEXTS, ITEMS, threshold=0.5), PLANTED)
+    low = errors(find_near(texts, ITEMS, threshold=0.5), planted)
     assert low.false_alarms.low > near.false_alarms.high and low.precision < near.precision
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import re
+import shutil
 import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
@@ -45,7 +46,7 @@ def measure(name, kl, base, how, threads, out):
         kl_coef=kl, rewards=(characters,), reward_weights=(1.0,),
     )  # fmt: skip
     if base != "tiny":
-        config = replace(config, steps=2, questions=2, group_size=2, max_new_tokens=24)
+        config = replace(config, steps=2, questions=2, group_size=2, max_new_tokens=8)
     model, tokenizer = models.load(base)
     job = memory.job_of(model, config, prompts=[[0] * 12], device="cpu", backend=name, **how)
     lengths = []
@@ -87,14 +88,22 @@ def test_the_plan_is_within_15_percent_of_what_a_step_took(name, kl, threads):
     assert 0.85 < measured(name, kl, "tiny", {}, threads) < 1.15
 
 
+@pytest.fixture(scope="module")
+def heavy(tokenizer, tmp_path_factory):
+    """The folder of a model of 40 million weights."""
+    folder = tmp_path_factory.mktemp("heavy")
+    size = {"width": 640, "layers": 8, "heads": 10, "ffn": 1728}
+    models.save(models.tiny_llama(len(tokenizer), **size), tokenizer, folder)
+    yield str(folder)
+    shutil.rmtree(folder)
+
+
 @linux
 @pytest.mark.parametrize(("name", "how"), [("scratch", {}), ("trl", {"lora": 8})])
-def test_so_it_is_with_weights_that_weigh(name, how, tokenizer, tmp_path):
-    """Of 40 million weights, mapped from a file: the plan once took them for resident before they
-    were, which is 14 % here. SmolLM2-135M, which is too slow for a test: `memory`'s docstring."""
-    size = {"width": 640, "layers": 8, "heads": 10, "ffn": 1728}
-    models.save(models.tiny_llama(len(tokenizer), **size), tokenizer, tmp_path)
-    assert 0.9 < measured(name, 0.0, str(tmp_path), how, 1) < 1.1
+def test_so_it_is_with_weights_that_weigh(name, how, heavy):
+    """Mapped from a file: the plan once took them for resident before they were, which is 14 %
+    here. SmolLM2-135M, which is too slow for a test: `memory`'s docstring."""
+    assert 0.9 < measured(name, 0.0, heavy, how, 1) < 1.1
 
 
 def test_what_is_kept_is_counted_by_the_shape():

@@ -112,7 +112,9 @@ def stay() -> None:
 
 @cache
 def module(name: str) -> types.ModuleType:
-    """A module of reasoning-gym by its name within the package, "games.sudoku"."""
+    """A module of reasoning-gym by its name within the package, "games.sudoku". Raises R1LabError
+    where the package is not installed."""
+    folder()
     with bare():
         importlib.import_module("reasoning_gym.coaching")  # first: another order goes in a circle
         return importlib.import_module(f"reasoning_gym.{name}")
