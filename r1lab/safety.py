@@ -341,7 +341,9 @@ def assess(
     return judged(requests, list(zip(*drawn, strict=True)), judge)
 
 
-def judged(requests: Sequence[Request], replies: Sequence[Sequence[Any]], judge: Judge):
+def judged(
+    requests: Sequence[Request], replies: Sequence[Sequence[Any]], judge: Judge
+) -> Assessment:
     """The assessment of replies (P, n)."""
     texts = [
         [reply.text if getattr(reply, "retracted", False) else f"{request.begun} {reply.text}"

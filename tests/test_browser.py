@@ -114,10 +114,8 @@ def lab(tmp_path_factory):
     options += ["--allow-root", "--IdentityProvider.token=t"]
     options += ["--LabApp.expose_app_in_browser=True", "--LanguageServerManager.autodetect=False"]
     with open(folder / "lab.log", "w") as log:
-        start = (
-            "import r1lab.course; from jupyterlab.labapp import main; main()"  # spares a grammar
-        )
-        command = [sys.executable, "-c", start, *options]
+        start = "import r1lab.course; from jupyterlab.labapp import main; main()"
+        command = [sys.executable, "-c", start, *options]  # `r1lab.course` spares it a grammar
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=folder)
     address = f"http://127.0.0.1:{port}"
     try:

@@ -24,9 +24,13 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def browser():
+def tab():
+    """One page for all tests: the first that loads plotly.js takes two seconds to parse it."""
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1300, "height": 1000})
+        page.set_default_timeout(120_000)
+        yield page
 
 
 @pytest.fixture
@@ -53,18 +57,22 @@ def server(folder):
 
 
 @pytest.fixture
-def page(browser, server):
+def page(tab, server):
     """The page, opened by its address; it must have asked its server alone, and run nothing."""
-    page = browser.new_page(viewport={"width": 1300, "height": 1000})
-    page.set_default_timeout(120_000)
     hosts, errors = set(), []
-    page.on("request", lambda r: hosts.add(r.url.split("/")[2]) if "://" in r.url else None)
-    page.on("dialog", lambda d: errors.append(d.message) or d.dismiss())
-    page.on("pageerror", lambda e: errors.append(str(e)))
-    page.goto(server.address)
-    yield page
+    heard = {
+        "request": lambda r: hosts.add(r.url.split("/")[2]) if "://" in r.url else None,
+        "dialog": lambda d: errors.append(d.message) or d.dismiss(),
+        "pageerror": lambda e: errors.append(str(e)),
+    }
+    for event, hear in heard.items():
+        tab.on(event, hear)
+    tab.goto(server.address)
+    yield tab
+    tab.goto("about:blank")
     assert hosts == {f"127.0.0.1:{server.port}"} and errors == []
-    page.close()
+    for event, hear in heard.items():
+        tab.remove_listener(event, hear)
 
 
 def until(page, test, words: str) -> None:
@@ -137,29 +145,29 @@ def test_the_inspector_filters_steps_and_runs_nothing(page, folder):
     until(page, lambda: points(page) == 9, "the curves are there again")
 
 
-def test_without_the_token_there_is_nothing(browser, server):
-    page = browser.new_page()
+def test_without_the_token_there_is_nothing(tab, server):
+    page = tab.context.browser.new_page()
     answer = page.goto(f"http://127.0.0.1:{server.port}/")
     assert answer.status == 403 and "r1lab watch has printed" in page.inner_text("body")
     page.close()
 
 
-def test_several_runs_stand_beside_each_other_also_on_a_narrow_dark_page(browser, tmp_path):
+def test_several_runs_stand_beside_each_other_also_on_a_narrow_dark_page(tab, tmp_path):
     for i, name in enumerate(("ada", "bob", HOSTILE.replace("/", ""))):
         rows = [metrics(t, accuracy=(t + 9 * i) / 40) for t in range(9 + i)]
         written(tmp_path / "class" / name / "run", rows, about={"steps": 40, "config": CONFIG})
     with Server(lambda: runs.of_class(tmp_path / "class"), "r1lab watch") as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        page = browser.new_page(viewport={"width": 900, "height": 900}, color_scheme="dark")
-        page.on("dialog", lambda d: pytest.fail(d.message))
-        page.goto(server.address)
+        tab.set_viewport_size({"width": 900, "height": 900})
+        tab.emulate_media(color_scheme="dark")
+        tab.on("dialog", lambda d: pytest.fail(d.message))
+        tab.goto(server.address)
         curves = "document.getElementById('figure-accuracy')?.data?.length ?? 0"
-        until(page, lambda: page.evaluate(curves) == 6, "three runs are drawn, each twice")
-        rows = page.locator("#table tbody tr")
-        assert rows.count() == 3 and "<script>" in page.inner_text("#table")
+        until(tab, lambda: tab.evaluate(curves) == 6, "three runs are drawn, each twice")
+        rows = tab.locator("#table tbody tr")
+        assert rows.count() == 3 and "<script>" in tab.inner_text("#table")
         inks = rows.locator(".chip").evaluate_all("(all) => all.map((one) => one.style.background)")
         assert len(set(inks)) == 3
-        wide = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+        wide = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert wide[0] <= wide[1]  # the table scrolls by itself
-        page.close()
         server.shutdown()
