@@ -26,8 +26,8 @@ import traceback
 import types
 from pathlib import Path
 
-LIBRARIES = ("ipykernel.kernelapp", "ipykernel.ipkernel", "r1lab.pipeline", "r1lab.show",
-             "r1lab.course.claims", "r1lab.trl_backend.run")  # fmt: skip
+LIBRARIES = ("r1lab.pipeline", "r1lab.show", "r1lab.course.claims", "r1lab.trl_backend.run",
+             "ipykernel.kernelapp", "ipykernel.ipkernel")  # fmt: skip
 
 
 def load() -> None:
@@ -108,8 +108,10 @@ def become(arguments, environment, folder, files) -> None:
     os.environ.update(environment)
     if "OMP_NUM_THREADS" in environment:  # OpenMP reads it when it is loaded
         torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    if "JPY_PARENT_PID" in environment:  # a kernel ends when this is not its parent's number
-        os.environ["JPY_PARENT_PID"] = str(os.getppid())
+    if "ipykernel_launcher" in arguments:
+        os.environ["JPY_PARENT_PID"] = str(os.getppid())  # a kernel ends with its parent
+        del sys.modules["tqdm.autonotebook"]  # imported before ipykernel, it chose text
+        importlib.reload(sys.modules["tqdm.auto"])
     os.chdir(folder)
     coding, _, errors = os.environ.get("PYTHONIOENCODING", "utf-8").partition(":")
     plain = {"encoding": coding, "errors": errors or "strict"}
