@@ -53,10 +53,10 @@ def pytest_xdist_setupnodes(config, specs):
 
 # The files that take longest, the longest first.
 LONG = (
-    "notebooks", "memory", "trl_backend", "browser", "trl_pipeline", "runner", "workspace",
-    "packaging", "gym", "cli", "sandbox_arena", "evals", "bench", "hosted", "graded",
-    "successors", "speedrun", "cluster", "pipeline", "bench_gpu", "diagnose", "hub",
-    "scienceagent", "sandbox", "book", "classroom",
+    "notebooks", "browser", "memory", "runner", "trl_backend", "workspace", "hosted",
+    "scienceagent", "trl_pipeline", "pipeline", "graded", "gym", "sandbox_arena", "grpo", "cli",
+    "packaging", "successors", "browser_watch", "hub", "evals", "bench", "code", "sandbox",
+    "grpo_after", "classroom", "book", "diagnose", "answers", "decontamination",
 )  # fmt: skip
 
 
