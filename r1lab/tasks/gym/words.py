@@ -16,6 +16,7 @@ import re
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from r1lab.basics.errors import R1LabError
 from r1lab.tasks.base import OneNumber, Problem, check_split, number, split_of_content
@@ -99,10 +100,12 @@ class WordProblems(OneNumber):
         """A problem of a kind; None if it exceeds the limits of the difficulty."""
         level = LEVELS[self.difficulty]
         content, text, answer = WRITERS[kind](level, rng)
+        if content is None:
+            return None
         text = " ".join(text.split())
         numbers = [number(found) for found in re.findall(DIGITS, text)]
         value = number(answer)
-        if content is None or value is None or value.denominator != 1 or value < 0:
+        if value is None or value.denominator != 1 or value < 0:
             return None
         quantities = [value] if kind == "calendar" else [value, *numbers]  # without years
         if len(text) > level.chars or max(quantities) > level.largest:
@@ -144,12 +147,18 @@ def _family(level: Level, rng: random.Random) -> Written:
     kinds = package.module("logic.aiw").TaskType
     options = {"task_types": [kinds.SIBLINGS, kinds.FRIENDS], "task_type_weights": [0.5, 0.5]}
     options["max_entities"] = level.entities
-    item, module = _item("logic.aiw", "AliceInWonderland", rng, **options)
+    item, _ = _item("logic.aiw", "AliceInWonderland", rng, **options)
     text, kind = item["question"], item["metadata"]["task_type"]
-    men = module.AliceInWonderlandConfig().male_names
-    stranger = kind == "siblings" and any(re.search(rf"\b{name}'s", text) for name in men)
+    stranger = kind == "siblings" and _of_a_man().search(text)
     content = None if stranger else f"{kind}/{'-'.join(re.findall(DIGITS, text))}"
     return content, text, item["answer"]
+
+
+@cache
+def _of_a_man() -> re.Pattern:
+    """Finds "Bob's" in a question of `_family`."""
+    men = package.module("logic.aiw").AliceInWonderlandConfig().male_names
+    return re.compile(rf"\b({'|'.join(men)})'s")
 
 
 def _polygon(level: Level, rng: random.Random) -> Written:
