@@ -12,6 +12,7 @@ A word's language is found
 Tags, special tokens, LaTeX commands, numbers and symbols are no words.
 """
 
+import copy
 import re
 import unicodedata
 from functools import lru_cache
@@ -88,9 +89,15 @@ def _script(letter: str) -> str:
 
 @lru_cache(maxsize=8)
 def _identifier(languages: tuple[str, ...]):
-    """py3langid's identifier for a choice of languages; loading it takes a second."""
-    from py3langid.langid import MODEL_FILE, LanguageIdentifier
-
-    identifier = LanguageIdentifier.from_model_file(MODEL_FILE)
+    """py3langid's identifier for a choice of languages."""
+    identifier = copy.copy(_loaded())
     identifier.set_languages(list(languages))
     return identifier
+
+
+@lru_cache(maxsize=1)
+def _loaded():
+    """It knows all languages, and takes a second to load."""
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE)
