@@ -9,6 +9,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+import numpy  # noqa: F401  a reward may import it late
 import verifiers.v1 as vf
 
 

@@ -14,8 +14,6 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from r1lab.basics.errors import R1LabError, did_you_mean
 
 REASONING_GYM = "reasoning-gym==0.1.25"
@@ -193,6 +191,8 @@ def in_order(generator: str, made: Any) -> Any:
 
 def item(generator: str, seed: int, config: dict[str, Any]) -> dict[str, Any]:
     """One item, {"question", "answer", "metadata"}, in plain values; the seed alone decides it."""
+    import numpy as np  # here: it takes half the time of `import r1lab.tasks`
+
     key = generator, json.dumps(config, sort_keys=True, default=str)
     made = _kept.get(key) or dataset(generator, {**config, "seed": seed})
     if generator in READS:
