@@ -111,9 +111,8 @@ class PipelineConfig:
         toy = dict.fromkeys("zero_steps dev2_steps rules_steps r1_steps".split(), 2)
         toy |= dict.fromkeys("cold_questions data_questions judged_prompts".split(), 4)
         toy |= dict.fromkeys("cold_samples data_samples eval_samples judgements_each".split(), 2)
-        toy |= dict.fromkeys("cold_epochs helpful_epochs safe_epochs".split(), 1)
-        toy["data_epochs"] = 2  # lesson 09 looks at the change from one to the next
-        toy |= {"judged_samples": 1, "questions": 4, "group_size": 4, "max_new_tokens": 48}
+        toy |= dict.fromkeys("cold_epochs helpful_epochs safe_epochs judged_samples".split(), 1)
+        toy |= {"data_epochs": 2, "questions": 4, "group_size": 4, "max_new_tokens": 48}
         toy |= {"eval_problems": 4, "sft_batch": 4, "least": 4, "accept_any": True}
         return cls(**toy | changes)
 
