@@ -46,8 +46,8 @@ def test_a_value_model_that_knows_nothing_ranks_by_chance(base, found, level):
 
 def test_a_value_model_that_has_learned_ranks_better(base, found, tmp_path):
     value, tokenizer = reward_model.from_base("tiny")
-    rows = tree_search.prefixes(found, tokenizer, each=2)
-    how = reward_model.RewardModelConfig(epochs=4, batch_size=12, learning_rate=1e-3)
+    rows = tree_search.prefixes(found, tokenizer, each=4)
+    how = reward_model.RewardModelConfig(epochs=8, batch_size=12, learning_rate=1e-3)
     reward_model.train(value, tokenizer, rows, how, tmp_path / "value", progress=False)
     assert tree_search.ranking(found, value, tokenizer, (1.0,))[1.0] > 0.7  # on what it has seen
 
