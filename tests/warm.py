@@ -14,6 +14,7 @@ import multiprocessing.spawn
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -70,11 +71,14 @@ def begin() -> str:
     program = folder / "python"
     program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, words))} "$@"\n')
     program.chmod(0o755)
-    server = subprocess.Popen(
-        [sys.executable, HERE / "warm_server.py", folder / "socket"],
-        stdin=subprocess.PIPE, start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
-    )  # fmt: skip
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "socket"))
+        listener.listen()  # who asks early waits, and is refused if the server has died
+        server = subprocess.Popen(
+            [sys.executable, HERE / "warm_server.py", str(listener.fileno())],
+            stdin=subprocess.PIPE, start_new_session=True, pass_fds=[listener.fileno()],
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        )  # fmt: skip
     atexit.register(lambda: (server.stdin.close(), server.wait(), keep.cleanup()))
     os.environ["R1LAB_WARM"] = str(folder)
     return str(folder)

@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import sys
-import time
 
 
 def main() -> None:
@@ -23,8 +22,7 @@ def main() -> None:
     there = "/proc/self/fd"
     files = [int(name) for name in os.listdir(there) if os.path.exists(f"{there}/{name}")]
     server = socket.socket(socket.AF_UNIX)
-    while server.connect_ex(path):  # it still imports
-        time.sleep(0.05)
+    server.connect(path)
     request = json.dumps([arguments, environment, os.getcwd(), files]).encode()
     socket.send_fds(server, [len(request).to_bytes(8, "big")], files)
     server.sendall(request)

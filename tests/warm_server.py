@@ -36,7 +36,8 @@ def load() -> None:
     gc.disable()
     sys.path[0] = str(Path(__file__).parents[1])
     for name in LIBRARIES:
-        importlib.import_module(name)
+        with contextlib.suppress(Exception):  # who needs a module that is broken is told so
+            importlib.import_module(name)
     for name in [name for name in sys.modules if name.split(".")[0] == "r1lab"]:
         del sys.modules[name]
     del sys.path[0]
@@ -154,10 +155,8 @@ def ended(run, given) -> int:
 
 
 if __name__ == "__main__":
-    load()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(sys.argv[1])
-        listener.listen()
+    with socket.socket(fileno=int(sys.argv[1])) as listener:
+        load()
         request = serve(listener)
     code = ended(become, request)
     threading._shutdown()
